@@ -1,0 +1,166 @@
+# What the scripts of this folder share; sourced by bash, never run.
+# shellcheck shell=bash
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+repository=$(cd "$here/../.." && pwd -P)
+# shellcheck disable=SC2034 # read by the scripts that source this file
+sibling=$repository/examples/local-platform
+export PATH="$PATH:/usr/sbin:/sbin"
+
+die() {
+  printf '%s\n' "$*" >&2
+  exit 1
+}
+
+# An engine takes root. `become_root "$0" "$@"` starts the script anew with sudo where it was
+# started by somebody else.
+become_root() {
+  [ "$(id -u)" -ne 0 ] || return 0
+  command -v sudo >/dev/null || die "$1 needs root: run it as root, or install sudo"
+  exec sudo --preserve-env=RESTORE_DEMO_DIR,RESTORE_SWARM_CACHE -- "$@"
+}
+
+# Waits up to SECONDS until the command succeeds: `wait_for 20 engine_answers`.
+wait_for() {
+  local deadline=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    [ "$SECONDS" -lt "$deadline" ] || return 1
+    sleep 0.05
+  done
+}
+
+# Where the platform is when nobody names a folder: ./demo-swarm of the repository, or, where that is
+# too long a path for an engine's sockets or has characters that they cannot have, below /srv.
+default_root() {
+  local dir=$repository/demo-swarm
+  case ${#dir}:$dir in
+    *:*[!A-Za-z0-9/._+@-]*) dir=/srv/restore-demo-swarm ;;
+    [0-9]:* | [1-6][0-9]:*) ;;
+    *) dir=/srv/restore-demo-swarm ;;
+  esac
+  printf '%s\n' "${RESTORE_DEMO_DIR:-$dir}"
+}
+
+# Reads `-d DIR` off the front of a script's arguments into $root; the rest is left in $rest.
+# Leaves $root absolute and without links.
+parse_root() {
+  root=
+  if [ "${1:-}" = -d ]; then
+    [ -n "${2:-}" ] || die "-d needs a folder"
+    root=$2
+    shift 2
+  fi
+  [ -n "$root" ] || root=$(default_root)
+  root=$(realpath -m -- "$root")
+  # shellcheck disable=SC2034 # read by the scripts that source this file
+  rest=("$@")
+}
+
+# --- the engine ------------------------------------------------------------------------------
+
+# Points `docker` at the engine in the folder ENGINE, whatever the caller's own settings say.
+use_engine() {
+  engine=$1
+  unset DOCKER_CONTEXT DOCKER_TLS_VERIFY DOCKER_CERT_PATH DOCKER_API_VERSION
+  export DOCKER_HOST=unix://$engine/docker.sock DOCKER_CONFIG=$engine/client
+}
+
+engine_answers() {
+  docker version >/dev/null 2>&1
+}
+
+# --- the platform ----------------------------------------------------------------------------
+
+# Ports and folders of the platform in $root, and `docker` pointed at its engine.
+load_settings() {
+  [ -f "$root/platform.env" ] ||
+    die "$root holds no platform: create one with $here/platform -d $root create"
+  # shellcheck disable=SC1091 # written by `platform create`
+  . "$root/platform.env"
+  use_engine "$ENGINE"
+  # Clients take the password from their environment, never from an argument, which every user
+  # of the machine could read.
+  REDISCLI_AUTH=$(cat "$root/secrets/redis.pass")
+  export REDISCLI_AUTH
+}
+
+load_platform() {
+  load_settings
+  engine_answers || die "the platform's engine does not run: start it with $here/platform -d $root start"
+}
+
+# Runs a command with `docker` pointed at one node after the other; those that are away do not count.
+on_each_node() {
+  local socket
+  for socket in "$engine/docker.sock" "$engine"/workers/*/docker.sock; do
+    [ -S "$socket" ] || continue
+    DOCKER_HOST=unix://$socket "$@" || return
+  done
+}
+
+# All running containers of a service, on all nodes, by the service's exact name.
+containers() {
+  on_each_node docker ps -q --no-trunc -f "label=com.docker.swarm.service.name=$1" 2>/dev/null
+}
+
+# The running container of a service on the manager, by the service's exact name.
+container() {
+  local id
+  id=$(docker ps -q --no-trunc -f "label=com.docker.swarm.service.name=$1" | head -n 1)
+  [ -n "$id" ] || {
+    echo "no container of $1 runs" >&2
+    return 1
+  }
+  echo "$id"
+}
+
+# Where clients on this machine reach the databases: at the published ports, or at the containers'
+# own addresses where there are none.
+load_addresses() {
+  PG_HOST=127.0.0.1 REDIS_HOST=127.0.0.1
+  if [ -n "${CLOSED:-}" ]; then
+    PG_HOST=$(bridge_address hosting_postgres) PG_PORT=5432
+    REDIS_HOST=$(bridge_address hosting_redis) REDIS_PORT=6379
+  fi
+  export PG_HOST PG_PORT REDIS_HOST REDIS_PORT
+}
+
+bridge_address() {
+  local id
+  id=$(container "$1") || return 0
+  docker network inspect -f '{{range $id, $it := .Containers}}{{$id}} {{$it.IPv4Address}}{{"\n"}}{{end}}' docker_gwbridge |
+    sed -n "s|^$id \(.*\)/.*|\1|p"
+}
+
+# psql in PostgreSQL's container, over its socket, which asks for no password.
+psql_() {
+  docker exec -i "$(container hosting_postgres)" psql -X -q -v ON_ERROR_STOP=1 -U hosting_user "$@"
+}
+
+pg_ready() {
+  docker exec "$(container hosting_postgres)" pg_isready -q -h 127.0.0.1 -d postgres >/dev/null 2>&1
+}
+
+# The password goes by the environment of docker itself, by name.
+redis_() {
+  docker exec -i -e REDISCLI_AUTH "$(container hosting_redis)" redis-cli -e "$@"
+}
+
+redis_ready() { [ "$(redis_ ping 2>/dev/null)" = PONG ]; }
+
+# Where a volume's content lies as this machine sees it, whichever node has it: by exact name.
+volume_path() {
+  local socket path
+  if path=$(docker volume inspect -f '{{.Mountpoint}}' "$1" 2>/dev/null); then
+    echo "$path"
+    return
+  fi
+  for socket in "$engine"/workers/*/docker.sock; do
+    [ -S "$socket" ] || continue
+    DOCKER_HOST=unix://$socket docker volume inspect "$1" >/dev/null 2>&1 || continue
+    echo "${socket%/docker.sock}/data/volumes/$1/_data"
+    return
+  done
+  die "no node has a volume $1"
+}

@@ -1,0 +1,1 @@
+"""Kept for old callers; see databases.py."""

@@ -1,0 +1,134 @@
+//! The examples' component and store keep the contracts.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use restore_core::backup::Backup;
+use restore_core::component::{Parts, Registry, SharedComponent};
+use restore_core::config::SiteConfig;
+use restore_core::conformance::{self, ComponentUnderTest, StoreUnderTest};
+use restore_core::platform::local;
+use restore_core::store::{BackupStore, DirectoryStore};
+use restore_core::{Error, Result};
+use restore_examples::{FiledByYear, SearchIndex};
+use restore_testing::run;
+
+const ID: &str = "20240215-020000";
+const GOOD: &str = "search-index 1\none\ntwo\n";
+
+struct Trying {
+    root: tempfile::TempDir,
+}
+
+impl Trying {
+    fn new() -> Self {
+        let trying = Self {
+            root: tempfile::tempdir().unwrap(),
+        };
+        std::fs::create_dir(trying.path("app")).unwrap();
+        std::fs::write(trying.path("app/search.idx"), "search-index 1\nold\n").unwrap();
+        let script = r#"
+            mkdir -p "$1/search" && cd "$1" && printf "$2" | gzip -n >"search/search-$3.idx.gz"
+            { echo "Backup ID: $3"; echo "search/search-$3.idx.gz|4.0K|$(sha256sum search/* | cut -d' ' -f1)"
+              echo "Total Files: 1"; } >MANIFEST.txt
+        "#;
+        for (folder, content) in [("backups", GOOD), ("changed", "search-index 1\nevil\n")] {
+            let mut command = std::process::Command::new("sh");
+            let folder = trying.path(folder).join(ID);
+            run(command
+                .args(["-ec", script, "make"])
+                .arg(folder)
+                .args([content, ID]));
+        }
+        // The manifest of the good one, over what is another.
+        let manifest = |folder: &str| trying.path(folder).join(ID).join("MANIFEST.txt");
+        std::fs::copy(manifest("backups"), manifest("changed")).unwrap();
+        trying
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.root.path().join(path)
+    }
+
+    async fn open(&self, folder: &str) -> Result<Backup> {
+        let store = Arc::new(DirectoryStore::new(self.path(folder)));
+        Backup::open(store, ID.parse()?).await
+    }
+}
+
+#[async_trait]
+impl ComponentUnderTest for Trying {
+    async fn component(&self) -> Result<SharedComponent> {
+        let config = SiteConfig::from_toml(
+            "[site]\nname = 'x'\nstate = 'state'\n[stores]\n[components.search]\n\
+             kind = 'search-index'\nfile = 'app/search.idx'\n",
+        )?;
+        let platform = local::make(&config, self.root.path(), &self.path("state"))?;
+        let parts = Parts::new(platform, self.root.path(), self.path("state/work"));
+        let registry = Registry::empty().with(SearchIndex::KIND, Arc::new(SearchIndex::from_table));
+        let table = config.components["search"].as_object().unwrap().clone();
+        registry.make("search", table, &parts)
+    }
+
+    async fn backup(&self) -> Result<Backup> {
+        self.open("backups").await
+    }
+
+    async fn changed_backup(&self) -> Result<Option<Backup>> {
+        self.open("changed").await.map(Some)
+    }
+
+    async fn live(&self) -> Result<String> {
+        Ok(format!(
+            "{:?}",
+            std::fs::read_to_string(self.path("app/search.idx")).ok()
+        ))
+    }
+
+    async fn beside(&self) -> Result<Vec<String>> {
+        let entries = std::fs::read_dir(self.path("app")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| name != "search.idx").collect();
+        names.sort();
+        Ok(names)
+    }
+}
+
+#[tokio::test]
+async fn the_search_index() {
+    conformance::component(Arc::new(Trying::new()))
+        .await
+        .unwrap();
+}
+
+struct TryingYears(tempfile::TempDir);
+
+#[async_trait]
+impl StoreUnderTest for TryingYears {
+    async fn open(&self) -> Result<Arc<dyn BackupStore>> {
+        Ok(Arc::new(FiledByYear::new(self.0.path())))
+    }
+
+    async fn put(&self, folder: &str, path: &str, content: &[u8]) -> Result<()> {
+        let year = folder.trim_start_matches("pre-restore-").get(..4);
+        let path = self.0.path().join(year.unwrap()).join(folder).join(path);
+        let put = || {
+            std::fs::create_dir_all(path.parent().unwrap())?;
+            std::fs::write(&path, content)
+        };
+        put().map_err(|e| Error::io(format!("put {}", path.display()), e))
+    }
+
+    async fn unreachable(&self) -> Result<Option<Arc<dyn BackupStore>>> {
+        Ok(Some(Arc::new(FiledByYear::new(
+            self.0.path().join("absent"),
+        ))))
+    }
+}
+
+#[tokio::test]
+async fn the_store_filed_by_year() {
+    let trying = TryingYears(tempfile::tempdir().unwrap());
+    conformance::store(Arc::new(trying)).await.unwrap();
+}

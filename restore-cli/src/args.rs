@@ -1,0 +1,343 @@
+//! The command line's words.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use restore_core::backup::PruneRequest;
+use restore_core::stream::Compression;
+use restore_core::{BackupRequest, Error, ErrorKind, PlanRequest};
+
+use crate::exit;
+
+/// Restores a hosting platform from plain backups: all or nothing, verified, and with the old
+/// data kept until you confirm.
+#[derive(Debug, Parser)]
+#[command(name = "restore", version, after_help = exit::HELP, disable_help_subcommand = true)]
+pub(crate) struct Args {
+    /// The site's configuration [default: $RESTORE_CONFIG, ./restore.toml, /etc/restore/restore.toml]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Print exactly one JSON document on stdout, also on error
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// What stderr shows of the work
+    #[arg(long, value_enum, value_name = "HOW", default_value_t, global = true)]
+    pub(crate) progress: ProgressMode,
+
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What stderr shows of the work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressMode {
+    /// Bars on a terminal, else lines
+    #[default]
+    Auto,
+    /// Lines
+    Plain,
+    /// One JSON object a line: events, messages, errors
+    Json,
+    /// Nothing but messages and errors
+    Off,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// List the backups of all stores
+    List,
+    /// Show what is in a backup
+    Show(BackupArg),
+    /// Read a backup through and compare it with its checksums
+    Verify {
+        #[command(flatten)]
+        backup: BackupArg,
+        /// Also read every artifact to its end as what it is
+        #[arg(long)]
+        deep: bool,
+    },
+    /// Back up what is live now, while the platform serves
+    Backup(BackupArgs),
+    /// Delete old backups: shows which, asks, then does it
+    Prune(PruneArgs),
+    /// Bring a backup from another store into a directory of this host; goes on where it stopped
+    Fetch {
+        #[command(flatten)]
+        backup: BackupArg,
+        /// The store to fetch from [default: the first that has it]
+        #[arg(long, value_name = "STORE")]
+        from: Option<String>,
+        /// The directory store to fetch into [default: the first]
+        #[arg(long, value_name = "STORE")]
+        to: Option<String>,
+    },
+    /// Make the site's checks now
+    Check,
+    /// Show what a restore would do; changes nothing
+    Plan(PlanArgs),
+    /// Restore a backup: shows the plan, asks, then does it
+    Run {
+        #[command(flatten)]
+        plan: PlanArgs,
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Put back what a restore replaced, or undo an unfinished one
+    Rollback {
+        #[command(flatten)]
+        run: RunArg,
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Finish a run whose process died: onward, or back if it was being undone
+    Resume(RunArg),
+    /// Accept a run: delete the data it replaced, and with it the way back
+    Confirm {
+        #[command(flatten)]
+        run: RunArg,
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Take the lock of a cluster away from a host that is gone for good
+    Unlock(Consent),
+    /// List all runs
+    History,
+    /// Show what a run did
+    Report(RunArg),
+    /// Answer one request about the volume in a directory, for a restore on another machine
+    #[command(hide = true)]
+    VolumeAgent {
+        /// The directory
+        #[arg(value_name = "DIRECTORY")]
+        directory: PathBuf,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BackupArg {
+    /// The backup's id, or `latest`
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArg {
+    /// The run's id, as `restore history` shows it [default: the one that the verb fits]
+    #[arg(value_name = "RUN")]
+    pub(crate) run: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Consent {
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BackupArgs {
+    /// Only these components
+    #[arg(long, value_name = "COMPONENT", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+
+    /// The store to write to [default: the first on this host]
+    #[arg(long, value_name = "STORE")]
+    pub(crate) to: Option<String>,
+
+    /// How archives are compressed: gzip, which everything reads, or zstd
+    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
+    pub(crate) compression: CompressionArg,
+
+    /// How hard to compress: 1 to 9 for gzip, 1 to 19 for zstd [default: 6 for gzip, 3 for zstd]
+    #[arg(long, value_name = "N")]
+    pub(crate) level: Option<u8>,
+}
+
+/// How archives are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CompressionArg {
+    #[default]
+    Gzip,
+    Zstd,
+}
+
+impl BackupArgs {
+    /// What the library is asked for.
+    pub(crate) fn request(&self) -> Result<BackupRequest, Error> {
+        let (most, usual) = match self.compression {
+            CompressionArg::Gzip => (9, 6),
+            CompressionArg::Zstd => (19, 3),
+        };
+        let level = self.level.unwrap_or(usual);
+        if !(1..=most).contains(&level) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "cli.level",
+                format!("--level {level} is not between 1 and {most}"),
+            ));
+        }
+        let mut request = BackupRequest::all()
+            .only(self.only.iter().map(|name| name.trim().to_owned()))
+            .compression(match self.compression {
+                CompressionArg::Gzip => Compression::Gzip(level),
+                CompressionArg::Zstd => Compression::Zstd(level),
+            });
+        request.to.clone_from(&self.to);
+        Ok(request)
+    }
+}
+
+#[derive(Debug, clap::Args)]
+#[group(id = "which", required = true, multiple = true, args = ["keep", "older_than"])]
+pub(crate) struct PruneArgs {
+    /// Keep the newest N finished backups
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep: Option<u32>,
+
+    /// Delete only what is older: 12h, 30d, 8w
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub(crate) older_than: Option<Duration>,
+
+    /// The store [default: the first on this host]
+    #[arg(long, value_name = "STORE")]
+    pub(crate) store: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+}
+
+impl PruneArgs {
+    /// What the library is asked for.
+    pub(crate) fn request(&self) -> PruneRequest {
+        let mut request = PruneRequest::default();
+        request.store.clone_from(&self.store);
+        request.keep = self.keep.and_then(|keep| usize::try_from(keep).ok());
+        request.older_than = self.older_than;
+        request
+    }
+}
+
+/// `12h`, `30d`, `8w`.
+fn age(text: &str) -> Result<Duration, String> {
+    let hours = [("h", 1), ("d", 24), ("w", 24 * 7)];
+    hours
+        .iter()
+        .find_map(|(unit, hours)| {
+            let number: u64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+            number.checked_mul(hours * 3600)
+        })
+        .map(Duration::from_secs)
+        .ok_or_else(|| "an age is a number of hours, days or weeks: 12h, 30d, 8w".to_owned())
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) backup: BackupArg,
+
+    /// Only these components
+    #[arg(long, value_name = "COMPONENT", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+
+    /// Only this path, named as in the archive (`mnt/nfs/nginx/conf.d/app.conf`); repeatable
+    #[arg(long = "path", value_name = "PATH")]
+    pub(crate) paths: Vec<String>,
+
+    /// Restore what has no checksum to verify it by
+    #[arg(long)]
+    pub(crate) allow_unverified: bool,
+
+    /// Restore although an earlier run is not confirmed yet
+    #[arg(long)]
+    pub(crate) over_unconfirmed: bool,
+
+    /// Do not back up first what is live now
+    #[arg(long)]
+    pub(crate) no_safety_backup: bool,
+}
+
+impl PlanArgs {
+    /// What the library is asked for.
+    pub(crate) fn request(&self) -> PlanRequest {
+        PlanRequest::all()
+            .only(self.only.iter().map(|name| name.trim().to_owned()))
+            .paths(self.paths.iter().cloned())
+            .allow_unverified(self.allow_unverified)
+            .over_unconfirmed(self.over_unconfirmed)
+            .no_safety_backup(self.no_safety_backup)
+    }
+
+    /// The options as they were given, to be repeated in a command line that is shown.
+    pub(crate) fn repeated(&self) -> String {
+        let mut text = String::new();
+        if !self.only.is_empty() {
+            text += &format!(" --only {}", self.only.join(","));
+        }
+        for path in &self.paths {
+            text += &format!(" --path {path}");
+        }
+        if self.allow_unverified {
+            text += " --allow-unverified";
+        }
+        if self.over_unconfirmed {
+            text += " --over-unconfirmed";
+        }
+        if self.no_safety_backup {
+            text += " --no-safety-backup";
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn ages_have_units() {
+        assert_eq!(age("12h"), Ok(Duration::from_secs(12 * 3600)));
+        assert_eq!(age("30d"), Ok(Duration::from_secs(30 * 86400)));
+        for bad in [
+            "",
+            "d",
+            "30",
+            "-1d",
+            "1.5d",
+            "30 days",
+            "99999999999999999999w",
+        ] {
+            assert!(age(bad).is_err(), "{bad}");
+        }
+        assert!(Args::try_parse_from(["restore", "prune"]).is_err());
+        assert!(Args::try_parse_from(["restore", "prune", "--keep", "0"]).is_err());
+        let both = ["restore", "prune", "--keep", "3", "--older-than", "8w"];
+        assert!(Args::try_parse_from(both).is_ok());
+    }
+
+    #[test]
+    fn options_may_stand_behind_the_verb() {
+        let args = Args::try_parse_from([
+            "restore", "plan", "latest", "--only", "a,b", "--path", "x/y", "--path", "z", "--json",
+            "--config", "c.toml",
+        ])
+        .unwrap();
+        assert!(args.json);
+        assert_eq!(args.config, Some(PathBuf::from("c.toml")));
+        let Verb::Plan(plan) = args.verb else {
+            panic!("not a plan")
+        };
+        let request = plan.request();
+        assert_eq!(request.only, ["a", "b"]);
+        assert_eq!(request.paths, ["x/y", "z"]);
+        assert_eq!(plan.repeated(), " --only a,b --path x/y --path z");
+    }
+}

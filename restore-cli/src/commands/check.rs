@@ -1,0 +1,25 @@
+//! `restore check`.
+
+use restore_core::{Error, ErrorKind, Result};
+
+use super::Context;
+use crate::printer::Answer;
+use crate::{exit, human, render};
+
+/// Makes the site's checks now.
+pub(super) async fn check(cx: &Context) -> Result<Answer> {
+    let site = cx.site().await?;
+    let outcomes = site.check(&cx.reading()).await?;
+    let failed = outcomes.iter().filter(|check| !check.passed).count();
+    let answer = Answer::new("checks", &outcomes, render::checks(&outcomes))?;
+    if failed == 0 {
+        return Ok(answer);
+    }
+    let message = format!(
+        "{} of {} failed",
+        failed,
+        human::count(outcomes.len(), "check")
+    );
+    let error = Error::new(ErrorKind::Failed, "check.failed", message);
+    Ok(answer.failed(Some(error), exit::UNFORESEEN))
+}

@@ -1,0 +1,35 @@
+//! `restore rollback [RUN]`.
+
+use std::time::Instant;
+
+use restore_core::run::Outcome;
+use restore_core::{Result, RunId};
+
+use super::Context;
+use crate::args::Consent;
+use crate::printer::Answer;
+use crate::signals::Work;
+use crate::{exit, render};
+
+/// Says what is swapped back, asks, does it. That the run ends undone is what was asked for.
+pub(super) async fn rollback(
+    cx: &Context,
+    run: Option<RunId>,
+    consent: &Consent,
+) -> Result<Answer> {
+    consent.can_ask()?;
+    let site = cx.site().await?;
+    site.ensure_idle().await?;
+    let preview = site.preview_rollback(run).await?;
+    cx.stderr.say(render::rollback_question(&preview));
+    consent.ask("run", preview.run.as_str(), &cx.stderr).await?;
+    let began = Instant::now();
+    let report = site
+        .rollback(Some(preview.run), cx.entering(Work::Undoing))
+        .await?;
+    let answer = cx.ended(&report, began)?;
+    Ok(match report.outcome {
+        Outcome::Undone | Outcome::RolledBack => answer.failed(None, exit::DONE),
+        _ => answer,
+    })
+}

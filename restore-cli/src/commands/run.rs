@@ -1,0 +1,45 @@
+//! `restore run ID`.
+
+use std::time::Instant;
+
+use restore_core::backup::Backup;
+use restore_core::{Result, Site};
+
+use super::Context;
+use crate::args::{Consent, PlanArgs};
+use crate::printer::Answer;
+use crate::signals::Work;
+use crate::{exit, render};
+
+/// Shows the plan, asks, executes it. The plan is not what was asked for, so it goes to stderr;
+/// the report is.
+pub(super) async fn run(cx: &Context, args: &PlanArgs, consent: &Consent) -> Result<Answer> {
+    consent.can_ask()?;
+    let site = cx.site().await?;
+    site.ensure_idle().await?;
+    let backup = bring(cx, &site, &args.backup.id).await?;
+    let plan = site.plan(&backup, args.request(), &cx.reading()).await?;
+    let text = render::plan(&plan, None);
+    if let Some(refusal) = plan.refusal() {
+        let code = exit::of_error(&refusal);
+        return Ok(Answer::new("plan", &plan, text)?.failed(Some(refusal), code));
+    }
+    cx.stderr.say(text);
+    consent
+        .ask("backup", plan.backup.as_str(), &cx.stderr)
+        .await?;
+    let began = Instant::now();
+    let report = site.run(plan, cx.entering(Work::Restoring)).await?;
+    cx.ended(&report, began)
+}
+
+/// The backup on this host: one that is elsewhere or packed is fetched, before there is any run. Broken off,
+/// nothing but a beginning of a copy is left, with which the same command goes on.
+async fn bring(cx: &Context, site: &Site, id: &str) -> Result<Backup> {
+    let (backup, report) = site.bring(id, cx.fetching()).await?;
+    cx.signals.entering(Work::Reading);
+    if let Some(report) = report {
+        cx.stderr.say(render::fetched(&report));
+    }
+    Ok(backup)
+}

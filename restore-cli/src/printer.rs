@@ -1,0 +1,153 @@
+//! The one place that decides what goes where: data to stdout, everything else to stderr.
+
+use std::io::{self, Write as _};
+
+use restore_core::{Error, ErrorKind};
+use serde_json::{Map, Value, json};
+
+use crate::exit;
+use crate::paint::Look;
+use crate::progress::Stderr;
+
+/// What a command has to say at its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The name of the value in the JSON document.
+    pub(crate) key: &'static str,
+    /// The data for programs.
+    pub(crate) value: Value,
+    /// The same for people.
+    pub(crate) text: String,
+    /// What went wrong although there is something to show.
+    pub(crate) error: Option<Error>,
+    /// The exit code.
+    pub(crate) exit: u8,
+}
+
+impl Answer {
+    /// An answer without an error.
+    pub(crate) fn new(
+        key: &'static str,
+        value: &impl serde::Serialize,
+        text: String,
+    ) -> restore_core::Result<Self> {
+        let value = serde_json::to_value(value).map_err(|e| {
+            Error::new(
+                ErrorKind::Internal,
+                "cli.json",
+                format!("cannot write {key} as JSON: {e}"),
+            )
+        })?;
+        Ok(Self {
+            key,
+            value,
+            text,
+            error: None,
+            exit: exit::DONE,
+        })
+    }
+
+    /// The same answer with what went wrong, where something did, and its exit code.
+    pub(crate) fn failed(mut self, error: Option<Error>, exit: u8) -> Self {
+        self.error = error;
+        self.exit = exit;
+        self
+    }
+}
+
+/// Writes stdout once, at the end.
+pub(crate) struct Printer {
+    json: bool,
+}
+
+impl Printer {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Prints what a command came to; gives the exit code.
+    pub(crate) fn finish(&self, result: Result<Answer, Error>, stderr: &Stderr) -> u8 {
+        let (document, text, error, exit) = match result {
+            Ok(answer) => {
+                let mut document = Map::new();
+                document.insert(answer.key.to_owned(), answer.value);
+                (document, answer.text, answer.error, answer.exit)
+            }
+            Err(error) => {
+                let exit = exit::of_error(&error);
+                (Map::new(), String::new(), Some(error), exit)
+            }
+        };
+        let written = if self.json {
+            write_out(&with_error(document, error.as_ref()))
+        } else {
+            write_out(&Look::stdout().text(&text))
+        };
+        if let Some(error) = &error {
+            // The text comes first, so that the error is the last thing in sight.
+            stderr.error(error);
+        }
+        match written {
+            // Whoever read has read enough (`restore list | head -1`).
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => exit,
+            Err(e) => {
+                stderr.error(&Error::io("write to standard output", e));
+                if exit == exit::DONE {
+                    exit::UNFORESEEN
+                } else {
+                    exit
+                }
+            }
+            Ok(()) => exit,
+        }
+    }
+}
+
+/// The error as programs read it.
+pub(crate) fn error_value(error: &Error) -> Value {
+    json!({
+        "code": error.code(),
+        "kind": error.kind(),
+        "message": error.message(),
+        "hint": error.hint_text(),
+        "component": error.component(),
+    })
+}
+
+fn with_error(mut document: Map<String, Value>, error: Option<&Error>) -> String {
+    if let Some(error) = error {
+        document.insert("error".to_owned(), error_value(error));
+    }
+    format!("{:#}\n", Value::Object(document))
+}
+
+fn write_out(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_stands_beside_the_data() {
+        let mut document = Map::new();
+        document.insert("plan".to_owned(), json!({"steps": []}));
+        let error = Error::new(ErrorKind::Preflight, "a.b", "no room")
+            .in_component("redis")
+            .hint("make room");
+        let value: Value = serde_json::from_str(&with_error(document, Some(&error))).unwrap();
+        assert_eq!(
+            value,
+            json!({
+                "plan": {"steps": []},
+                "error": {
+                    "code": "a.b", "kind": "preflight", "message": "no room",
+                    "hint": "make room", "component": "redis",
+                },
+            })
+        );
+    }
+}

@@ -1,0 +1,36 @@
+//! Values as text for people: no colours, no terminal, nothing but strings.
+
+mod backup;
+mod fetch;
+mod making;
+mod plan;
+mod prune;
+mod run;
+
+pub(crate) use backup::{BackupRow, FileRow, backups, show, verification};
+pub(crate) use fetch::fetched;
+pub(crate) use making::backed_up;
+pub(crate) use plan::plan;
+pub(crate) use prune::{prune_plan, pruned};
+pub(crate) use run::{checks, confirm_question, done_line, history, rollback_question};
+
+use restore_core::Finding;
+
+use crate::progress::finding_line;
+
+/// Findings under a heading; nothing where there are none.
+fn findings(title: &str, findings: &[Finding]) -> String {
+    if findings.is_empty() {
+        return String::new();
+    }
+    let mut out = format!("\n{title}\n");
+    // What stops a run is what a tired person must not have to look for.
+    let mut sorted: Vec<&Finding> = findings.iter().collect();
+    sorted.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    for finding in sorted {
+        for line in finding_line(finding).lines() {
+            out += &format!("  {line}\n");
+        }
+    }
+    out
+}

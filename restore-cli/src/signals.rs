@@ -1,0 +1,188 @@
+//! Ctrl-C, SIGTERM and SIGHUP: stop in an orderly way, and never in the middle of an undo.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use restore_core::{Error, ErrorKind, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::exit;
+use crate::progress::Stderr;
+
+/// What a signal would interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Work {
+    /// Nothing that leaves traces: the program simply ends.
+    Reading = 0,
+    /// A run, which undoes itself when cancelled.
+    Restoring = 1,
+    /// An undo, which runs to its end.
+    Undoing = 2,
+    /// The deletion of what a run replaced.
+    Confirming = 3,
+    /// A backup, which stays unfinished when cancelled.
+    BackingUp = 4,
+    /// The deletion of old backups.
+    Pruning = 5,
+    /// A backup being fetched, which can be gone on with.
+    Fetching = 6,
+}
+
+impl Work {
+    fn of(number: u8) -> Self {
+        match number {
+            1 => Self::Restoring,
+            2 => Self::Undoing,
+            3 => Self::Confirming,
+            4 => Self::BackingUp,
+            5 => Self::Pruning,
+            6 => Self::Fetching,
+            _ => Self::Reading,
+        }
+    }
+}
+
+/// Knows what goes on, and tells it to stop.
+#[derive(Clone)]
+pub(crate) struct Signals {
+    work: Arc<AtomicU8>,
+    cancel: CancellationToken,
+    abandon: CancellationToken,
+}
+
+impl Signals {
+    /// Listens from now on.
+    pub(crate) fn listen(stderr: Stderr) -> Result<Self> {
+        let on = |kind| {
+            signal(kind)
+                .map_err(|e| Error::io("listen to signals", e).with_kind(ErrorKind::Internal))
+        };
+        let this = Self {
+            work: Arc::new(AtomicU8::new(Work::Reading as u8)),
+            cancel: CancellationToken::new(),
+            abandon: CancellationToken::new(),
+        };
+        let asking = [on(SignalKind::interrupt())?, on(SignalKind::terminate())?];
+        let hangup = on(SignalKind::hangup())?;
+        tokio::spawn(this.clone().wait(asking, hangup, stderr));
+        Ok(this)
+    }
+
+    /// From here on a signal would interrupt `work`. Give the token to it.
+    pub(crate) fn entering(&self, work: Work) -> CancellationToken {
+        self.work.store(work as u8, Ordering::SeqCst);
+        self.cancel.clone()
+    }
+
+    /// The token for work that leaves no traces.
+    pub(crate) fn token(&self) -> CancellationToken {
+        self.cancel.clone()
+    }
+
+    /// Returns when what goes on may simply be dropped.
+    pub(crate) async fn abandoned(&self) {
+        self.abandon.cancelled().await;
+    }
+
+    async fn wait(self, [mut int, mut term]: [Signal; 2], mut hangup: Signal, stderr: Stderr) {
+        let mut asked = 0_u32;
+        loop {
+            // A terminal that goes away sends more than one SIGHUP: they ask once and no more.
+            let again = tokio::select! {
+                Some(()) = int.recv() => true,
+                Some(()) = term.recv() => true,
+                Some(()) = hangup.recv() => false,
+                else => return,
+            };
+            if !again && asked > 0 {
+                continue;
+            }
+            asked = asked.saturating_add(1);
+            let work = Work::of(self.work.load(Ordering::SeqCst));
+            self.cancel.cancel();
+            if work == Work::Reading {
+                self.abandon.cancel();
+            } else if asked < 3 {
+                stderr.say(words(work, asked));
+            } else {
+                leave(work, &stderr);
+            }
+        }
+    }
+}
+
+/// What is said to the first and the second request to stop.
+fn words(work: Work, asked: u32) -> &'static str {
+    match (work, asked) {
+        (Work::Restoring, 1) => {
+            "stopping: undoing what was begun, which ends by itself; press Ctrl-C twice more only \
+             to leave it half undone"
+        }
+        (Work::Undoing, 1) => {
+            "an undo is not broken off: it goes on to its end; press Ctrl-C twice more only to \
+             leave it half done"
+        }
+        (Work::BackingUp, 1) => "stopping: the backup stays unfinished, and is never restored",
+        (Work::BackingUp, _) => "still stopping; press Ctrl-C once more to leave at once",
+        (Work::Pruning, 1) => "stopping after the backup that is being deleted",
+        (Work::Pruning, _) => {
+            "still deleting; press Ctrl-C once more to leave at once: what is left of the backup is \
+             unfinished, and is deleted by the next prune"
+        }
+        (Work::Fetching, 1) => "stopping: what came so far is kept, the next fetch goes on there",
+        (Work::Fetching, _) => "still writing what came; press Ctrl-C once more to leave at once",
+        (Work::Confirming, 1) => "stopping after the deletion under way",
+        (Work::Confirming, _) => {
+            "still deleting; press Ctrl-C once more to leave at once, then `restore confirm` \
+             deletes the rest"
+        }
+        _ => {
+            "still undoing; press Ctrl-C once more to leave it half undone, then `restore resume` \
+             finishes the undo"
+        }
+    }
+}
+
+/// Ends the process where it is, like a crash.
+fn leave(work: Work, stderr: &Stderr) -> ! {
+    let code = match work {
+        // Nothing live is concerned.
+        Work::BackingUp | Work::Pruning | Work::Fetching => exit::INTERRUPTED,
+        _ => exit::STUCK,
+    };
+    stderr.say(match work {
+        Work::BackingUp => "left in the middle: the backup is unfinished, and is never restored",
+        Work::Pruning => "left in the middle\nhint: `restore prune` deletes the rest",
+        Work::Fetching => "left in the middle\nhint: fetch again, it goes on there",
+        Work::Confirming => "left in the middle\nhint: `restore confirm` deletes the rest",
+        _ => {
+            "left in the middle: the platform is neither restored nor as it was\n\
+             hint: `restore resume` finishes the undo; `restore report` says what is where"
+        }
+    });
+    stderr.flush(Duration::from_millis(300));
+    std::process::exit(code.into());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_work_reads_back() {
+        for work in [
+            Work::Reading,
+            Work::Restoring,
+            Work::Undoing,
+            Work::Confirming,
+            Work::BackingUp,
+            Work::Pruning,
+            Work::Fetching,
+        ] {
+            assert_eq!(Work::of(work as u8), work);
+        }
+    }
+}

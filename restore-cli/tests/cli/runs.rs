@@ -1,0 +1,207 @@
+//! A whole run, its way back and its end through the program, on a file tree.
+
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use crate::site::{ID, Ran, Site};
+
+#[test]
+fn there_and_back() {
+    let site = Site::new();
+    site.backup();
+    let ran = site.restore(&["run", "latest", "--yes"]).exits(0);
+    // The report is the data; the plan and what went on are not.
+    assert!(ran.out.contains("Restored and checked\n"), "{}", ran.out);
+    assert!(ran.out.contains("\nNext:\n"), "{}", ran.out);
+    assert!(ran.err.starts_with("Plan: "), "{}", ran.err);
+    assert!(
+        ran.err.contains("ok     swap applications ("),
+        "{}",
+        ran.err
+    );
+    assert!(ran.err.contains(": restored in "), "{}", ran.err);
+    assert_eq!(site.read("live/opt/app/kept"), "backed up");
+    assert_eq!(site.read("live/opt/app/more"), "more");
+    assert!(!site.path("live/opt/app/own").exists());
+
+    let history = site.restore(&["history", "--json"]).exits(0).json();
+    let run = history["runs"][0]["run"].as_str().unwrap().to_owned();
+    let ran = site.restore(&["history"]).exits(0);
+    assert!(ran.out.contains(&format!("{run}  {ID}  ")), "{}", ran.out);
+    assert!(ran.out.contains("restored, not confirmed"), "{}", ran.out);
+    let report = site.restore(&["report", &run]).exits(0);
+    assert!(
+        report.out.contains("Restored and checked\n"),
+        "{}",
+        report.out
+    );
+
+    let ran = site.restore(&["rollback", "--yes", "--json"]).exits(0);
+    assert_eq!(ran.json()["report"]["outcome"], "rolled_back");
+    assert!(
+        ran.err
+            .starts_with(&format!("Rollback of run {run} (backup {ID}, restored")),
+        "{}",
+        ran.err
+    );
+    assert_eq!(site.read("live/opt/app/kept"), "live");
+    assert_eq!(site.read("live/opt/app/own"), "only live");
+
+    let ran = site.restore(&["rollback", &run, "--yes"]).exits(4);
+    assert!(ran.err.contains(&run), "{}", ran.err);
+    let ran = site.restore(&["confirm", "--yes"]).exits(0);
+    assert!(
+        ran.err.starts_with(&format!("Confirmation of run {run}")),
+        "{}",
+        ran.err
+    );
+    site.restore(&["confirm", "--yes"]).exits(2);
+}
+
+#[test]
+fn with_progress_json_every_line_of_stderr_is_json() {
+    let site = Site::new();
+    site.backup();
+    let ran = site
+        .restore(&["run", "latest", "--yes", "--json", "--progress", "json"])
+        .exits(0);
+    assert_eq!(ran.json()["report"]["outcome"], "restored");
+    let events: Vec<String> = ran
+        .err
+        .lines()
+        .map(|line| {
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            value["event"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    for event in [
+        "message",
+        "run_started",
+        "step_started",
+        "step_finished",
+        "run_finished",
+    ] {
+        assert!(
+            events.iter().any(|seen| seen == event),
+            "{event}: {events:?}"
+        );
+    }
+    let ran = site
+        .restore(&["report", "nope", "--progress", "json"])
+        .exits(2);
+    let value: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
+    assert_eq!(value["error"]["code"], "run.bad_id");
+}
+
+#[test]
+fn progress_off_leaves_the_messages() {
+    let site = Site::new();
+    site.backup();
+    let ran = site
+        .restore(&["run", "latest", "--yes", "--progress", "off"])
+        .exits(0);
+    assert!(
+        !ran.err
+            .contains("stage applications beside the live data ("),
+        "{}",
+        ran.err
+    );
+    assert!(ran.err.contains(": restored in "), "{}", ran.err);
+}
+
+/// Begins a run and gives it back once its data is swapped, in the middle of the test that its
+/// component makes of the swapped files. The test then does `wait`.
+fn swapped(site: &Site, wait: &str) -> Child {
+    site.backup();
+    let (live, begun) = (site.path("live/opt/app/more"), site.path("begun"));
+    let (live, begun_name) = (live.display(), begun.display());
+    // The live files are tested too, before the run: that must not count.
+    let script = format!("test -e {live} || exit 0; touch {begun_name}; {wait}");
+    let text = format!(
+        "{}test = [\"/bin/sh\", \"-c\", \"{script}\"]\n",
+        site.read("restore.toml")
+    );
+    site.write("restore.toml", &text);
+    let child = site.command(&["run", "latest", "--yes"]).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !begun.exists() {
+        assert!(Instant::now() < deadline, "the run never came to its test");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+fn stopped(site: &Site, signal: &str, times: usize) -> Ran {
+    let child = swapped(site, "sleep 1");
+    for _ in 0..times {
+        let kill = std::process::Command::new("kill")
+            .args([format!("-{signal}"), child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(kill.success());
+        // Two signals of a kind that are not taken yet are one.
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ran::of(child.wait_with_output().unwrap())
+}
+
+fn is_as_before(site: &Site) {
+    assert_eq!(site.read("live/opt/app/kept"), "live");
+    assert_eq!(site.read("live/opt/app/own"), "only live");
+    assert!(!site.path("live/opt/app/more").exists());
+}
+
+#[test]
+fn a_run_that_is_asked_to_stop_is_undone() {
+    for (signal, times) in [("INT", 1), ("TERM", 2), ("HUP", 4)] {
+        let site = Site::new();
+        let ran = stopped(&site, signal, times).exits(130);
+        assert!(
+            ran.err.contains("stopping: undoing what was begun"),
+            "{}",
+            ran.err
+        );
+        assert_eq!(
+            ran.err.contains("still undoing"),
+            signal == "TERM",
+            "{}",
+            ran.err
+        );
+        assert!(ran.out.contains("the platform is as it was"), "{}", ran.out);
+        is_as_before(&site);
+    }
+}
+
+#[test]
+fn one_that_is_left_in_the_middle_says_how_to_finish() {
+    let site = Site::new();
+    let ran = stopped(&site, "INT", 3).exits(6);
+    assert!(ran.err.contains("left in the middle"), "{}", ran.err);
+    assert!(ran.err.contains("restore resume"), "{}", ran.err);
+    assert!(
+        site.restore(&["history"])
+            .exits(0)
+            .out
+            .contains("unfinished")
+    );
+    site.restore(&["rollback", "--yes"]).exits(0);
+    is_as_before(&site);
+}
+
+#[test]
+fn a_second_run_is_kept_out() {
+    let site = Site::new();
+    let end = site.path("end");
+    let wait = format!("until test -e {}; do sleep 0.05; done", end.display());
+    let first = swapped(&site, &wait);
+    let another = site.restore(&["run", "latest", "--yes"]);
+    let second = site.restore(&["rollback", "--yes"]);
+    let third = site.restore(&["resume"]);
+    site.write("end", "");
+    another.exits(7);
+    let second = second.exits(7);
+    assert!(second.err.contains("a run is under way"), "{}", second.err);
+    third.exits(7);
+    Ran::of(first.wait_with_output().unwrap()).exits(0);
+    assert_eq!(site.read("live/opt/app/kept"), "backed up");
+}

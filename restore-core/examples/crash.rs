@@ -1,0 +1,83 @@
+//! Dies in the middle of a restore, to show what `resume` and `rollback` make of it.
+//!
+//! `crash CONFIG ACTION WHEN`: opens the site, does ACTION (`run`, `resume` or `rollback`) and, at
+//! the boundary number WHEN, kills itself with SIGKILL; `error:WHEN` lets the boundary fail
+//! instead, and `never` only counts. Prints each boundary, then how the run ended. An embedder
+//! does the same with a [`RunOptions::boundary`] to try components of its own.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use restore_core::run::Boundary;
+use restore_core::{Error, ErrorKind, PlanRequest, Report, Result, RunOptions, Site};
+
+#[derive(Clone, Copy)]
+enum Fault {
+    Kill(usize),
+    Error(usize),
+    Never,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [config, action, when] = &args[..] else {
+        eprintln!("usage: crash CONFIG run|resume|rollback WHEN|error:WHEN|never");
+        return ExitCode::from(2);
+    };
+    let fault = match (when.as_str(), when.strip_prefix("error:"), when.parse()) {
+        ("never", ..) => Fault::Never,
+        (_, Some(at), _) => at.parse().map_or(Fault::Never, Fault::Error),
+        (_, _, Ok(at)) => Fault::Kill(at),
+        _ => Fault::Never,
+    };
+    let hook = move |boundary: &Boundary| {
+        println!("{} {}", boundary.index, boundary.record);
+        match fault {
+            Fault::Kill(at) if at == boundary.index => {
+                let me = rustix::process::getpid();
+                let _ = rustix::process::kill_process(me, rustix::process::Signal::KILL);
+                // The signal is on its way; nothing may happen in the meantime.
+                loop {
+                    std::thread::park();
+                }
+            }
+            Fault::Error(at) if at == boundary.index => Err(Error::new(
+                ErrorKind::Failed,
+                "crash.injected",
+                "an injected failure",
+            )),
+            _ => Ok(()),
+        }
+    };
+    let options = RunOptions::new().boundary(Arc::new(hook));
+    match act(Path::new(config), action, options).await {
+        Ok(report) => {
+            println!("outcome {}", report.outcome);
+            if let Some(failure) = report.stuck.or(report.failure) {
+                println!("{}: {}", failure.step, failure.message);
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("refused {}: {error}", error.code());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn act(config: &Path, action: &str, options: RunOptions) -> Result<Report> {
+    let site = Site::open(config).await?;
+    match action {
+        "resume" => site.resume(None, options).await,
+        "rollback" => site.rollback(None, options).await,
+        _ => {
+            let backup = site.backup("latest").await?;
+            let plan = site
+                .plan(&backup, PlanRequest::all(), &RunOptions::new())
+                .await?;
+            site.run(plan, options).await
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What to back up, to where, and how.
+
+use crate::stream::Compression;
+
+/// What to back up, to where, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackupRequest {
+    /// Only these components; empty: all that the site has.
+    pub only: Vec<String>,
+    /// The name of the store to write to; `None`: the first on this host.
+    pub to: Option<String>,
+    /// How archives are compressed.
+    pub compression: Compression,
+}
+
+impl BackupRequest {
+    /// Everything, to the site's first store, compressed by gzip.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// The same request for these components only.
+    #[must_use]
+    pub fn only<S: Into<String>>(mut self, components: impl IntoIterator<Item = S>) -> Self {
+        self.only = components.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The same request to another store.
+    #[must_use]
+    pub fn to(mut self, store: impl Into<String>) -> Self {
+        self.to = Some(store.into());
+        self
+    }
+
+    /// The same request with another compression.
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+}

@@ -1,0 +1,90 @@
+//! A service runs, and goes on running.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+
+use super::attempt::{Attempt, PATIENCE, until};
+use super::{Check, Tries, When};
+use crate::component::CheckOutcome;
+use crate::config::{ConfigDuration, Table, parse_section};
+use crate::error::Result;
+use crate::platform::Platform;
+use crate::time::Timestamp;
+
+/// One that dies at once has done so by then.
+const MOMENT: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Section {
+    service: String,
+    timeout: Option<ConfigDuration>,
+    when: Option<When>,
+}
+
+/// As many instances run as are wanted, at least one, and a moment later still the same.
+pub(super) struct Process {
+    name: String,
+    section: Section,
+    platform: Arc<dyn Platform>,
+}
+
+impl Process {
+    pub(super) fn new(name: &str, table: Table, platform: Arc<dyn Platform>) -> Result<Self> {
+        Ok(Self {
+            name: name.to_owned(),
+            section: parse_section(&format!("checks.{name}"), table)?,
+            platform,
+        })
+    }
+
+    async fn attempt(&self) -> Attempt {
+        let service = &self.section.service;
+        let mut seen: Option<String> = None;
+        loop {
+            let state = match self.platform.service(service).await {
+                Ok(state) => state,
+                Err(e) => return Attempt::Failed(e.to_string()),
+            };
+            let wanted = state.desired.max(1);
+            if state.running != wanted {
+                return Attempt::NotYet(format!(
+                    "{service}: {} of {wanted} run ({})",
+                    state.running, state.detail
+                ));
+            }
+            match seen {
+                Some(before) if before == state.detail => {
+                    return Attempt::Passed(format!("{service} runs ({before})"));
+                }
+                Some(before) => {
+                    return Attempt::NotYet(format!(
+                        "{service} does not stay: first {before}, then {}",
+                        state.detail
+                    ));
+                }
+                None => seen = Some(state.detail),
+            }
+            tokio::time::sleep(MOMENT).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Check for Process {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn when(&self) -> When {
+        self.section.when.unwrap_or(When::BeforeTraffic)
+    }
+
+    async fn run(&self, _since: Timestamp, tries: Tries) -> CheckOutcome {
+        let patience = self.section.timeout.unwrap_or(PATIENCE).0;
+        until(&self.name, patience, tries, || self.attempt()).await
+    }
+}

@@ -1,0 +1,434 @@
+//! A crontab: text, and nothing to swap by rename.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    BackedUp, CheckOutcome, Component, Inspection, Parts, SharedComponent, Staged, archive,
+};
+use crate::backup::{Backup, BackupWriter};
+use crate::config::{Table as ConfigTable, parse_section};
+use crate::error::{Error, ErrorKind, Result};
+use crate::finding::Finding;
+use crate::platform::Discard;
+use crate::run::{RunContext, RunId};
+use crate::stream::Digest;
+
+mod syntax;
+mod table;
+
+use table::{Table, blocking};
+
+/// The fact whether there was a crontab before the cut-over; its text is in a file of its own.
+const HAD: &str = "had_crontab";
+/// More than any cron reads.
+const LARGEST: u64 = 4 * 1024 * 1024;
+
+/// A crontab, of a user or in a file.
+///
+/// Its jobs begin to fire as soon as cron runs after the cut-over. So that neither the old nor
+/// the restored ones fire in the middle of a restore, name cron's own service in `stops`: it
+/// is down while data is swapped and up again with all others. Without that, make the crontab
+/// the last component of the site, as cut-overs follow their order there: the restored jobs
+/// then at least find restored data.
+pub struct Crontab {
+    name: String,
+    artifact: Vec<String>,
+    stops: Vec<String>,
+    table: Table,
+    /// Texts are kept here rather than in facts: crontabs hold passwords.
+    scratch: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Section {
+    #[serde(default)]
+    artifact: Vec<String>,
+    #[serde(default)]
+    user: Option<String>,
+    #[serde(default)]
+    file: Option<PathBuf>,
+    #[serde(default)]
+    stops: Vec<String>,
+}
+
+impl Crontab {
+    /// The component `name` from its table in the configuration.
+    pub fn from_table(name: &str, table: ConfigTable, parts: &Parts) -> Result<SharedComponent> {
+        let place = format!("components.{name}");
+        let section: Section = parse_section(&place, table)?;
+        let table = match (section.user, section.file) {
+            (Some(user), None) if !user.is_empty() && !user.starts_with('-') => Table::User(user),
+            (None, Some(file)) => Table::File(parts.path(file)),
+            _ => {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    "crontab.which",
+                    format!("[{place}] needs either `user` or `file`"),
+                )
+                .hint("user = \"root\" for the crontab of root, file = \"/path\" for a file"));
+            }
+        };
+        let mut artifact = section.artifact;
+        if artifact.is_empty() {
+            artifact = vec!["configs/crontab-{id}.txt".to_owned()];
+        }
+        Ok(Arc::new(Self {
+            name: name.to_owned(),
+            artifact,
+            stops: section.stops,
+            table,
+            scratch: parts.scratch.clone(),
+        }))
+    }
+
+    /// Where this run keeps a text.
+    fn kept(&self, run: &RunId, which: &str) -> PathBuf {
+        self.scratch
+            .join(run.as_str())
+            .join(format!("{}.crontab.{which}", self.name))
+    }
+
+    async fn keep(&self, run: &RunId, which: &str, text: Vec<u8>) -> Result<()> {
+        Self::put(self.kept(run, which), run, text).await
+    }
+
+    async fn put(path: PathBuf, run: &RunId, text: Vec<u8>) -> Result<()> {
+        let run = run.clone();
+        blocking(move || {
+            if let Some(parent) = path.parent() {
+                use std::os::unix::fs::DirBuilderExt;
+                std::fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(parent)
+                    .map_err(|e| Error::io(format!("make {}", parent.display()), e))?;
+            }
+            table::replace(&path, &run, &text)
+        })
+        .await
+    }
+
+    async fn kept_text(&self, run: &RunId, which: &str) -> Result<Option<Vec<u8>>> {
+        Table::File(self.kept(run, which)).read().await
+    }
+
+    /// Keeps what the table has become since the restore, durably: whoever edited it then finds
+    /// it there. No earlier such text is replaced.
+    async fn keep_since(&self, cx: &RunContext, text: Vec<u8>) -> Result<()> {
+        let folder = self.scratch.join(cx.run().as_str());
+        let mut n = 1_u32;
+        let path = loop {
+            let name = match n {
+                1 => format!("crontab.{}.since", self.name),
+                n => format!("crontab.{}.since-{n}", self.name),
+            };
+            let path = folder.join(name);
+            match Table::File(path.clone()).read().await? {
+                Some(there) if there != text => n = n.saturating_add(1),
+                Some(_) => break path,
+                None => {
+                    Self::put(path.clone(), cx.run(), text).await?;
+                    break path;
+                }
+            }
+        };
+        cx.notice(
+            Finding::warning(
+                "crontab.edited_since",
+                &self.name,
+                format!(
+                    "{} was changed after the restore: that text is kept in {}",
+                    self.table.describe(),
+                    path.display()
+                ),
+            )
+            .hint("take over from it what should stay, then delete it: crontabs hold passwords"),
+        );
+        Ok(())
+    }
+
+    /// The backup's text, verified.
+    async fn fetch(&self, cx: &RunContext) -> Result<(String, Vec<u8>)> {
+        let found = archive::find(cx.backup(), &self.artifact)?;
+        let source = cx.source(&found)?;
+        let size = source.size().unwrap_or(0);
+        if size > LARGEST {
+            return Err(Error::new(
+                ErrorKind::Verification,
+                "crontab.too_large",
+                format!("{found} has {size} bytes: that is no crontab"),
+            ));
+        }
+        let mut text = tokio::fs::read(source.path())
+            .await
+            .map_err(|e| Error::io(format!("read {found}"), e))?;
+        let digest = Digest(Sha256::digest(&text).into());
+        if let Some(expected) = source.expected()
+            && expected != digest
+        {
+            return Err(Error::new(
+                ErrorKind::Verification,
+                "hash.mismatch",
+                format!("{found} has SHA-256 {digest}, the manifest says {expected}"),
+            )
+            .hint("the file was changed since it was backed up: choose another backup"));
+        }
+        // cron refuses a last line that does not end.
+        if text.last().is_some_and(|last| *last != b'\n') {
+            text.push(b'\n');
+        }
+        Ok((found, text))
+    }
+
+    async fn write_out(&self, writer: &BackupWriter) -> Result<BackedUp> {
+        let mut done = BackedUp::default();
+        let Some(text) = self.table.read().await? else {
+            done.findings.push(Finding::info(
+                "crontab.none",
+                &self.name,
+                format!(
+                    "{} does not exist: there is nothing to back up",
+                    self.table.describe()
+                ),
+            ));
+            return Ok(done);
+        };
+        let path = writer.name(&self.artifact)?;
+        // Jobs that cannot be read back are backed up as they are: that is for a person to mend.
+        match syntax::jobs(&text, &path) {
+            Ok(jobs) => {
+                done.facts.insert("jobs".to_owned(), json!(jobs));
+            }
+            Err(error) => {
+                let mut finding = Finding::warning(error.code(), &self.name, error.message());
+                finding.hint = error.hint_text().map(str::to_owned);
+                done.findings.push(finding);
+            }
+        }
+        // Private: crontabs hold passwords.
+        let artifact = writer.private_artifact(&path).await?;
+        artifact.put(text).await?.finish().await?;
+        Ok(done)
+    }
+
+    async fn look(&self, cx: &RunContext) -> Result<Inspection> {
+        let mut inspection = Inspection::default();
+        let finding = |error: &Error| Finding::from_error(&self.name, error);
+        match archive::find(cx.backup(), &self.artifact) {
+            Ok(found) => {
+                inspection.read_bytes = cx.backup().file(&found).map_or(0, |file| file.size);
+                inspection.summary = self.table.describe();
+                inspection.artifacts = vec![found];
+            }
+            Err(error) => inspection.findings.push(finding(&error)),
+        }
+        inspection.staged_at = self.kept(cx.run(), "new").display().to_string();
+        match self.table.read().await {
+            Ok(text) => {
+                let lines = text.map(|text| text.split(|byte| *byte == b'\n').count() - 1);
+                inspection.facts.insert("lines".to_owned(), json!(lines));
+            }
+            Err(error) => inspection.findings.push(finding(&error)),
+        }
+        if self.stops.is_empty() && matches!(self.table, Table::User(_)) {
+            inspection.findings.push(
+                Finding::warning(
+                    "crontab.fires",
+                    &self.name,
+                    "cron goes on during the restore: old jobs, and then restored ones, may fire in its middle",
+                )
+                .hint(format!(
+                    "make cron a service of the site (systemctl start, stop and is-active) and name it in `stops` of [components.{}]",
+                    self.name
+                )),
+            );
+        }
+        Ok(inspection)
+    }
+
+    async fn stage_text(&self, cx: &RunContext) -> Result<Staged> {
+        let (found, text) = self.fetch(cx).await?;
+        let jobs = syntax::jobs(&text, &found)?;
+        let mut staged = Staged {
+            bytes: text.len() as u64,
+            ..Staged::default()
+        };
+        staged.facts.insert("jobs".to_owned(), json!(jobs));
+        if jobs == 0 {
+            staged.findings.push(Finding::warning(
+                "crontab.no_jobs",
+                &self.name,
+                format!("{found} holds no job"),
+            ));
+        }
+        self.keep(cx.run(), "new", text).await?;
+        Ok(staged)
+    }
+
+    async fn install(&self, cx: &RunContext) -> Result<()> {
+        let new = self.kept_text(cx.run(), "new").await?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Failed,
+                "crontab.nothing_staged",
+                format!("no crontab is staged for run {}", cx.run()),
+            )
+            .hint("stage again; nothing was changed")
+        })?;
+        let present = self.table.read().await?;
+        if cx.recall(HAD).is_none() {
+            if let Some(old) = &present {
+                self.keep(cx.run(), "old", old.clone()).await?;
+            }
+            cx.record(HAD, present.is_some()).await?;
+        }
+        if present.as_ref() == Some(&new) {
+            return Ok(());
+        }
+        self.table.write(cx.run(), Some(new)).await
+    }
+
+    async fn put_back(&self, cx: &RunContext) -> Result<()> {
+        let old = match cx.recall(HAD) {
+            None => return Ok(()),
+            Some(Value::Bool(false)) => None,
+            Some(_) => {
+                let path = self.kept(cx.run(), "old");
+                let old = self.kept_text(cx.run(), "old").await?;
+                Some(old.ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::Failed,
+                        "crontab.old_gone",
+                        format!("{} is gone, the text that was replaced", path.display()),
+                    )
+                    .hint("was the run confirmed? then there is no way back to it")
+                })?)
+            }
+        };
+        let present = self.table.read().await?;
+        if present == old {
+            return Ok(());
+        }
+        if let Some(present) = present
+            && self.kept_text(cx.run(), "new").await?.as_ref() != Some(&present)
+        {
+            self.keep_since(cx, present).await?;
+        }
+        self.table.write(cx.run(), old).await
+    }
+
+    async fn compare(&self, cx: &RunContext) -> Result<CheckOutcome> {
+        let new = self.kept_text(cx.run(), "new").await?;
+        let present = self.table.read().await?;
+        let (passed, detail) = match (&new, &present) {
+            (Some(new), Some(present)) if new == present => (
+                true,
+                format!("{} is the restored one", self.table.describe()),
+            ),
+            (_, None) => (false, format!("there is no {}", self.table.describe())),
+            _ => (
+                false,
+                format!("{} is not the restored one", self.table.describe()),
+            ),
+        };
+        Ok(CheckOutcome::new(
+            format!("{}/text", self.name),
+            passed,
+            detail,
+        ))
+    }
+
+    async fn throw_away(&self, cx: &RunContext, what: Discard) -> Result<()> {
+        // The staged text is what the live one is compared with as long as it is live.
+        let live = cx.recall(HAD).is_some() && self.compare(cx).await?.passed;
+        let which: &[&str] = match what {
+            Discard::Staged if live => &[],
+            Discard::Staged => &["new"],
+            Discard::Replaced => &["old", "new"],
+        };
+        let paths: Vec<PathBuf> = which.iter().map(|it| self.kept(cx.run(), it)).collect();
+        blocking(move || {
+            for path in &paths {
+                if path.parent().is_some_and(std::path::Path::is_dir) {
+                    table::remove(path)?;
+                    if let Some(parent) = path.parent() {
+                        // Refused while other components keep something there.
+                        let _ = std::fs::remove_dir(parent);
+                    }
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    fn at(&self) -> impl Fn(Error) -> Error {
+        let name = self.name.clone();
+        move |error| error.in_component(&name)
+    }
+}
+
+#[async_trait]
+impl Component for Crontab {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "crontab"
+    }
+
+    fn stops(&self) -> Vec<String> {
+        self.stops.clone()
+    }
+
+    fn artifacts(&self, backup: &Backup) -> Vec<String> {
+        backup.find(&self.artifact)
+    }
+
+    async fn back_up(&self, writer: &BackupWriter) -> Result<BackedUp> {
+        self.write_out(writer).await.map_err(self.at())
+    }
+
+    async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {
+        self.look(cx).await.map_err(self.at())
+    }
+
+    async fn stage(&self, cx: &RunContext) -> Result<Staged> {
+        cx.check_cancelled()?;
+        self.stage_text(cx).await.map_err(self.at())
+    }
+
+    async fn cut_over(&self, cx: &RunContext) -> Result<()> {
+        self.install(cx).await.map_err(self.at())
+    }
+
+    async fn undo(&self, cx: &RunContext) -> Result<()> {
+        self.put_back(cx).await.map_err(self.at())
+    }
+
+    async fn check(&self, cx: &RunContext) -> Result<Vec<CheckOutcome>> {
+        Ok(vec![self.compare(cx).await.map_err(self.at())?])
+    }
+
+    async fn discard(&self, cx: &RunContext, what: Discard) -> Result<()> {
+        self.throw_away(cx, what).await.map_err(self.at())
+    }
+
+    async fn replaced_at(&self, cx: &RunContext) -> Result<Option<String>> {
+        if cx.recall(HAD) != Some(Value::Bool(true)) {
+            return Ok(None);
+        }
+        let old = self.kept(cx.run(), "old");
+        Ok(tokio::fs::try_exists(&old)
+            .await
+            .unwrap_or(false)
+            .then(|| old.display().to_string()))
+    }
+}

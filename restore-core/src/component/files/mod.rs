@@ -1,0 +1,345 @@
+//! A tree of files, swapped file by file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::{
+    BackedUp, CheckOutcome, Component, Inspection, Parts, SharedComponent, Staged, archive, hooks,
+};
+use crate::backup::{Backup, BackupWriter};
+use crate::config::Table;
+use crate::error::{Error, ErrorKind, Result};
+use crate::finding::Finding;
+use crate::platform::local::LocalVolume;
+use crate::platform::{Discard, Platform, SwapScope, SwapState, Volume};
+use crate::run::RunContext;
+
+mod section;
+mod stage;
+
+use section::Section;
+
+/// The fact that the live tree did not exist and was made, empty, to stage into.
+const MADE: &str = "live_tree_made";
+/// The fact that a service reads the restored tree from here on: told so by us, or by the end of
+/// the maintenance mode.
+const READ: &str = "restored_tree_read";
+
+/// A tree of files of this host. Directories stay the directories they are, each file is
+/// replaced by rename, files that the backup lacks leave; single paths can be restored alone.
+pub struct Files {
+    name: String,
+    section: Section,
+    platform: Arc<dyn Platform>,
+}
+
+impl Files {
+    /// The component `name` from its table in the configuration.
+    pub fn from_table(name: &str, table: Table, parts: &Parts) -> Result<SharedComponent> {
+        Ok(Arc::new(Self {
+            name: name.to_owned(),
+            section: Section::parse(name, table, parts)?,
+            platform: parts.platform.clone(),
+        }))
+    }
+
+    fn volume(&self) -> LocalVolume {
+        LocalVolume::new(self.section.live())
+    }
+
+    /// The live tree; `None` where it does not exist, and so nothing of any run in it.
+    async fn existing(&self) -> Result<Option<LocalVolume>> {
+        let live = self.section.live();
+        match tokio::fs::metadata(&live).await {
+            Ok(_) => Ok(Some(self.volume())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io(format!("look at {}", live.display()), e)),
+        }
+    }
+
+    /// What is neither restored nor backed up.
+    fn left_out(&self) -> Vec<String> {
+        let mut left_out = self.section.kept();
+        left_out.push(archive::never_packed());
+        left_out
+    }
+
+    fn scope(&self, cx: &RunContext) -> Result<SwapScope> {
+        let paths = self.section.paths(&self.name, cx.paths())?;
+        let keep = self.section.kept();
+        Ok(if paths.is_empty() {
+            SwapScope::Tree { keep }
+        } else {
+            SwapScope::Paths { paths, keep }
+        })
+    }
+
+    /// Runs the site's own test of the tree.
+    async fn test(&self) -> Result<()> {
+        let argv = &self.section.test;
+        if argv.is_empty() {
+            return Ok(());
+        }
+        let answer = hooks::run(&self.platform, self.section.service.as_deref(), argv).await?;
+        if answer.success() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Failed,
+            "files.test_failed",
+            format!(
+                "`{}` refuses the restored tree {} (exit code {}): {}",
+                argv.join(" "),
+                self.section.live().display(),
+                answer.code,
+                answer.output
+            ),
+        )
+        .hint("the backup's files do not fit what is installed here: choose another backup, or restore single files with --path"))
+    }
+
+    /// Makes the service read the tree. One that does not run reads it when it starts.
+    async fn reload(&self) -> Result<()> {
+        let argv = &self.section.reload;
+        if argv.is_empty() {
+            return Ok(());
+        }
+        if let Some(service) = &self.section.service
+            && self.platform.service(service).await?.running == 0
+        {
+            return Ok(());
+        }
+        let answer = hooks::run(&self.platform, self.section.service.as_deref(), argv).await?;
+        if answer.success() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Failed,
+            "files.reload_failed",
+            format!(
+                "`{}` failed (exit code {}): {}",
+                argv.join(" "),
+                answer.code,
+                answer.output
+            ),
+        )
+        .hint("run it by hand and see what the service's log says"))
+    }
+
+    async fn look(&self, cx: &RunContext) -> Result<Inspection> {
+        let scope = self.scope(cx)?;
+        let mut inspection = Inspection::default();
+        let live = self.section.live();
+        let found = match archive::find(cx.backup(), &self.section.archive) {
+            Ok(found) => Some(found),
+            Err(error) => {
+                inspection
+                    .findings
+                    .push(Finding::from_error(&self.name, &error));
+                None
+            }
+        };
+        inspection.staged_at = live.join(cx.run().folder()).display().to_string();
+        // Room is where the tree is, or where it will be made.
+        let place = match self.existing().await? {
+            Some(volume) => volume,
+            None => {
+                let parent = live.parent().unwrap_or(Path::new("/"));
+                inspection.findings.push(
+                    Finding::warning(
+                        "files.tree_absent",
+                        live.display().to_string(),
+                        "the live tree does not exist and will be made",
+                    )
+                    .hint("is its file system mounted? if it should be, mount it first"),
+                );
+                LocalVolume::new(parent)
+            }
+        };
+        if let Err(error) = place.free_space().await {
+            inspection
+                .findings
+                .push(Finding::from_error(&self.name, &error));
+            return Ok(inspection);
+        }
+        archive::other_runs(cx, &live, &mut inspection.findings).await;
+        if let Some(found) = found {
+            archive::weigh(cx, &found, &place, &mut inspection).await?;
+            inspection.summary = match &scope {
+                SwapScope::Paths { paths, .. } => {
+                    format!("{} below {}", paths.join(", "), live.display())
+                }
+                _ => live.display().to_string(),
+            };
+        }
+        self.look_at_test(&mut inspection).await;
+        Ok(inspection)
+    }
+
+    /// A test that cannot run at all would undo the run later; one that fails now is only said:
+    /// the live tree may be what is broken.
+    async fn look_at_test(&self, inspection: &mut Inspection) {
+        let argv = &self.section.test;
+        if argv.is_empty() {
+            return;
+        }
+        match hooks::run(&self.platform, self.section.service.as_deref(), argv).await {
+            Ok(answer) if answer.success() => {}
+            Ok(answer) => inspection.findings.push(Finding::info(
+                "files.test_fails_now",
+                &self.name,
+                format!(
+                    "`{}` fails on the live tree already (exit code {}): {}",
+                    argv.join(" "),
+                    answer.code,
+                    answer.output.replace('\n', "; ")
+                ),
+            )),
+            Err(error) => inspection
+                .findings
+                .push(Finding::from_error(&self.name, &error)),
+        }
+    }
+
+    async fn swap_in(&self, cx: &RunContext) -> Result<()> {
+        let scope = self.scope(cx)?;
+        archive::note_cutting(cx).await?;
+        self.volume().swap(cx.run(), &scope).await?;
+        self.test().await?;
+        cx.record(READ, true).await?;
+        if cx.maintenance() {
+            return Ok(());
+        }
+        self.reload().await
+    }
+
+    async fn swap_out(&self, cx: &RunContext) -> Result<()> {
+        let existing = self.existing().await?;
+        let place = self.section.live().display().to_string();
+        let seen = existing.as_ref().map(|volume| volume as &dyn Volume);
+        // A tree that this run had to make replaced nothing: should it be gone again, that is
+        // how it was before.
+        if cx.recall(MADE) != Some(Value::Bool(true)) {
+            archive::ensure_mounted(cx, seen, &place).await?;
+        }
+        let Some(volume) = existing else {
+            return Ok(());
+        };
+        volume.unswap(cx.run()).await?;
+        archive::note_undone(cx).await?;
+        // Not told from the swap's state: killed after the swap and before the reload, the
+        // next call must still reload.
+        if cx.maintenance() || cx.recall(READ).is_none() {
+            return Ok(());
+        }
+        let Err(error) = self.reload().await else {
+            return Ok(());
+        };
+        // The files are as they were. Where they were unsound before the run, no reload can
+        // work, and nothing that an undo does would change that.
+        if self.section.test.is_empty() || self.test().await.is_ok() {
+            return Err(error);
+        }
+        cx.notice(
+            Finding::warning(
+                "files.unsound_before",
+                &self.name,
+                format!("the tree is as it was, which its own test refuses; the service goes on with the restored configuration: {error}"),
+            )
+            .hint("mend the live tree and reload the service"),
+        );
+        Ok(())
+    }
+
+    async fn throw_away(&self, cx: &RunContext, what: Discard) -> Result<()> {
+        let Some(volume) = self.existing().await? else {
+            return Ok(());
+        };
+        volume.discard(cx.run(), what).await?;
+        let gone = volume.state(cx.run()).await? == SwapState::Nothing;
+        if what == Discard::Staged && gone && cx.recall(MADE) == Some(Value::Bool(true)) {
+            // Refused by the system, as it should be, where something else is in it by now.
+            let _ = tokio::fs::remove_dir(self.section.live()).await;
+        }
+        Ok(())
+    }
+
+    fn at(&self) -> impl Fn(Error) -> Error {
+        let name = self.name.clone();
+        move |error| error.in_component(&name)
+    }
+}
+
+#[async_trait]
+impl Component for Files {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "files"
+    }
+
+    fn stops(&self) -> Vec<String> {
+        self.section.stops.clone()
+    }
+
+    fn path_prefix(&self) -> Option<String> {
+        Some(self.section.tree().to_owned())
+    }
+
+    fn artifacts(&self, backup: &Backup) -> Vec<String> {
+        backup.find(&self.section.archive)
+    }
+
+    async fn live_bytes(&self) -> Result<u64> {
+        let there = self.volume().measure(&self.left_out()).await;
+        Ok(there.map_err(self.at())?.map_or(0, |there| there.bytes))
+    }
+
+    async fn back_up(&self, writer: &BackupWriter) -> Result<BackedUp> {
+        let what = (self.section.tree(), self.left_out());
+        let restore = self.policy(Vec::new()).await;
+        archive::back_up(writer, &self.section.archive, &self.volume(), what, restore)
+            .await
+            .map_err(self.at())
+    }
+
+    async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {
+        self.look(cx).await.map_err(self.at())
+    }
+
+    async fn stage(&self, cx: &RunContext) -> Result<Staged> {
+        cx.check_cancelled()?;
+        self.stage_tree(cx).await.map_err(self.at())
+    }
+
+    async fn cut_over(&self, cx: &RunContext) -> Result<()> {
+        self.swap_in(cx).await.map_err(self.at())
+    }
+
+    async fn undo(&self, cx: &RunContext) -> Result<()> {
+        self.swap_out(cx).await.map_err(self.at())
+    }
+
+    async fn check(&self, cx: &RunContext) -> Result<Vec<CheckOutcome>> {
+        let outcome = archive::check_swapped(cx, &self.name, &self.volume())
+            .await
+            .map_err(self.at())?;
+        Ok(vec![outcome])
+    }
+
+    async fn discard(&self, cx: &RunContext, what: Discard) -> Result<()> {
+        self.throw_away(cx, what).await.map_err(self.at())
+    }
+
+    async fn replaced_at(&self, cx: &RunContext) -> Result<Option<String>> {
+        match self.existing().await.map_err(self.at())? {
+            Some(volume) => archive::replaced_at(cx, &volume).await.map_err(self.at()),
+            None => Ok(None),
+        }
+    }
+}

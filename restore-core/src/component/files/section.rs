@@ -1,0 +1,124 @@
+//! The configuration of a file tree, and the paths that people name in it.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::component::Parts;
+use crate::config::{Table, parse_section};
+use crate::error::{Error, ErrorKind, Result};
+use crate::platform::local::{TreePatterns, tree_path};
+
+/// Pages that an old runbook put up by hand: one in a backup would take the site down again.
+const OLD_PAGES: &str = "**/conf.d/maintenance.conf";
+
+/// `[components.NAME]` with `kind = "files"`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Section {
+    #[serde(default)]
+    pub(super) archive: Vec<String>,
+    root: PathBuf,
+    tree: String,
+    #[serde(default)]
+    pub(super) stops: Vec<String>,
+    #[serde(default)]
+    pub(super) test: Vec<String>,
+    #[serde(default)]
+    pub(super) reload: Vec<String>,
+    #[serde(default)]
+    pub(super) service: Option<String>,
+    /// Neither restored nor removed.
+    #[serde(default)]
+    pub(super) exclude: Vec<String>,
+    #[serde(default)]
+    pub(super) allow_links: Vec<PathBuf>,
+    #[serde(default)]
+    pub(super) allow_setuid: bool,
+}
+
+impl Section {
+    pub(super) fn parse(name: &str, table: Table, parts: &Parts) -> Result<Self> {
+        let place = format!("components.{name}");
+        let mut section: Self = parse_section(&place, table)?;
+        if section.archive.is_empty() {
+            section.archive = vec![
+                format!("configs/{name}-{{id}}.tar.gz"),
+                format!("app/{name}-{{id}}.tar.gz"),
+            ];
+        }
+        section.root = parts.path(&section.root);
+        section.tree = tree_path(&section.tree)
+            .map_err(|e| e.context(format!("[{place}] tree")))?
+            .to_string_lossy()
+            .into_owned();
+        TreePatterns::new(&section.exclude).map_err(|e| e.context(format!("[{place}] exclude")))?;
+        Ok(section)
+    }
+
+    /// The part of the archive that is restored, as its members are named.
+    pub(super) fn tree(&self) -> &str {
+        &self.tree
+    }
+
+    /// Where the tree is on this host.
+    pub(super) fn live(&self) -> PathBuf {
+        self.root.join(&self.tree)
+    }
+
+    /// What is neither restored nor removed.
+    pub(super) fn kept(&self) -> Vec<String> {
+        let mut kept = self.exclude.clone();
+        kept.push(OLD_PAGES.to_owned());
+        kept
+    }
+
+    /// The paths of a run relative to the tree; none: the whole tree. They may be named as in
+    /// the archive (`mnt/nfs/nginx/conf.d`) or as on this host (`/mnt/nfs/nginx/conf.d`).
+    pub(super) fn paths(&self, name: &str, paths: &[String]) -> Result<Vec<String>> {
+        let kept = TreePatterns::new(self.kept())?;
+        let live = self.live();
+        let mut inside = Vec::new();
+        for path in paths {
+            let relative = if Path::new(path).is_absolute() {
+                Path::new(path).strip_prefix(&live).ok().map(PathBuf::from)
+            } else {
+                tree_path(path)?
+                    .strip_prefix(&self.tree)
+                    .ok()
+                    .map(PathBuf::from)
+            };
+            let Some(relative) = relative else {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    "files.path_outside",
+                    format!(
+                        "{path} is not below {}, the tree of component {name}",
+                        self.tree
+                    ),
+                )
+                .hint(format!(
+                    "name it as the archive does, {}/…, or choose another component with --only",
+                    self.tree
+                )));
+            };
+            if relative.as_os_str().is_empty() {
+                return Ok(Vec::new());
+            }
+            let relative = relative.to_string_lossy().into_owned();
+            let relative_path = tree_path(&relative)?;
+            if relative_path.ancestors().any(|above| kept.holds(above)) {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    "files.path_excluded",
+                    format!("{path} is excluded from component {name} and never restored"),
+                )
+                .hint(format!(
+                    "see `exclude` of [components.{name}]; old maintenance pages always are"
+                )));
+            }
+            inside.push(relative);
+        }
+        Ok(inside)
+    }
+}

@@ -1,0 +1,199 @@
+//! The restorable parts of a platform: the trait that each implements, and the registry that
+//! makes them from configuration.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::backup::{Backup, BackupWriter};
+use crate::error::{Error, ErrorKind, Result};
+use crate::finding::Finding;
+use crate::platform::{Discard, Space};
+use crate::run::RunContext;
+
+mod archive;
+mod crontab;
+mod files;
+mod hooks;
+mod image;
+mod postgres;
+mod redis;
+mod registry;
+mod volume;
+
+pub use crontab::Crontab;
+pub use files::Files;
+pub use image::ImageComponent;
+pub use postgres::Postgres;
+pub use redis::Redis;
+pub use registry::{ComponentFactory, Parts, Registry};
+pub use volume::VolumeComponent;
+
+/// What a component found out before a run, without writing anything.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// The backup's files that it would use, relative paths.
+    pub artifacts: Vec<String>,
+    /// What would be replaced, in a few words: `database hosting_db`. Shown beside the artifacts.
+    pub summary: String,
+    /// Where the staged data will lie, for people.
+    pub staged_at: String,
+    /// Bytes to read from the backup.
+    pub read_bytes: u64,
+    /// Room needed beside the live data while both exist, with where: an estimate, never below
+    /// what is certainly needed.
+    pub needs: Vec<SpaceNeed>,
+    /// What it noticed. An error stops the run before anything is touched.
+    pub findings: Vec<Finding>,
+    /// Facts about the live side worth showing and comparing: versions, counts.
+    pub facts: Map<String, Value>,
+}
+
+/// Room that staging needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpaceNeed {
+    /// What room there is now.
+    pub space: Space,
+    /// Bytes needed.
+    pub bytes: u64,
+    /// Inodes needed.
+    pub inodes: u64,
+}
+
+/// What staging produced.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Staged {
+    /// Bytes written beside the live data.
+    pub bytes: u64,
+    /// Facts for the report and for [`Component::check`]: tables, rows, keys, files.
+    pub facts: Map<String, Value>,
+    /// Things the report must say: a fallback taken, members left out.
+    pub findings: Vec<Finding>,
+}
+
+/// What backing a component up came to, besides the artifacts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct BackedUp {
+    /// Facts about the live side to compare with after a restore: versions, rows, keys, files.
+    pub facts: Map<String, Value>,
+    /// What a person must know of it: files that changed while they were read, roles without
+    /// passwords.
+    pub findings: Vec<Finding>,
+}
+
+/// One check's outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckOutcome {
+    /// The check's name, `postgres/tables`.
+    pub name: String,
+    /// Whether it passed.
+    pub passed: bool,
+    /// What was seen, in one line.
+    pub detail: String,
+}
+
+impl CheckOutcome {
+    /// An outcome of the check `name`.
+    pub fn new(name: impl Into<String>, passed: bool, detail: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            passed,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// One restorable part of a platform.
+///
+/// # Contract
+///
+/// `stage`, `cut_over`, `undo` and `discard` are idempotent and probe before they act: given the
+/// run's id and what is really there, each tells whether its work is done, wholly, partly or not
+/// at all, and finishes it. The process may be killed at any moment inside any of them; the same
+/// method, or `undo`, is then called by a new process with the same run id. A fact that the act
+/// destroys is given to [`RunContext::record`] (durable when that returns) before the act.
+///
+/// A cancelled `stage` (see [`RunContext::cancelled`]) returns
+/// [`ErrorKind::Interrupted`](crate::ErrorKind) soon; the others run to their end, they are short.
+#[async_trait]
+pub trait Component: Send + Sync {
+    /// The name that the site gives it.
+    fn name(&self) -> &str;
+
+    /// The kind, as written in the configuration.
+    fn kind(&self) -> &'static str;
+
+    /// The services that must be down while it cuts over or undoes; may be empty.
+    fn stops(&self) -> Vec<String>;
+
+    /// The services that must run for `stage`, `cut_over` and `undo`; a process that takes a run
+    /// up after a crash starts them first where they do not.
+    fn needs(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The member paths (as a person names them: `mnt/nfs/nginx/conf.d/app.conf`) below which
+    /// single paths can be restored; empty where only the whole can be.
+    fn path_prefix(&self) -> Option<String> {
+        None
+    }
+
+    /// The backup's files that it would use, best first, by name only; empty where the backup
+    /// has none for it. Never reads them.
+    fn artifacts(&self, backup: &Backup) -> Vec<String>;
+
+    /// About how many bytes [`back_up`](Self::back_up) would read of the live data, to measure room
+    /// and progress by; 0 where nobody knows.
+    async fn live_bytes(&self) -> Result<u64> {
+        Ok(0)
+    }
+
+    /// Writes the live data as artifacts that [`artifacts`](Self::artifacts) finds again, under the
+    /// names that shell scripts give them, from one moment where that can be had; the platform
+    /// serves meanwhile. Finishes an artifact only when it is known to be whole: one that was
+    /// finished stays in the backup whatever happens to the next. Changes nothing live, and may
+    /// stop at any time.
+    async fn back_up(&self, _writer: &BackupWriter) -> Result<BackedUp> {
+        Err(Error::new(
+            ErrorKind::Preflight,
+            "component.no_back_up",
+            format!("components of kind {} cannot be backed up", self.kind()),
+        )
+        .hint("back it up by its own means, and leave it out with --only"))
+    }
+
+    /// Looks at the backup and the live side; changes nothing. Whatever speaks against the run
+    /// is a finding; `Err` only where looking itself was impossible.
+    async fn inspect(&self, cx: &RunContext) -> Result<Inspection>;
+
+    /// Brings the backup's data beside the live data, verified against the manifest's hash; live
+    /// data untouched. Leftovers of an earlier attempt of the same run are replaced. On error
+    /// nothing staged is left behind that `discard` would not find.
+    async fn stage(&self, cx: &RunContext) -> Result<Staged>;
+
+    /// Makes the staged data live and keeps what it replaces. The services of
+    /// [`stops`](Self::stops) are down. Short: its duration does not grow with the data.
+    async fn cut_over(&self, cx: &RunContext) -> Result<()>;
+
+    /// Takes `cut_over` back, finished or not, so that what was live before is live again; the
+    /// data that had been live in between is kept as staged until discarded. Does nothing where
+    /// nothing was cut over. The services of [`stops`](Self::stops) are down.
+    async fn undo(&self, cx: &RunContext) -> Result<()>;
+
+    /// Proves, after the cut-over and with the services up, that what is live is what was staged.
+    async fn check(&self, cx: &RunContext) -> Result<Vec<CheckOutcome>>;
+
+    /// Deletes what is named, of this run only. Never touches live data.
+    async fn discard(&self, cx: &RunContext, what: Discard) -> Result<()>;
+
+    /// Where the data that the run replaced is, for the report; `None` where nothing was.
+    async fn replaced_at(&self, cx: &RunContext) -> Result<Option<String>>;
+}
+
+/// A component that several tasks hold.
+pub type SharedComponent = Arc<dyn Component>;

@@ -1,0 +1,126 @@
+//! `[components.NAME]` with `kind = "postgres"`.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::component::Parts;
+use crate::config::{SecretSource, Table, parse_section};
+use crate::error::{Error, ErrorKind, Result};
+
+/// What to do about roles that the dump names and the server lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum MissingRoles {
+    /// Refuse before anything is touched.
+    #[default]
+    Refuse,
+    /// Restore without owners and privileges; everything then belongs to the live owner.
+    Ignore,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Section {
+    service: String,
+    database: String,
+    user: String,
+    password_file: Option<PathBuf>,
+    password_env: Option<String>,
+    maintenance_database: Option<String>,
+    #[serde(default)]
+    stops: Vec<String>,
+    #[serde(default = "two")]
+    jobs: u32,
+    #[serde(default = "default_dump")]
+    dump: Vec<String>,
+    #[serde(default = "default_sql")]
+    sql: Vec<String>,
+    bin: Option<PathBuf>,
+    #[serde(default)]
+    missing_roles: MissingRoles,
+}
+
+fn two() -> u32 {
+    2
+}
+
+fn default_dump() -> Vec<String> {
+    vec!["postgres/postgres-{id}.dump".to_owned()]
+}
+
+fn default_sql() -> Vec<String> {
+    vec!["postgres/postgres-{id}.sql".to_owned()]
+}
+
+/// The section, checked.
+#[derive(Clone, Debug)]
+pub(super) struct PostgresConfig {
+    pub(super) service: String,
+    pub(super) database: String,
+    pub(super) user: String,
+    pub(super) password: SecretSource,
+    /// Where to connect to create and rename databases, best first.
+    pub(super) maintenance: Vec<String>,
+    pub(super) stops: Vec<String>,
+    pub(super) jobs: u32,
+    pub(super) dump: Vec<String>,
+    pub(super) sql: Vec<String>,
+    pub(super) bin: Option<PathBuf>,
+    pub(super) missing_roles: MissingRoles,
+}
+
+impl PostgresConfig {
+    pub(super) fn from_table(name: &str, table: Table, parts: &Parts) -> Result<Self> {
+        let path = format!("components.{name}");
+        let section: Section = parse_section(&path, table)?;
+        let bad = |what: String| {
+            Error::new(
+                ErrorKind::Config,
+                "config.bad_value",
+                format!("[{path}] {what}"),
+            )
+        };
+        if section.database.is_empty() || section.database.len() > 63 {
+            return Err(bad("database must have 1 to 63 bytes".to_owned()));
+        }
+        if ["template0", "template1"].contains(&section.database.as_str()) {
+            return Err(bad(format!(
+                "database = {:?} is a template of the server, not a database to restore",
+                section.database
+            )));
+        }
+        if section.jobs == 0 {
+            return Err(bad("jobs must be at least 1".to_owned()));
+        }
+        let mut maintenance = match section.maintenance_database {
+            Some(name) if name == section.database => {
+                return Err(bad(format!(
+                    "maintenance_database = {name:?} is the database to restore: nobody can \
+                     rename the database that they are connected to"
+                ))
+                .hint("name another one, template1 for instance"));
+            }
+            Some(name) => vec![name],
+            None => vec!["postgres".to_owned(), "template1".to_owned()],
+        };
+        maintenance.retain(|name| *name != section.database);
+        Ok(Self {
+            service: section.service,
+            database: section.database,
+            user: section.user,
+            password: SecretSource::new(
+                &path,
+                section.password_file.map(|path| parts.path(path)),
+                section.password_env,
+            )?,
+            maintenance,
+            stops: section.stops,
+            jobs: section.jobs,
+            dump: section.dump,
+            sql: section.sql,
+            bin: section.bin.map(|path| parts.path(path)),
+            missing_roles: section.missing_roles,
+        })
+    }
+}

@@ -1,0 +1,263 @@
+//! Backing up: a fresh RDB, awaited by its own end.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::Redis;
+use super::client::{Client, Info};
+use super::data::{HEADER, Header, Kind};
+use crate::backup::BackupWriter;
+use crate::component::BackedUp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::platform::{Command, Process, Volume};
+
+/// How long a server may be busy with a save or a rewrite of its own before ours begins.
+const BUSY: Duration = Duration::from_secs(30 * 60);
+
+impl Redis {
+    /// About as much as the data set takes up in memory.
+    pub(super) async fn weigh(&self) -> Result<u64> {
+        let info = self.client().await?.info().await?;
+        Ok(info.number("used_memory_dataset").unwrap_or(0))
+    }
+
+    /// Has the server write an RDB, and copies it. Whatever else it keeps, the RDB is what it is
+    /// restored from: a server with `appendonly yes` gets it as the base of its append-only file.
+    pub(super) async fn write_out(&self, writer: &BackupWriter) -> Result<BackedUp> {
+        let path = writer.name(&self.section.rdb)?;
+        let client = self.client().await?;
+        let volume = self.volume().await?;
+        let live = self.look(volume.as_ref()).await?;
+        if let Some(other) = self.directory(&live, volume.as_ref()).await? {
+            return Err(
+                Error::new(ErrorKind::Preflight, "redis.other_directory", other.message)
+                    .hint(other.hint.unwrap_or_default()),
+            );
+        }
+        let mut done = BackedUp::default();
+        let before = self.save(&client, writer).await?;
+        let mut rdb = self
+            .open_rdb(
+                &live.layout.dbfilename,
+                live.dir.as_deref(),
+                volume.as_ref(),
+            )
+            .await?;
+        let mut head = [0; HEADER];
+        rdb.reader
+            .read_exact(&mut head)
+            .await
+            .map_err(|e| Error::io(format!("read {}", rdb.place), e))?;
+        Header::of(&head).expect(Kind::Rdb, &rdb.place)?;
+        let progress = writer.progress("copy", rdb.size);
+        let artifact = writer.artifact(&path).await?.put(head.to_vec()).await?;
+        let artifact = artifact.fill(&mut rdb.reader, &progress).await?;
+        if let Some(mut process) = rdb.process {
+            let exit = process.wait().await?;
+            if !exit.success() {
+                return Err(Error::new(
+                    ErrorKind::Failed,
+                    "redis.unreadable_rdb",
+                    format!("cannot read {}: {}", rdb.place, exit.stderr.trim()),
+                ));
+            }
+        }
+        progress.finish();
+        artifact.finish().await?;
+        writer
+            .text(&beside(&path, "info", "txt"), before.text)
+            .await?;
+        done.facts = facts(&before.info);
+        Ok(done)
+    }
+
+    /// Waits until nothing else is saved, has the server save in the background, and waits for
+    /// the end of exactly that.
+    async fn save(&self, client: &Client, writer: &BackupWriter) -> Result<Saved> {
+        let began = Instant::now();
+        let mut pause = Duration::from_millis(10);
+        let mut before = None;
+        loop {
+            writer.check_cancelled()?;
+            let (text, info) = client.info_text().await?;
+            let saving = info.number("rdb_bgsave_in_progress") == Some(1);
+            let idle = !saving && info.number("aof_rewrite_in_progress") != Some(1);
+            match (&before, idle) {
+                // Whether another save ended since is told by the server's own count (Redis 7), or
+                // by the time of its last save.
+                (Some(Saved { info: then, .. }), true) => {
+                    if info.text("rdb_last_bgsave_status") != Some("ok") {
+                        return Err(self.not_saved());
+                    }
+                    if newer_save(then, &info) {
+                        break;
+                    }
+                }
+                (None, true) => {
+                    if client.bgsave().await? {
+                        before = Some(Saved { text, info });
+                        pause = Duration::from_millis(10);
+                    }
+                }
+                (_, false) => {}
+            }
+            if began.elapsed() > BUSY {
+                return Err(Error::new(
+                    ErrorKind::Failed,
+                    "redis.save_timeout",
+                    format!(
+                        "{} has not written its RDB within {} min",
+                        client.what(),
+                        BUSY.as_secs() / 60
+                    ),
+                )
+                .hint("see its log for what keeps it busy"));
+            }
+            tokio::select! {
+                () = writer.cancelled().cancelled() => return Err(Error::interrupted()),
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(Duration::from_millis(250));
+        }
+        before.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Internal,
+                "redis.save",
+                "a save ended that was not begun",
+            )
+        })
+    }
+
+    fn not_saved(&self) -> Error {
+        Error::new(
+            ErrorKind::Failed,
+            "redis.not_saved",
+            format!(
+                "{} could not write its RDB (rdb_last_bgsave_status is not ok)",
+                self.section.service
+            ),
+        )
+        .hint("its log says why: no room or no right to write in its directory, or no memory to fork (vm.overcommit_memory)")
+    }
+
+    async fn open_rdb(
+        &self,
+        name: &str,
+        dir: Option<&str>,
+        volume: &dyn Volume,
+    ) -> Result<OpenRdb> {
+        if let Some(root) = volume.path() {
+            let place = root.join(name);
+            let failed = |e| Error::io(format!("read {}", place.display()), e);
+            // A save that comes meanwhile replaces the file; what is open stays what it is.
+            let file = tokio::fs::File::open(&place).await.map_err(failed)?;
+            let size = file.metadata().await.map_err(failed)?.len();
+            return Ok(OpenRdb {
+                reader: Box::new(file),
+                place: place.display().to_string(),
+                size: Some(size),
+                process: None,
+            });
+        }
+        let place = format!("{}/{name}", dir.unwrap_or("/data"));
+        let command = Command::new(["cat", "--", &place]);
+        let mut process = self.platform.exec(&self.section.service, command).await?;
+        drop(process.stdin());
+        let reader = process.stdout().ok_or_else(|| {
+            Error::new(
+                ErrorKind::Internal,
+                "redis.no_output",
+                "a program without an output",
+            )
+        })?;
+        Ok(OpenRdb {
+            reader,
+            place,
+            size: None,
+            process: Some(process),
+        })
+    }
+}
+
+/// What the server said right before it began to save.
+struct Saved {
+    text: String,
+    info: Info,
+}
+
+struct OpenRdb {
+    reader: Box<dyn AsyncRead + Send + Unpin>,
+    place: String,
+    size: Option<u64>,
+    process: Option<Box<dyn Process>>,
+}
+
+/// Whether a save ended between the two.
+fn newer_save(before: &Info, now: &Info) -> bool {
+    let grew = |key: &str| Some(now.number(key)? > before.number(key)?);
+    grew("rdb_saves").unwrap_or_else(|| {
+        // In whole seconds: one that ended in the second of an earlier one is awaited again by
+        // nobody, as its content is as new.
+        now.number("rdb_last_save_time") >= before.number("rdb_last_save_time")
+    })
+}
+
+/// `redis/redis-info-ID.txt` beside `redis/redis-ID.rdb`.
+fn beside(path: &str, what: &str, ending: &str) -> String {
+    let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
+    let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+    let (name, id) = stem.split_once('-').unwrap_or((stem, ""));
+    let id = if id.is_empty() {
+        String::new()
+    } else {
+        format!("-{id}")
+    };
+    let slash = if folder.is_empty() { "" } else { "/" };
+    format!("{folder}{slash}{name}-{what}{id}.{ending}")
+}
+
+fn facts(info: &Info) -> serde_json::Map<String, Value> {
+    let keys = info.keyspace();
+    let total: u64 = keys.values().map(|keys| keys.keys).sum();
+    let of =
+        |(database, keys): (&u32, &super::client::Keys)| (database.to_string(), json!(keys.keys));
+    [
+        ("server", json!(info.text("redis_version"))),
+        ("total", json!(total)),
+        ("keys", Value::Object(keys.iter().map(of).collect())),
+        (
+            "appendonly",
+            json!(info.number("aof_enabled").map(|on| on == 1)),
+        ),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_stands_beside_the_rdb() {
+        let info = |path| beside(path, "info", "txt");
+        assert_eq!(
+            info("redis/redis-20240215-020000.rdb"),
+            "redis/redis-info-20240215-020000.txt"
+        );
+        assert_eq!(info("dump.rdb"), "dump-info.txt");
+    }
+
+    #[test]
+    fn a_save_that_ended_is_seen() {
+        let info =
+            |saves: &str, time: u64| Info::parse(&format!("{saves}rdb_last_save_time:{time}\r\n"));
+        let seven = |saves: u32, time| info(&format!("rdb_saves:{saves}\r\n"), time);
+        assert!(newer_save(&seven(1, 5), &seven(2, 5)));
+        assert!(!newer_save(&seven(1, 5), &seven(1, 9)));
+        assert!(newer_save(&info("", 5), &info("", 6)));
+    }
+}

@@ -1,0 +1,332 @@
+//! The live server: what it says of itself, or what its files say where it does not.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use super::Redis;
+use super::client::{Client, Info, Login, Module, address};
+use super::data::{Layout, Mode};
+use crate::error::{Error, ErrorKind, Result};
+use crate::finding::Finding;
+use crate::platform::Volume;
+
+/// How long a server at work may take for one answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What was learned about the live server.
+pub(super) struct Live {
+    /// Its own words; `None` where it does not answer.
+    pub(super) info: Option<Info>,
+    pub(super) layout: Layout,
+    pub(super) databases: u64,
+    pub(super) dir: Option<String>,
+    pub(super) maxmemory: Option<u64>,
+    pub(super) modules: Vec<Module>,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl Live {
+    /// The version that it says it has.
+    pub(super) fn version(&self) -> Option<&str> {
+        self.info.as_ref()?.text("redis_version")
+    }
+}
+
+impl Redis {
+    /// A client of the live server.
+    pub(super) async fn client(&self) -> Result<Client> {
+        let endpoint = self.platform.endpoint(&self.section.service).await?;
+        let login = Login {
+            username: self.section.username.clone(),
+            password: self.section.password().read()?,
+        };
+        let what = if endpoint.host.starts_with('/') {
+            format!("redis at {}", endpoint.host)
+        } else {
+            format!("redis at {}:{}", endpoint.host, endpoint.port)
+        };
+        Client::new(address(&endpoint), &login, what, PATIENCE)
+    }
+
+    /// Asks the live server. That it is down, or does not tell everything, are findings; that it
+    /// does not let us in is one that stops the run: the restored data could not be checked.
+    pub(super) async fn look(&self, volume: &dyn Volume) -> Result<Live> {
+        let mut live = Live {
+            info: None,
+            layout: Layout::default(),
+            databases: 16,
+            dir: None,
+            maxmemory: None,
+            modules: Vec::new(),
+            findings: Vec::new(),
+        };
+        let mut appendonly = None;
+        let asked = async {
+            let client = self.client().await?;
+            let info = client.info().await?;
+            Ok::<_, Error>((client, info))
+        };
+        match asked.await {
+            Ok((client, info)) => {
+                appendonly = info.number("aof_enabled").map(|on| on == 1);
+                live.maxmemory = info.number("maxmemory");
+                self.role(&info, &mut live.findings);
+                live.info = Some(info);
+                self.settings(&client, &mut live, &mut appendonly).await?;
+            }
+            Err(e) if matches!(e.kind(), ErrorKind::Config | ErrorKind::NotFound) => return Err(e),
+            Err(e) if e.code() == "redis.auth" || e.code() == "redis.permission" => {
+                live.findings.push(Finding::from_error(&self.name, &e));
+            }
+            Err(e) => live.findings.push(
+                Finding::warning("redis.down", &self.name, e.message())
+                    .hint("its version and its settings cannot be compared with the backup's"),
+            ),
+        }
+        live.layout.mode = self.mode(appendonly, volume, &mut live).await;
+        live.layout = live.layout.checked()?;
+        Ok(live)
+    }
+
+    /// Refuses servers whose data is not their own.
+    fn role(&self, info: &Info, findings: &mut Vec<Finding>) {
+        if info.text("role") == Some("slave") {
+            let master = info.text("master_host").unwrap_or("?");
+            findings.push(
+                Finding::error(
+                    "redis.replica",
+                    &self.name,
+                    format!("the server is a replica of {master}: whatever is restored into it would be replaced by the master's data"),
+                )
+                .hint("restore the master"),
+            );
+        }
+        if let Some(replicas @ 1..) = info.number("connected_slaves") {
+            findings.push(
+                Finding::warning(
+                    "redis.has_replicas",
+                    &self.name,
+                    format!("{replicas} replicas follow the server: a failover while it is down makes one of them the master, and what is restored would be discarded"),
+                )
+                .hint("stop the replicas and what promotes them (Sentinel) until the run is confirmed"),
+            );
+        }
+        if info.number("cluster_enabled") == Some(1) {
+            findings.push(Finding::error(
+                "redis.cluster",
+                &self.name,
+                "the server is a node of a Redis Cluster, whose data is spread over several",
+            ));
+        }
+    }
+
+    async fn settings(
+        &self,
+        client: &Client,
+        live: &mut Live,
+        appendonly: &mut Option<bool>,
+    ) -> Result<()> {
+        const NAMES: [&str; 7] = [
+            "dir",
+            "dbfilename",
+            "appendonly",
+            "appendfilename",
+            "appenddirname",
+            "databases",
+            "maxmemory",
+        ];
+        let mut found = BTreeMap::new();
+        for name in NAMES {
+            match client.setting(name).await {
+                Ok(Some(value)) => {
+                    found.insert(name, value);
+                }
+                Ok(None) => {}
+                Err(e) if e.code() == "redis.unreachable" => return Err(e),
+                Err(e) => {
+                    live.findings.push(
+                        Finding::warning(
+                            "redis.settings_refused",
+                            &self.name,
+                            format!("its settings cannot be read ({e}): the usual file names and 16 databases are assumed"),
+                        )
+                        .hint("let the user call CONFIG GET"),
+                    );
+                    break;
+                }
+            }
+        }
+        let take = |name: &str, slot: &mut String| {
+            if let Some(value) = found.get(name) {
+                slot.clone_from(value);
+            }
+        };
+        take("dbfilename", &mut live.layout.dbfilename);
+        take("appendfilename", &mut live.layout.appendfilename);
+        take("appenddirname", &mut live.layout.appenddirname);
+        if let Some(value) = found.get("appendonly") {
+            *appendonly = Some(value == "yes");
+        }
+        if let Some(value) = found.get("databases").and_then(|v| v.parse().ok()) {
+            live.databases = value;
+        }
+        if let Some(value) = found.get("maxmemory").and_then(|v| v.parse().ok()) {
+            live.maxmemory = Some(value);
+        }
+        live.dir = found.remove("dir");
+        match client.modules().await {
+            Ok(modules) => live.modules = modules,
+            Err(e) => live.findings.push(Finding::info(
+                "redis.modules_unknown",
+                &self.name,
+                format!("its modules cannot be listed ({e})"),
+            )),
+        }
+        Ok(())
+    }
+
+    /// Which files the server will load. What it says now comes first, then what the site says;
+    /// without either both kinds are staged, so that whichever it loads is the backup's data.
+    async fn mode(&self, says: Option<bool>, volume: &dyn Volume, live: &mut Live) -> Mode {
+        let of = |on| if on { Mode::On } else { Mode::Off };
+        match (says, self.section.appendonly) {
+            (Some(says), site) => {
+                if site.is_some_and(|site| site != says) {
+                    let now = if says { "yes" } else { "no" };
+                    live.findings.push(
+                        Finding::warning(
+                            "redis.appendonly_differs",
+                            &self.name,
+                            format!("the server runs with appendonly {now}, the site says otherwise: both kinds of file are staged"),
+                        )
+                        .hint("settings changed with CONFIG SET are lost when the server stops"),
+                    );
+                    return Mode::Unknown;
+                }
+                if let Some(other) = contradicts(says, volume, live) {
+                    live.findings.push(
+                        Finding::warning("redis.appendonly_differs", &self.name, other).hint(
+                            "settings changed with CONFIG SET are lost when the server stops",
+                        ),
+                    );
+                    return Mode::Unknown;
+                }
+                of(says)
+            }
+            (None, Some(site)) => of(site),
+            (None, None) => {
+                let there = volume
+                    .path()
+                    .is_some_and(|path| path.join(&live.layout.appenddirname).is_dir());
+                let seen = if there { "is an" } else { "is no" };
+                live.findings.push(
+                    Finding::warning(
+                        "redis.appendonly_unknown",
+                        &self.name,
+                        format!("whether it starts with appendonly cannot be asked (there {seen} {} in its directory): both kinds of file are staged", live.layout.appenddirname),
+                    )
+                    .hint("say appendonly = true or false in the component's section"),
+                );
+                Mode::Unknown
+            }
+        }
+    }
+
+    /// Whether the server's own directory is the volume: `Some(finding)` where it is another, or
+    /// where that cannot be told.
+    pub(super) async fn directory(
+        &self,
+        live: &Live,
+        volume: &dyn Volume,
+    ) -> Result<Option<Finding>> {
+        let (Some(path), Some(dir)) = (volume.path(), live.dir.as_deref()) else {
+            return Ok(None);
+        };
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let seen = self.platform.path_in(&self.section.service, &path).await?;
+        let same = real(Path::new(dir)) == real(&path)
+            || seen.is_some_and(|seen| real(&seen) == real(Path::new(dir)));
+        Ok((!same).then(|| {
+            Finding::error(
+                "redis.other_directory",
+                &self.name,
+                format!(
+                    "the server's directory is {dir}, but the volume {} is {}: it would never load what is restored there",
+                    self.section.volume,
+                    volume.describe()
+                ),
+            )
+            .hint("name the volume that holds the server's `dir`")
+        }))
+    }
+
+    /// Refuses while a server may still be at work on the volume: it would write its own data
+    /// over the restored one when it ends.
+    pub(super) async fn ensure_down(&self, volume: &dyn Volume) -> Result<()> {
+        let up = |what: String| {
+            Error::new(
+                ErrorKind::Failed,
+                "redis.still_up",
+                format!("{what}; it would write its data over what is put in place"),
+            )
+            .hint(format!(
+                "stop the service {} and try again",
+                self.section.service
+            ))
+        };
+        let state = self.platform.service(&self.section.service).await?;
+        if state.running > 0 {
+            return Err(up(format!("{} still runs ({})", state.name, state.detail)));
+        }
+        // A service that is down may have no endpoint any more: then nothing can answer there.
+        if let Ok(endpoint) = self.platform.endpoint(&self.section.service).await
+            && answers(&endpoint).await
+        {
+            return Err(up(format!(
+                "something still accepts connections at {}:{}",
+                endpoint.host, endpoint.port
+            )));
+        }
+        if let Some(path) = volume.path() {
+            let holders = super::blocking(move || Ok(super::holders::servers_in(&path))).await?;
+            if let Some(holder) = holders.first() {
+                return Err(up(format!("{holder} still works in {}", volume.describe())));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How the files in the server's directory speak against what it says of appendonly.
+fn contradicts(says: bool, volume: &dyn Volume, live: &Live) -> Option<String> {
+    let root = volume.path().filter(|root| root.is_dir())?;
+    let (name, folder) = (&live.layout.appendfilename, &live.layout.appenddirname);
+    let manifest = root.join(folder).join(format!("{name}.manifest")).is_file();
+    // Before version 7 it was one file.
+    let there = manifest || (says && root.join(name).is_file());
+    let (now, seen) = match (says, there) {
+        (true, true) | (false, false) => return None,
+        (true, false) => ("yes", "is no"),
+        (false, true) => ("no", "is a"),
+    };
+    Some(format!(
+        "the server runs with appendonly {now}, but there {seen} manifest in {folder} of its directory: both kinds of file are staged"
+    ))
+}
+
+/// Whether anything accepts a connection there.
+async fn answers(endpoint: &crate::platform::Endpoint) -> bool {
+    use deadpool_redis::redis::ConnectionAddr;
+    let connecting = async {
+        match address(endpoint) {
+            ConnectionAddr::Unix(path) => tokio::net::UnixStream::connect(path).await.is_ok(),
+            _ => tokio::net::TcpStream::connect((endpoint.host.as_str(), endpoint.port))
+                .await
+                .is_ok(),
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), connecting)
+        .await
+        .unwrap_or(false)
+}

@@ -1,0 +1,95 @@
+//! From `kind = "…"` to a component.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::SharedComponent;
+use crate::config::{self, Table};
+use crate::error::Result;
+use crate::platform::Platform;
+
+/// What a component may need to build itself.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Parts {
+    /// What runs the services.
+    pub platform: Arc<dyn Platform>,
+    /// The directory of the configuration file: relative paths are taken from it.
+    pub base: PathBuf,
+    /// A private directory for small working files, on a local disk.
+    pub scratch: PathBuf,
+}
+
+impl Parts {
+    /// The parts of a site.
+    pub fn new(
+        platform: Arc<dyn Platform>,
+        base: impl Into<PathBuf>,
+        scratch: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            platform,
+            base: base.into(),
+            scratch: scratch.into(),
+        }
+    }
+
+    /// A path of the configuration, made absolute.
+    pub fn path(&self, path: impl AsRef<std::path::Path>) -> PathBuf {
+        self.base.join(path)
+    }
+}
+
+/// Makes a component of one kind from its name and its table (without `kind`).
+pub type ComponentFactory =
+    Arc<dyn Fn(&str, Table, &Parts) -> Result<SharedComponent> + Send + Sync>;
+
+/// The kinds of components that a site may have.
+#[derive(Clone)]
+pub struct Registry(BTreeMap<String, ComponentFactory>);
+
+impl Registry {
+    /// No kinds at all.
+    pub fn empty() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// The same with one more kind, or another factory for a known one.
+    #[must_use]
+    pub fn with(mut self, kind: &str, factory: ComponentFactory) -> Self {
+        self.0.insert(kind.to_owned(), factory);
+        self
+    }
+
+    /// Makes the component `name` from its table.
+    pub fn make(&self, name: &str, mut table: Table, parts: &Parts) -> Result<SharedComponent> {
+        let known: Vec<&str> = self.0.keys().map(String::as_str).collect();
+        let kind = config::take_kind(&format!("components.{name}"), &mut table, &known)?;
+        match self.0.get(&kind) {
+            Some(factory) => factory(name, table, parts),
+            None => Err(crate::Error::new(
+                crate::ErrorKind::Internal,
+                "registry.lost",
+                format!("the kind {kind} has no factory"),
+            )),
+        }
+    }
+}
+
+impl Default for Registry {
+    /// The kinds of this library: `postgres`, `redis`, `volume`, `files`, `crontab`,
+    /// `image`.
+    fn default() -> Self {
+        fn of(make: fn(&str, Table, &Parts) -> Result<SharedComponent>) -> ComponentFactory {
+            Arc::new(make)
+        }
+        Self::empty()
+            .with("postgres", of(super::Postgres::from_table))
+            .with("redis", of(super::Redis::from_table))
+            .with("volume", of(super::VolumeComponent::from_table))
+            .with("files", of(super::Files::from_table))
+            .with("crontab", of(super::Crontab::from_table))
+            .with("image", of(super::ImageComponent::from_table))
+    }
+}

@@ -1,0 +1,318 @@
+//! The content of a volume, replaced as a whole.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    BackedUp, CheckOutcome, Component, Inspection, Parts, SharedComponent, Staged, archive, hooks,
+};
+use crate::backup::{Backup, BackupWriter};
+use crate::config::{Table, parse_section};
+use crate::error::{Error, ErrorKind, Result};
+use crate::finding::Finding;
+use crate::platform::{Discard, Platform, SwapScope, Volume};
+use crate::run::RunContext;
+use crate::stream::UnpackPolicy;
+
+/// The content of a volume: an archive is unpacked into a hidden folder inside the volume and
+/// swapped with every live entry, dotfiles included, while the services that use it are down.
+pub struct VolumeComponent {
+    name: String,
+    section: Section,
+    archive: Vec<String>,
+    platform: Arc<dyn Platform>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Section {
+    volume: String,
+    #[serde(default)]
+    archive: Vec<String>,
+    /// Not given: nobody has thought of it. Empty: nothing is to be stopped.
+    #[serde(default)]
+    stops: Option<Vec<String>>,
+    /// Run in `service` once the volume's files are others: makes one that is not stopped open
+    /// them anew.
+    #[serde(default)]
+    reload: Vec<String>,
+    #[serde(default)]
+    service: Option<String>,
+    #[serde(default)]
+    allow_links: Vec<PathBuf>,
+    #[serde(default)]
+    allow_setuid: bool,
+}
+
+impl VolumeComponent {
+    /// The component `name` from its table in the configuration.
+    pub fn from_table(name: &str, table: Table, parts: &Parts) -> Result<SharedComponent> {
+        let section: Section = parse_section(&format!("components.{name}"), table)?;
+        let archive = if section.archive.is_empty() {
+            default_names(&section.volume)
+        } else {
+            section.archive.clone()
+        };
+        Ok(Arc::new(Self {
+            name: name.to_owned(),
+            section,
+            archive,
+            platform: parts.platform.clone(),
+        }))
+    }
+
+    async fn volume(&self) -> Result<Arc<dyn Volume>> {
+        self.platform.volume(&self.section.volume).await
+    }
+
+    /// Which members of an archive are let in.
+    async fn policy(&self, volume: &dyn Volume) -> UnpackPolicy {
+        let mut policy = UnpackPolicy::default();
+        policy.links_to.clone_from(&self.section.allow_links);
+        policy.set_uid = self.section.allow_setuid;
+        if let Some(root) = volume.path() {
+            policy.owner = archive::owner(root.clone()).await;
+            policy.live_root = root;
+        }
+        policy
+    }
+
+    /// Makes the service that goes on running open the files that are there now.
+    async fn reload(&self) -> Result<()> {
+        let argv = &self.section.reload;
+        let service = self.section.service.as_deref();
+        if argv.is_empty() {
+            return Ok(());
+        }
+        if let Some(service) = service
+            && self.platform.service(service).await?.running == 0
+        {
+            return Ok(());
+        }
+        let answer = hooks::run(&self.platform, service, argv).await?;
+        if answer.success() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Failed,
+            "volume.reload_failed",
+            format!(
+                "`{}` failed (exit code {}): {}",
+                argv.join(" "),
+                answer.code,
+                answer.output
+            ),
+        )
+        .hint("run it by hand and see what the service's log says"))
+    }
+
+    fn at(&self) -> impl Fn(Error) -> Error {
+        let name = self.name.clone();
+        move |error| error.in_component(&name)
+    }
+}
+
+/// What scripts of both generations call the archive of a volume: `grafana_data` is
+/// `grafana-ID.tar.gz` or `grafana_data-ID.tar.gz`, `nginx_logs` is `nginx-logs-ID.tar.gz` or
+/// `nginx_logs-ID.tar.gz`.
+fn default_names(volume: &str) -> Vec<String> {
+    let short = volume.strip_suffix("_data").unwrap_or(volume);
+    let mut names = Vec::new();
+    for stem in [short.replace('_', "-"), short.to_owned(), volume.to_owned()] {
+        let name = format!("volumes/{stem}-{{id}}.tar.gz");
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+#[async_trait]
+impl Component for VolumeComponent {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "volume"
+    }
+
+    fn stops(&self) -> Vec<String> {
+        self.section.stops.clone().unwrap_or_default()
+    }
+
+    fn artifacts(&self, backup: &Backup) -> Vec<String> {
+        backup.find(&self.archive)
+    }
+
+    async fn live_bytes(&self) -> Result<u64> {
+        let volume = self.volume().await.map_err(self.at())?;
+        let there = volume.measure(&[archive::never_packed()]).await;
+        Ok(there.map_err(self.at())?.map_or(0, |there| there.bytes))
+    }
+
+    async fn back_up(&self, writer: &BackupWriter) -> Result<BackedUp> {
+        let volume = self.volume().await.map_err(self.at())?;
+        let restore = self.policy(volume.as_ref()).await;
+        let what = (".", vec![archive::never_packed()]);
+        archive::back_up(writer, &self.archive, volume.as_ref(), what, restore)
+            .await
+            .map_err(self.at())
+    }
+
+    async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {
+        let mut inspection = Inspection::default();
+        let found = archive::find(cx.backup(), &self.archive);
+        let volume = self.volume().await;
+        if let Err(error) = &found {
+            inspection
+                .findings
+                .push(Finding::from_error(&self.name, error));
+        }
+        let volume = match volume {
+            Ok(volume) => volume,
+            Err(error) => {
+                inspection
+                    .findings
+                    .push(Finding::from_error(&self.name, &error));
+                return Ok(inspection);
+            }
+        };
+        if let Err(error) = volume.free_space().await {
+            inspection
+                .findings
+                .push(Finding::from_error(&self.name, &error));
+            return Ok(inspection);
+        }
+        inspection.staged_at = format!("{}, in {}", volume.describe(), cx.run().folder());
+        if let Some(root) = volume.path() {
+            inspection.staged_at = root.join(cx.run().folder()).display().to_string();
+            archive::other_runs(cx, &root, &mut inspection.findings).await;
+        }
+        if let Ok(found) = found {
+            archive::weigh(cx, &found, volume.as_ref(), &mut inspection)
+                .await
+                .map_err(self.at())?;
+            inspection.summary = format!("volume {}", self.section.volume);
+        }
+        // An empty list is an answer: nobody uses the volume while it is swapped.
+        if self.section.stops.is_none() && self.section.reload.is_empty() {
+            inspection.findings.push(
+                Finding::warning(
+                    "volume.nothing_stops",
+                    &self.name,
+                    format!(
+                        "no service is stopped for it: whoever uses volume {} has its files replaced meanwhile",
+                        self.section.volume
+                    ),
+                )
+                .hint(format!(
+                    "name the service in `stops` of [components.{}], or write stops = [] there if nobody minds",
+                    self.name
+                )),
+            );
+        }
+        Ok(inspection)
+    }
+
+    async fn stage(&self, cx: &RunContext) -> Result<Staged> {
+        cx.check_cancelled()?;
+        let found = archive::find(cx.backup(), &self.archive).map_err(self.at())?;
+        let volume = self.volume().await.map_err(self.at())?;
+        let policy = self.policy(volume.as_ref()).await;
+        let source = cx.source(&found).map_err(self.at())?;
+        let progress = cx.progress("unpack", source.size());
+        let unpacked = volume
+            .unpack(cx.run(), source, &policy, progress)
+            .await
+            .map_err(self.at())?;
+        let mut staged = Staged {
+            bytes: unpacked.bytes,
+            facts: archive::facts(&unpacked),
+            findings: Vec::new(),
+        };
+        cx.record("staged", Value::Object(staged.facts.clone()))
+            .await?;
+        if unpacked.files + unpacked.links == 0 {
+            staged.findings.push(
+                Finding::warning(
+                    "volume.empty_archive",
+                    &self.name,
+                    format!(
+                        "{found} holds no file: volume {} will be empty",
+                        self.section.volume
+                    ),
+                )
+                .hint("stop here if the volume should have content, and look for another backup"),
+            );
+        }
+        Ok(staged)
+    }
+
+    async fn cut_over(&self, cx: &RunContext) -> Result<()> {
+        let volume = self.volume().await.map_err(self.at())?;
+        archive::note_cutting(cx).await.map_err(self.at())?;
+        volume
+            .swap(cx.run(), &SwapScope::Everything)
+            .await
+            .map_err(self.at())?;
+        self.reload().await.map_err(self.at())
+    }
+
+    async fn undo(&self, cx: &RunContext) -> Result<()> {
+        let volume = self.volume().await.map_err(self.at())?;
+        archive::ensure_mounted(cx, Some(volume.as_ref()), &volume.describe())
+            .await
+            .map_err(self.at())?;
+        volume.unswap(cx.run()).await.map_err(self.at())?;
+        self.reload().await.map_err(self.at())?;
+        archive::note_undone(cx).await.map_err(self.at())
+    }
+
+    async fn check(&self, cx: &RunContext) -> Result<Vec<CheckOutcome>> {
+        let volume = self.volume().await.map_err(self.at())?;
+        let outcome = archive::check_swapped(cx, &self.name, volume.as_ref())
+            .await
+            .map_err(self.at())?;
+        Ok(vec![outcome])
+    }
+
+    async fn discard(&self, cx: &RunContext, what: Discard) -> Result<()> {
+        let volume = self.volume().await.map_err(self.at())?;
+        volume.discard(cx.run(), what).await.map_err(self.at())
+    }
+
+    async fn replaced_at(&self, cx: &RunContext) -> Result<Option<String>> {
+        let volume = self.volume().await.map_err(self.at())?;
+        archive::replaced_at(cx, volume.as_ref())
+            .await
+            .map_err(self.at())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::default_names;
+
+    #[test]
+    fn both_generations_names_are_looked_for() {
+        assert_eq!(
+            default_names("grafana_data"),
+            [
+                "volumes/grafana-{id}.tar.gz",
+                "volumes/grafana_data-{id}.tar.gz"
+            ]
+        );
+        assert_eq!(
+            default_names("nginx_logs"),
+            [
+                "volumes/nginx-logs-{id}.tar.gz",
+                "volumes/nginx_logs-{id}.tar.gz"
+            ]
+        );
+    }
+}

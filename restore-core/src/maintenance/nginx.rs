@@ -1,0 +1,438 @@
+//! Maintenance mode by nginx: a file in a directory that it includes first.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+
+use super::page::{self, Words};
+use super::parse::Config;
+use super::proof::{Doors, Proof, ports};
+use super::tool::Tool;
+use super::{FILE_NAME, Maintenance};
+use crate::config::{Table, parse_section};
+use crate::error::{Error, ErrorKind, Result};
+use crate::finding::Finding;
+use crate::platform::Platform;
+use crate::run::RunId;
+use crate::time::Timestamp;
+
+/// What a new file is called until it is whole: nginx's `*.conf` does not take it in.
+const NEW: &str = ".00-restore-maintenance.new";
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Section {
+    service: Option<String>,
+    conf_dir: PathBuf,
+    test: Option<Vec<String>>,
+    reload: Option<Vec<String>>,
+    dump: Option<Vec<String>>,
+    probe: Option<Vec<String>>,
+    title: Option<String>,
+    message: Option<String>,
+}
+
+/// `[maintenance] kind = "nginx"`.
+pub(super) struct Nginx {
+    tool: Tool,
+    conf_dir: PathBuf,
+    test: Vec<String>,
+    reload: Vec<String>,
+    dump: Vec<String>,
+    probe: Vec<String>,
+    words: Words,
+}
+
+impl Nginx {
+    pub(super) fn new(table: Table, platform: Arc<dyn Platform>, base: &Path) -> Result<Self> {
+        let section: Section = parse_section("maintenance", table)?;
+        let or = |given: Option<Vec<String>>, usual: &[&str]| {
+            given.unwrap_or_else(|| usual.iter().map(|word| (*word).to_owned()).collect())
+        };
+        let probe = or(section.probe, &["127.0.0.1"]);
+        if probe.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "config.bad_value",
+                "[maintenance] `probe` must name an address at which to prove that users are turned away",
+            ));
+        }
+        Ok(Self {
+            conf_dir: base.join(section.conf_dir),
+            test: or(section.test, &["nginx", "-t"]),
+            reload: or(section.reload, &["nginx", "-s", "reload"]),
+            dump: or(section.dump, &["nginx", "-T"]),
+            probe,
+            words: Words::new(section.title, section.message)?,
+            tool: Tool {
+                platform,
+                service: section.service,
+            },
+        })
+    }
+
+    fn file(&self) -> PathBuf {
+        self.conf_dir.join(FILE_NAME)
+    }
+
+    /// nginx's configuration as it is on disk now.
+    async fn config(&self) -> Result<Config> {
+        let said = self
+            .tool
+            .must(&self.dump, "maintenance.config_broken")
+            .await
+            .map_err(|e| {
+                e.hint("nginx does not accept its own configuration: mend that first (nginx -t)")
+            })?;
+        let seen = match &self.tool.service {
+            Some(service) => self.tool.platform.path_in(service, &self.conf_dir).await?,
+            None => Some(self.conf_dir.clone()),
+        };
+        let known = seen.is_some();
+        let dir = seen.unwrap_or_else(|| self.conf_dir.clone());
+        blocking(move || {
+            let mut config = Config::parse(&said.stdout, &dir);
+            if !known {
+                // Under which name nginx sees our directory cannot be told from here: the proof
+                // has to tell.
+                config.before_ours = Some(0);
+            }
+            Ok(config)
+        })
+        .await
+    }
+
+    /// The same, also where a file left over from another run is what is wrong with it.
+    async fn config_without_leftovers(&self) -> Result<Config> {
+        match self.config().await {
+            Err(_) if self.read().await?.is_some() => {
+                self.remove().await?;
+                self.config().await
+            }
+            other => other,
+        }
+    }
+
+    /// Why nginx would not let our file win, where that can be told.
+    fn in_the_way(&self, config: &Config) -> Option<Error> {
+        let dir = self.conf_dir.display();
+        let Some(before) = config.before_ours else {
+            return Some(
+                Error::new(
+                    ErrorKind::Preflight,
+                    "maintenance.not_included",
+                    format!("nginx does not read *.conf in {dir} inside its http block"),
+                )
+                .hint(format!(
+                    "add `include {dir}/*.conf;` at the top of http, or correct conf_dir"
+                )),
+            );
+        };
+        let shared = config
+            .servers
+            .iter()
+            .take(before)
+            .find_map(|server| Some((server, &server.listens.first()?.0)));
+        shared.map(|(server, place)| {
+            let name = server.names.first().map_or("without a name", String::as_str);
+            Error::new(
+                ErrorKind::Preflight,
+                "maintenance.order",
+                format!(
+                    "nginx reads the server {name} on {place} before {dir}/{FILE_NAME}, so its users would not be turned away"
+                ),
+            )
+            .hint(format!(
+                "include {dir}/*.conf before other servers, and rename files there that sort before {FILE_NAME}"
+            ))
+        })
+    }
+
+    async fn read(&self) -> Result<Option<String>> {
+        let path = self.file();
+        match tokio::fs::read(&path).await {
+            Ok(text) => Ok(Some(String::from_utf8_lossy(&text).into_owned())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io(format!("read {}", path.display()), e)),
+        }
+    }
+
+    async fn write(&self, text: String) -> Result<()> {
+        let dir = self.conf_dir.clone();
+        blocking(move || put(&dir, &text)).await
+    }
+
+    async fn remove(&self) -> Result<()> {
+        let dir = self.conf_dir.clone();
+        blocking(move || take_away(&dir)).await
+    }
+
+    async fn test(&self) -> Result<()> {
+        self.tool
+            .must_each(&self.test, "maintenance.test_failed")
+            .await
+    }
+
+    async fn reload(&self) -> Result<()> {
+        self.tool
+            .must_each(&self.reload, "maintenance.reload_failed")
+            .await
+            .map_err(|e| e.hint("does nginx run?"))
+    }
+
+    async fn put_up(&self, config: &Config, run: &RunId, since: Timestamp) -> Result<()> {
+        let text = page::file(&config.servers, &self.words, run, since);
+        self.write(text).await?;
+        self.test().await.map_err(|e| {
+            e.context("nginx refuses the maintenance page")
+                .hint("users are served as before; see what nginx says about it")
+        })?;
+        self.reload().await?;
+        self.proof(config, run).await?.shown(run).await
+    }
+
+    async fn take_down(&self, config: &Config, run: &RunId) -> Result<()> {
+        self.remove().await?;
+        self.test().await?;
+        self.reload().await?;
+        self.proof(config, run).await?.gone().await
+    }
+
+    /// What is asked from outside, where users come in.
+    async fn proof(&self, config: &Config, run: &RunId) -> Result<Proof> {
+        let mut doors = Doors::default();
+        if let Some(service) = &self.tool.service {
+            for port in ports(&config.servers) {
+                let found = self.tool.platform.published(service, port).await?;
+                doors.insert(port, found);
+            }
+        }
+        Proof::new(&config.servers, &self.probe, &doors, run)
+    }
+
+    /// Whether users see no page of ours, although nginx refuses its configuration.
+    async fn is_gone(&self, run: &RunId) -> bool {
+        if !self.runs().await {
+            return true;
+        }
+        // Without its configuration nobody knows where to ask.
+        let Ok(config) = self.config().await else {
+            return false;
+        };
+        match self.proof(&config, run).await {
+            Ok(proof) => proof.gone().await.is_ok(),
+            Err(_) => false,
+        }
+    }
+
+    async fn runs(&self) -> bool {
+        match &self.tool.service {
+            Some(service) => {
+                let state = self.tool.platform.service(service).await;
+                state.is_ok_and(|state| state.running > 0)
+            }
+            None => true,
+        }
+    }
+
+    async fn look(&self, findings: &mut Vec<Finding>) -> Result<()> {
+        if let Some(text) = self.read().await? {
+            let run = text
+                .lines()
+                .next()
+                .and_then(|line| line.split("run ").nth(1)?.split(',').next())
+                .unwrap_or("unknown");
+            findings.push(
+                Finding::warning(
+                    "maintenance.leftover",
+                    "maintenance",
+                    format!(
+                        "{} is there, of run {run}: users may be turned away already",
+                        self.file().display()
+                    ),
+                )
+                .hint("finish that run with `restore resume` or `restore rollback`; else delete the file and reload nginx"),
+            );
+        }
+        let config = self.config().await?;
+        self.test().await?;
+        if let Some(error) = self.in_the_way(&config) {
+            findings.push(Finding::from_error("maintenance", &error));
+        }
+        if config.servers.is_empty() {
+            findings.push(Finding::error(
+                "maintenance.no_servers",
+                "maintenance",
+                "nginx has no servers: there is nobody whom it could turn away",
+            ));
+        }
+        if !config.streams.is_empty() {
+            findings.push(Finding::warning(
+                "maintenance.streams",
+                "maintenance",
+                format!(
+                    "nginx passes TCP or UDP through at {}: a page cannot turn those users away",
+                    config.streams.join(", ")
+                ),
+            ));
+        }
+        let proof = self.proof(&config, &RunId::generate()).await?;
+        let silent = proof.unreachable().await;
+        if !silent.is_empty() {
+            findings.push(
+                Finding::error(
+                    "maintenance.unreachable",
+                    "maintenance",
+                    format!(
+                        "nobody answers at {}, so it could not be proven that users are turned away",
+                        silent.join(", ")
+                    ),
+                )
+                .hint("start nginx, or name addresses in `probe` at which it can be reached from here"),
+            );
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Maintenance for Nginx {
+    async fn inspect(&self) -> Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        let dir = self.conf_dir.clone();
+        let usable = blocking(move || Ok(usable(&dir))).await?;
+        if let Err(error) = usable {
+            findings.push(Finding::from_error("maintenance", &error));
+            return Ok(findings);
+        }
+        if let Err(error) = self.look(&mut findings).await {
+            findings.push(Finding::from_error("maintenance", &error));
+        }
+        Ok(findings)
+    }
+
+    async fn on(&self, run: &RunId, since: Timestamp) -> Result<()> {
+        let dir = self.conf_dir.clone();
+        blocking(move || usable(&dir)).await?;
+        let config = self.config_without_leftovers().await?;
+        if config.servers.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Preflight,
+                "maintenance.no_servers",
+                "nginx has no servers: there is nobody whom it could turn away",
+            ));
+        }
+        let Err(error) = self.put_up(&config, run, since).await else {
+            return Ok(());
+        };
+        // Which servers are in the way says more than which host they answered.
+        let error = match self.in_the_way(&config) {
+            Some(cause) if error.code() == "maintenance.not_shown" => cause.source(error),
+            _ => error,
+        };
+        match self.take_down(&config, run).await {
+            Ok(()) => Err(error),
+            Err(also) => Err(error.context(format!(
+                "and the page could not be taken back wholly ({also})"
+            ))),
+        }
+    }
+
+    async fn off(&self, run: &RunId) -> Result<()> {
+        let before = self.read().await?;
+        self.remove().await?;
+        if let Err(error) = self.test().await {
+            match before {
+                // What a restart would make of this configuration is worse than the page.
+                Some(text) => self.write(text).await?,
+                // Nothing to lift, where users see no page: what else is wrong with the
+                // configuration is not for us to hold a run up for.
+                None if self.is_gone(run).await => return Ok(()),
+                None => {}
+            }
+            return Err(error
+                .context("users stay turned away: nginx refuses its configuration without the page")
+                .hint("mend what nginx names (nginx -t shows it again), then try again"));
+        }
+        if let Err(error) = self.reload().await {
+            // Down already: it will start without the page.
+            return if self.runs().await {
+                Err(error)
+            } else {
+                Ok(())
+            };
+        }
+        let config = self.config().await?;
+        self.proof(&config, run).await?.gone().await
+    }
+}
+
+/// Writes our file: whole and durable, or not at all.
+fn put(dir: &Path, text: &str) -> Result<()> {
+    use std::io::Write;
+    let new = dir.join(NEW);
+    let path = dir.join(FILE_NAME);
+    let failed = |e| Error::io(format!("write {}", path.display()), e);
+    // A link put there by someone is not followed.
+    match std::fs::remove_file(&new) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
+        _ => {}
+    }
+    let mut file = std::fs::File::create_new(&new).map_err(failed)?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| {
+            // Each replica reads it, as whatever user it runs.
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+            file.set_permissions(mode)
+        })
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::rename(&new, &path))
+        .and_then(|()| std::fs::File::open(dir)?.sync_all())
+        .map_err(failed)
+}
+
+/// Removes our file, durably: a page that a power cut brings back would turn users away.
+fn take_away(dir: &Path) -> Result<()> {
+    use std::io::ErrorKind::NotFound;
+    let path = dir.join(FILE_NAME);
+    let gone = |result: std::io::Result<()>| match result {
+        Err(e) if e.kind() != NotFound => Err(Error::io(format!("remove {}", path.display()), e)),
+        _ => Ok(()),
+    };
+    gone(std::fs::remove_file(&path))?;
+    // Also where it was gone: whoever removed it may have been killed before this.
+    gone(std::fs::File::open(dir).and_then(|dir| dir.sync_all()))
+}
+
+/// Whether our file could be written.
+fn usable(dir: &Path) -> Result<()> {
+    let bad = |why: String| {
+        Error::new(
+            ErrorKind::Preflight,
+            "maintenance.conf_dir",
+            format!("conf_dir {} {why}", dir.display()),
+        )
+        .hint("name the directory that nginx includes first, and run as a user who may write there")
+    };
+    match std::fs::metadata(dir) {
+        Ok(meta) if !meta.is_dir() => Err(bad("is not a directory".to_owned())),
+        Ok(_) => rustix::fs::access(dir, rustix::fs::Access::WRITE_OK)
+            .map_err(|e| bad(format!("cannot be written: {e}"))),
+        Err(e) => Err(bad(format!("cannot be opened: {e}"))),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(e) => Err(Error::new(
+            ErrorKind::Internal,
+            "maintenance.task",
+            format!("a task of the maintenance mode broke off: {e}"),
+        )),
+    }
+}

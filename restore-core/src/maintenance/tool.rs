@@ -1,0 +1,139 @@
+//! nginx's own commands.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::platform::{Command, Platform, Process, local};
+
+/// How long one of them may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// No configuration is larger.
+const LARGEST: u64 = 64 << 20;
+
+/// Runs nginx's commands, in the context of its service where there is one.
+#[derive(Clone)]
+pub(super) struct Tool {
+    pub(super) platform: Arc<dyn Platform>,
+    pub(super) service: Option<String>,
+}
+
+/// What a command said.
+pub(super) struct Said {
+    pub(super) code: i32,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+}
+
+impl Tool {
+    /// Runs `argv` to its end.
+    pub(super) async fn run(&self, argv: &[String]) -> Result<Said> {
+        let command = Command::new(argv.to_vec());
+        let work = async {
+            let process = match &self.service {
+                Some(service) => self.platform.exec(service, command).await?,
+                None => local::plain_process(&command)?,
+            };
+            listen(argv, process).await
+        };
+        self.patiently(argv, work).await
+    }
+
+    /// Runs `argv` in each instance of the web server, where it must succeed.
+    pub(super) async fn must_each(&self, argv: &[String], code: &'static str) -> Result<()> {
+        let Some(service) = &self.service else {
+            return self.must(argv, code).await.map(drop);
+        };
+        let work = async {
+            let command = Command::new(argv.to_vec());
+            let mut said = Vec::new();
+            for process in self.platform.exec_each(service, command).await? {
+                said.push(listen(argv, process).await?);
+            }
+            Ok(said)
+        };
+        for said in self.patiently(argv, work).await? {
+            succeeded(argv, said, code)?;
+        }
+        Ok(())
+    }
+
+    async fn patiently<T>(
+        &self,
+        argv: &[String],
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        match tokio::time::timeout(PATIENCE, work).await {
+            Ok(said) => said,
+            Err(_) => Err(Error::new(
+                ErrorKind::Failed,
+                "maintenance.command_hangs",
+                format!("`{}` has not ended within {PATIENCE:?}", argv.join(" ")),
+            )
+            .hint("try that command by hand")),
+        }
+    }
+
+    /// The same, where it must succeed; the error carries nginx's own words.
+    pub(super) async fn must(&self, argv: &[String], code: &'static str) -> Result<Said> {
+        succeeded(argv, self.run(argv).await?, code)
+    }
+}
+
+/// Waits for a command's end.
+async fn listen(argv: &[String], mut process: Box<dyn Process>) -> Result<Said> {
+    drop(process.stdin());
+    let mut stdout = Vec::new();
+    if let Some(pipe) = process.stdout() {
+        pipe.take(LARGEST)
+            .read_to_end(&mut stdout)
+            .await
+            .map_err(|e| Error::io(format!("read what `{}` says", argv.join(" ")), e))?;
+    }
+    let exit = process.wait().await?;
+    Ok(Said {
+        code: exit.code,
+        stdout: String::from_utf8_lossy(&stdout).into_owned(),
+        stderr: exit.stderr,
+    })
+}
+
+fn succeeded(argv: &[String], said: Said, code: &'static str) -> Result<Said> {
+    if said.code == 0 {
+        return Ok(said);
+    }
+    Err(Error::new(
+        ErrorKind::Failed,
+        code,
+        format!(
+            "`{}` ended with exit code {}: {}",
+            argv.join(" "),
+            said.code,
+            words(&said.stderr)
+        ),
+    ))
+}
+
+/// The lines that matter: warnings are left out where there is something worse.
+fn words(stderr: &str) -> String {
+    let worst: Vec<&str> = ["[emerg]", "[alert]", "[crit]", "[error]"]
+        .iter()
+        .flat_map(|level| stderr.lines().filter(move |line| line.contains(level)))
+        .collect();
+    if !worst.is_empty() {
+        return worst.into_iter().take(3).collect::<Vec<_>>().join("; ");
+    }
+    let lines: Vec<&str> = stderr
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    if lines.is_empty() {
+        return "it said nothing".to_owned();
+    }
+    let from = lines.len().saturating_sub(3);
+    lines.get(from..).unwrap_or_default().join("; ")
+}

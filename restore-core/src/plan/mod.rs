@@ -1,0 +1,229 @@
+//! Plans: what a restore would do, in order, with sizes, as a value.
+
+use serde::{Deserialize, Serialize};
+
+use crate::backup::{BackupId, Generation};
+use crate::component::Inspection;
+use crate::finding::{Finding, Severity};
+use crate::run::RunId;
+use crate::time::Timestamp;
+
+mod preflight;
+mod safety;
+mod step;
+mod surroundings;
+
+pub(crate) use preflight::Preflight;
+pub use step::{Phase, Step};
+
+/// What to restore, and which warnings the caller has heard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PlanRequest {
+    /// Only these components; empty: all that the site has.
+    pub only: Vec<String>,
+    /// Only these paths, named as the archives name their members
+    /// (`mnt/nfs/nginx/conf.d/app.conf`); implies the components that own them.
+    pub paths: Vec<String>,
+    /// Restore what has no checksum to verify it by.
+    pub allow_unverified: bool,
+    /// Restore although an earlier run is not confirmed yet.
+    pub over_unconfirmed: bool,
+    /// Make no safety backup first.
+    #[serde(default)]
+    pub no_safety_backup: bool,
+}
+
+impl PlanRequest {
+    /// Everything, and no warnings waved through.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// The same request for these components only.
+    #[must_use]
+    pub fn only<S: Into<String>>(mut self, components: impl IntoIterator<Item = S>) -> Self {
+        self.only = components.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The same request for these paths only.
+    #[must_use]
+    pub fn paths<S: Into<String>>(mut self, paths: impl IntoIterator<Item = S>) -> Self {
+        self.paths = paths.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The same request; data without a checksum is restored too.
+    #[must_use]
+    pub fn allow_unverified(mut self, allow: bool) -> Self {
+        self.allow_unverified = allow;
+        self
+    }
+
+    /// The same request; an unconfirmed earlier run does not stand in the way.
+    #[must_use]
+    pub fn over_unconfirmed(mut self, over: bool) -> Self {
+        self.over_unconfirmed = over;
+        self
+    }
+
+    /// The same request; what is live is not backed up first. Until the run is confirmed its
+    /// replaced data is then the only copy there is.
+    #[must_use]
+    pub fn no_safety_backup(mut self, without: bool) -> Self {
+        self.no_safety_backup = without;
+        self
+    }
+}
+
+/// One component's part in a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PlannedComponent {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// The only paths of it to restore; empty: all of it.
+    pub paths: Vec<String>,
+    /// The services that must be down while it cuts over.
+    pub stops: Vec<String>,
+    /// What it found out.
+    pub inspection: Inspection,
+}
+
+/// A service that a plan stops and starts again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PlannedService {
+    /// Its name.
+    pub name: String,
+    /// Instances wanted now, which an undo brings back.
+    pub replicas: u32,
+    /// Instances after the restore: as now, but at least one.
+    pub start: u32,
+}
+
+/// The backup of what is live that a run makes first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PlannedSafety {
+    /// The name of the store that it goes to.
+    pub store: String,
+    /// The store, for people.
+    pub place: String,
+    /// About how many bytes there are to back up, before they are compressed.
+    pub bytes: u64,
+}
+
+/// An earlier run whose replaced data is still kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct EarlierRun {
+    /// Its id.
+    pub run: RunId,
+    /// The backup that it restored.
+    pub backup: BackupId,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// Its components that the plan touches too.
+    pub shared: Vec<String>,
+}
+
+/// What a restore would do, in order, with sizes.
+///
+/// Making one changes nothing. It can be printed, saved as JSON, compared, and executed by
+/// [`Site::run`](crate::Site::run), which refuses it when it [is refused](Plan::refusal).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Plan {
+    /// The site's name.
+    pub site: String,
+    /// The backup to restore.
+    pub backup: BackupId,
+    /// The store that it is in, for people.
+    pub store: String,
+    /// Whether the backup has checksums.
+    pub generation: Generation,
+    /// What was asked for.
+    pub request: PlanRequest,
+    /// When the plan was made.
+    pub made: Timestamp,
+    /// The backup of what is live that is made first.
+    #[serde(default)]
+    pub safety: Option<PlannedSafety>,
+    /// The components, in the order of their cut-overs.
+    pub components: Vec<PlannedComponent>,
+    /// The services to stop, in the order of stopping.
+    pub services: Vec<PlannedService>,
+    /// Whether the maintenance page goes up.
+    pub maintenance: bool,
+    /// The steps, in order.
+    pub steps: Vec<Step>,
+    /// Earlier runs that are not confirmed.
+    pub earlier: Vec<EarlierRun>,
+    /// Everything noticed, of the site and of all components.
+    pub findings: Vec<Finding>,
+}
+
+impl Plan {
+    /// The findings that stop a run.
+    pub fn errors(&self) -> impl Iterator<Item = &Finding> {
+        self.findings
+            .iter()
+            .filter(|finding| finding.severity == Severity::Error)
+    }
+
+    /// The error that running this plan gives before anything is touched; `None` when it can
+    /// run. Its kind is `Verification` when the backup itself is at fault, else `Preflight`.
+    pub fn refusal(&self) -> Option<crate::Error> {
+        let errors: Vec<&Finding> = self.errors().collect();
+        let first = errors
+            .iter()
+            .find(|f| is_verification(f))
+            .or(errors.first())?;
+        let kind = if is_verification(first) {
+            crate::ErrorKind::Verification
+        } else {
+            crate::ErrorKind::Preflight
+        };
+        let others = match errors.len() {
+            1 => String::new(),
+            2 => " (and one more finding)".to_owned(),
+            n => format!(" (and {} more findings)", n - 1),
+        };
+        let mut error = crate::Error::new(
+            kind,
+            if kind == crate::ErrorKind::Verification {
+                "plan.backup_unusable"
+            } else {
+                "plan.refused"
+            },
+            format!("not started: {}: {}{others}", first.subject, first.message),
+        );
+        if let Some(hint) = &first.hint {
+            error = error.hint(hint.clone());
+        }
+        Some(error)
+    }
+
+    /// Bytes to read from the backup.
+    pub fn read_bytes(&self) -> u64 {
+        self.components
+            .iter()
+            .map(|c| c.inspection.read_bytes)
+            .sum()
+    }
+
+    /// The component of that name.
+    pub fn component(&self, name: &str) -> Option<&PlannedComponent> {
+        self.components.iter().find(|c| c.name == name)
+    }
+}
+
+fn is_verification(finding: &Finding) -> bool {
+    ["verify.", "archive.", "hash."]
+        .iter()
+        .any(|area| finding.code.starts_with(area))
+}

@@ -1,0 +1,106 @@
+//! What is said between a [`RemoteVolume`](super::RemoteVolume) and its agent: one line of JSON
+//! for the request, followed by the archive where one is staged; lines of JSON back.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, ErrorKind};
+use crate::platform::{Discard, SwapScope};
+use crate::run::RunId;
+use crate::stream::{Digest, UnpackPolicy};
+
+/// Both ends are of one version: what is said has no other promise.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Request {
+    pub(super) version: String,
+    pub(super) what: What,
+}
+
+impl Request {
+    pub(super) fn new(what: What) -> Self {
+        Self {
+            version: VERSION.to_owned(),
+            what,
+        }
+    }
+}
+
+/// The methods of a volume.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum What {
+    FreeSpace,
+    State {
+        run: RunId,
+    },
+    /// The archive follows, to the end of the input.
+    Unpack {
+        run: RunId,
+        label: String,
+        size: Option<u64>,
+        expected: Option<Digest>,
+        policy: Box<UnpackPolicy>,
+    },
+    Swap {
+        run: RunId,
+        scope: SwapScope,
+    },
+    Unswap {
+        run: RunId,
+    },
+    Discard {
+        run: RunId,
+        what: Discard,
+    },
+    Compare {
+        run: RunId,
+    },
+}
+
+/// One line of the answer; the last is `Done` or `Failed`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Answer {
+    /// So many bytes of the archive are read by now.
+    Progress(u64),
+    Done(Value),
+    Failed(Failure),
+}
+
+/// An [`Error`] on its way.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Failure {
+    kind: ErrorKind,
+    code: String,
+    message: String,
+    hint: Option<String>,
+    retryable: bool,
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        Self {
+            kind: error.kind(),
+            code: error.code().to_owned(),
+            message: error.message().to_owned(),
+            hint: error.hint_text().map(str::to_owned),
+            retryable: error.is_retryable(),
+        }
+    }
+}
+
+impl Failure {
+    /// The error, told to have happened at `place`.
+    pub(super) fn at(self, place: &str) -> Error {
+        let mut error = Error::new(self.kind, self.code, self.message).context(place);
+        if let Some(hint) = self.hint {
+            error = error.hint(hint);
+        }
+        if self.retryable {
+            error = error.retryable();
+        }
+        error
+    }
+}

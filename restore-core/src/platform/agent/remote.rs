@@ -1,0 +1,241 @@
+//! The end that asks.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+
+use super::message::{Answer, Request, What};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Progress;
+use crate::platform::{Compared, Discard, Process, Space, SwapScope, SwapState, Volume};
+use crate::run::RunId;
+use crate::stream::{Source, UnpackPolicy, Unpacked, open_sized};
+
+/// How long cleaning up after a failure may take.
+const CLEANING: Duration = Duration::from_secs(5);
+
+/// Starts the program that [`serve`](super::serve)s one request beside a volume.
+#[async_trait]
+pub trait Launch: Send + Sync {
+    /// Starts it. Its standard input and output are the agent's.
+    async fn launch(&self) -> Result<Box<dyn Process>>;
+
+    /// Where the volume is, for people: "volume grafana_data of node worker-1".
+    fn describe(&self) -> String;
+
+    /// Tells the file system apart from those of other machines, in [`Space::file_system`].
+    fn machine(&self) -> String;
+}
+
+/// A volume of another machine.
+pub struct RemoteVolume {
+    launch: Arc<dyn Launch>,
+}
+
+impl RemoteVolume {
+    /// The volume beside which `launch` starts an agent.
+    pub fn new(launch: Arc<dyn Launch>) -> Self {
+        Self { launch }
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, what: What) -> Result<T> {
+        self.exchange(what, None, &Progress::hidden()).await
+    }
+
+    /// One request and its answer; `archive` follows the request.
+    async fn exchange<T: DeserializeOwned>(
+        &self,
+        what: What,
+        archive: Option<Source>,
+        progress: &Progress,
+    ) -> Result<T> {
+        let place = self.launch.describe();
+        let mut request = serde_json::to_vec(&Request::new(what))
+            .map_err(|e| broken(format!("a request cannot be written: {e}")))?;
+        request.push(b'\n');
+        let mut process = self.launch.launch().await?;
+        let (Some(mut stdin), Some(stdout)) = (process.stdin(), process.stdout()) else {
+            return Err(broken("the program beside a volume has no input or output"));
+        };
+        let cancel = archive.as_ref().map(|source| source.cancel().clone());
+        let sending = async move {
+            // An agent that ends early says why; what it did not read does not matter.
+            let _gone = stdin.write_all(&request).await;
+            if let Some(source) = archive {
+                send(&source, &mut stdin).await?;
+            }
+            let _gone = stdin.shutdown().await;
+            Ok::<(), Error>(())
+        };
+        let mut counted = 0;
+        let reading = async {
+            let mut lines = BufReader::new(stdout).lines();
+            while let Some(line) = lines
+                .next_line()
+                .await
+                .map_err(|e| Error::io(format!("read the answer from {place}"), e))?
+            {
+                match serde_json::from_str(&line) {
+                    Ok(Answer::Progress(done)) => {
+                        progress.add(done.saturating_sub(counted));
+                        counted = counted.max(done);
+                    }
+                    Ok(answer) => return Ok(Some(answer)),
+                    Err(_) => break,
+                }
+            }
+            Ok(None)
+        };
+        let cancelled = async {
+            match &cancel {
+                Some(cancel) => cancel.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        let answer = {
+            tokio::pin!(sending, reading, cancelled);
+            let mut sent = false;
+            loop {
+                tokio::select! {
+                    answer = &mut reading => break answer?,
+                    result = &mut sending, if !sent => {
+                        result?;
+                        sent = true;
+                    }
+                    () = &mut cancelled => return Err(Error::interrupted()),
+                }
+            }
+        };
+        progress.finish();
+        match answer {
+            Some(Answer::Done(value)) => serde_json::from_value::<T>(value)
+                .map_err(|e| broken(format!("the answer from {place} is none: {e}"))),
+            Some(Answer::Failed(failure)) => Err(failure.at(&place)),
+            Some(Answer::Progress(_)) | None => {
+                let exit = process.wait().await?;
+                let said = exit.stderr.lines().next_back().unwrap_or("without a word");
+                Err(Error::new(
+                    ErrorKind::Failed,
+                    "agent.ended",
+                    format!(
+                        "{place}: the program beside it ended without an answer (exit code {}): {said}",
+                        exit.code
+                    ),
+                )
+                .hint("nothing is lost: the same request may be made again (`restore resume`)")
+                .retryable())
+            }
+        }
+    }
+}
+
+/// Sends a file of the backup as it is; it is verified where it is unpacked.
+async fn send(source: &Source, stdin: &mut (dyn AsyncWrite + Send + Unpin)) -> Result<()> {
+    let opened = source.clone();
+    let file = tokio::task::spawn_blocking(move || open_sized(&opened))
+        .await
+        .map_err(|e| broken(format!("a task ended unexpectedly: {e}")))??;
+    let mut file = tokio::fs::File::from_std(file);
+    file.set_max_buf_size(256 * 1024);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let count = file
+            .read(&mut buffer)
+            .await
+            .map_err(|e| Error::io(format!("read {}", source.path().display()), e))?;
+        let bytes = buffer.get(..count).unwrap_or_default();
+        if bytes.is_empty() || stdin.write_all(bytes).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+fn broken(what: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Internal, "agent.broken", what)
+}
+
+#[async_trait]
+impl Volume for RemoteVolume {
+    fn describe(&self) -> String {
+        self.launch.describe()
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        None
+    }
+
+    async fn free_space(&self) -> Result<Space> {
+        let mut space: Space = self.ask(What::FreeSpace).await?;
+        space.file_system = format!("{} of {}", space.file_system, self.launch.machine());
+        Ok(space)
+    }
+
+    async fn state(&self, run: &RunId) -> Result<SwapState> {
+        self.ask(What::State { run: run.clone() }).await
+    }
+
+    async fn stage_dir(&self, _run: &RunId) -> Result<PathBuf> {
+        Err(Error::new(
+            ErrorKind::Failed,
+            "volume.not_here",
+            format!("the files of {} are not on this host", self.describe()),
+        )
+        .hint("run restore on the machine that has the volume"))
+    }
+
+    async fn unpack(
+        &self,
+        run: &RunId,
+        source: Source,
+        policy: &UnpackPolicy,
+        progress: Progress,
+    ) -> Result<Unpacked> {
+        let what = What::Unpack {
+            run: run.clone(),
+            label: source.label().to_owned(),
+            size: source.size(),
+            expected: source.expected(),
+            policy: Box::new(policy.clone()),
+        };
+        let unpacked = self.exchange(what, Some(source), &progress).await;
+        if unpacked.is_err() {
+            // Where the agent could not say why, it could not clean up either. If it cannot now,
+            // a later discard does: the reason matters more.
+            let clean = self.discard(run, Discard::Staged);
+            let _ = tokio::time::timeout(CLEANING, clean).await;
+        }
+        unpacked
+    }
+
+    async fn swap(&self, run: &RunId, scope: &SwapScope) -> Result<()> {
+        self.ask(What::Swap {
+            run: run.clone(),
+            scope: scope.clone(),
+        })
+        .await
+    }
+
+    async fn unswap(&self, run: &RunId) -> Result<()> {
+        self.ask(What::Unswap { run: run.clone() }).await
+    }
+
+    async fn discard(&self, run: &RunId, what: Discard) -> Result<()> {
+        self.ask(What::Discard {
+            run: run.clone(),
+            what,
+        })
+        .await
+    }
+
+    async fn compare(&self, run: &RunId) -> Result<Compared> {
+        self.ask(What::Compare { run: run.clone() }).await
+    }
+
+    fn replaced_at(&self, run: &RunId) -> String {
+        format!("{}, in {}/replaced", self.describe(), run.folder())
+    }
+}

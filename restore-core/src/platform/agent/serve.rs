@@ -1,0 +1,151 @@
+//! The end that is beside the volume.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+
+use super::message::{Answer, Failure, Request, VERSION, What};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, EventSink, Progress};
+use crate::platform::Volume;
+use crate::platform::local::LocalVolume;
+use crate::stream::{Source, UnpackPolicy};
+
+/// No request is longer: paths and patterns, not data.
+const LONGEST: usize = 1 << 20;
+
+/// Answers one request about the volume in the directory `root`, read from `input`, to `output`.
+/// `Err` only where not even an answer could be given; what the request came to is in the answer.
+///
+/// Nothing else may read the input: where an archive is staged, it follows the request.
+pub async fn serve(root: &Path, input: File, output: File) -> Result<()> {
+    let output = Arc::new(Lines(Mutex::new(output)));
+    let (input, request) = blocking(move || {
+        let request = read(&input)?;
+        Ok((input, request))
+    })
+    .await?;
+    let answer = match request {
+        Ok(request) => act(root, request.what, input, output.clone()).await,
+        Err(error) => Err(error),
+    };
+    let last = match &answer {
+        Ok(value) => Answer::Done(value.clone()),
+        Err(error) => Answer::Failed(Failure::from(error)),
+    };
+    blocking(move || output.write(&last)).await
+}
+
+async fn act(root: &Path, what: What, input: File, output: Arc<Lines>) -> Result<Value> {
+    let volume = LocalVolume::new(root);
+    match what {
+        What::FreeSpace => value(volume.free_space().await?),
+        What::State { run } => value(volume.state(&run).await?),
+        What::Unpack {
+            run,
+            label,
+            size,
+            expected,
+            policy,
+        } => {
+            let source = Source::given(input, label, size, expected);
+            let policy = UnpackPolicy {
+                owner: policy.owner.or_else(|| owner(root)),
+                ..*policy
+            };
+            let progress = Progress::new(output, "", "", size);
+            value(volume.unpack(&run, source, &policy, progress).await?)
+        }
+        What::Swap { run, scope } => value(volume.swap(&run, &scope).await?),
+        What::Unswap { run } => value(volume.unswap(&run).await?),
+        What::Discard { run, what } => value(volume.discard(&run, what).await?),
+        What::Compare { run } => value(volume.compare(&run).await?),
+    }
+}
+
+fn value(answer: impl serde::Serialize) -> Result<Value> {
+    serde_json::to_value(answer).map_err(|e| broken(format!("an answer cannot be written: {e}")))
+}
+
+/// Who owns the volume: whose set-uid files are let in.
+fn owner(root: &Path) -> Option<(u32, u32)> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::metadata(root).ok()?;
+    Some((meta.uid(), meta.gid()))
+}
+
+/// Reads the request's line, and no byte more: the archive may follow. The outer error is one of
+/// reading.
+fn read(mut input: &File) -> Result<Result<Request>> {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    loop {
+        let count = input
+            .read(&mut byte)
+            .map_err(|e| Error::io("read a request", e))?;
+        match byte {
+            _ if count == 0 => break,
+            [b'\n'] => break,
+            [byte] if line.len() < LONGEST => line.push(byte),
+            _ => return Ok(Err(broken("the request is too long"))),
+        }
+    }
+    // The version first, by itself: a request of another one need not be readable.
+    let value: Value = match serde_json::from_slice(&line) {
+        Ok(value) => value,
+        Err(e) => return Ok(Err(broken(format!("the request is none: {e}")))),
+    };
+    let theirs = value.get("version").and_then(Value::as_str);
+    if theirs != Some(VERSION) {
+        return Ok(Err(Error::new(
+            ErrorKind::Failed,
+            "agent.version",
+            format!(
+                "the program beside the volume is restore {VERSION}, asked by restore {}",
+                theirs.unwrap_or("of an unknown version")
+            ),
+        )
+        .hint("use the same version on both sides")));
+    }
+    Ok(serde_json::from_value(value).map_err(|e| broken(format!("the request is none: {e}"))))
+}
+
+/// Where the answer's lines go, one at a time.
+struct Lines(Mutex<File>);
+
+impl Lines {
+    fn write(&self, answer: &Answer) -> Result<()> {
+        let mut line = serde_json::to_vec(answer)
+            .map_err(|e| broken(format!("an answer cannot be written: {e}")))?;
+        line.push(b'\n');
+        let mut output = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        output
+            .write_all(&line)
+            .and_then(|()| output.flush())
+            .map_err(|e| Error::io("answer", e))
+    }
+}
+
+impl EventSink for Lines {
+    fn emit(&self, event: &Event) {
+        if let Event::Progress { done, .. } = event {
+            // Whoever asked is gone: the end of the input says so too.
+            let _ = self.write(&Answer::Progress(*done));
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| broken(format!("a task ended unexpectedly: {e}")))?
+}
+
+fn broken(what: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Internal, "agent.broken", what)
+}

@@ -1,0 +1,94 @@
+//! Images that a platform's services run.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::Space;
+use crate::error::Result;
+use crate::event::Progress;
+use crate::stream::Source;
+
+/// An image that was loaded, and the names that its archive gives it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LoadedImage {
+    /// Its id, which is a hash of what it is.
+    pub id: String,
+    /// Its names, `repository:tag`.
+    pub tags: Vec<String>,
+}
+
+impl LoadedImage {
+    /// An image of this id with these names.
+    pub fn new(id: impl Into<String>, tags: Vec<String>) -> Self {
+        Self {
+            id: id.into(),
+            tags,
+        }
+    }
+}
+
+/// A service that runs an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ImageUser {
+    /// The service's exact name on the platform.
+    pub service: String,
+    /// What the site calls it, where it knows it.
+    pub key: Option<String>,
+    /// The image as the service's description names it.
+    pub image: String,
+    /// The description names a digest besides: whatever the tag means, that image is run.
+    pub pinned: bool,
+    /// Some of its tasks run where images cannot be loaded from here.
+    pub elsewhere: bool,
+    /// The ids of the images that its running tasks really run.
+    pub running: Vec<String>,
+}
+
+impl ImageUser {
+    /// A service that runs nothing yet.
+    pub fn new(service: impl Into<String>, image: impl Into<String>) -> Self {
+        Self {
+            service: service.into(),
+            key: None,
+            image: image.into(),
+            pinned: false,
+            elsewhere: false,
+            running: Vec::new(),
+        }
+    }
+}
+
+/// The images of a platform: names (`repository:tag`) that mean images, which have ids.
+///
+/// Loading an image gives it no name: what a name means is changed by [`tag`](Self::tag) alone.
+#[async_trait]
+pub trait Images: Send + Sync {
+    /// All names, each with the id of the image that it means.
+    async fn names(&self) -> Result<Vec<(String, String)>>;
+
+    /// The id of the image that a name means.
+    async fn id(&self, name: &str) -> Result<Option<String>>;
+
+    /// Loads the images of an archive that `docker save` wrote, in one pass that also compares
+    /// its hash; none of its names is given. On an error no image of it is there that was not
+    /// there before.
+    async fn load(&self, source: Source, progress: Progress) -> Result<Vec<LoadedImage>>;
+
+    /// Makes a name mean an image.
+    async fn tag(&self, id: &str, name: &str) -> Result<()>;
+
+    /// Takes a name away; an image without any, which nothing runs, goes with it. A name that
+    /// there is not is as wanted.
+    async fn untag(&self, name: &str) -> Result<()>;
+
+    /// The services whose descriptions name this image.
+    async fn users(&self, name: &str) -> Result<Vec<ImageUser>>;
+
+    /// Makes a service's description name another image.
+    async fn run_image(&self, service: &str, image: &str) -> Result<()>;
+
+    /// Room where images are kept, where that can be told.
+    async fn free_space(&self) -> Result<Option<Space>>;
+}

@@ -1,0 +1,204 @@
+//! Where a client can connect to a service.
+
+use serde_json::Value;
+
+use super::config::ServiceConfig;
+use super::engine::Engine;
+use super::view::{View, text};
+use crate::error::{Error, ErrorKind, Result};
+use crate::platform::Endpoint;
+
+/// Where a client of this host connects: as the site says, else through a port that the swarm
+/// publishes here, else at a container's own address on this host's bridge.
+pub(super) async fn find(engine: &Engine, config: &ServiceConfig, view: &View) -> Result<Endpoint> {
+    if let Some(endpoint) = &config.endpoint {
+        return Ok(endpoint.clone());
+    }
+    let container = here(engine, view).await?;
+    let inside = inside_port(engine, config, view).await?;
+    let Some(container) = container else {
+        return Err(not_running(config, view));
+    };
+    match reach(engine, &container, inside).await? {
+        Some(endpoint) => Ok(endpoint),
+        None => Err(Error::new(
+            ErrorKind::Config,
+            "platform.no_endpoint",
+            format!(
+                "the service {} publishes no port, and its container has no address that this host reaches",
+                config.name
+            ),
+        )
+        .hint(format!(
+            "say in [services.{}] where clients connect: endpoint = \"HOST:PORT\"",
+            config.key
+        ))),
+    }
+}
+
+/// See [`Platform::published`](crate::platform::Platform::published).
+pub(super) async fn published(
+    engine: &Engine,
+    config: &ServiceConfig,
+    view: &View,
+    port: u16,
+) -> Result<Vec<Endpoint>> {
+    let here = engine.containers_of(&view.id).await?;
+    let mut found = Vec::new();
+    for task in view.running() {
+        let Some(container) = task.container.as_ref().filter(|id| here.contains(*id)) else {
+            return Err(not_running(config, view));
+        };
+        found.extend(reach(engine, container, port).await?);
+    }
+    if found.is_empty() {
+        return Err(not_running(config, view));
+    }
+    // Behind the swarm's own balancer too: that is where users come in.
+    let meshed = view.ports().into_iter();
+    let meshed = meshed.filter(|at| at.inside == port && !at.host_mode);
+    found.extend(meshed.map(|at| Endpoint::new("127.0.0.1", at.outside)));
+    Ok(found)
+}
+
+/// Where a process of this host reaches a port of a container: at the address that it is
+/// published at, else at the container's own on a bridge.
+async fn reach(engine: &Engine, container: &str, port: u16) -> Result<Option<Endpoint>> {
+    let seen = engine
+        .get(
+            "look at a container",
+            &format!("/containers/{container}/json"),
+        )
+        .await?;
+    let bindings = seen.pointer(&format!("/NetworkSettings/Ports/{port}~1tcp"));
+    for binding in bindings.and_then(Value::as_array).into_iter().flatten() {
+        let host = match text(binding, "/HostIp").unwrap_or_default().as_str() {
+            "" | "0.0.0.0" => "127.0.0.1".to_owned(),
+            "::" => "::1".to_owned(),
+            host => host.to_owned(),
+        };
+        if let Some(Ok(port)) = text(binding, "/HostPort").map(|port| port.parse()) {
+            return Ok(Some(Endpoint::new(host, port)));
+        }
+    }
+    let address = address(engine, container, &seen).await?;
+    Ok(address.map(|address| Endpoint::new(address, port)))
+}
+
+/// Where a program inside the service's container connects to its server.
+pub(super) async fn inside(
+    engine: &Engine,
+    config: &ServiceConfig,
+    view: &View,
+) -> Result<Endpoint> {
+    let port = inside_port(engine, config, view).await?;
+    Ok(Endpoint::new("127.0.0.1", port))
+}
+
+/// A container of the service that runs on this engine.
+pub(super) async fn here(engine: &Engine, view: &View) -> Result<Option<String>> {
+    let local = engine.containers_of(&view.id).await?;
+    // The newest that the swarm counts as running; a container that is on its way down is none.
+    let mut running: Vec<_> = view
+        .running()
+        .filter(|task| task.container.as_ref().is_some_and(|id| local.contains(id)))
+        .collect();
+    running.sort_by(|a, b| a.made.cmp(&b.made));
+    Ok(running.pop().and_then(|task| task.container.clone()))
+}
+
+/// An error for a service without a container to be asked.
+pub(super) fn not_running(config: &ServiceConfig, view: &View) -> Error {
+    let elsewhere = view.running().count();
+    if elsewhere > 0 {
+        return Error::new(
+            ErrorKind::Preflight,
+            "swarm.other_node",
+            format!(
+                "the {elsewhere} running tasks of the service {} are on other nodes, which is not supported here yet",
+                config.name
+            ),
+        )
+        .hint("run this on the node where the service runs");
+    }
+    Error::new(
+        ErrorKind::Failed,
+        "swarm.not_running",
+        format!("the service {} does not run", config.name),
+    )
+    .hint(format!("`docker service ps {}` says why", config.name))
+    .retryable()
+}
+
+async fn inside_port(engine: &Engine, config: &ServiceConfig, view: &View) -> Result<u16> {
+    if let Some(port) = config.port {
+        return Ok(port);
+    }
+    let published = view.ports();
+    if let [port] = published.as_slice() {
+        return Ok(port.inside);
+    }
+    let image = view.image();
+    let exposed: Vec<u16> = match engine.docker().await?.inspect_image(&image).await {
+        Ok(image) => image
+            .config
+            .and_then(|config| config.exposed_ports)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|port| port.strip_suffix("/tcp")?.parse().ok())
+            .collect(),
+        Err(_) => Vec::new(),
+    };
+    match exposed.as_slice() {
+        [port] => Ok(*port),
+        _ => Err(Error::new(
+            ErrorKind::Config,
+            "platform.no_endpoint",
+            format!(
+                "which port the service {} listens on cannot be told: its image {image} exposes {}",
+                config.name,
+                match exposed.len() {
+                    0 => "none".to_owned(),
+                    _ => format!("{exposed:?}"),
+                }
+            ),
+        )
+        .hint(format!("say it in [services.{}]: port = 5432", config.key))),
+    }
+}
+
+/// The address of a container that processes of this host reach: on a bridge of its own engine.
+/// Addresses on overlay networks exist inside containers only.
+async fn address(engine: &Engine, container: &str, seen: &Value) -> Result<Option<String>> {
+    let sandbox = text(seen, "/NetworkSettings/SandboxID").unwrap_or_default();
+    let networks = engine
+        .get(
+            "list the networks",
+            "/networks?filters=%7B%22driver%22%3A%5B%22bridge%22%5D%7D",
+        )
+        .await?;
+    let gateway = sandbox.get(..12).map(|short| format!("gateway_{short}"));
+    for network in networks.as_array().into_iter().flatten() {
+        let Some(id) = text(network, "/Id") else {
+            continue;
+        };
+        let network = engine
+            .get("look at a network", &format!("/networks/{id}"))
+            .await?;
+        let attached = network.get("Containers").and_then(Value::as_object);
+        for (key, at) in attached.into_iter().flatten() {
+            if key == container
+                || gateway.as_ref().is_some_and(|gateway| {
+                    key == gateway || text(at, "/Name").as_ref() == Some(gateway)
+                })
+            {
+                let address = text(at, "/IPv4Address").unwrap_or_default();
+                let address = address.split('/').next().unwrap_or_default();
+                if !address.is_empty() {
+                    return Ok(Some(address.to_owned()));
+                }
+            }
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,261 @@
+//! Services of a Docker Swarm, volumes of its engines.
+//!
+//! Services and volumes are known by their exact names: the swarm is asked for a service's tasks,
+//! and nothing is ever looked for by a part of a name. A service is scaled to stop it, and has
+//! stopped once its containers have exited, not once the swarm wants no more of them.
+//!
+//! Programs run in a container of a running task, or, where a service does not run and for
+//! throwaway servers, in a container of our own, made of the service's image with its data; such
+//! containers carry labels by which the next process finds what a killed one left behind.
+
+mod config;
+mod endpoint;
+mod engine;
+mod exec;
+mod helper;
+mod images;
+mod lock;
+mod logs;
+mod place;
+mod scale;
+mod transport;
+mod untag;
+mod view;
+mod who;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use self::config::{ServiceConfig, SwarmConfig, VolumeConfig};
+use self::engine::Engine;
+use self::exec::ExecProcess;
+use self::helper::{Helper, Recipe};
+use self::scale::Notes;
+use self::view::View;
+use crate::config::SiteConfig;
+use crate::error::{Error, ErrorKind, Result};
+use crate::finding::Finding;
+use crate::platform::{
+    Command, Endpoint, Images, Platform, PlatformLock, Process, Scratch, ServiceState, Volume,
+};
+use crate::time::Timestamp;
+
+/// Makes the swarm platform of a site from `[platform]`, `[services]` and `[volumes]`; relative
+/// paths are taken from `base`. Nothing is connected to.
+pub(super) fn make(config: &SiteConfig, base: &Path) -> Result<Arc<dyn Platform>> {
+    let config = SwarmConfig::read(config, base)?;
+    Ok(Arc::new(SwarmPlatform {
+        engine: Arc::new(Engine::new(&config.socket)),
+        notes: Notes::default(),
+        config,
+    }))
+}
+
+struct SwarmPlatform {
+    config: SwarmConfig,
+    engine: Arc<Engine>,
+    notes: Notes,
+}
+
+impl SwarmPlatform {
+    fn find(&self, name: &str) -> Result<&ServiceConfig> {
+        let services = &self.config.services;
+        services
+            .iter()
+            .find(|service| service.key == name)
+            .ok_or_else(|| {
+                let known: Vec<&str> = services.iter().map(|s| s.key.as_str()).collect();
+                Error::new(
+                    ErrorKind::NotFound,
+                    "platform.no_service",
+                    format!("this site has no service {name:?}"),
+                )
+                .hint(match known.as_slice() {
+                    [] => format!("name it: [services.{name}]"),
+                    known => format!(
+                        "known are {}; add [services.{name}] or correct the name",
+                        known.join(", ")
+                    ),
+                })
+            })
+    }
+
+    async fn view(&self, service: &str) -> Result<(&ServiceConfig, View)> {
+        let config = self.find(service)?;
+        Ok((config, self.engine.view(&config.name).await?))
+    }
+
+    /// Runs a program in a container of our own.
+    async fn aside(&self, view: &View, command: &Command) -> Result<Box<dyn Process>> {
+        let recipe = Recipe {
+            site: &self.config.site,
+            view,
+            command,
+            user: None,
+        };
+        Ok(Box::new(
+            Helper::program(self.engine.clone(), &recipe).await?,
+        ))
+    }
+
+    async fn within(&self, container: &str, command: &Command) -> Result<Box<dyn Process>> {
+        let process = ExecProcess::start(self.engine.clone(), container, command).await?;
+        Ok(Box::new(process))
+    }
+}
+
+#[async_trait]
+impl Platform for SwarmPlatform {
+    fn describe(&self) -> String {
+        format!("Docker Swarm at {}", self.engine.place())
+    }
+
+    fn services(&self) -> Vec<String> {
+        self.config.services.iter().map(|s| s.key.clone()).collect()
+    }
+
+    async fn service(&self, name: &str) -> Result<ServiceState> {
+        let (config, view) = self.view(name).await?;
+        let running = u32::try_from(view.running().count()).unwrap_or(u32::MAX);
+        let mut tasks: Vec<String> = view
+            .running()
+            .map(|task| format!("{}.{}", task.slot, task.id.get(..8).unwrap_or(&task.id)))
+            .collect();
+        tasks.sort();
+        let detail = match (tasks.is_empty(), self.notes.get(&config.key)) {
+            (false, _) => format!("tasks {}", tasks.join(", ")),
+            (true, Some(note)) => note,
+            (true, None) => "no task runs".to_owned(),
+        };
+        Ok(ServiceState::new(
+            name,
+            scale::desired(&view),
+            running,
+            detail,
+        ))
+    }
+
+    async fn scale(&self, name: &str, replicas: u32) -> Result<()> {
+        self.scale_to(self.find(name)?, replicas).await
+    }
+
+    async fn exec(&self, service: &str, command: Command) -> Result<Box<dyn Process>> {
+        let (config, view) = self.view(service).await?;
+        match endpoint::here(&self.engine, &view).await? {
+            Some(container) => self.within(&container, &command).await,
+            None if view.running().count() > 0 => Err(endpoint::not_running(config, &view)),
+            None => self.aside(&view, &command).await,
+        }
+    }
+
+    async fn exec_each(&self, service: &str, command: Command) -> Result<Vec<Box<dyn Process>>> {
+        let (config, view) = self.view(service).await?;
+        let here = self.engine.containers_of(&view.id).await?;
+        if view.running().count() == 0 {
+            return Ok(vec![self.aside(&view, &command).await?]);
+        }
+        let mut processes = Vec::new();
+        for task in view.running() {
+            match task.container.as_ref().filter(|id| here.contains(*id)) {
+                Some(container) => processes.push(self.within(container, &command).await?),
+                None => return Err(endpoint::not_running(config, &view)),
+            }
+        }
+        Ok(processes)
+    }
+
+    async fn logs(&self, service: &str, since: Timestamp, limit: usize) -> Result<Vec<String>> {
+        let (_, view) = self.view(service).await?;
+        logs::of_service(&self.engine, &view, since, limit).await
+    }
+
+    async fn endpoint(&self, service: &str) -> Result<Endpoint> {
+        let config = self.find(service)?;
+        if let Some(endpoint) = &config.endpoint {
+            return Ok(endpoint.clone());
+        }
+        let view = self.engine.view(&config.name).await?;
+        endpoint::find(&self.engine, config, &view).await
+    }
+
+    async fn endpoint_inside(&self, service: &str) -> Result<Endpoint> {
+        let (config, view) = self.view(service).await?;
+        endpoint::inside(&self.engine, config, &view).await
+    }
+
+    async fn volume(&self, name: &str) -> Result<Arc<dyn Volume>> {
+        let volumes = &self.config.volumes;
+        let named = volumes.iter().find(|volume| volume.key == name).cloned();
+        // A volume needs no section: its name says all.
+        let config = named.unwrap_or_else(|| VolumeConfig {
+            key: name.to_owned(),
+            name: name.to_owned(),
+            path: None,
+        });
+        self.open_volume(&config).await
+    }
+
+    async fn scratch(&self, service: &str, command: Command) -> Result<Box<dyn Scratch>> {
+        let (_, view) = self.view(service).await?;
+        let user = self.owner_of(&view).await?;
+        let recipe = Recipe {
+            site: &self.config.site,
+            view: &view,
+            command: &command,
+            user: user.map(|(uid, gid)| format!("{uid}:{gid}")),
+        };
+        Ok(Box::new(
+            Helper::server(self.engine.clone(), &recipe).await?,
+        ))
+    }
+
+    async fn published(&self, service: &str, port: u16) -> Result<Vec<Endpoint>> {
+        let (config, view) = self.view(service).await?;
+        endpoint::published(&self.engine, config, &view, port).await
+    }
+
+    fn images(&self) -> Option<Arc<dyn Images>> {
+        Some(Arc::new(images::EngineImages::new(
+            self.engine.clone(),
+            self.config.services.clone(),
+        )))
+    }
+
+    async fn path_in(&self, service: &str, host_path: &Path) -> Result<Option<PathBuf>> {
+        let (_, view) = self.view(service).await?;
+        self.seen_in(&view, host_path).await
+    }
+
+    async fn owner(&self, service: &str) -> Result<Option<(u32, u32)>> {
+        let (_, view) = self.view(service).await?;
+        self.owner_of(&view).await
+    }
+
+    async fn inspect(&self, services: &[String]) -> Result<Vec<Finding>> {
+        self.findings(services).await
+    }
+
+    async fn tidy(&self) -> Result<()> {
+        helper::tidy(&self.engine, &self.config.site).await
+    }
+
+    async fn lock(&self, action: &str) -> Result<Option<Box<dyn PlatformLock>>> {
+        lock::take(&self.engine, &self.config.site, action)
+            .await
+            .map(Some)
+    }
+
+    async fn ensure_unlocked(&self) -> Result<()> {
+        lock::probe(&self.engine, &self.config.site).await
+    }
+
+    async fn lock_holder(&self) -> Result<Option<String>> {
+        lock::holder(&self.engine, &self.config.site).await
+    }
+
+    async fn break_lock(&self) -> Result<()> {
+        lock::break_open(&self.engine, &self.config.site).await
+    }
+}

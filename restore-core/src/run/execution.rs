@@ -1,0 +1,409 @@
+//! One process at work on one run.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{
+    Action, Journal, Outcome, Record, RunContext, RunOptions, SafetyBackup, SiteLock, report_of,
+};
+use crate::backup::Backup;
+use crate::check::{Check, Tries, When};
+use crate::component::{CheckOutcome, SharedComponent, Staged};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
+use crate::finding::Finding;
+use crate::plan::PlannedService;
+use crate::report::{Failure, Report};
+use crate::run::RunId;
+use crate::site::Site;
+use crate::time::Timestamp;
+
+/// One process at work on one run. Dropping it stops what still works in the background and
+/// releases the lock; the journal knows how far it came.
+pub(crate) struct Execution<'a> {
+    pub(super) site: &'a Site,
+    pub(super) journal: Journal,
+    pub(super) backup: Arc<Backup>,
+    pub(super) options: RunOptions,
+    pub(super) cancel: CancellationToken,
+    _stop_on_drop: DropGuard,
+    _lock: SiteLock,
+}
+
+/// What a step hands to the journal when it is done.
+#[derive(Default)]
+pub(super) struct StepResult {
+    pub(super) staged: Option<Staged>,
+    pub(super) checks: Vec<CheckOutcome>,
+    pub(super) safety: Option<SafetyBackup>,
+}
+
+impl<'a> Execution<'a> {
+    pub(crate) fn new(
+        site: &'a Site,
+        lock: SiteLock,
+        journal: Journal,
+        backup: Arc<Backup>,
+        options: RunOptions,
+    ) -> Self {
+        let cancel = options.cancel.child_token();
+        Self {
+            site,
+            journal,
+            backup,
+            options,
+            _stop_on_drop: cancel.clone().drop_guard(),
+            cancel,
+            _lock: lock,
+        }
+    }
+
+    /// Runs forward from wherever the journal stands; on any failure undoes the run.
+    pub(crate) async fn run(self, action: Action) -> Result<Report> {
+        self.begin(action).await?;
+        let turned_back = self.journal.with(|state| state.turned_back);
+        let ended = match turned_back {
+            Some(keep) => self.unwind(keep).await,
+            None => match self.forward().await {
+                Ok(()) => Ok(Outcome::Restored),
+                Err((step, error)) => {
+                    let taken_up = action != Action::Run;
+                    let keep = self.journal.with(|state| state.may_have_served(taken_up));
+                    self.turn_back(keep, Some(Failure::of(step, &error))).await;
+                    self.unwind(keep).await
+                }
+            },
+        };
+        self.end(ended).await
+    }
+
+    /// Undoes the run, whatever its state; a run that had served users keeps what they wrote.
+    pub(crate) async fn roll_back(self) -> Result<Report> {
+        self.begin(Action::Rollback).await?;
+        let (turned_back, served) = self
+            .journal
+            .with(|state| (state.turned_back, state.may_have_served(true)));
+        let keep = turned_back.unwrap_or(served);
+        if turned_back.is_none() {
+            self.turn_back(keep, None).await;
+        }
+        let ended = self.unwind(keep).await;
+        self.end(ended).await
+    }
+
+    pub(super) async fn begin(&self, action: Action) -> Result<()> {
+        let (run, backup) = self
+            .journal
+            .with(|state| (state.run.to_string(), state.plan.backup.to_string()));
+        let at = Timestamp::now();
+        self.journal
+            .append(Record::Attempt {
+                at,
+                action,
+                pid: std::process::id(),
+            })
+            .await?;
+        self.emit(&Event::RunStarted {
+            run,
+            backup,
+            action: action.to_string(),
+            at,
+        });
+        // What it is to remove does no harm but take up room, so that failing is not fatal.
+        if let Err(error) = self.site.platform().tidy().await {
+            let finding = Finding::warning("platform.untidy", "platform", error.message());
+            self.emit(&Event::Finding { finding });
+        }
+        if matches!(action, Action::Resume | Action::Rollback) {
+            self.start_what_is_needed().await;
+        }
+        Ok(())
+    }
+
+    /// After a power cut nobody else may have started a server that this platform supervises, and
+    /// that a component swaps its data in while it runs.
+    async fn start_what_is_needed(&self) {
+        let names: Vec<String> = self.journal.with(|state| {
+            let components = state.plan.components.iter();
+            components.map(|component| component.name.clone()).collect()
+        });
+        let stopped: Vec<String> = self.services().into_iter().map(|s| s.name).collect();
+        let platform = self.site.platform();
+        for component in names.iter().filter_map(|name| self.site.component(name)) {
+            for service in component.needs() {
+                let down = platform
+                    .service(&service)
+                    .await
+                    .is_ok_and(|s| s.running == 0);
+                if !down || stopped.contains(&service) {
+                    continue;
+                }
+                // What needs it says more about what follows from its not starting.
+                if let Err(error) = platform.scale(&service, 1).await {
+                    self.notice_anyway(Finding::from_error(service, &error))
+                        .await;
+                }
+            }
+        }
+    }
+
+    /// Writes that the run is undone from here on. A journal that cannot be written any more
+    /// (full disk) must not keep the undo from happening: the next attempt finds an unfinished
+    /// run and undoes it again.
+    async fn turn_back(&self, keep: bool, failure: Option<Failure>) {
+        let at = Timestamp::now();
+        if let Err(error) = self
+            .journal
+            .append(Record::TurnedBack { at, keep, failure })
+            .await
+        {
+            self.emit(&Event::StepFailed {
+                step: "journal".to_owned(),
+                error: error.to_string(),
+            });
+        }
+    }
+
+    async fn end(self, ended: Result<Outcome, Error>) -> Result<Report> {
+        let outcome = ended.unwrap_or(Outcome::Stuck);
+        let at = Timestamp::now();
+        if let Err(error) = self.journal.append(Record::Ended { at, outcome }).await {
+            // The report then says that the run has not ended, which is what a next attempt finds.
+            let finding = Finding::warning("journal.unwritten", "journal", error.message());
+            self.emit(&Event::Finding { finding });
+        }
+        let run = self.journal.with(|state| state.run.to_string());
+        self.emit(&Event::RunFinished {
+            run,
+            outcome: outcome.to_string(),
+            at,
+        });
+        self.write_report().await
+    }
+
+    /// Writes the report beside the journal and appends its text to the site's log. Failing to
+    /// write is noticed, not fatal: the journal has it all.
+    pub(super) async fn write_report(&self) -> Result<Report> {
+        let mut report = report_of(self.site, &self.journal.state()).await;
+        let text = report.to_text();
+        let json = serde_json::to_string_pretty(&report).unwrap_or_default();
+        let folder = self.journal.folder();
+        let log = self.site.log_path();
+        let written = tokio::task::spawn_blocking(move || -> Result<()> {
+            use std::io::Write;
+            for (name, content) in [("report.txt", &text), ("report.json", &json)] {
+                let path = folder.join(name);
+                std::fs::write(&path, content)
+                    .map_err(|e| Error::io(format!("write {}", path.display()), e))?;
+            }
+            if let Some(log) = log {
+                std::fs::OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(&log)
+                    .and_then(|mut file| writeln!(file, "{text}"))
+                    .map_err(|e| Error::io(format!("append to the log {}", log.display()), e))?;
+            }
+            Ok(())
+        })
+        .await;
+        if let Ok(Err(error)) = written {
+            let finding = Finding::warning("report.unwritten", "report", error.message());
+            self.emit(&Event::Finding {
+                finding: finding.clone(),
+            });
+            report.findings.push(finding);
+        }
+        Ok(report)
+    }
+
+    pub(super) fn emit(&self, event: &Event) {
+        self.options.events.emit(event);
+    }
+
+    /// Tells whoever watches and keeps it for the report.
+    pub(super) async fn notice(&self, finding: Finding) -> Result<()> {
+        self.emit(&Event::Finding {
+            finding: finding.clone(),
+        });
+        self.journal.append(Record::Noticed { finding }).await
+    }
+
+    /// The same where nothing can be done about a journal that cannot be written.
+    pub(super) async fn notice_anyway(&self, finding: Finding) {
+        let _ = self.notice(finding).await;
+    }
+
+    /// Writes the intent, does the work, writes that it is done.
+    pub(super) async fn step<F>(&self, id: &str, what: String, work: F) -> Result<()>
+    where
+        F: Future<Output = Result<StepResult>> + Send,
+    {
+        self.attempt(id, what, work, true).await
+    }
+
+    /// The same for a step of an undo, which a journal that cannot be written must not keep from
+    /// happening: it can be repeated at any time, written down or not.
+    pub(super) async fn undoing<F>(&self, id: &str, what: String, work: F) -> Result<()>
+    where
+        F: Future<Output = Result<StepResult>> + Send,
+    {
+        self.attempt(id, what, work, false).await
+    }
+
+    async fn attempt<F>(&self, id: &str, what: String, work: F, journal_first: bool) -> Result<()>
+    where
+        F: Future<Output = Result<StepResult>> + Send,
+    {
+        let write = async |record: Record| match self.journal.append(record).await {
+            Err(error) if journal_first => Err(error),
+            _ => Ok(()),
+        };
+        let step = id.to_owned();
+        let started = Timestamp::now();
+        let down_since = || self.journal.with(|state| state.down_since);
+        let result: Result<()> = async {
+            let down_before = down_since();
+            write(Record::Intent {
+                at: started,
+                step: step.clone(),
+            })
+            .await?;
+            self.emit(&Event::StepStarted {
+                step: step.clone(),
+                what,
+            });
+            if let (None, Some(at)) = (down_before, down_since()) {
+                self.emit(&Event::DowntimeStarted { at });
+            }
+            let StepResult {
+                staged,
+                checks,
+                safety,
+            } = work.await?;
+            for check in &checks {
+                self.emit(&Event::Check {
+                    name: check.name.clone(),
+                    passed: check.passed,
+                    detail: check.detail.clone(),
+                });
+            }
+            let at = Timestamp::now();
+            let was_down = down_since();
+            write(Record::Done {
+                at,
+                step: step.clone(),
+                staged,
+                checks,
+                safety,
+            })
+            .await?;
+            let seconds = at.since(started).as_secs_f64();
+            self.emit(&Event::StepFinished {
+                step: step.clone(),
+                seconds,
+            });
+            if let (Some(since), None) = (was_down, down_since()) {
+                let seconds = at.since(since).as_secs_f64();
+                self.emit(&Event::DowntimeEnded { at, seconds });
+            }
+            Ok(())
+        }
+        .await;
+        if let Err(error) = &result {
+            self.emit(&Event::StepFailed {
+                step: step.clone(),
+                error: error.to_string(),
+            });
+            let failure = Failure::of(id, error);
+            let at = Timestamp::now();
+            // The step's own error is what the caller needs, also when this cannot be written.
+            let _ = self
+                .journal
+                .append(Record::Failed { at, step, failure })
+                .await;
+        }
+        result
+    }
+
+    pub(super) fn component(&self, name: &str) -> Result<SharedComponent> {
+        self.site.component(name).cloned().ok_or_else(|| {
+            Error::new(
+                ErrorKind::Config,
+                "run.component_gone",
+                format!(
+                    "the run needs the component {name}, which the configuration no longer has"
+                ),
+            )
+            .hint("put the component back into the configuration and try again")
+        })
+    }
+
+    /// What a component is given. `bracket`: whether the page is up or about to be.
+    pub(super) fn context(&self, name: &str) -> RunContext {
+        let (run, paths, maintenance): (RunId, Vec<String>, bool) = self.journal.with(|state| {
+            let paths = state
+                .plan
+                .component(name)
+                .map(|c| c.paths.clone())
+                .unwrap_or_default();
+            (state.run.clone(), paths, state.plan.maintenance)
+        });
+        RunContext::new(
+            run,
+            name,
+            self.backup.clone(),
+            Arc::new(self.journal.clone()),
+            self.options.events.clone(),
+            self.cancel.clone(),
+        )
+        .with_paths(paths)
+        .with_maintenance(maintenance)
+    }
+
+    pub(super) fn services(&self) -> Vec<PlannedService> {
+        self.journal.with(|state| state.plan.services.clone())
+    }
+
+    /// The site's checks of one kind, at the same time. `all`: also those that failed before the
+    /// run, which may pass now.
+    pub(super) async fn checks(
+        &self,
+        when: When,
+        since: Timestamp,
+        all: bool,
+    ) -> Vec<CheckOutcome> {
+        let before = self.journal.with(|state| state.checks_before.clone());
+        let failed_before = |name: &str| {
+            before
+                .iter()
+                .any(|check| check.name == name && !check.passed)
+        };
+        let wanted =
+            |check: &&Arc<dyn Check>| check.when() == when && (all || !failed_before(check.name()));
+        let checks: Vec<&Arc<dyn Check>> = self.site.checks().iter().filter(wanted).collect();
+        futures_util::future::join_all(
+            checks
+                .iter()
+                .map(|check| check.run(since, Tries::UntilDeadline)),
+        )
+        .await
+    }
+
+    /// The first outcome that speaks against the platform: failed now, and not already before
+    /// the run.
+    pub(super) fn blame(&self, outcomes: &[CheckOutcome]) -> Option<CheckOutcome> {
+        let before = self.journal.with(|state| state.checks_before.clone());
+        outcomes
+            .iter()
+            .find(|now| {
+                !now.passed
+                    && !before
+                        .iter()
+                        .any(|then| then.name == now.name && !then.passed)
+            })
+            .cloned()
+    }
+}

@@ -1,0 +1,231 @@
+//! The way forward: a copy of what is live, stage everything, then the short bracket in which users are turned away.
+
+use futures_util::StreamExt;
+
+use super::execution::{Execution, StepResult};
+use crate::check::When;
+use crate::error::{Error, ErrorKind, Result};
+use crate::finding::Finding;
+use crate::plan::{Phase, Step};
+use crate::time::Timestamp;
+
+/// A failed step's id and its error.
+type StepError = (String, Error);
+
+impl Execution<'_> {
+    /// Does every step of the plan that is not done yet, in order.
+    pub(super) async fn forward(&self) -> Result<(), StepError> {
+        self.safety_backup().await?;
+        self.stage_all().await?;
+        let steps = self.journal.with(|state| state.plan.steps.clone());
+        let mut services_started = Timestamp::now();
+        for step in steps.iter().filter(|step| step.phase() > Phase::Stage) {
+            if self.can_skip(step) {
+                continue;
+            }
+            let id = step.to_string();
+            if self.cancel.is_cancelled() {
+                return Err((id, Error::interrupted()));
+            }
+            if let Step::Start(_) | Step::CheckInside = step {
+                services_started = services_started.min(Timestamp::now());
+            } else if step.phase() == Phase::CutOver {
+                services_started = Timestamp::now();
+            }
+            let work = self.bracket_step(step, services_started);
+            self.step(&id, step.describe(), work)
+                .await
+                .map_err(|error| (id.clone(), error))?;
+        }
+        Ok(())
+    }
+
+    /// A process that resumes a run repeats what time may have undone (a reboot starts
+    /// services), and skips what stays done.
+    fn can_skip(&self, step: &Step) -> bool {
+        self.journal.with(|state| {
+            let swapped = state
+                .plan
+                .components
+                .iter()
+                .all(|component| state.is_done(&Step::CutOver(component.name.clone())));
+            state.is_done(step)
+                && match step {
+                    Step::Stage(_) | Step::CutOver(_) => true,
+                    Step::MaintenanceOn | Step::Stop(_) => swapped,
+                    _ => false,
+                }
+        })
+    }
+
+    /// Stages every component that is not staged yet, some at the same time. The first failure
+    /// stops the others; returns when none works any more.
+    async fn stage_all(&self) -> Result<(), StepError> {
+        let names: Vec<String> = self.journal.with(|state| {
+            let names = state
+                .plan
+                .components
+                .iter()
+                .map(|component| component.name.clone());
+            names
+                .filter(|name| !state.is_done(&Step::Stage(name.clone())))
+                .collect()
+        });
+        let stop_others = self.cancel.clone();
+        let mut first: Option<StepError> = None;
+        let mut running = futures_util::stream::iter(names)
+            .map(|name| async move {
+                let step = Step::Stage(name.clone());
+                let result = if self.cancel.is_cancelled() {
+                    Err(Error::interrupted())
+                } else {
+                    let work = self.stage(&name);
+                    self.step(&step.to_string(), step.describe(), work).await
+                };
+                result.map_err(|error| (step.to_string(), error))
+            })
+            .buffer_unordered(self.site.jobs());
+        while let Some(result) = running.next().await {
+            if let Err(error) = result {
+                stop_others.cancel();
+                // Those that stop because another failed are not the cause.
+                first.get_or_insert(error);
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+
+    async fn stage(&self, name: &str) -> Result<StepResult> {
+        let component = self.component(name)?;
+        let staged = component
+            .stage(&self.context(name))
+            .await
+            .map_err(|error| error.in_component(name))?;
+        for finding in &staged.findings {
+            self.emit(&crate::Event::Finding {
+                finding: finding.clone(),
+            });
+        }
+        Ok(StepResult {
+            staged: Some(staged),
+            ..StepResult::default()
+        })
+    }
+
+    async fn bracket_step(&self, step: &Step, since: Timestamp) -> Result<StepResult> {
+        match step {
+            Step::SafetyBackup | Step::Stage(_) => {}
+            Step::MaintenanceOn => {
+                let (run, started) = self.journal.with(|s| (s.run.clone(), s.started));
+                if let Some(maintenance) = self.site.maintenance() {
+                    maintenance.on(&run, started).await?;
+                }
+            }
+            Step::MaintenanceOff => {
+                let run = self.journal.with(|s| s.run.clone());
+                if let Some(maintenance) = self.site.maintenance() {
+                    maintenance.off(&run).await?;
+                }
+            }
+            Step::Stop(name) => self.stop(name).await?,
+            Step::Start(name) => {
+                let replicas = self
+                    .services()
+                    .iter()
+                    .find(|service| service.name == *name)
+                    .map_or(1, |service| service.start);
+                self.site.platform().scale(name, replicas).await?;
+            }
+            Step::CutOver(name) => {
+                let component = self.component(name)?;
+                component
+                    .cut_over(&self.context(name))
+                    .await
+                    .map_err(|error| error.in_component(name.as_str()))?;
+            }
+            Step::CheckInside => return self.check_inside(since).await,
+            Step::CheckOutside => return self.check(When::AfterTraffic, since).await,
+        }
+        Ok(StepResult::default())
+    }
+
+    /// Stops a service; one that had to be killed is noticed: what it was about to write is lost.
+    async fn stop(&self, name: &str) -> Result<()> {
+        let platform = self.site.platform();
+        platform.scale(name, 0).await?;
+        let state = platform.service(name).await?;
+        if state.detail.starts_with("killed") {
+            let finding = Finding::warning("service.killed", name, state.detail)
+                .hint("give it longer to stop in the configuration");
+            self.notice(finding).await?;
+        }
+        Ok(())
+    }
+
+    /// Every component's own proof must hold; the site's checks must not have become worse.
+    async fn check_inside(&self, since: Timestamp) -> Result<StepResult> {
+        let names: Vec<String> = self.journal.with(|state| {
+            state
+                .plan
+                .components
+                .iter()
+                .map(|component| component.name.clone())
+                .collect()
+        });
+        let mut outcomes = Vec::new();
+        for name in names {
+            let component = self.component(&name)?;
+            let found = component
+                .check(&self.context(&name))
+                .await
+                .map_err(|error| error.in_component(name.as_str()))?;
+            if let Some(failed) = found.iter().find(|outcome| !outcome.passed) {
+                return Err(Error::new(
+                    ErrorKind::Failed,
+                    "check.component",
+                    format!("the check {} failed: {}", failed.name, failed.detail),
+                )
+                .in_component(name));
+            }
+            outcomes.extend(found);
+        }
+        let mut result = self.check(When::BeforeTraffic, since).await?;
+        outcomes.append(&mut result.checks);
+        Ok(StepResult {
+            checks: outcomes,
+            ..result
+        })
+    }
+
+    /// Makes the site's checks of one kind. A check that failed before the run too is noticed;
+    /// one that had not failed is an error.
+    async fn check(&self, when: When, since: Timestamp) -> Result<StepResult> {
+        let outcomes = tokio::select! {
+            outcomes = self.checks(when, since, true) => outcomes,
+            () = self.cancel.cancelled() => return Err(Error::interrupted()),
+        };
+        if let Some(failed) = self.blame(&outcomes) {
+            return Err(Error::new(
+                ErrorKind::Failed,
+                "check.failed",
+                format!("the check {} failed after the swap: {}", failed.name, failed.detail),
+            )
+            .hint("it did not fail before the restore; the backup may not fit the platform as it is now"));
+        }
+        for outcome in outcomes.iter().filter(|outcome| !outcome.passed) {
+            self.notice(Finding::warning(
+                "check.failed_before_too",
+                outcome.name.clone(),
+                format!(
+                    "the check fails, as it did before the restore: {}",
+                    outcome.detail
+                ),
+            ))
+            .await?;
+        }
+        Ok(StepResult {
+            checks: outcomes,
+            ..StepResult::default()
+        })
+    }
+}

@@ -1,0 +1,218 @@
+//! Artifacts that are one file: copied, or only read, to their end.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use super::chunk::Chunk;
+use super::codec::{ChunkReader, Codec, inflate};
+use super::feed::{self, ANOTHER_COPY, Fed};
+use super::halt::{Halt, Halted};
+use super::unpack::{blocking, empty, spawn};
+use super::{Digest, Source};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Progress;
+
+/// Reads a file to its end, decompressing it if it is compressed, and returns the hash of the
+/// stored bytes: whether it is readable as what its name and first bytes say. Nothing is
+/// assumed of the content.
+///
+/// # Errors
+///
+/// `Verification`: `archive.truncated` (also when its name says that it is
+/// compressed and it is empty), `archive.corrupt`, `hash.mismatch`.
+/// `Interrupted` when the source's token is cancelled; `io.*`.
+pub async fn read_through(source: Source, progress: Progress) -> Result<Digest> {
+    blocking(source, move |source, halt| {
+        let fed = read(source, &progress, halt, |_| Ok(()))?;
+        Ok(fed.digest)
+    })
+    .await
+}
+
+/// Copies a file to `dest`, which must not exist, with `mode` and, where given, `owner`;
+/// decompresses it if its name or its first bytes say gzip or Zstandard. Returns the bytes
+/// written and the hash of the stored (compressed) bytes, once the copy is durable. On any
+/// error there is no `dest`.
+///
+/// # Errors
+///
+/// Those of [`read_through`]; `io.disk_full` and other `io.*` for the copy, an existing `dest`
+/// included.
+pub async fn copy_verified(
+    source: Source,
+    dest: &Path,
+    mode: u32,
+    owner: Option<(u32, u32)>,
+    progress: Progress,
+) -> Result<(u64, Digest)> {
+    let dest = dest.to_path_buf();
+    blocking(source, move |source, halt| {
+        copy(source, dest, mode, owner, &progress, halt)
+    })
+    .await
+}
+
+/// Reads a file to its end, decompressing it if it is compressed, and hands each piece on in
+/// order; returns the hash of the stored bytes once that is compared and the receiver has the
+/// rest. The last piece is held back until then, so that whoever needs the end of the data never
+/// takes damaged data for whole. A receiver that goes away ends the reading with `stream.unheard`.
+///
+/// # Errors
+///
+/// Those of [`read_through`].
+pub(crate) async fn hand_on(
+    source: Source,
+    progress: Progress,
+    to: tokio::sync::mpsc::Sender<bytes::Bytes>,
+) -> Result<Digest> {
+    blocking(source, move |source, halt| {
+        let unheard = || {
+            Error::new(
+                ErrorKind::Failed,
+                "stream.unheard",
+                format!("nobody takes the content of {} any more", source.label()),
+            )
+        };
+        let mut last: Option<bytes::Bytes> = None;
+        let fed = read(source, &progress, halt, |chunk| {
+            let next = bytes::Bytes::copy_from_slice(chunk);
+            match last.replace(next) {
+                Some(piece) => to.blocking_send(piece).map_err(|_| halt.fail(unheard())),
+                None => Ok(()),
+            }
+        })?;
+        if let Some(piece) = last {
+            to.blocking_send(piece).map_err(|_| unheard())?;
+        }
+        Ok(fed.digest)
+    })
+    .await
+}
+
+/// Removes a file again unless it is kept.
+struct Unfinished {
+    path: PathBuf,
+    keep: bool,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.keep {
+            // The error that brings us here is the one to tell.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn copy(
+    source: &Source,
+    dest: PathBuf,
+    mode: u32,
+    owner: Option<(u32, u32)>,
+    progress: &Progress,
+    halt: &Halt,
+) -> Result<(u64, Digest)> {
+    let writing = |error: std::io::Error| {
+        let what = format!("write {} (from {})", dest.display(), source.label());
+        if error.kind() == std::io::ErrorKind::QuotaExceeded {
+            return Error::new(
+                ErrorKind::Failed,
+                "io.disk_full",
+                format!("cannot {what}: {error}"),
+            )
+            .hint("raise the quota or free some space, and try again")
+            .source(error);
+        }
+        Error::io(what, error)
+    };
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&dest)
+        .map_err(writing)?;
+    let mut unfinished = Unfinished {
+        path: dest.clone(),
+        keep: false,
+    };
+    let mut written = 0_u64;
+    let fed = read(source, progress, halt, |chunk| {
+        written = written.saturating_add(u64::try_from(chunk.filled()).unwrap_or(u64::MAX));
+        file.write_all(chunk)
+            .map_err(|error| halt.fail(writing(error)))
+    })?;
+    if let Some((uid, gid)) = owner {
+        fchown(&file, Some(uid), Some(gid)).map_err(writing)?;
+    }
+    file.set_permissions(std::fs::Permissions::from_mode(mode))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| sync_parent(&dest))
+        .map_err(writing)?;
+    unfinished.keep = true;
+    Ok((written, fed.digest))
+}
+
+/// The new name is durable only with its directory.
+fn sync_parent(path: &Path) -> std::io::Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(parent)?.sync_all()
+}
+
+/// Reads a source to its end, and hands what it decompresses to in order to `put`.
+fn read(
+    source: &Source,
+    progress: &Progress,
+    halt: &Halt,
+    put: impl FnMut(&Chunk) -> Result<(), Halted>,
+) -> Result<Fed> {
+    let file = feed::open_sized(source)?;
+    let mut put = put;
+    let done = std::thread::scope(|scope| {
+        let (send, receive, pool) = feed::channel();
+        let feeding = spawn(scope, "restore-read", halt, move || {
+            feed::feed(file, source, progress, halt, send, &pool)
+        })?;
+        let mut reader = ChunkReader::new(receive, halt.clone());
+        let read = codec(source, &mut reader, halt).and_then(|codec| {
+            let (_, _, pool) = feed::channel();
+            inflate(source.label(), codec, reader, halt, &pool, |chunk| {
+                put(&chunk)
+            })
+        });
+        let fed = halt.join(feeding);
+        read.and(fed)
+    });
+    halt.outcome(done)
+}
+
+/// How the source is compressed; what its name claims must be true.
+fn codec(source: &Source, reader: &mut ChunkReader, halt: &Halt) -> Result<Codec, Halted> {
+    let claimed = Codec::claimed_by(source.label())
+        .or_else(|| Codec::claimed_by(&source.path().to_string_lossy()));
+    let start = reader.start()?;
+    if start.is_empty() && claimed.is_some() {
+        return Err(halt.fail(empty(source.label())));
+    }
+    // What is compressed in another way is copied as it is.
+    let codec = Codec::of(start).unwrap_or(Codec::Plain);
+    match claimed {
+        Some(claimed) if claimed != codec => Err(halt.fail(
+            Error::new(
+                ErrorKind::Verification,
+                "archive.corrupt",
+                format!(
+                    "{} is not the {} file that its name says",
+                    source.label(),
+                    claimed.name()
+                ),
+            )
+            .hint(ANOTHER_COPY),
+        )),
+        _ => Ok(codec),
+    }
+}

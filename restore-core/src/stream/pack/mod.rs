@@ -1,0 +1,178 @@
+//! The data path the other way: a tree is read once, and packed, compressed, hashed and written in
+//! that pass.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::UnpackPolicy;
+use super::halt::Halt;
+use super::sink::{Sink, Written};
+use super::unpack::spawn;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Progress;
+use crate::finding::Finding;
+use crate::platform::local::TreePatterns;
+
+mod blocks;
+mod compress;
+mod encode;
+mod measure;
+mod noticed;
+mod read;
+mod walk;
+
+pub use measure::{Measured, measure};
+
+/// How an archive is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// gzip, which everything reads; levels 1 to 9.
+    Gzip(u8),
+    /// Zstandard; levels 1 to 19.
+    Zstd(u8),
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self::Gzip(6)
+    }
+}
+
+/// What of a tree is packed, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PackPolicy {
+    /// What the members are named below: `.` for a volume, the tree's path below its root
+    /// (`mnt/nfs/nginx`) for a tree.
+    pub name: String,
+    /// Left out: paths relative to the tree, with all below them, or `**/NAME` at any depth. Run
+    /// folders (`.restore-RUN`) always are.
+    pub except: Vec<String>,
+    /// How the archive is compressed.
+    pub compression: Compression,
+    /// How a restore will unpack it: members that it would refuse are reported now, while there
+    /// is still time to do something about them.
+    pub restore: UnpackPolicy,
+}
+
+impl PackPolicy {
+    /// Packs everything, the members named below `name`, uncompressed or not.
+    pub fn new(name: impl Into<String>, compression: Compression) -> Self {
+        Self {
+            name: name.into(),
+            compression,
+            ..Self::default()
+        }
+    }
+}
+
+/// What was packed.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Packed {
+    /// Regular files.
+    pub files: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Symbolic and hard links.
+    pub links: u64,
+    /// Bytes of file content, holes left out.
+    pub bytes: u64,
+    /// The archive itself.
+    pub written: Written,
+    /// What a person must know of it: files that changed or went while they were read, what was
+    /// left out because no archive holds it, what a restore would refuse.
+    pub findings: Vec<Finding>,
+}
+
+impl Packed {
+    /// The counts as facts.
+    pub fn facts(&self) -> serde_json::Map<String, serde_json::Value> {
+        [
+            ("files", self.files),
+            ("directories", self.directories),
+            ("links", self.links),
+            ("bytes", self.bytes),
+        ]
+        .into_iter()
+        .map(|(key, count)| (key.to_owned(), count.into()))
+        .collect()
+    }
+}
+
+/// Reads the tree below the directory `root` once and writes it as a tar archive; durable when
+/// this returns. Owners (as numbers), modes, times, links, hard links, holes, `user.*` attributes
+/// and file capabilities are kept.
+///
+/// A live tree may change meanwhile. A small file is read again until it stands still; one that
+/// changes all the same, or is large, is packed with the size that it had and reported, as are
+/// files that vanished. Memory does not grow with the tree, but for the names of one directory
+/// and the files with several names.
+///
+/// # Errors
+///
+/// `Failed`: `io.*` where something cannot be read, or the sink cannot be written. `Interrupted`
+/// soon after `cancel` is cancelled.
+pub async fn pack(
+    root: &Path,
+    policy: PackPolicy,
+    sink: Sink,
+    progress: Progress,
+    cancel: CancellationToken,
+) -> Result<Packed> {
+    let root = root.to_owned();
+    let cancel = cancel.child_token();
+    let _stop = cancel.clone().drop_guard();
+    let work = move || write_archive(&root, &policy, sink, &progress, &Halt::new(cancel));
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| {
+            Err(Error::new(
+                ErrorKind::Internal,
+                "stream.panic",
+                format!("the data path broke down: {error}"),
+            ))
+        })
+}
+
+fn write_archive(
+    root: &Path,
+    policy: &PackPolicy,
+    mut sink: Sink,
+    progress: &Progress,
+    halt: &Halt,
+) -> Result<Packed> {
+    let keep = TreePatterns::new(&policy.except)?;
+    let label = sink.label().to_owned();
+    let walked = std::thread::scope(|scope| {
+        let lanes = compress::lanes(scope, policy.compression, halt)?;
+        let (blocks, pieces) = lanes.split(halt);
+        let walking = spawn(scope, "restore-pack", halt, || {
+            walk::walk(root, policy, &keep, &label, blocks, progress, halt)
+        })?;
+        let written = pieces.write(policy.compression, &mut sink, halt);
+        let walked = halt.join(walking);
+        written?;
+        walked
+    });
+    let walked = halt.outcome(walked)?;
+    let written = sink.seal()?;
+    progress.finish();
+    Ok(Packed {
+        files: walked.files,
+        directories: walked.directories,
+        links: walked.links,
+        bytes: walked.bytes,
+        written,
+        findings: walked.noticed.findings(&label),
+    })
+}
+
+#[cfg(test)]
+mod tests;

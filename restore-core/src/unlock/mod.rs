@@ -1,0 +1,30 @@
+//! Unlocking what is encrypted, and checking who signed: by the operator's own `gpg`.
+//!
+//! The passphrase goes through a pipe, never into an argument; what `gpg` decrypts comes through
+//! a pipe too. What it gave counts only once it has said that all of it is right.
+
+use std::path::PathBuf;
+
+use crate::config::SecretSource;
+
+mod framing;
+mod gpg;
+mod reader;
+mod signature;
+mod status;
+
+pub(crate) use gpg::Decryption;
+pub(crate) use reader::ChannelReader;
+pub(crate) use signature::check_signature;
+
+/// How the backups of a store are unlocked, and whose signature they must bear.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unlock {
+    /// The passphrase of symmetric encryption, or of the secret key.
+    pub(crate) passphrase: SecretSource,
+    /// Where `gpg` keeps its keys; `None`: where it always does.
+    pub(crate) home: Option<PathBuf>,
+    /// Fingerprints of the keys of which one must have signed the manifest; empty: no signature
+    /// is needed, and none is looked at.
+    pub(crate) signed_by: Vec<String>,
+}

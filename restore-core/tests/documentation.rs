@@ -1,0 +1,253 @@
+//! `docs/configuration.md` against the code that reads a `restore.toml`: every example opens, and
+//! the tables name exactly the keys that are known.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeSet;
+
+use restore_core::component::Registry;
+use restore_core::config::SiteConfig;
+use restore_core::{Error, Site};
+use serde_json::{Map, Value, json};
+
+const DOCUMENT: &str = include_str!("../../docs/configuration.md");
+
+/// The code blocks whose first line is so.
+fn blocks(language: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open: Option<(bool, String)> = None;
+    for line in DOCUMENT.lines() {
+        match (&mut open, line.strip_prefix("```")) {
+            (None, Some(words)) => open = Some((words == language, String::new())),
+            (Some(_), Some(_)) => {
+                found.extend(
+                    open.take()
+                        .and_then(|(wanted, text)| wanted.then_some(text)),
+                );
+            }
+            (Some((_, text)), None) => {
+                text.push_str(line);
+                text.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a code block does not end");
+    found
+}
+
+fn open(site: Value) -> Result<Site, Error> {
+    let base = tempfile::tempdir().unwrap();
+    Site::from_config(
+        SiteConfig::from_value(site)?,
+        base.path(),
+        &Registry::default(),
+    )
+}
+
+/// The least that opens, and the servers that the examples name.
+fn least() -> Value {
+    let service = json!({"command": ["true"], "endpoint": "127.0.0.1:1"});
+    json!({
+        "site": {"name": "x", "state": "state"},
+        "stores": {"main": {"kind": "directory", "path": "backups"}},
+        "services": {"postgres": service, "redis": service, "app": service, "nginx": service},
+        "volumes": {"redis_data": {"path": "r"}, "grafana_data": {"path": "g"}},
+        "components": {},
+    })
+}
+
+/// The least that opens on a swarm: services and volumes need no keys there.
+fn least_on_a_swarm() -> Value {
+    let mut site = least();
+    site["platform"] = json!({"kind": "swarm"});
+    for service in ["postgres", "redis", "app", "nginx"] {
+        site["services"][service] = json!({});
+    }
+    site["volumes"] = json!({});
+    site
+}
+
+/// The sections of `more` put into `site`, table by table.
+fn merge(site: &mut Value, more: Value) {
+    match (site, more) {
+        (Value::Object(site), Value::Object(more)) => {
+            for (key, value) in more {
+                match site.get_mut(&key) {
+                    // Named things are replaced, whole sections are not.
+                    Some(known)
+                        if known
+                            .as_object()
+                            .is_some_and(|it| it.values().all(Value::is_object)) =>
+                    {
+                        merge(known, value);
+                    }
+                    _ => {
+                        site.insert(key, value);
+                    }
+                }
+            }
+        }
+        (site, more) => *site = more,
+    }
+}
+
+#[test]
+fn whole_files_open() {
+    let files = blocks("toml restore.toml");
+    assert!(!files.is_empty());
+    for text in files {
+        open(toml::from_str(&text).unwrap()).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    }
+}
+
+#[test]
+fn examples_of_sections_open() {
+    let examples = blocks("toml");
+    assert!(examples.len() > 15, "{} examples", examples.len());
+    for text in examples {
+        let more: Value = toml::from_str(&text).unwrap();
+        let swarm = more.pointer("/platform/kind") == Some(&json!("swarm"));
+        let mut site = if swarm { least_on_a_swarm() } else { least() };
+        merge(&mut site, more);
+        open(site).unwrap_or_else(|e| panic!("{e} {:?}\n{text}", e.hint_text()));
+    }
+}
+
+/// No key is near to this one, so that the error lists all that are known.
+const UNKNOWN: &str = "zzzzzzzz";
+
+/// The words that a hint lists.
+fn listed(error: &Error) -> BTreeSet<String> {
+    let hint = error.hint_text().unwrap_or_default();
+    let known = hint
+        .strip_prefix("known are ")
+        .unwrap_or_else(|| panic!("{error}: {hint}"));
+    known.split(", ").map(str::to_owned).collect()
+}
+
+/// A site with this table as `group.name`, or as `group`.
+fn with(mut site: Value, group: &str, name: Option<&str>, table: Value) -> Value {
+    match name {
+        Some(name) => site[group] = json!({ name: table }),
+        None => site[group] = table,
+    }
+    site
+}
+
+fn refusal(site: Value) -> Error {
+    match open(site) {
+        Ok(_) => panic!("a site with an unknown key opens"),
+        Err(error) => error,
+    }
+}
+
+/// The keys of the table below a heading, each with its row.
+fn documented(heading: &str) -> Vec<(String, String)> {
+    let mut lines = DOCUMENT.lines().skip_while(|line| {
+        line.trim_start_matches('#').trim() != heading || !line.starts_with('#')
+    });
+    assert!(lines.next().is_some(), "no section is headed {heading:?}");
+    lines
+        .take_while(|line| !line.starts_with('#'))
+        .filter_map(|line| {
+            let key = line.strip_prefix("| `")?.split_once('`')?.0;
+            Some((key.to_owned(), line.to_owned()))
+        })
+        .collect()
+}
+
+/// Whether the section headed so documents exactly the keys that its code knows.
+fn compare(heading: &str, group: &str, name: Option<&str>, kind: Option<&str>) {
+    compare_in(least(), heading, group, name, kind);
+}
+
+/// The same in another site.
+fn compare_in(site: Value, heading: &str, group: &str, name: Option<&str>, kind: Option<&str>) {
+    let mut table = Map::new();
+    if let Some(kind) = kind {
+        table.insert("kind".to_owned(), kind.into());
+    }
+    table.insert(UNKNOWN.to_owned(), 1.into());
+    let known = listed(&refusal(with(
+        site.clone(),
+        group,
+        name,
+        table.clone().into(),
+    )));
+    let rows = documented(heading);
+    let keys: BTreeSet<String> = rows
+        .iter()
+        .map(|(key, _)| key.clone())
+        .filter(|key| key != "kind")
+        .collect();
+    let known: BTreeSet<String> = known.into_iter().filter(|key| key != "kind").collect();
+    assert_eq!(keys, known, "{heading}: documented, known");
+
+    // The first key that is missed must be marked as required.
+    table.remove(UNKNOWN);
+    if let Err(error) = open(with(site, group, name, table.into()))
+        && error.code() == "config.missing_key"
+    {
+        let text = error.to_string();
+        let missing = text.split('`').nth(1).unwrap_or("kind");
+        let row = rows.iter().find(|(key, _)| key == missing);
+        assert!(
+            row.is_some_and(|(_, row)| row.contains("**required**")),
+            "{heading}: {missing} is required: {row:?}"
+        );
+    }
+}
+
+/// The kinds that a section may have.
+fn kinds(group: &str) -> BTreeSet<String> {
+    listed(&refusal(with(
+        least(),
+        group,
+        Some("x"),
+        json!({ "kind": UNKNOWN }),
+    )))
+}
+
+#[test]
+fn every_key_is_documented_and_every_documented_key_exists() {
+    compare("[site]", "site", None, None);
+    compare("[platform]", "platform", None, None);
+    compare("[services.NAME]", "services", Some("x"), None);
+    compare("[volumes.NAME]", "volumes", Some("x"), None);
+    let swarm = least_on_a_swarm;
+    for (heading, group, name, kind) in [
+        (
+            "[platform] kind = \"swarm\"",
+            "platform",
+            None,
+            Some("swarm"),
+        ),
+        ("[services.NAME] on a swarm", "services", Some("x"), None),
+        ("[volumes.NAME] on a swarm", "volumes", Some("x"), None),
+    ] {
+        compare_in(swarm(), heading, group, name, kind);
+    }
+    compare("[maintenance]", "maintenance", None, Some("nginx"));
+    for group in ["stores", "components", "checks"] {
+        for kind in kinds(group) {
+            let heading = format!("[{group}.NAME] kind = \"{kind}\"");
+            compare(&heading, group, Some("x"), Some(&kind));
+        }
+    }
+}
+
+#[test]
+fn kinds_and_sections_are_all_there() {
+    assert_eq!(
+        kinds("stores"),
+        BTreeSet::from(["directory".to_owned(), "ssh".to_owned()])
+    );
+    let mut site = least();
+    site[UNKNOWN] = json!({});
+    for section in listed(&refusal(site)) {
+        assert!(
+            DOCUMENT.contains(&format!("[{section}")),
+            "no word about [{section}]"
+        );
+    }
+}

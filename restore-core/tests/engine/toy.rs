@@ -1,0 +1,349 @@
+//! A platform and components made of small files, whose every effect can be looked at: what the
+//! engine does with them is what it does with databases.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use restore_core::backup::{Backup, BackupWriter};
+use restore_core::component::{
+    BackedUp, CheckOutcome, Component, Inspection, Parts, Registry, SharedComponent, Staged,
+};
+use restore_core::config::SiteConfig;
+use restore_core::platform::{
+    Command, Discard, Endpoint, Platform, Process, Scratch, ServiceState, Volume,
+};
+use restore_core::run::RunContext;
+use restore_core::{Error, ErrorKind, Result, Site, Timestamp};
+
+/// A site of two toy components, `a` (stops `app`) and `b` (stops `app` and `db`).
+pub struct Toy {
+    pub dir: tempfile::TempDir,
+    pub platform: Arc<ToyPlatform>,
+}
+
+/// Services are entries of a map; nothing runs.
+pub struct ToyPlatform {
+    pub services: Mutex<BTreeMap<String, u32>>,
+    pub refuse_to_start: Mutex<Option<String>>,
+}
+
+const BACKUP: &str = "20240215-020000";
+
+impl Toy {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let backup = dir.path().join("backups").join(BACKUP);
+        std::fs::create_dir_all(&backup).unwrap();
+        for name in ["a", "b"] {
+            std::fs::write(
+                backup.join(format!("{name}.txt")),
+                format!("restored {name}"),
+            )
+            .unwrap();
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+            std::fs::write(dir.path().join(name).join("live"), format!("old {name}")).unwrap();
+        }
+        let lines: String = ["a", "b"]
+            .iter()
+            .map(|name| {
+                let hash = sha256(format!("restored {name}").as_bytes());
+                format!("{name}.txt|4.0K|{hash}\n")
+            })
+            .collect();
+        std::fs::write(
+            backup.join("MANIFEST.txt"),
+            format!("Backup ID: {BACKUP}\n=== Files ===\n{lines}=== Summary ===\nTotal Files: 2\n"),
+        )
+        .unwrap();
+        let platform = Arc::new(ToyPlatform {
+            services: Mutex::new([("db".to_owned(), 1), ("app".to_owned(), 5)].into()),
+            refuse_to_start: Mutex::default(),
+        });
+        Self { dir, platform }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn site(&self) -> Site {
+        let config = SiteConfig::from_toml(
+            r#"
+            [site]
+            name = "toy"
+            state = "state"
+            log = "restore.log"
+            [stores.main]
+            kind = "directory"
+            path = "backups"
+            [components.a]
+            kind = "toy"
+            stops = ["app"]
+            [components.b]
+            kind = "toy"
+            stops = ["app", "db"]
+            "#,
+        )
+        .unwrap();
+        let registry = Registry::empty().with(
+            "toy",
+            Arc::new(|name, table, parts: &Parts| {
+                let stops = table["stops"].as_array().unwrap();
+                Ok(Arc::new(ToyComponent {
+                    name: name.to_owned(),
+                    stops: stops
+                        .iter()
+                        .map(|s| s.as_str().unwrap().to_owned())
+                        .collect(),
+                    dir: parts.path(name),
+                    platform: parts.platform.clone(),
+                }) as SharedComponent)
+            }),
+        );
+        Site::with_platform(config, self.path(), &registry, self.platform.clone()).unwrap()
+    }
+
+    /// Everything live: each component's data, and how many of each service run.
+    pub fn live(&self) -> String {
+        let read = |name: &str| std::fs::read_to_string(self.path().join(name).join("live"));
+        let services = self.platform.services.lock().unwrap().clone();
+        format!("{:?} {:?} {services:?}", read("a").ok(), read("b").ok())
+    }
+
+    pub const OLD: &'static str = r#"Some("old a") Some("old b") {"app": 5, "db": 1}"#;
+    pub const NEW: &'static str = r#"Some("restored a") Some("restored b") {"app": 5, "db": 1}"#;
+
+    /// Names of what lies beside the live data.
+    pub fn leftovers(&self) -> Vec<String> {
+        let mut names: Vec<String> = ["a", "b"]
+            .iter()
+            .flat_map(|name| {
+                std::fs::read_dir(self.path().join(name))
+                    .unwrap()
+                    .map(move |entry| {
+                        format!("{name}/{}", entry.unwrap().file_name().to_string_lossy())
+                    })
+            })
+            .filter(|name| !name.ends_with("/live"))
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Makes a component misbehave: a file `fail-METHOD` in its folder.
+    pub fn sabotage(&self, component: &str, method: &str) {
+        std::fs::write(
+            self.path().join(component).join(format!("fail-{method}")),
+            "",
+        )
+        .unwrap();
+    }
+
+    pub fn mend(&self, component: &str, method: &str) {
+        std::fs::remove_file(self.path().join(component).join(format!("fail-{method}"))).unwrap();
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use std::io::Write;
+    let mut child = std::process::Command::new("sha256sum")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(bytes).unwrap();
+    let out = child.wait_with_output().unwrap().stdout;
+    String::from_utf8(out).unwrap()[..64].to_owned()
+}
+
+struct ToyComponent {
+    name: String,
+    stops: Vec<String>,
+    dir: PathBuf,
+    platform: Arc<dyn Platform>,
+}
+
+impl ToyComponent {
+    fn paths(&self, cx: &RunContext) -> (PathBuf, PathBuf, PathBuf) {
+        let beside = |kind: &str| self.dir.join(format!("{kind}-{}", cx.run()));
+        (self.dir.join("live"), beside("staged"), beside("replaced"))
+    }
+
+    fn fail(&self, method: &str) -> Result<()> {
+        if self.dir.join(format!("fail-{method}")).exists() {
+            return Err(Error::new(
+                ErrorKind::Failed,
+                "toy.sabotaged",
+                format!("{method} fails"),
+            ));
+        }
+        Ok(())
+    }
+
+    async fn services_are_down(&self) {
+        for service in &self.stops {
+            let state = self.platform.service(service).await.unwrap();
+            assert_eq!(
+                state.running, 0,
+                "{service} runs while {} is swapped",
+                self.name
+            );
+        }
+    }
+}
+
+#[async_trait]
+impl Component for ToyComponent {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn kind(&self) -> &'static str {
+        "toy"
+    }
+    fn stops(&self) -> Vec<String> {
+        self.stops.clone()
+    }
+    fn artifacts(&self, backup: &Backup) -> Vec<String> {
+        backup.find(&[format!("{}.txt", self.name)])
+    }
+    async fn live_bytes(&self) -> Result<u64> {
+        Ok(8)
+    }
+    async fn back_up(&self, writer: &BackupWriter) -> Result<BackedUp> {
+        self.fail("back_up")?;
+        if self.dir.join("fail-no_back_up").exists() {
+            return Err(Error::new(
+                ErrorKind::Preflight,
+                "component.no_back_up",
+                "toys are not backed up",
+            ));
+        }
+        let text = std::fs::read(self.dir.join("live"))
+            .map_err(|e| Error::io(format!("read {}", self.dir.display()), e))?;
+        writer.text(&format!("{}.txt", self.name), text).await?;
+        Ok(BackedUp::default())
+    }
+    async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {
+        let mut inspection = Inspection::default();
+        inspection.artifacts = self.artifacts(cx.backup());
+        Ok(inspection)
+    }
+    async fn stage(&self, cx: &RunContext) -> Result<Staged> {
+        let (_, staged, _) = self.paths(cx);
+        let source = cx.source(&self.artifacts(cx.backup())[0])?;
+        std::fs::copy(source.path(), staged).unwrap();
+        if self.dir.join("fail-slow").exists() {
+            tokio::select! {
+                () = cx.cancelled().cancelled() => return Err(Error::interrupted()),
+                () = tokio::time::sleep(Duration::from_secs(60)) => {}
+            }
+        }
+        self.fail("stage")?;
+        Ok(Staged::default())
+    }
+    async fn cut_over(&self, cx: &RunContext) -> Result<()> {
+        self.services_are_down().await;
+        let (live, staged, replaced) = self.paths(cx);
+        cx.record("present", true).await?;
+        if !replaced.exists() {
+            std::fs::rename(&live, &replaced).unwrap();
+        }
+        self.fail("cut_over")?;
+        if staged.exists() {
+            std::fs::rename(&staged, &live).unwrap();
+        }
+        Ok(())
+    }
+    async fn undo(&self, cx: &RunContext) -> Result<()> {
+        self.services_are_down().await;
+        self.fail("undo")?;
+        let (live, staged, replaced) = self.paths(cx);
+        if replaced.exists() {
+            if live.exists() {
+                std::fs::rename(&live, &staged).unwrap();
+            }
+            std::fs::rename(&replaced, &live).unwrap();
+        }
+        Ok(())
+    }
+    async fn check(&self, cx: &RunContext) -> Result<Vec<CheckOutcome>> {
+        let (live, ..) = self.paths(cx);
+        let text = std::fs::read_to_string(live).unwrap();
+        let right = text.starts_with("restored") && !self.dir.join("fail-check").exists();
+        Ok(vec![CheckOutcome::new(
+            format!("{}/live", self.name),
+            right,
+            text,
+        )])
+    }
+    async fn discard(&self, cx: &RunContext, what: Discard) -> Result<()> {
+        let (_, staged, replaced) = self.paths(cx);
+        let path = if what == Discard::Staged {
+            staged
+        } else {
+            replaced
+        };
+        if path.exists() {
+            std::fs::remove_file(path).unwrap();
+        }
+        Ok(())
+    }
+    async fn replaced_at(&self, cx: &RunContext) -> Result<Option<String>> {
+        let (_, staged, replaced) = self.paths(cx);
+        let kept = [replaced, staged].into_iter().find(|path| path.exists());
+        Ok(kept.map(|path| path.display().to_string()))
+    }
+}
+
+#[async_trait]
+impl Platform for ToyPlatform {
+    fn describe(&self) -> String {
+        "a toy".to_owned()
+    }
+    fn services(&self) -> Vec<String> {
+        vec!["db".to_owned(), "app".to_owned()]
+    }
+    async fn service(&self, name: &str) -> Result<ServiceState> {
+        let running = self.services.lock().unwrap()[name];
+        Ok(ServiceState::new(name, running, running, ""))
+    }
+    async fn scale(&self, name: &str, replicas: u32) -> Result<()> {
+        let refused = self.refuse_to_start.lock().unwrap().as_deref() == Some(name);
+        if refused && replicas > 0 {
+            return Err(Error::new(
+                ErrorKind::Failed,
+                "toy.no_start",
+                format!("the service {name} does not start"),
+            ));
+        }
+        self.services
+            .lock()
+            .unwrap()
+            .insert(name.to_owned(), replicas);
+        Ok(())
+    }
+    async fn exec(&self, _: &str, _: Command) -> Result<Box<dyn Process>> {
+        unreachable!("toys do not run programs")
+    }
+    async fn logs(&self, _: &str, _: Timestamp, _: usize) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+    async fn endpoint(&self, _: &str) -> Result<Endpoint> {
+        unreachable!("toys have no endpoints")
+    }
+    async fn volume(&self, _: &str) -> Result<Arc<dyn Volume>> {
+        unreachable!("toys have no volumes")
+    }
+    async fn scratch(&self, _: &str, _: Command) -> Result<Box<dyn Scratch>> {
+        unreachable!("toys have no servers")
+    }
+    async fn path_in(&self, _: &str, path: &Path) -> Result<Option<PathBuf>> {
+        Ok(Some(path.to_owned()))
+    }
+    async fn owner(&self, _: &str) -> Result<Option<(u32, u32)>> {
+        Ok(None)
+    }
+}

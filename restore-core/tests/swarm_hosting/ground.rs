@@ -1,0 +1,138 @@
+//! A whole platform, its backup, and what it is before a restore.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use restore_core::run::Outcome;
+use restore_core::{PlanRequest, Report, RunOptions, Site};
+use restore_testing::{Swarm, assert_same, text};
+
+pub struct Ground {
+    pub swarm: Swarm,
+    pub at_backup: String,
+    pub damaged: String,
+}
+
+impl Ground {
+    /// A platform that was backed up and then damaged, with these options.
+    pub fn new(options: &[&str]) -> Self {
+        let swarm = Swarm::with(200, 1, options);
+        swarm.back_up();
+        let at_backup = swarm.fingerprint();
+        let mut ground = Self {
+            swarm,
+            at_backup,
+            damaged: String::new(),
+        };
+        ground.damage();
+        ground
+    }
+
+    /// Damages every part. What runs is started anew, as after a reboot: else it would go on with
+    /// what it holds open, and no undo could make that so again.
+    pub fn damage(&mut self) {
+        self.swarm.damage();
+        for name in ["grafana", "hosting_app", "hosting_app_worker"] {
+            self.swarm.service(name, "stop");
+            self.swarm.service(name, "start");
+        }
+        self.damaged = self.swarm.fingerprint();
+        assert_ne!(self.at_backup, self.damaged);
+    }
+
+    pub async fn site(&self) -> Site {
+        Site::open(&self.swarm.config()).await.unwrap()
+    }
+
+    /// A site whose configuration has something more.
+    pub async fn site_with(&self, more: &str) -> Site {
+        let text = std::fs::read_to_string(self.swarm.config()).unwrap();
+        let path = self.swarm.root().join("other.toml");
+        std::fs::write(&path, format!("{text}\n{more}\n")).unwrap();
+        Site::open(&path).await.unwrap()
+    }
+
+    pub async fn run(&self, site: &Site, request: PlanRequest, options: RunOptions) -> Report {
+        let backup = site.backup("latest").await.unwrap();
+        let plan = site
+            .plan(&backup, request, &RunOptions::new())
+            .await
+            .unwrap();
+        assert!(plan.refusal().is_none(), "{:?}", plan.findings);
+        site.run(plan, options).await.unwrap()
+    }
+
+    /// Rolls the last run back, and deletes what it had put aside.
+    pub async fn back(&self, site: &Site, what: &str) {
+        let report = site.rollback(None, RunOptions::new()).await.unwrap();
+        assert_eq!(
+            report.outcome,
+            Outcome::RolledBack,
+            "{what}: {}",
+            report.to_text()
+        );
+        self.is(&self.damaged, &format!("{what}, rolled back"));
+        self.confirm(site).await;
+        self.is(&self.damaged, &format!("{what}, rolled back and confirmed"));
+    }
+
+    /// Deletes what the last run keeps, if anything. Nothing of any run may be left.
+    pub async fn confirm(&self, site: &Site) {
+        match site.confirm(None, RunOptions::new()).await {
+            Ok(report) => assert!(report.confirmed),
+            Err(error) => assert_eq!(error.code(), "run.none_to_confirm", "{error}"),
+        }
+        self.nothing_left();
+    }
+
+    pub fn nothing_left(&self) {
+        let images = self
+            .swarm
+            .docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+        assert!(!images.contains("restore/"), "{images}");
+        let containers = self
+            .swarm
+            .docker(&["ps", "-aq", "--filter", "label=restore.site"]);
+        assert_eq!(containers, "", "throwaway containers are left");
+        assert_eq!(
+            self.swarm.docker(&["config", "ls", "-q"]),
+            "",
+            "a lock is left"
+        );
+    }
+
+    #[track_caller]
+    pub fn is(&self, wanted: &str, what: &str) {
+        assert_same(wanted, &self.swarm.fingerprint(), what);
+    }
+
+    /// Runs the example `crash` to its end; what it printed.
+    pub fn crash(&self, action: &str, when: &str) -> String {
+        let here = std::env::current_exe().unwrap();
+        let path: PathBuf = here
+            .parent()
+            .unwrap()
+            .parent()
+            .unwrap()
+            .join("examples/crash");
+        assert!(
+            path.exists(),
+            "{} is not built: cargo test builds it",
+            path.display()
+        );
+        let output = Command::new(path)
+            .arg(self.swarm.config())
+            .args([action, when])
+            .output()
+            .unwrap();
+        assert_eq!(
+            output.status.code().is_none(),
+            when.parse::<usize>().is_ok(),
+            "{action} {when}: {}\n{}{}",
+            output.status,
+            text(&output),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        text(&output)
+    }
+}

@@ -1,0 +1,227 @@
+//! The runbook's platform on a real swarm: restored, taken back, killed in the middle.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod ground;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ground::Ground;
+use restore_core::run::{Boundary, Outcome};
+use restore_core::{ErrorKind, PlanRequest, RunOptions};
+
+/// One stack for all of this: making one takes longer than restoring it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_platform_is_restored_and_taken_back() {
+    let ground = Ground::new(&[]);
+    everything(&ground).await;
+    parts(&ground).await;
+    a_failed_check(&ground).await;
+    another_host(&ground).await;
+}
+
+async fn everything(ground: &Ground) {
+    let site = ground.site().await;
+    let report = ground
+        .run(&site, PlanRequest::all(), RunOptions::new())
+        .await;
+    assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
+    ground.is(&ground.at_backup, "a full restore");
+    ground.back(&site, "a full restore").await;
+}
+
+/// The database alone, one file, one volume, the images.
+async fn parts(ground: &Ground) {
+    let site = ground.site().await;
+    let section = |fingerprint: &str, name: &str| {
+        let from = fingerprint.find(&format!("=== {name} ")).unwrap();
+        let text = &fingerprint[from..];
+        text[..text[4..].find("=== ").map_or(text.len(), |at| at + 4)].to_owned()
+    };
+    for (only, changed) in [
+        ("postgres", &["postgres"][..]),
+        ("grafana", &["grafana_data", "grafana"]),
+        ("nginx-logs", &["nginx_logs", "nginx-logs"]),
+        ("images", &["images", "services"]),
+    ] {
+        let report = ground
+            .run(&site, PlanRequest::all().only([only]), RunOptions::new())
+            .await;
+        assert_eq!(
+            report.outcome,
+            Outcome::Restored,
+            "{only}: {}",
+            report.to_text()
+        );
+        let now = ground.swarm.fingerprint();
+        for line in now.lines().filter(|line| line.starts_with("=== ")) {
+            let name = line.split(' ').nth(1).unwrap();
+            let wanted = match changed.contains(&name) {
+                true => &ground.at_backup,
+                false => &ground.damaged,
+            };
+            assert_eq!(section(&now, name), section(wanted, name), "{only}: {name}");
+        }
+        ground.back(&site, only).await;
+    }
+    let path = "mnt/nfs/nginx/conf.d/limits.conf";
+    let file = ground.swarm.root().join(path);
+    assert!(!file.exists());
+    let report = ground
+        .run(&site, PlanRequest::all().paths([path]), RunOptions::new())
+        .await;
+    assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
+    assert!(file.exists());
+    ground.back(&site, "one file").await;
+}
+
+async fn a_failed_check(ground: &Ground) {
+    let check = format!(
+        "[checks.picky]\nkind = 'sql'\nservice = 'hosting_postgres'\ndatabase = 'hosting_db'\nuser = 'hosting_user'\n\
+         password_file = '{}/secrets/postgres.pass'\ntimeout = '2s'\n\
+         query = \"SELECT count(*) = 0 FROM pg_database WHERE datname LIKE 'hosting_db_replaced_%'\"\nexpect = 't'",
+        ground.swarm.root().display()
+    );
+    let site = ground.site_with(&check).await;
+    let report = ground
+        .run(&site, PlanRequest::all(), RunOptions::new())
+        .await;
+    assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
+    assert!(report.to_text().contains("picky"));
+    ground.is(&ground.damaged, "undone after a failed check");
+    ground.confirm(&site).await;
+}
+
+/// Trap 40, for the whole swarm: another manager has a state folder of its own.
+async fn another_host(ground: &Ground) {
+    let site = ground.site().await;
+    let text = std::fs::read_to_string(ground.swarm.config()).unwrap();
+    let path = ground.swarm.root().join("elsewhere.toml");
+    let state = format!("state = \"{}/state\"", ground.swarm.root().display());
+    assert!(text.contains(&state));
+    std::fs::write(&path, text.replace(&state, "state = \"elsewhere\"")).unwrap();
+    let other = restore_core::Site::open(&path).await.unwrap();
+    let backup = other.backup("latest").await.unwrap();
+    let plan = other
+        .plan(
+            &backup,
+            PlanRequest::all().only(["scripts"]),
+            &RunOptions::new(),
+        )
+        .await
+        .unwrap();
+    let refused = Arc::new(AtomicBool::new(false));
+    let (seen, handle) = (refused.clone(), tokio::runtime::Handle::current());
+    let other = Arc::new(other);
+    let (there, hook_plan) = (other.clone(), plan.clone());
+    let hook = move |boundary: &Boundary| {
+        if boundary.record == "intent stage:postgres" {
+            let error = tokio::task::block_in_place(|| {
+                handle.block_on(there.run(hook_plan.clone(), RunOptions::new()))
+            })
+            .unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Locked, "{error}");
+            assert!(error.message().contains("a run is under way"), "{error}");
+            seen.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    };
+    let options = RunOptions::new().boundary(Arc::new(hook));
+    let report = ground
+        .run(&site, PlanRequest::all().only(["postgres"]), options)
+        .await;
+    assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
+    assert!(refused.load(Ordering::Relaxed));
+    ground.back(&site, "locked").await;
+
+    // A lock of a host that nobody sees any more is taken away by a word only.
+    let name = lock_name(ground, &site).await;
+    ground.swarm.docker(&[
+        "config",
+        "create",
+        "--label",
+        "restore.host=gone",
+        "--label",
+        "restore.boot=x",
+        "--label",
+        "restore.space=y",
+        "--label",
+        "restore.pid=1",
+        "--label",
+        "restore.start=2",
+        "--label",
+        "restore.action=run",
+        "--label",
+        "restore.since=2026-01-01T00:00:00Z",
+        "--label",
+        "restore.seen=2026-01-01T00:00:00Z",
+        &name,
+        "/etc/hostname",
+    ]);
+    let error = other.ensure_idle().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Locked, "{error}");
+    assert!(error.message().contains("has not been heard of"), "{error}");
+    let error = other.run(plan, RunOptions::new()).await.unwrap_err();
+    assert!(
+        error.hint_text().unwrap().contains("restore unlock"),
+        "{error}"
+    );
+    assert!(other.lock_holder().await.unwrap().unwrap().contains("gone"));
+    other.unlock().await.unwrap();
+    other.ensure_idle().await.unwrap();
+    ground.nothing_left();
+}
+
+/// The name that a site gives its lock, seen while it holds it.
+async fn lock_name(ground: &Ground, site: &restore_core::Site) -> String {
+    let lock = site.platform().lock("test").await.unwrap().unwrap();
+    let name = ground
+        .swarm
+        .docker(&["config", "ls", "--format", "{{.Name}}"]);
+    lock.release().await.unwrap();
+    name
+}
+
+/// Killed at some of the boundaries, on a stack whose Redis has no append-only file.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_the_middle_it_is_finished_or_taken_back() {
+    let ground = Ground::new(&["--appendonly", "no"]);
+    let site = ground.site().await;
+    let counted = ground.crash("run", "never");
+    assert!(counted.contains("outcome restored"), "{counted}");
+    ground.is(&ground.at_backup, "without faults");
+    ground.back(&site, "without faults").await;
+    let boundaries: Vec<&str> = counted
+        .lines()
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_digit()))
+        .collect();
+    let at = |record: &str| {
+        boundaries
+            .iter()
+            .position(|line| line.split_once(' ').unwrap().1 == record)
+            .unwrap_or_else(|| panic!("{record}: {boundaries:?}"))
+    };
+    // Each kind of step once; those of the components themselves are killed on the local platform.
+    for (record, action) in [
+        ("done stage:images", "rollback"),
+        ("intent stop:hosting_app", "resume"),
+        ("intent cut-over:images", "rollback"),
+        ("done cut-over:images", "resume"),
+        ("intent start:hosting_redis", "rollback"),
+        ("intent maintenance:off", "rollback"),
+    ] {
+        let killed = at(record).to_string();
+        ground.crash("run", &killed);
+        let done = ground.crash(action, "never");
+        let what = format!("{action} after a kill at {record}");
+        if action == "resume" {
+            assert!(done.contains("outcome restored"), "{what}: {done}");
+            ground.is(&ground.at_backup, &what);
+            ground.back(&site, &what).await;
+        } else {
+            assert!(done.contains("outcome rolled back"), "{what}: {done}");
+            ground.is(&ground.damaged, &what);
+            ground.confirm(&site).await;
+        }
+    }
+}

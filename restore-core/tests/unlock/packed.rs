@@ -1,0 +1,257 @@
+//! `backup-ID.tar.gz` and `backup-ID.tar.gz.gpg`: unpacked as they come, or refused.
+
+use std::sync::{Arc, Mutex};
+
+use restore_core::backup::Verdict;
+use restore_core::{ErrorKind, Event, FetchOptions, Site};
+use serde_json::json;
+
+use crate::fixture::*;
+use crate::keys::*;
+use crate::sshd::{Sshd, Wire};
+
+async fn refused(site: &Site, code: &str, kind: ErrorKind) {
+    let error = site.fetch(ID, FetchOptions::new()).await.unwrap_err();
+    assert_eq!((error.code(), error.kind()), (code, kind), "{error}");
+    assert!(
+        error.hint_text().is_some() && !error.to_string().contains('\n'),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_packed_backup_is_unpacked_by_fetching_it() {
+    for pack in [
+        "tar -C work -czf main/backup-$ID.tar.gz $ID",
+        "tar -C work -cf main/backup-$ID.tar ./$ID",
+        "tar -C work -czf - $ID | gpg -c -o main/backup-$ID.tar.gz.gpg",
+        "tar -C work -czf p.tgz $ID; gpg -c -o main/backup-$ID.tgz.gpg p.tgz",
+        "tar -C work -cf - $ID | gpg -c --armor -o main/backup-$ID.tar.gpg",
+    ] {
+        let locked = Locked::new();
+        locked.shell(pack);
+        let site = locked.with_passphrase();
+        let error = site.backup("latest").await.unwrap_err();
+        assert_eq!(error.code(), "backup.packed", "{pack}: {error}");
+        let (backup, report) = site.bring("latest", FetchOptions::new()).await.unwrap();
+        let report = report.unwrap();
+        assert_eq!(report.verdict, Some(Verdict::Verified), "{pack}");
+        assert_eq!(
+            (report.from.as_deref(), report.to.as_str()),
+            (Some("main"), "plain")
+        );
+        assert_eq!(report.findings, [], "{pack}");
+        assert_eq!(backup.id().as_str(), ID);
+        assert_eq!(mode(&report.path), 0o700);
+        locked.assert_unpacked();
+        // Now it is here as a folder, and that is what counts.
+        assert!(site.backup("latest").await.is_ok());
+        assert!(
+            site.fetch(ID, FetchOptions::new())
+                .await
+                .unwrap()
+                .already_there
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_encrypted_one_is_put_down_in_plain_only_where_that_is_said() {
+    let locked = Locked::new();
+    locked.encrypt();
+    let site = locked.with_passphrase();
+    let error = site
+        .fetch(ID, FetchOptions::new().to_store(Some("main")))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.code(), error.kind()),
+        ("fetch.would_be_plain", ErrorKind::Preflight)
+    );
+    assert_eq!(
+        names(&locked.path("main")),
+        [format!("backup-{ID}.tar.gz.gpg")]
+    );
+}
+
+#[tokio::test]
+async fn each_way_to_fail_has_its_own_error_and_leaves_nothing_to_take_for_a_backup() {
+    let locked = Locked::new();
+    let file = locked.encrypt();
+    let whole = std::fs::read(&file).unwrap();
+    let site = locked.with_passphrase();
+    let verification = ErrorKind::Verification;
+
+    refused(
+        &locked.site(json!({"passphrase_file": "wrong"})),
+        "unlock.wrong_passphrase",
+        verification,
+    )
+    .await;
+    refused(
+        &locked.site(json!({})),
+        "unlock.no_passphrase",
+        ErrorKind::Config,
+    )
+    .await;
+    for length in [
+        0,
+        1,
+        40,
+        200,
+        whole.len() / 2,
+        whole.len() - 30,
+        whole.len() - 1,
+    ] {
+        std::fs::write(&file, &whole[..length]).unwrap();
+        refused(&site, "unlock.truncated", verification).await;
+    }
+    for at in [whole.len() / 3, whole.len() - 1] {
+        std::fs::write(&file, &whole).unwrap();
+        flip(&file, at);
+        refused(&site, "unlock.modified", verification).await;
+    }
+    std::fs::write(&file, [&whole[..], &junk()].concat()).unwrap();
+    let error = site.fetch(ID, FetchOptions::new()).await.unwrap_err();
+    assert_eq!(error.kind(), verification, "{error}");
+    std::fs::write(&file, junk()).unwrap();
+    let error = site.fetch(ID, FetchOptions::new()).await.unwrap_err();
+    assert!(error.code().starts_with("unlock."), "{error}");
+    locked.shell("tar -C work -czf - $ID | gpg -c --rfc2440 --disable-mdc -o main/backup-$ID.tar.gz.gpg 2>/dev/null");
+    refused(&site, "unlock.unprotected", verification).await;
+    locked.assert_nothing();
+
+    // And whole again, it is fetched.
+    std::fs::write(&file, &whole).unwrap();
+    site.fetch(ID, FetchOptions::new()).await.unwrap();
+    locked.assert_unpacked();
+}
+
+#[tokio::test]
+async fn what_is_in_the_archive_is_held_to_the_same_rules() {
+    let pack = "tar -C work -czf main/backup-$ID.tar.gz";
+    for (command, code) in [
+        (
+            "mv work/$ID work/20240216-020000; %pack 20240216-020000",
+            "archive.member_missing",
+        ),
+        (
+            "cd work; tar -P -czf ../main/backup-$ID.tar.gz $ID ../pass",
+            "archive.member_refused",
+        ),
+        (
+            "%pack $ID; truncate -s -100 main/backup-$ID.tar.gz",
+            "archive.truncated",
+        ),
+        (
+            "echo more >> work/$ID/redis/redis-$ID.rdb; %pack $ID",
+            "verify.long",
+        ),
+        ("rm work/$ID/MANIFEST.txt; %pack $ID", "verify.unfinished"),
+        (
+            "ln -s /etc/passwd work/$ID/redis/link.rdb; %pack $ID",
+            "archive.member_refused",
+        ),
+    ] {
+        let locked = Locked::new();
+        locked.shell(&command.replace("%pack", pack));
+        let site = locked.with_passphrase();
+        refused(&site, code, ErrorKind::Verification).await;
+        locked.assert_nothing();
+    }
+    let locked = Locked::new();
+    locked.shell(&format!("echo x > work/other; {pack} $ID other"));
+    let report = locked
+        .with_passphrase()
+        .fetch(ID, FetchOptions::new())
+        .await
+        .unwrap();
+    assert_eq!(report.findings[0].code, "fetch.left_out");
+    locked.assert_unpacked();
+}
+
+#[tokio::test]
+async fn a_public_key_is_the_operator_s_own_keyring_s_matter() {
+    let locked = Locked::new();
+    let key = locked.make_key("gnupg");
+    locked.shell(&format!(
+        "tar -C work -czf - $ID | gpg -e -r {key} -o main/backup-$ID.tar.gz.gpg"
+    ));
+    std::fs::create_dir(locked.path("gnupg-empty")).unwrap();
+    locked.shell("chmod 700 gnupg-empty");
+    refused(
+        &locked.site(json!({"gnupg_home": "gnupg-empty"})),
+        "unlock.no_key",
+        ErrorKind::Config,
+    )
+    .await;
+    locked
+        .site(json!({}))
+        .fetch(ID, FetchOptions::new())
+        .await
+        .unwrap();
+    locked.assert_unpacked();
+}
+
+/// What every process of this machine was called with.
+fn arguments() -> String {
+    let mut all = String::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        for name in ["cmdline", "environ"] {
+            let text = std::fs::read(entry.path().join(name)).unwrap_or_default();
+            all.push_str(&String::from_utf8_lossy(&text).replace('\0', " "));
+            all.push('\n');
+        }
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_a_wire_that_is_cut_it_goes_on_and_the_passphrase_is_nowhere_to_be_seen() {
+    let locked = Locked::new();
+    locked.encrypt();
+    let sshd = Sshd::start();
+    let wire = Wire::to(sshd.port);
+    let site = json!({
+        "site": {"name": "x", "state": "state"},
+        "stores": {
+            "plain": {"kind": "directory", "path": "plain", "unlocked": true},
+            "nas": {
+                "kind": "ssh", "host": "nas", "config": sshd.good_client(wire.port),
+                "path": locked.path("main"), "passphrase_file": "pass", "gnupg_home": "gnupg",
+            },
+        },
+        "components": {},
+    });
+    let config = restore_core::config::SiteConfig::from_value(site).unwrap();
+    let registry = restore_core::component::Registry::default();
+    let site = Site::from_config(config, locked.dir.path(), &registry).unwrap();
+    site.stores()[1].1.list().await.unwrap();
+    wire.cut_after(8_000_000, false);
+    let seen = Arc::new(Mutex::new(String::new()));
+    let sink = seen.clone();
+    let options = FetchOptions::new().events(Arc::new(move |event: &Event| {
+        let mut seen = sink.lock().unwrap();
+        if matches!(event, Event::Progress { .. }) && !seen.contains("--passphrase-fd 0") {
+            seen.push_str(&arguments());
+        }
+        seen.push_str(&format!("{event:?}\n"));
+    }));
+    let report = site.fetch(ID, options).await.unwrap();
+    locked.assert_unpacked();
+    let seen = seen.lock().unwrap().clone();
+    assert!(seen.contains("fetch.again"), "the wire was not cut");
+    assert!(
+        seen.contains("--passphrase-fd 0"),
+        "gpg was not seen at work"
+    );
+    for secret in ["correct horse", "battery-staple"] {
+        assert!(!seen.contains(secret) && !format!("{report:?}").contains(secret));
+    }
+    // Nor in an error: all that it could be in.
+    std::fs::write(locked.path("pass"), "battery-staple of another\n").unwrap();
+    std::fs::remove_dir_all(locked.path("plain").join(ID)).unwrap();
+    let error = site.fetch(ID, FetchOptions::new()).await.unwrap_err();
+    assert_eq!(error.code(), "unlock.wrong_passphrase");
+    assert!(!format!("{error:?}").contains("battery"));
+}

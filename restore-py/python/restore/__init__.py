@@ -1,0 +1,117 @@
+"""Restore a hosting platform from plain backups: all or nothing, verified, with the old data kept
+until confirmed.
+
+::
+
+    import restore
+
+    site = restore.Site.open("restore.toml")
+    plan = site.plan("latest")
+    print(plan)                      # what would happen; nothing was touched
+    report = plan.run(on_event=print)
+    site.confirm(report.run)         # or site.rollback(report.run)
+
+A run ends restored and checked, or it raises and the platform is as it was: a failure, Ctrl-C, a
+cancelled task and an exception of ``on_event`` all undo it first. Every slow call has a twin whose
+name ends in ``_async``, for asyncio.
+"""
+
+import atexit as _atexit
+
+from ._backup import Backup, Backups
+from ._component import Component, Inspection, Need, RunContext, Staged
+from ._errors import (
+    ConfigError,
+    FailedError,
+    InternalError,
+    LockedError,
+    NotFoundError,
+    PreflightError,
+    RestoreError,
+    StoppedError,
+    StuckError,
+    VerificationError,
+)
+from ._events import (
+    CheckMade,
+    DowntimeEnded,
+    DowntimeStarted,
+    Event,
+    Noticed,
+    OtherEvent,
+    Progress,
+    RunFinished,
+    RunStarted,
+    StepFailed,
+    StepFinished,
+    StepStarted,
+)
+from ._plan import Plan, PlannedComponent, PlannedService, Step
+from ._report import ComponentReport, Failure, Report, StepTime
+from ._restore import __version__, stop_all as _stop_all
+from ._run import Run
+from ._site import Site
+from ._values import (
+    BackupFile,
+    CheckOutcome,
+    FileStatus,
+    Finding,
+    ListedBackup,
+    Manifest,
+    ManifestEntry,
+    Verification,
+)
+
+# A program that ends in the middle of a run waits for its undo.
+_atexit.register(_stop_all)
+
+__all__ = [
+    "Backup",
+    "BackupFile",
+    "Backups",
+    "CheckMade",
+    "CheckOutcome",
+    "Component",
+    "ComponentReport",
+    "ConfigError",
+    "DowntimeEnded",
+    "DowntimeStarted",
+    "Event",
+    "FailedError",
+    "Failure",
+    "FileStatus",
+    "Finding",
+    "Inspection",
+    "InternalError",
+    "ListedBackup",
+    "LockedError",
+    "Manifest",
+    "ManifestEntry",
+    "Need",
+    "NotFoundError",
+    "Noticed",
+    "OtherEvent",
+    "Plan",
+    "PlannedComponent",
+    "PlannedService",
+    "PreflightError",
+    "Progress",
+    "Report",
+    "RestoreError",
+    "Run",
+    "RunContext",
+    "RunFinished",
+    "RunStarted",
+    "Site",
+    "Staged",
+    "Step",
+    "StepFailed",
+    "StepFinished",
+    "StepStarted",
+    "StepTime",
+    "StoppedError",
+    "StuckError",
+    "Verification",
+    "VerificationError",
+    "__version__",
+]

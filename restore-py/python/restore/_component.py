@@ -1,0 +1,247 @@
+"""Components written in Python: they take part in a run like those of the library."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Optional, Union
+
+from . import _restore
+from ._backup import Backup
+from ._errors import ConfigError
+from ._values import CheckOutcome, Finding
+
+Pathname = Union[str, "os.PathLike[str]"]
+
+
+@dataclass
+class Need:
+    """Room that staging needs."""
+
+    path: Pathname
+    """A directory on the file system that needs it."""
+    bytes: int
+    inodes: int = 1
+
+    def _raw(self) -> dict[str, Any]:
+        there = os.statvfs(self.path)
+        space = {
+            "free_bytes": there.f_bavail * there.f_frsize,
+            "free_inodes": there.f_favail if there.f_files else 2**63,
+            "file_system": str(os.stat(self.path).st_dev),
+        }
+        return {"space": space, "bytes": self.bytes, "inodes": self.inodes}
+
+
+@dataclass
+class Inspection:
+    """What a component found out before a run, without writing anything."""
+
+    artifacts: list[str] = field(default_factory=list)
+    """The backup's files that it would use."""
+    summary: str = ""
+    """What would be replaced, in a few words."""
+    staged_at: str = ""
+    """Where the staged data will lie, for people."""
+    read_bytes: int = 0
+    """Bytes to read from the backup."""
+    needs: list[Need] = field(default_factory=list)
+    """Room needed beside the live data."""
+    findings: list[Finding] = field(default_factory=list)
+    """What it noticed. An error stops the run before anything is touched."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Facts about the live side worth showing."""
+
+    def _raw(self) -> dict[str, Any]:
+        raw = dict(vars(self))
+        raw["needs"] = [need._raw() for need in self.needs]
+        raw["findings"] = [asdict(finding) for finding in self.findings]
+        return raw
+
+
+@dataclass
+class Staged:
+    """What staging produced."""
+
+    bytes: int = 0
+    """Bytes written beside the live data."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Facts for the report: tables, rows, documents."""
+    findings: list[Finding] = field(default_factory=list)
+    """Things the report must say."""
+
+    def _raw(self) -> dict[str, Any]:
+        return {**vars(self), "findings": [asdict(finding) for finding in self.findings]}
+
+
+class RunContext:
+    """What a component is given while it works for a run. Its methods block, and let other
+    threads run meanwhile."""
+
+    __slots__ = ("_native",)
+
+    def __init__(self, native: _restore.RunContext) -> None:
+        self._native = native
+
+    @property
+    def run(self) -> str:
+        """The run's id: digits, ``a`` to ``f`` and ``-``, safe in file names."""
+        return self._native.run
+
+    @property
+    def component(self) -> str:
+        """The name of the component that works."""
+        return self._native.component
+
+    @property
+    def backup(self) -> Backup:
+        """The backup to restore from. While undoing and discarding, only its id is known."""
+        return Backup(self._native.backup)
+
+    @property
+    def paths(self) -> list[str]:
+        """The only paths to restore; empty: everything."""
+        return self._native.paths
+
+    @property
+    def maintenance(self) -> bool:
+        """Whether the maintenance page is up during the cut-over."""
+        return self._native.maintenance
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run is to stop."""
+        return self._native.cancelled
+
+    def check_cancelled(self) -> None:
+        """Raises a :class:`~restore.StoppedError` once the run is to stop. A ``stage`` that works
+        for long calls it often."""
+        self._native.check_cancelled()
+
+    def record(self, key: str, value: object) -> None:
+        """Keeps a fact that the next act destroys; durable once this returns. The first value
+        given for a key is kept."""
+        self._native.record(key, value)
+
+    def recall(self, key: str) -> Any:
+        """A fact kept by this run, in this process or an earlier one; else ``None``."""
+        return self._native.recall(key)
+
+    def notice(self, finding: Finding) -> None:
+        """Tells whoever watches of something noticed."""
+        self._native.notice(asdict(finding))
+
+    def progress(self, action: str, total: Optional[int] = None) -> _restore.Progress:
+        """Progress of doing ``action`` (a verb): ``add`` bytes to it, and ``finish`` it."""
+        return self._native.progress(action, total)
+
+    def copy(self, artifact: str, target: Pathname, *, mode: int = 0o600) -> int:
+        """Copies a file of the backup to ``target``, which must not exist; decompressed where it
+        is gzip or Zstandard. Verified in the same pass, durable once this returns; on any error
+        there is no ``target``. Gives the bytes written."""
+        return self._native.copy(artifact, os.fspath(target), mode)
+
+    def unpack(
+        self, artifact: str, target: Pathname, *, prefix: str = "", live: Optional[Pathname] = None
+    ) -> dict[str, Any]:
+        """Unpacks a tar archive of the backup into ``target``, a new empty directory; only the
+        members below ``prefix``. Verified in the same pass. Members that reach out are refused;
+        links may lead to places below ``live``, where the tree will live. Gives counts."""
+        live = target if live is None else live
+        return self._native.unpack(artifact, os.fspath(target), prefix, os.fspath(live))
+
+
+class Component(ABC):
+    """One restorable part of a platform.
+
+    Give the class to :meth:`restore.Site.open`; a ``[components.NAME]`` of its ``kind`` then makes
+    one. ``stage``, ``cut_over``, ``undo`` and ``discard`` are idempotent and look before they
+    act: given ``cx.run`` and what is really there, each tells whether its work is done, wholly,
+    partly or not at all, and finishes it. The process may be killed at any moment inside any of
+    them; the same method, or ``undo``, is then called by a new process with the same run. A fact
+    that the act destroys is given to ``cx.record`` before the act.
+
+    Methods are called on threads of the library's, one at a time for each run. An exception is a
+    failure: the run undoes itself. A :class:`~restore.RestoreError` keeps its code and hint.
+    """
+
+    kind: ClassVar[str]
+    """As written in the configuration."""
+
+    def __init__(self, name: str, options: Mapping[str, Any], base: Path) -> None:
+        """``options``: the table of the configuration, without ``kind``. ``base``: the directory
+        that relative paths are taken from. Classes that know options take them out of ``options``
+        before they pass on the rest, which must then be empty."""
+        self.name = name
+        self.base = base
+        if options:
+            unknown = ", ".join(f"`{key}`" for key in options)
+            raise ConfigError(f"unknown key {unknown}", code="config.unknown_key")
+
+    def stops(self) -> Iterable[str]:
+        """The services that must be down while it cuts over or undoes. Asked once."""
+        return ()
+
+    def needs(self) -> Iterable[str]:
+        """The services that must run for ``stage``, ``cut_over`` and ``undo``. Asked once."""
+        return ()
+
+    def path_prefix(self) -> Optional[str]:
+        """The path below which single paths can be restored; ``None``: only the whole can be."""
+        return None
+
+    @abstractmethod
+    def artifacts(self, backup: Backup) -> Iterable[str]:
+        """The backup's files that it would use, by name only; empty where it has none."""
+
+    def inspect(self, cx: RunContext) -> Inspection:
+        """Looks at the backup and the live side; changes nothing. Whatever speaks against the run
+        is a finding."""
+        artifacts = list(self.artifacts(cx.backup))
+        sizes = {file.path: file.size for file in cx.backup.files}
+        return Inspection(artifacts=artifacts, read_bytes=sum(sizes[path] for path in artifacts))
+
+    @abstractmethod
+    def stage(self, cx: RunContext) -> Optional[Staged]:
+        """Brings the backup's data beside the live data, verified; live data untouched. Leftovers
+        of an earlier attempt of the same run are replaced. Stops soon once ``cx.cancelled``."""
+
+    @abstractmethod
+    def cut_over(self, cx: RunContext) -> None:
+        """Makes the staged data live and keeps what it replaces. Short."""
+
+    @abstractmethod
+    def undo(self, cx: RunContext) -> None:
+        """Takes ``cut_over`` back, finished or not; what had been live in between is kept as
+        staged. Does nothing where nothing was cut over."""
+
+    @abstractmethod
+    def check(self, cx: RunContext) -> Iterable[CheckOutcome]:
+        """Proves, after the cut-over, that what is live is what was staged."""
+
+    @abstractmethod
+    def discard(self, cx: RunContext, what: Literal["staged", "replaced"]) -> None:
+        """Deletes what is named, of this run only. Never touches live data."""
+
+    @abstractmethod
+    def replaced_at(self, cx: RunContext) -> Optional[str]:
+        """Where the data that the run replaced is, for the report; ``None`` where nothing was."""
+
+    def _restore_artifacts(self, backup: _restore.Backup) -> list[str]:
+        return list(self.artifacts(Backup(backup)))
+
+    def _restore_call(self, method: str, native: _restore.RunContext, what: Any) -> Any:
+        """One call of the native half; the answer as what JSON knows."""
+        cx = RunContext(native)
+        if method == "inspect":
+            return self.inspect(cx)._raw()
+        if method == "stage":
+            return (self.stage(cx) or Staged())._raw()
+        if method == "check":
+            return [asdict(outcome) for outcome in self.check(cx)]
+        if method == "discard":
+            return self.discard(cx, what)
+        return getattr(self, method)(cx)

@@ -1,0 +1,248 @@
+"""What a run did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Optional
+
+from . import _html
+from ._decode import decode
+from ._errors import RestoreError
+from ._values import CheckOutcome, Finding
+
+Answer = tuple[dict[str, Any], str, Optional[RestoreError]]
+"""A report as the native half gives it: its value, its text, the exception that it amounts to."""
+
+Outcome = Literal["unfinished", "restored", "undone", "rolled_back", "stuck"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run did not end as asked."""
+
+    step: str
+    kind: str
+    code: str
+    message: str
+    hint: Optional[str]
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """How long a step took."""
+
+    step: str
+    """Its id; an undo's starts with ``undo:``."""
+    started: datetime
+    seconds: Optional[float]
+    """``None`` where it did not end well."""
+
+
+@dataclass(frozen=True)
+class ComponentReport:
+    """What became of one component."""
+
+    name: str
+    kind: str
+    artifacts: tuple[str, ...]
+    restored: bool
+    """Whether its restored data is live now."""
+    bytes: int
+    """Bytes staged."""
+    facts: dict[str, Any]
+    """What was staged: tables, rows, keys, files."""
+    kept_at: Optional[str]
+    """Where the other copy is kept, while there is one."""
+
+
+@dataclass(frozen=True)
+class _Report:
+    site: str
+    run: str
+    backup: str
+    store: str
+    outcome: Outcome
+    confirmed: bool
+    started: datetime
+    ended: Optional[datetime]
+    downtime_seconds: Optional[float]
+    failure: Optional[Failure]
+    stuck: Optional[Failure]
+    components: tuple[ComponentReport, ...]
+    services: dict[str, int]
+    checks_before: tuple[CheckOutcome, ...]
+    checks_after: tuple[CheckOutcome, ...]
+    steps: tuple[StepTime, ...]
+    findings: tuple[Finding, ...]
+    next: tuple[str, ...]
+
+
+class Report:
+    """What a run did, as far as it has come. Printed, it is the text of the site's log."""
+
+    __slots__ = ("_error", "_raw", "_text", "_value")
+
+    def __init__(self, raw: dict[str, Any], text: str, error: Optional[RestoreError]) -> None:
+        self._raw = raw
+        self._text = text
+        self._error = error
+        self._value = decode(_Report, raw)
+        if error is not None:
+            error.report = self
+
+    @classmethod
+    def _of(cls, answer: Answer) -> Report:
+        return cls(*answer)
+
+    @property
+    def site(self) -> str:
+        """The site's name."""
+        return self._value.site
+
+    @property
+    def run(self) -> str:
+        """The run's id."""
+        return self._value.run
+
+    @property
+    def backup(self) -> str:
+        """The backup's id."""
+        return self._value.backup
+
+    @property
+    def store(self) -> str:
+        """Where the backup was."""
+        return self._value.store
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ended, or that it has not."""
+        return self._value.outcome
+
+    @property
+    def is_as_before(self) -> bool:
+        """Whether the platform is as it was before the run."""
+        return self.outcome in ("undone", "rolled_back")
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether what it replaced has been deleted on request."""
+        return self._value.confirmed
+
+    @property
+    def started(self) -> datetime:
+        """When it began."""
+        return self._value.started
+
+    @property
+    def ended(self) -> Optional[datetime]:
+        """When it ended; ``None`` while it has not."""
+        return self._value.ended
+
+    @property
+    def downtime_seconds(self) -> Optional[float]:
+        """Seconds in which users were turned away; ``None`` where they never were."""
+        return self._value.downtime_seconds
+
+    @property
+    def failure(self) -> Optional[Failure]:
+        """Why it did not end as asked."""
+        return self._value.failure
+
+    @property
+    def stuck(self) -> Optional[Failure]:
+        """What stands in the way of undoing it, where it is stuck."""
+        return self._value.stuck
+
+    @property
+    def components(self) -> tuple[ComponentReport, ...]:
+        """Its components."""
+        return self._value.components
+
+    @property
+    def services(self) -> dict[str, int]:
+        """Its services with the instances that were recorded."""
+        return dict(self._value.services)
+
+    @property
+    def checks_before(self) -> tuple[CheckOutcome, ...]:
+        """The checks before the run."""
+        return self._value.checks_before
+
+    @property
+    def checks_after(self) -> tuple[CheckOutcome, ...]:
+        """The last outcome of each check after it."""
+        return self._value.checks_after
+
+    @property
+    def steps(self) -> tuple[StepTime, ...]:
+        """Its steps in the order in which they began."""
+        return self._value.steps
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Everything noticed."""
+        return self._value.findings
+
+    @property
+    def next(self) -> tuple[str, ...]:
+        """What one would type next."""
+        return self._value.next
+
+    @property
+    def headline(self) -> str:
+        """How it ended, in words."""
+        lines = self._text.splitlines()
+        return lines[1] if len(lines) > 1 else self.outcome
+
+    @property
+    def error(self) -> Optional[RestoreError]:
+        """The exception of a run that did not end as asked."""
+        return self._error
+
+    def raise_if_failed(self) -> Report:
+        """Itself, where the run ended as asked."""
+        if self._error is not None:
+            raise self._error
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as what JSON knows: what ``restore report --json`` gives."""
+        return dict(self._raw)
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"<restore.Report of run {self.run}: {self.headline}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Report) and self._raw == other._raw
+
+    def __hash__(self) -> int:
+        return hash((self.site, self.run))
+
+    def _repr_html_(self) -> str:
+        return _html.report(self)
+
+
+def ended(answer: Answer) -> Report:
+    """The report of a run that was waited for; raises where it did not end as asked."""
+    return Report(*answer).raise_if_failed()
+
+
+def taken_back(answer: Answer) -> Report:
+    """The report of a rollback: that the run ends undone is what was asked for."""
+    report = Report(*answer)
+    return report if report.is_as_before else report.raise_if_failed()
+
+
+def told(answers: list[Answer]) -> Report:
+    """The one report that was asked for."""
+    return Report(*answers[0])
+
+
+def all_told(answers: list[Answer]) -> list[Report]:
+    """All reports that were asked for."""
+    return [Report(*answer) for answer in answers]

@@ -1,0 +1,169 @@
+"""Values that need no site: findings, checks, manifests, what verification found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Optional
+
+from ._errors import RestoreError
+
+Severity = Literal["info", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that an inspection noticed."""
+
+    severity: Severity
+    """An ``error`` stops a run before anything is touched."""
+    code: str
+    """Stable, ``area.what``."""
+    subject: str
+    """The file, component, service or check that it is about."""
+    message: str
+    """What is so, and why it matters, in one line."""
+    hint: Optional[str] = None
+    """The next step, where there is one."""
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.subject}: {self.message}"
+
+
+@dataclass(frozen=True)
+class CheckOutcome:
+    """One check's outcome; true where it passed."""
+
+    name: str
+    passed: bool
+    detail: str
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __str__(self) -> str:
+        return f"{'ok' if self.passed else 'FAILED'} {self.name}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class BackupFile:
+    """One file of a backup."""
+
+    path: str
+    """Relative to the backup's folder."""
+    size: int
+    """In bytes."""
+
+
+@dataclass(frozen=True)
+class ManifestEntry:
+    """One file line of a manifest."""
+
+    path: str
+    size: Optional[int]
+    """In bytes; ``None`` where the line gives only rounded text."""
+    size_text: str
+    """The size as it is written."""
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What ``MANIFEST.txt`` says."""
+
+    header: dict[str, str]
+    """Its ``Key: value`` lines, those of the summary included; the first of several."""
+    entries: tuple[ManifestEntry, ...]
+    """Its file lines, in order."""
+    truncated: bool
+    """It ends too early: files may be missing from the list."""
+
+    @classmethod
+    def _of(cls, value: dict[str, Any]) -> Manifest:
+        header: dict[str, str] = {}
+        for key, text in [*value["header"], *value.get("summary", [])]:
+            header.setdefault(key, text)
+        entries = tuple(_entry(entry) for entry in value["entries"])
+        return cls(header, entries, value.get("truncated", False))
+
+
+def _entry(value: dict[str, Any]) -> ManifestEntry:
+    (unit, size), = value["size"].items()
+    exact = size if unit == "bytes" else None
+    return ManifestEntry(value["path"], exact, str(size), value["sha256"])
+
+
+Verdict = Literal["verified", "unverifiable", "failed", "unfinished"]
+
+
+@dataclass(frozen=True)
+class FileStatus:
+    """What verification says of one file."""
+
+    path: str
+    status: str
+    """``verified``, ``missing``, ``short``, ``long``, ``changed``, ``unlisted``,
+    ``unverifiable`` or ``unreadable``."""
+    details: dict[str, Any]
+    """What goes with it: ``expected`` and ``found`` bytes, a ``reason``."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What reading a backup through has shown. Nothing of it is an exception: see
+    :meth:`raise_if_failed`."""
+
+    backup: str
+    verdict: Verdict
+    deep: bool
+    """Whether deep verification was asked for."""
+    deeply_verified: bool
+    """Whether every file was read to its end as what it is, and is sound."""
+    bytes: int
+    """Bytes read; deep verification reads a file twice."""
+    files: tuple[FileStatus, ...]
+    findings: tuple[Finding, ...]
+    error: Optional[RestoreError] = None
+    """The exception of a backup that failed or was never finished."""
+
+    def raise_if_failed(self) -> Verification:
+        """Itself, where the verdict is ``verified`` or ``unverifiable``."""
+        if self.error is not None:
+            raise self.error
+        return self
+
+    @classmethod
+    def _of(cls, answer: tuple[dict[str, Any], Optional[RestoreError]]) -> Verification:
+        value, error = answer
+        files = tuple(_status(file["path"], file["status"]) for file in value["files"])
+        return cls(
+            backup=value["backup"],
+            verdict=value["verdict"],
+            deep=value["deep"],
+            deeply_verified=value["deeply_verified"],
+            bytes=value["bytes"],
+            files=files,
+            findings=tuple(Finding(**finding) for finding in value["findings"]),
+            error=error,
+        )
+
+
+def _status(path: str, status: Any) -> FileStatus:
+    if isinstance(status, str):
+        return FileStatus(path, status, {})
+    (name, details), = status.items()
+    return FileStatus(path, name, details)
+
+
+@dataclass(frozen=True)
+class ListedBackup:
+    """A backup in a listing."""
+
+    id: str
+    store: str
+    """The name of the store that it is in."""
+
+
+def local_time(stamp: str) -> datetime:
+    """The moment that a backup's id names, taken for this host's local time."""
+    return datetime.strptime(stamp, "%Y%m%d-%H%M%S").astimezone()

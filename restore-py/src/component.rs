@@ -1,0 +1,257 @@
+//! Components written in Python.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use pyo3::prelude::*;
+use restore_core::backup::Backup;
+use restore_core::component::{
+    CheckOutcome, Component, ComponentFactory, Inspection, Parts, SharedComponent, Staged,
+};
+use restore_core::config::Table;
+use restore_core::platform::Discard;
+use restore_core::run::RunContext;
+use restore_core::{Error, ErrorKind, Result};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::backup;
+use crate::context;
+use crate::convert::{from_python, to_python};
+use crate::error::{from_exception, interned};
+
+/// The first exception that a component raised: the cause of the error that the caller sees.
+#[derive(Clone, Default)]
+pub(crate) struct Raised(Arc<Mutex<Option<PyErr>>>);
+
+impl Raised {
+    fn keep(&self, error: PyErr) {
+        self.lock().get_or_insert(error);
+    }
+
+    pub(crate) fn clear(&self) {
+        let old = self.lock().take();
+        drop(old);
+    }
+
+    /// The error with the exception that lies behind it, where there is one.
+    pub(crate) fn blame(&self, py: Python<'_>, error: PyErr) -> PyErr {
+        let cause = self.lock().take();
+        if cause.is_some() {
+            error.set_cause(py, cause);
+        }
+        error
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<PyErr>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes components of a Python class.
+pub(crate) fn factory(kind: &str, class: Py<PyAny>, raised: Raised) -> ComponentFactory {
+    let kind = interned(kind);
+    Arc::new(move |name: &str, table: Table, parts: &Parts| {
+        attached(|py| {
+            make(py, &class, kind, name, table, parts, &raised).map_err(|error| {
+                let known = from_exception(py, &error);
+                let known = if known.code() == "python.exception" {
+                    known.with_kind(ErrorKind::Config)
+                } else {
+                    known
+                };
+                raised.keep(error);
+                known.context(format!("[components.{name}]"))
+            })
+        })
+    })
+}
+
+fn make(
+    py: Python<'_>,
+    class: &Py<PyAny>,
+    kind: &'static str,
+    name: &str,
+    table: Table,
+    parts: &Parts,
+    raised: &Raised,
+) -> PyResult<SharedComponent> {
+    let options = to_python(py, &Value::Object(table))?;
+    let object = class.bind(py).call1((name, options, &parts.base))?;
+    let names = |method: &str| -> PyResult<Vec<String>> {
+        object
+            .call_method0(method)?
+            .try_iter()?
+            .map(|it| it?.extract())
+            .collect()
+    };
+    Ok(Arc::new(PyComponent {
+        name: name.to_owned(),
+        kind,
+        stops: names("stops")?,
+        needs: names("needs")?,
+        prefix: object.call_method0("path_prefix")?.extract()?,
+        object: Arc::new(object.unbind()),
+        raised: raised.clone(),
+        artifacts_failed: Mutex::default(),
+    }))
+}
+
+struct PyComponent {
+    name: String,
+    kind: &'static str,
+    stops: Vec<String>,
+    needs: Vec<String>,
+    prefix: Option<String>,
+    object: Arc<Py<PyAny>>,
+    raised: Raised,
+    /// `artifacts` has no way to fail: `inspect` says it.
+    artifacts_failed: Mutex<Option<Error>>,
+}
+
+impl PyComponent {
+    /// Calls a method on a thread that may block. `answer` reads what the class's own
+    /// `_restore_call` made of the result.
+    async fn call<T: DeserializeOwned + Send + 'static>(
+        &self,
+        method: &'static str,
+        cx: &RunContext,
+        what: Option<Discard>,
+    ) -> Result<T> {
+        let (object, cx, raised) = (self.object.clone(), cx.clone(), self.raised.clone());
+        let called = tokio::task::spawn_blocking(move || {
+            attached(|py| {
+                let called = || -> PyResult<T> {
+                    let cx = Py::new(py, context::RunContext(cx))?;
+                    let what = what.map(|what| match what {
+                        Discard::Replaced => "replaced",
+                        _ => "staged",
+                    });
+                    let answer = object
+                        .bind(py)
+                        .call_method1("_restore_call", (method, cx, what))?;
+                    serde_json::from_value(from_python(&answer)?).map_err(|e| {
+                        pyo3::exceptions::PyTypeError::new_err(format!(
+                            "what {method}() returned does not fit: {e}"
+                        ))
+                    })
+                };
+                called().map_err(|error| {
+                    let known = from_exception(py, &error);
+                    // What only heard that another failed is not the cause.
+                    if known.kind() != ErrorKind::Interrupted {
+                        raised.keep(error);
+                    }
+                    known
+                })
+            })
+        });
+        called
+            .await
+            .unwrap_or_else(|e| {
+                Err(Error::new(
+                    ErrorKind::Internal,
+                    "python.task",
+                    format!("{method} stopped in the middle: {e}"),
+                ))
+            })
+            .map_err(|error| error.in_component(self.name.as_str()))
+    }
+}
+
+#[async_trait]
+impl Component for PyComponent {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    fn stops(&self) -> Vec<String> {
+        self.stops.clone()
+    }
+
+    fn needs(&self) -> Vec<String> {
+        self.needs.clone()
+    }
+
+    fn path_prefix(&self) -> Option<String> {
+        self.prefix.clone()
+    }
+
+    fn artifacts(&self, backup: &Backup) -> Vec<String> {
+        let found = attached(|py| {
+            let found = || -> PyResult<Vec<String>> {
+                let backup = Py::new(py, backup::Backup(Arc::new(backup.clone())))?;
+                self.object
+                    .bind(py)
+                    .call_method1("_restore_artifacts", (backup,))?
+                    .extract()
+            };
+            found().map_err(|error| {
+                let known = from_exception(py, &error);
+                self.raised.keep(error);
+                known
+            })
+        });
+        let mut failed = self
+            .artifacts_failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match found {
+            Ok(found) => {
+                *failed = None;
+                found
+            }
+            Err(error) => {
+                *failed = Some(error.in_component(self.name.as_str()));
+                Vec::new()
+            }
+        }
+    }
+
+    async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {
+        let failed = self
+            .artifacts_failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        match failed {
+            Some(error) => Err(error),
+            None => self.call("inspect", cx, None).await,
+        }
+    }
+
+    async fn stage(&self, cx: &RunContext) -> Result<Staged> {
+        cx.check_cancelled()?;
+        self.call("stage", cx, None).await
+    }
+
+    async fn cut_over(&self, cx: &RunContext) -> Result<()> {
+        self.call("cut_over", cx, None).await
+    }
+
+    async fn undo(&self, cx: &RunContext) -> Result<()> {
+        self.call("undo", cx, None).await
+    }
+
+    async fn check(&self, cx: &RunContext) -> Result<Vec<CheckOutcome>> {
+        self.call("check", cx, None).await
+    }
+
+    async fn discard(&self, cx: &RunContext, what: Discard) -> Result<()> {
+        self.call("discard", cx, Some(what)).await
+    }
+
+    async fn replaced_at(&self, cx: &RunContext) -> Result<Option<String>> {
+        self.call("replaced_at", cx, None).await
+    }
+}
+
+/// Does something in the interpreter; one that is ending does nothing any more.
+fn attached<T>(work: impl FnOnce(Python<'_>) -> Result<T>) -> Result<T> {
+    Python::try_attach(work)
+        .unwrap_or_else(|| Err(Error::interrupted().context("the Python interpreter is ending")))
+}

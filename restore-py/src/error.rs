@@ -1,0 +1,88 @@
+//! The library's errors as Python exceptions, and back.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::exceptions::PyBaseException;
+use pyo3::prelude::*;
+use restore_core::{Error, ErrorKind};
+use serde_json::Value;
+
+/// An error of the library as the exception that Python sees.
+pub(crate) fn raise(py: Python<'_>, error: &Error) -> PyErr {
+    match exception(py, error) {
+        Ok(exception) => PyErr::from_value(exception),
+        Err(failed) => failed,
+    }
+}
+
+/// The same, not raised.
+pub(crate) fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>> {
+    py.import("restore._errors")?.call_method1(
+        "make",
+        (
+            kind_name(error.kind()),
+            error.to_string(),
+            error.code(),
+            error.hint_text(),
+            error.component(),
+            error.is_retryable(),
+        ),
+    )
+}
+
+/// What a component written in Python raised, as an error of the library.
+pub(crate) fn from_exception(py: Python<'_>, error: &PyErr) -> Error {
+    let known = py
+        .import("restore._errors")
+        .and_then(|module| module.call_method1("describe", (value_of(py, error),)))
+        .and_then(|known| known.extract::<Described>());
+    match known {
+        Ok(known) => {
+            let kind = serde_json::from_value(Value::String(known.kind));
+            let kind = kind.unwrap_or(ErrorKind::Failed);
+            let mut made = Error::new(kind, interned(&known.code), known.message);
+            if let Some(hint) = known.hint {
+                made = made.hint(hint);
+            }
+            made
+        }
+        // The interpreter itself is in trouble; what it says is all there is.
+        Err(_) => Error::new(ErrorKind::Failed, "python.exception", error.to_string()),
+    }
+}
+
+/// The exception itself, which knows where it was raised.
+pub(crate) fn value_of(py: Python<'_>, error: &PyErr) -> Py<PyBaseException> {
+    error.clone_ref(py).into_value(py)
+}
+
+#[derive(FromPyObject)]
+struct Described {
+    kind: String,
+    code: String,
+    message: String,
+    hint: Option<String>,
+}
+
+fn kind_name(kind: ErrorKind) -> String {
+    match serde_json::to_value(kind) {
+        Ok(Value::String(name)) => name,
+        _ => "internal".to_owned(),
+    }
+}
+
+/// A name of the program that lives as long as it: codes of errors and kinds of components are
+/// few, and each is kept once.
+pub(crate) fn interned(name: &str) -> &'static str {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    match names.get(name) {
+        Some(known) => known,
+        None => {
+            let kept: &'static str = Box::leak(name.to_owned().into_boxed_str());
+            names.insert(kept);
+            kept
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The native half of the Python module `restore`: calls in, library calls, values out.
+//!
+//! Whatever is slow is a [`Task`](task::Task), which the Python half waits for, either blocking or
+//! on an asyncio loop; values cross over as what JSON knows, and get their types in Python.
+
+mod backup;
+mod component;
+mod context;
+mod convert;
+mod error;
+mod runtime;
+mod site;
+mod task;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _restore(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<backup::Backup>()?;
+    module.add_class::<context::Progress>()?;
+    module.add_class::<context::RunContext>()?;
+    module.add_class::<site::Plan>()?;
+    module.add_class::<site::Site>()?;
+    module.add_class::<task::Task>()?;
+    module.add_function(wrap_pyfunction!(task::stop_all, module)?)?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! The threads on which the library works: one set for each process, made when first needed.
+
+use std::sync::OnceLock;
+
+use restore_core::{Error, ErrorKind, Result};
+use tokio::runtime::{Builder, Runtime};
+
+static RUNTIME: OnceLock<(u32, Runtime)> = OnceLock::new();
+
+/// The threads of this process.
+///
+/// # Errors
+///
+/// A child made by `fork` has its parent's memory and none of its threads: whatever it waited for
+/// would never come.
+pub(crate) fn runtime() -> Result<&'static Runtime> {
+    let here = std::process::id();
+    if RUNTIME.get().is_none() {
+        let made = Builder::new_multi_thread()
+            .thread_name("restore")
+            .enable_all()
+            .build()
+            .map_err(|e| {
+                Error::io("start the library's threads", e).with_kind(ErrorKind::Internal)
+            })?;
+        // Another thread may have been faster; then this one's are not needed.
+        if let Err((_, spare)) = RUNTIME.set((here, made)) {
+            spare.shutdown_background();
+        }
+    }
+    match RUNTIME.get() {
+        Some((owner, runtime)) if *owner == here => Ok(runtime),
+        Some((owner, _)) => Err(Error::new(
+            ErrorKind::Config,
+            "python.forked",
+            format!(
+                "process {here} was forked from process {owner} after `restore` had been used there; its threads did not come along"
+            ),
+        )
+        .hint("start processes with multiprocessing's \"spawn\" or \"forkserver\", or with subprocess, and open the site there")),
+        None => Err(Error::new(
+            ErrorKind::Internal,
+            "python.no_threads",
+            "the library's threads are gone",
+        )),
+    }
+}

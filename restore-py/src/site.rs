@@ -1,0 +1,278 @@
+//! A site, its plans and its runs.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use restore_core::component::Registry;
+use restore_core::config::SiteConfig;
+use restore_core::{Error, PlanRequest, Report, Result, RunId, RunOptions};
+
+use crate::backup::Backup;
+use crate::component::{self, Raised};
+use crate::convert::{dump, from_python};
+use crate::error::{exception, raise};
+use crate::task::{Answer, Task};
+
+/// One configured platform with its components and its stores: what `restore.toml` describes.
+#[pyclass(frozen, module = "restore._restore")]
+pub(crate) struct Site {
+    inner: Arc<restore_core::Site>,
+    raised: Raised,
+}
+
+/// What a restore would do, as the library keeps it.
+#[pyclass(frozen, module = "restore._restore")]
+pub(crate) struct Plan(restore_core::Plan);
+
+#[pymethods]
+impl Plan {
+    /// The plan of a saved value.
+    #[staticmethod]
+    fn from_dict(value: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let value = from_python(value)?;
+        serde_json::from_value(value)
+            .map(Self)
+            .map_err(|e| pyo3::exceptions::PyValueError::new_err(format!("not a plan: {e}")))
+    }
+
+    /// The plan as a value that can be saved.
+    fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        dump(py, &self.0)
+    }
+
+    /// The steps with their words and phases.
+    fn steps<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let steps: Vec<_> = self
+            .0
+            .steps
+            .iter()
+            .map(|step| (step.to_string(), step.describe(), step.phase()))
+            .collect();
+        dump(py, &steps)
+    }
+
+    /// The error that running it would give before anything is touched.
+    fn refusal<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.0
+            .refusal()
+            .map(|error| exception(py, &error))
+            .transpose()
+    }
+}
+
+#[pymethods]
+impl Site {
+    /// From a file or a table, with components written in Python by their kinds.
+    #[new]
+    fn new(
+        py: Python<'_>,
+        config: &Bound<'_, PyAny>,
+        base: Option<PathBuf>,
+        components: &Bound<'_, PyDict>,
+    ) -> PyResult<Self> {
+        let raised = Raised::default();
+        let mut registry = Registry::default();
+        for (kind, class) in components {
+            let kind: String = kind.extract()?;
+            let factory = component::factory(&kind, class.unbind(), raised.clone());
+            registry = registry.with(&kind, factory);
+        }
+        let opened = match config.cast::<PyDict>() {
+            Ok(table) => {
+                let table = from_python(table)?;
+                let base = base.unwrap_or_else(|| ".".into());
+                SiteConfig::from_value(table)
+                    .and_then(|config| restore_core::Site::from_config(config, &base, &registry))
+            }
+            Err(_) => {
+                let path: PathBuf = config.extract()?;
+                restore_core::Site::open_with(&path, &registry)
+            }
+        };
+        let inner = opened.map_err(|error| raised.blame(py, raise(py, &error)))?;
+        Ok(Self {
+            inner: Arc::new(inner),
+            raised,
+        })
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    #[getter]
+    fn platform(&self) -> String {
+        self.inner.platform().describe()
+    }
+
+    /// Its stores, by name, in words.
+    #[getter]
+    fn stores(&self) -> Vec<(String, String)> {
+        let stores = self.inner.stores().iter();
+        stores
+            .map(|(name, it)| (name.clone(), it.describe()))
+            .collect()
+    }
+
+    /// Its components: names and kinds.
+    #[getter]
+    fn components(&self) -> Vec<(String, String)> {
+        let components = self.inner.components().iter();
+        components
+            .map(|it| (it.name().to_owned(), it.kind().to_owned()))
+            .collect()
+    }
+
+    fn backups(&self) -> Task {
+        let site = self.inner.clone();
+        Task::reading(|_| async move {
+            let listed = site.backups().await?;
+            Ok(Box::new(move |py: Python<'_>| Ok(dump(py, &listed)?.unbind())) as Answer)
+        })
+    }
+
+    fn backup(&self, id: String) -> Task {
+        let site = self.inner.clone();
+        Task::reading(|_| async move {
+            let backup = Backup(Arc::new(site.backup(&id).await?));
+            Ok(Box::new(|py: Python<'_>| Ok(Py::new(py, backup)?.into_any())) as Answer)
+        })
+    }
+
+    fn plan(
+        &self,
+        backup: &Bound<'_, Backup>,
+        only: Vec<String>,
+        paths: Vec<String>,
+        allow_unverified: bool,
+        over_unconfirmed: bool,
+    ) -> Task {
+        let (site, raised) = (self.inner.clone(), self.raised.clone());
+        let backup = backup.get().0.clone();
+        let request = PlanRequest::all()
+            .only(only)
+            .paths(paths)
+            .allow_unverified(allow_unverified)
+            .over_unconfirmed(over_unconfirmed);
+        Task::reading(|options| async move {
+            raised.clear();
+            let plan = Plan(site.plan(&backup, request, &options).await?);
+            Ok(Box::new(|py: Python<'_>| Ok(Py::new(py, plan)?.into_any())) as Answer)
+        })
+    }
+
+    fn run(&self, plan: &Bound<'_, Plan>) -> Task {
+        let plan = plan.get().0.clone();
+        self.reporting(|site, options| async move { site.run(plan, options).await })
+    }
+
+    fn resume(&self, py: Python<'_>, run: Option<&str>) -> PyResult<Task> {
+        let run = run_id(py, run)?;
+        Ok(self.reporting(|site, options| async move { site.resume(run, options).await }))
+    }
+
+    fn rollback(&self, py: Python<'_>, run: Option<&str>) -> PyResult<Task> {
+        let run = run_id(py, run)?;
+        Ok(self.reporting(|site, options| async move { site.rollback(run, options).await }))
+    }
+
+    fn confirm(&self, py: Python<'_>, run: Option<&str>) -> PyResult<Task> {
+        let run = run_id(py, run)?;
+        Ok(self.reporting(|site, options| async move { site.confirm(run, options).await }))
+    }
+
+    fn preview_rollback(&self, py: Python<'_>, run: Option<&str>) -> PyResult<Task> {
+        let (run, site) = (run_id(py, run)?, self.inner.clone());
+        Ok(told(
+            async move { Ok(vec![site.preview_rollback(run).await?]) },
+        ))
+    }
+
+    fn preview_confirm(&self, py: Python<'_>, run: Option<&str>) -> PyResult<Task> {
+        let (run, site) = (run_id(py, run)?, self.inner.clone());
+        Ok(told(
+            async move { Ok(vec![site.preview_confirm(run).await?]) },
+        ))
+    }
+
+    fn report(&self, py: Python<'_>, run: Option<&str>) -> PyResult<Task> {
+        let (run, site) = (run_id(py, run)?, self.inner.clone());
+        Ok(told(async move { Ok(vec![site.report(run).await?]) }))
+    }
+
+    fn history(&self) -> Task {
+        let site = self.inner.clone();
+        told(async move { site.history().await })
+    }
+
+    fn check(&self) -> Task {
+        let site = self.inner.clone();
+        Task::reading(|options| async move {
+            let outcomes = site.check(&options).await?;
+            Ok(Box::new(move |py: Python<'_>| Ok(dump(py, &outcomes)?.unbind())) as Answer)
+        })
+    }
+
+    fn ensure_idle(&self) -> Task {
+        let site = self.inner.clone();
+        Task::reading(|_| async move {
+            site.ensure_idle().await?;
+            Ok(Box::new(|py: Python<'_>| Ok(py.None())) as Answer)
+        })
+    }
+}
+
+impl Site {
+    /// Work that ends with a report.
+    fn reporting<F, Fut>(&self, work: F) -> Task
+    where
+        F: FnOnce(Arc<restore_core::Site>, RunOptions) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Report>> + Send + 'static,
+    {
+        let (site, raised) = (self.inner.clone(), self.raised.clone());
+        Task::run(|options| async move {
+            raised.clear();
+            let report = work(site, options).await?;
+            Ok(Box::new(move |py: Python<'_>| report_value(py, &report, &raised)) as Answer)
+        })
+    }
+}
+
+/// Work that only reads reports.
+fn told(work: impl Future<Output = Result<Vec<Report>>> + Send + 'static) -> Task {
+    Task::reading(|_| async move {
+        let reports = work.await?;
+        Ok(Box::new(move |py: Python<'_>| {
+            let raised = Raised::default();
+            let values: PyResult<Vec<_>> = reports
+                .iter()
+                .map(|report| report_value(py, report, &raised))
+                .collect();
+            Ok(values?.into_pyobject(py)?.into_any().unbind())
+        }) as Answer)
+    })
+}
+
+/// A report as its value, its text, and the exception of a run that did not end as asked.
+fn report_value(py: Python<'_>, report: &Report, raised: &Raised) -> PyResult<Py<PyAny>> {
+    let error = match report.error() {
+        None => None,
+        Some(error) => Some(
+            raised
+                .blame(py, pyo3::PyErr::from_value(exception(py, &error)?))
+                .into_value(py),
+        ),
+    };
+    let value = (dump(py, report)?, report.to_text(), error);
+    Ok(value.into_pyobject(py)?.into_any().unbind())
+}
+
+fn run_id(py: Python<'_>, run: Option<&str>) -> PyResult<Option<RunId>> {
+    run.map(str::parse)
+        .transpose()
+        .map_err(|error: Error| raise(py, &error))
+}

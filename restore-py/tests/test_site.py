@@ -1,0 +1,188 @@
+"""Sites, backups, verification, plans: what changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pickle
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+import restore
+from conftest import BACKUP, Small
+
+
+def test_a_site_opens_from_a_path_or_a_dict(small: Small) -> None:
+    site = small.site()
+    assert site.name == "small"
+    assert site.components == {"data": "volume", "crontab": "crontab"}
+    assert site.platform == "local processes of this machine"
+    assert list(site.stores) == ["main"]
+    toml = small.root / "restore.toml"
+    toml.write_text(
+        "[site]\nname = 'file'\nstate = 'state'\n"
+        "[stores.main]\nkind = 'directory'\npath = 'backups'\n"
+        f"[components.crontab]\nkind = 'crontab'\nfile = '{small.crontab}'\n"
+    )
+    for path in (toml, str(toml)):
+        assert restore.Site.open(path).name == "file"
+    assert "small" in repr(site)
+
+
+def test_what_is_wrong_with_a_configuration_is_said_with_a_hint(small: Small) -> None:
+    config = small.config()
+    config["components"]["crontab"]["fiel"] = "x"
+    with pytest.raises(restore.ConfigError) as caught:
+        restore.Site(config, base=small.root)
+    error = caught.value
+    assert (error.kind, error.code) == ("config", "config.unknown_key")
+    assert error.hint == "did you mean `file`?"
+    assert "`fiel`" in str(error) and error.message == str(error)
+    with pytest.raises(restore.RestoreError):
+        restore.Site.open(small.root / "missing.toml")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), copy.code, copy.hint) == (type(error), error.code, error.hint)
+
+
+def test_backups_are_a_mapping(small: Small) -> None:
+    (small.root / "backups" / "20230101-000000").mkdir()
+    backups = small.site().backups()
+    assert list(backups) == ["20230101-000000", BACKUP]
+    assert len(backups) == 2
+    assert BACKUP in backups and "latest" in backups
+    assert "20990101-000000" not in backups and "nonsense" not in backups
+    assert backups["latest"].id == BACKUP == backups[BACKUP].id
+    assert backups.get("nonsense") is None
+    for missing in ("20990101-000000", "nonsense"):
+        with pytest.raises(KeyError) as caught:
+            backups[missing]
+        assert isinstance(caught.value, restore.NotFoundError)
+        assert missing in str(caught.value)
+    assert backups.listed[0] == restore.ListedBackup("20230101-000000", "main")
+
+
+def test_a_backup_says_what_is_in_it(small: Small) -> None:
+    backup = small.site().backup("latest")
+    assert backup.taken == datetime(2024, 2, 15, 2).astimezone()
+    assert backup.taken.tzinfo is not None
+    assert backup.generation == "a" and not backup.is_safety
+    manifest = backup.manifest
+    assert manifest is not None and not manifest.truncated
+    assert manifest.header["Created By"] == "a test"
+    assert [entry.path for entry in manifest.entries] == [
+        f"configs/crontab-{BACKUP}.txt",
+        f"volumes/data-{BACKUP}.tar.gz",
+    ]
+    assert manifest.entries[0].size is None and manifest.entries[0].size_text == "4.0K"
+    assert all(isinstance(file.size, int) for file in backup.files)
+    path = backup.local_path(f"configs/crontab-{BACKUP}.txt")
+    assert isinstance(path, Path) and path.read_text() == Small.GOOD[1]
+    assert backup.find("configs/crontab-{id}.txt") == [f"configs/crontab-{BACKUP}.txt"]
+
+
+def test_verification_reports_and_raises_on_request(small: Small) -> None:
+    backup = small.site().backup("latest")
+    seen: list[restore.Event] = []
+    good = backup.verify(deep=True, on_event=seen.append)
+    assert good.raise_if_failed() is good
+    assert (good.verdict, good.deeply_verified, good.error) == ("verified", True, None)
+    assert isinstance(seen[-1], restore.Progress) and seen[-1].done == seen[-1].total
+    archive = small.folder / f"volumes/data-{BACKUP}.tar.gz"
+    archive.write_bytes(archive.read_bytes()[:-1] + b"x")
+    (small.folder / "extra").write_text("?")
+    bad = asyncio.run(backup.verify_async())
+    assert bad.verdict == "failed"
+    status = {file.path: file.status for file in bad.files}
+    assert status[f"volumes/data-{BACKUP}.tar.gz"] == "changed"
+    with pytest.raises(restore.VerificationError) as caught:
+        bad.raise_if_failed()
+    assert caught.value.code == "verify.changed"
+    assert any(finding.severity == "error" for finding in bad.findings)
+
+
+def test_a_plan_prints_converts_and_comes_back(small: Small) -> None:
+    site = small.site()
+    plan = site.plan("latest")
+    text = repr(plan)
+    assert f"Plan: restore backup {BACKUP} into small" in text
+    assert "Beside the live data" in text and "Downtime:" in text and "swap data" in text
+    assert str(plan) == text
+    html = plan._repr_html_()
+    assert "<table>" in html and f"volumes/data-{BACKUP}.tar.gz" in html
+    assert plan.read_bytes == sum(component.read_bytes for component in plan.components) > 0
+    assert plan.made.tzinfo == timezone.utc and plan.made <= datetime.now(timezone.utc)
+    assert [step.id for step in plan.steps][:2] == ["backup:safety", "stage:data"]
+    assert plan.steps[1].phase == "stage"
+    assert plan.refusal is None
+    saved = json.loads(json.dumps(plan.to_dict()))
+    again = restore.Plan.from_dict(site, saved)
+    assert again == plan and hash(again) == hash(plan)
+    assert site.plan("latest", only=["data"]) != plan
+    assert again.run().outcome == "restored"
+    assert small.live() == Small.GOOD
+
+
+def test_markup_in_names_is_escaped(small: Small) -> None:
+    config = small.config()
+    config["site"]["name"] = "<script>alert(1)</script>"
+    plan = restore.Site(config, base=small.root).plan("latest")
+    assert "<script>" not in plan._repr_html_()
+    assert "<script>" not in plan.run()._repr_html_()
+
+
+def test_a_selection_may_be_a_text_or_a_list(small: Small) -> None:
+    site = small.site()
+    assert [it.name for it in site.plan("latest", only="data").components] == ["data"]
+    assert [it.name for it in site.plan("latest", only=("crontab",)).components] == ["crontab"]
+    with pytest.raises(restore.RestoreError) as caught:
+        site.plan("latest", only=["dta"]).run()
+    assert caught.value.hint
+
+
+def test_what_has_no_checksums_takes_a_word(small: Small) -> None:
+    manifest = small.folder / "MANIFEST.txt"
+    manifest.write_text(
+        f"Backup ID: {BACKUP}\nCreated: now\nType: cron\nTotal Size: 1M\nTotal Files: 2\n"
+    )
+    site = small.site()
+    plan = site.plan("latest")
+    assert plan.generation == "b" and plan.refusal is not None
+    assert "REFUSED" in repr(plan) and "Refused" in plan._repr_html_()
+    with pytest.raises(restore.RestoreError) as caught:
+        plan.run()
+    assert caught.value.report is None
+    assert small.live() == Small.DAMAGED
+    assert site.plan("latest", allow_unverified=True).run().outcome == "restored"
+
+
+def test_values_of_other_kinds_are_refused(small: Small) -> None:
+    with pytest.raises(TypeError):
+        restore.Site({"site": object()}, base=small.root)
+    itself: dict[str, object] = {}
+    itself["site"] = itself
+    with pytest.raises(ValueError):
+        restore.Site(itself, base=small.root)
+
+
+def test_async_twins_give_the_same(small: Small) -> None:
+    async def everything() -> None:
+        site = small.site()
+        backups = await site.backups_async()
+        backup = await site.backup_async("latest")
+        assert list(backups) == [backup.id]
+        plan = await site.plan_async(backup, only=["data"])
+        report = await plan.run_async()
+        assert report == await site.report_async()
+        assert [it.run for it in await site.history_async()] == [report.run]
+        assert (await site.preview_rollback_async()).run == report.run
+        assert (await site.rollback_async()).outcome == "rolled_back"
+        assert small.live() == Small.DAMAGED
+        assert (await site.preview_confirm_async()).run == report.run
+        assert (await site.confirm_async()).confirmed
+        assert await site.check_async() == []
+        await site.ensure_idle_async()
+        with pytest.raises(restore.NotFoundError):
+            await site.resume_async()
+
+    asyncio.run(everything())
