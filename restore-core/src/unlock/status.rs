@@ -103,7 +103,11 @@ pub(super) fn verdict(label: &str, said: &str, success: bool, cut: bool) -> Resu
             "if you trust it all the same, decrypt it by hand (`gpg --ignore-mdc-error`) and restore what comes out",
         );
     }
-    if has("BADMDC") || has("DECRYPTION_FAILED") {
+    // The message is inflated while it is decrypted, before its integrity is known: where a change
+    // leaves something that does not inflate, gpg gives up there and says no more.
+    let gave_up =
+        !has("END_DECRYPTION") && words.iter().any(|line| line.contains("inflate problem"));
+    if has("BADMDC") || has("DECRYPTION_FAILED") || gave_up {
         return error(
             "unlock.modified",
             format!("{label} was changed since it was encrypted: its integrity check fails"),
@@ -132,6 +136,16 @@ pub(super) fn verdict(label: &str, said: &str, success: bool, cut: bool) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_longer_inflates_was_changed() {
+        let said = "gpg: AES256.CFB encrypted data\n[GNUPG:] BEGIN_DECRYPTION\n\
+                    [GNUPG:] DECRYPTION_INFO 2 9 0\n[GNUPG:] PLAINTEXT 62 1 x\n\
+                    gpg: Fatal: zlib inflate problem: invalid stored block lengths\n";
+        let code = |cut| verdict("x", said, false, cut).unwrap_err().code();
+        assert_eq!(code(false), "unlock.modified");
+        assert_eq!(code(true), "unlock.truncated");
+    }
 
     #[test]
     fn success_is_believed_only_when_all_of_it_says_so() {
