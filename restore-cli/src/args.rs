@@ -85,6 +85,8 @@ pub(crate) enum Verb {
         #[command(flatten)]
         consent: Consent,
     },
+    /// Prove that a backup restores: stage and check it beside the live data, then delete it again
+    Drill(DrillArgs),
     /// Put back what a restore replaced, or undo an unfinished one
     Rollback {
         #[command(flatten)]
@@ -289,6 +291,30 @@ impl PlanArgs {
             text += " --no-safety-backup";
         }
         text
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DrillArgs {
+    #[command(flatten)]
+    pub(crate) backup: BackupArg,
+
+    /// Only these components
+    #[arg(long, value_name = "COMPONENT", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+
+    /// Drill with what has no checksum to verify it by
+    #[arg(long)]
+    pub(crate) allow_unverified: bool,
+}
+
+impl DrillArgs {
+    /// What the library is asked for.
+    pub(crate) fn request(&self) -> PlanRequest {
+        PlanRequest::all()
+            .only(self.only.iter().map(|name| name.trim().to_owned()))
+            .allow_unverified(self.allow_unverified)
+            .drill(true)
     }
 }
 

@@ -101,6 +101,7 @@ mod tests {
     fn a_run_that_was_begun_has_the_code_of_its_end() {
         assert_eq!(of_report(&report("restored", None)), 0);
         assert_eq!(of_report(&report("rolled_back", None)), 0);
+        assert_eq!(of_report(&report("drilled", None)), 0);
         assert_eq!(of_report(&report("undone", Some("failed"))), 5);
         assert_eq!(of_report(&report("undone", Some("not_found"))), 5);
         assert_eq!(of_report(&report("undone", Some("verification"))), 3);

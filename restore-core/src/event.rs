@@ -18,7 +18,7 @@ pub enum Event {
         run: String,
         /// The backup's id.
         backup: String,
-        /// `run`, `resume` or `rollback`.
+        /// `run`, `drill`, `resume` or `rollback`.
         action: String,
         /// When.
         at: Timestamp,
@@ -103,7 +103,7 @@ pub enum Event {
     RunFinished {
         /// The run's id.
         run: String,
-        /// `restored`, `undone`, `rolled_back`, `stuck`.
+        /// `restored`, `drilled`, `undone`, `rolled back`, `stuck`.
         outcome: String,
         /// When.
         at: Timestamp,

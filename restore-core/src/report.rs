@@ -88,6 +88,9 @@ pub struct Report {
     pub store: String,
     /// How it ended.
     pub outcome: Outcome,
+    /// Whether it was a drill, which replaces nothing.
+    #[serde(default)]
+    pub drill: bool,
     /// Whether its replaced data has been deleted on request.
     pub confirmed: bool,
     /// When it began.
@@ -125,7 +128,7 @@ impl Report {
     /// of. A run that was taken back on request ended as asked.
     pub fn error(&self) -> Option<Error> {
         let (kind, code, failure) = match (&self.outcome, &self.stuck, &self.failure) {
-            (Outcome::Restored | Outcome::RolledBack, ..) => return None,
+            (Outcome::Restored | Outcome::RolledBack | Outcome::Drilled, ..) => return None,
             (Outcome::Unfinished, ..) => {
                 return Some(
                     Error::new(
@@ -179,7 +182,13 @@ impl Report {
             .as_ref()
             .is_some_and(|failure| failure.kind == ErrorKind::Interrupted);
         if self.outcome == Outcome::Undone && stopped {
-            writeln!(out, "Restore stopped on request; the platform is as it was")?;
+            let what = if self.drill { "Drill" } else { "Restore" };
+            writeln!(out, "{what} stopped on request; the platform is as it was")?;
+        } else if self.outcome == Outcome::Undone && self.drill {
+            writeln!(
+                out,
+                "Drill FAILED: the backup does not restore; nothing live was touched"
+            )?;
         } else {
             writeln!(out, "{}", self.outcome.headline())?;
         }
@@ -188,8 +197,14 @@ impl Report {
         writeln!(out, "Run:           {}", self.run)?;
         writeln!(
             out,
-            "Restored from: backup {} in {}",
-            self.backup, self.store
+            "{:<14} backup {} in {}",
+            if self.drill {
+                "Drilled:"
+            } else {
+                "Restored from:"
+            },
+            self.backup,
+            self.store
         )?;
         writeln!(out, "Started:       {}", moment(self.started))?;
         match self.ended {
@@ -234,7 +249,9 @@ impl Report {
         }
         writeln!(out, "\nComponents:")?;
         for component in &self.components {
-            let mark = if component.restored {
+            let mark = if self.outcome == Outcome::Drilled {
+                "restores"
+            } else if component.restored {
                 "restored"
             } else {
                 "as before"

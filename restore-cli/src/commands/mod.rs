@@ -3,6 +3,7 @@
 mod backup;
 mod check;
 mod confirm;
+mod drill;
 mod fetch;
 mod history;
 mod list;
@@ -94,6 +95,7 @@ pub(crate) async fn run(args: Args, stderr: Stderr, signals: Signals) -> Result<
         Verb::Check => check::check(&cx).await,
         Verb::Plan(args) => plan::plan(&cx, &args).await,
         Verb::Run { plan, consent } => run::run(&cx, &plan, &consent).await,
+        Verb::Drill(args) => drill::drill(&cx, &args).await,
         Verb::Rollback { run, consent } => rollback::rollback(&cx, run.id()?, &consent).await,
         Verb::Resume(run) => resume::resume(&cx, run.id()?).await,
         Verb::Confirm { run, consent } => confirm::confirm(&cx, run.id()?, &consent).await,

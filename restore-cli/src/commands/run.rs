@@ -35,7 +35,7 @@ pub(super) async fn run(cx: &Context, args: &PlanArgs, consent: &Consent) -> Res
 
 /// The backup on this host: one that is elsewhere or packed is fetched, before there is any run. Broken off,
 /// nothing but a beginning of a copy is left, with which the same command goes on.
-async fn bring(cx: &Context, site: &Site, id: &str) -> Result<Backup> {
+pub(super) async fn bring(cx: &Context, site: &Site, id: &str) -> Result<Backup> {
     let (backup, report) = site.bring(id, cx.fetching()).await?;
     cx.signals.entering(Work::Reading);
     if let Some(report) = report {

@@ -104,6 +104,7 @@ pub(super) fn told(event: &Event, what: Option<&str>) -> Option<String> {
             ..
         } => match action.as_str() {
             "run" => format!("run {run}: restoring backup {backup}"),
+            "drill" => format!("run {run}: drilling with backup {backup}"),
             "resume" => format!("run {run}: resuming (backup {backup})"),
             "rollback" => format!("run {run}: rolling back (backup {backup})"),
             "confirm" => format!("run {run}: confirming (backup {backup})"),

@@ -12,7 +12,13 @@ use crate::human;
 /// The plan: components, services, steps, what becomes of the replaced data, what was noticed.
 /// `again`: the options to repeat in the command that executes it; `None` while one does.
 pub(crate) fn plan(plan: &Plan, again: Option<&str>) -> String {
-    let mut out = format!("Plan: restore backup {} into {}\n", plan.backup, plan.site);
+    let mut out = match plan.request.drill {
+        true => format!(
+            "Drill: prove that backup {} restores into {}\n",
+            plan.backup, plan.site
+        ),
+        false => format!("Plan: restore backup {} into {}\n", plan.backup, plan.site),
+    };
     out += &format!("From: {}", plan.store);
     out += match plan.generation {
         Generation::A => "; each file is verified while it is read\n",
@@ -193,7 +199,9 @@ fn service(plan: &Plan, step: &Step) -> String {
 }
 
 fn afterwards(plan: &Plan, out: &mut String) {
-    if !plan.components.is_empty() {
+    if plan.request.drill {
+        *out += "\nWhat was staged is deleted again. Nothing live is stopped or replaced.\n";
+    } else if !plan.components.is_empty() {
         *out += "\nThe data that is replaced is kept beside the live data until `restore confirm`;\n\
                  `restore rollback` swaps it back. If anything fails, the run undoes itself.\n";
     }

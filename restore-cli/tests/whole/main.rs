@@ -3,6 +3,7 @@
 
 mod backups;
 mod crashes;
+mod drill;
 mod failures;
 mod full;
 mod older;

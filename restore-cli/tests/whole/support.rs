@@ -85,7 +85,8 @@ impl Whole {
         let history = self.restore(&["history", "--json"]).exits(0).json();
         for run in history["runs"].as_array().unwrap() {
             assert!(
-                ["restored", "undone", "rolled_back"].contains(&run["outcome"].as_str().unwrap()),
+                ["restored", "undone", "rolled_back", "drilled"]
+                    .contains(&run["outcome"].as_str().unwrap()),
                 "{what}: {run}"
             );
         }

@@ -32,6 +32,9 @@ pub struct PlanRequest {
     /// Make no safety backup first.
     #[serde(default)]
     pub no_safety_backup: bool,
+    /// A drill: stage, prove, and delete what was staged; nothing live is stopped or replaced.
+    #[serde(default)]
+    pub drill: bool,
 }
 
 impl PlanRequest {
@@ -73,6 +76,14 @@ impl PlanRequest {
     #[must_use]
     pub fn no_safety_backup(mut self, without: bool) -> Self {
         self.no_safety_backup = without;
+        self
+    }
+
+    /// The same request as a drill: everything is staged and proven as in a restore, and then
+    /// deleted. Nothing live is backed up, stopped or replaced.
+    #[must_use]
+    pub fn drill(mut self, drill: bool) -> Self {
+        self.drill = drill;
         self
     }
 }

@@ -57,9 +57,17 @@ impl<'a> Preflight<'a> {
             ));
         }
         self.look_at_artifacts(&components);
-        let (safety, safety_need) = self.look_at_safety(&components).await;
+        // A drill replaces nothing, so that there is nothing to keep and nothing to stop.
+        let drill = self.request.drill;
+        let (safety, safety_need) = match drill {
+            true => (None, None),
+            false => self.look_at_safety(&components).await,
+        };
         self.look_at_space(&components, safety_need.as_ref());
-        let services = self.look_at_services(&components).await?;
+        let services = match drill {
+            true => Vec::new(),
+            false => self.look_at_services(&components).await?,
+        };
         let maintenance = !services.is_empty() && self.site.maintenance().is_some();
         if let Some(page) = self.site.maintenance().filter(|_| maintenance) {
             let found = page
@@ -81,7 +89,10 @@ impl<'a> Preflight<'a> {
             backup: self.backup.id().clone(),
             store: self.backup.store().describe(),
             generation: self.backup.generation(),
-            steps: steps(safety.is_some(), &components, &services, maintenance),
+            steps: match drill {
+                true => stages(&components).collect(),
+                false => steps(safety.is_some(), &components, &services, maintenance),
+            },
             safety,
             request: self.request,
             made: Timestamp::now(),
@@ -343,6 +354,12 @@ impl<'a> Preflight<'a> {
     }
 }
 
+fn stages(components: &[PlannedComponent]) -> impl Iterator<Item = Step> {
+    components
+        .iter()
+        .map(|component| Step::Stage(component.name.clone()))
+}
+
 fn steps(
     safety: bool,
     components: &[PlannedComponent],
@@ -353,8 +370,7 @@ fn steps(
     if safety {
         steps.push(Step::SafetyBackup);
     }
-    let stages = components.iter();
-    steps.extend(stages.map(|component| Step::Stage(component.name.clone())));
+    steps.extend(stages(components));
     if maintenance {
         steps.push(Step::MaintenanceOn);
     }

@@ -106,7 +106,8 @@ impl Preflight<'_> {
                 );
                 continue;
             }
-            if !state.is_unconfirmed() {
+            // A drill replaces nothing that an earlier way back would lead past.
+            if !state.is_unconfirmed() || self.request.drill {
                 continue;
             }
             let shared: Vec<String> = components

@@ -67,6 +67,10 @@ impl<'a> Execution<'a> {
         let ended = match turned_back {
             Some(keep) => self.unwind(keep).await,
             None => match self.forward().await {
+                Ok(()) if self.journal.with(|state| state.plan.request.drill) => {
+                    self.discard_staged().await;
+                    Ok(Outcome::Drilled)
+                }
                 Ok(()) => Ok(Outcome::Restored),
                 Err((step, error)) => {
                     let taken_up = action != Action::Run;
@@ -97,6 +101,7 @@ impl<'a> Execution<'a> {
         let (run, backup) = self
             .journal
             .with(|state| (state.run.to_string(), state.plan.backup.to_string()));
+        let drill = self.journal.with(|state| state.plan.request.drill);
         let at = Timestamp::now();
         self.journal
             .append(Record::Attempt {
@@ -108,7 +113,10 @@ impl<'a> Execution<'a> {
         self.emit(&Event::RunStarted {
             run,
             backup,
-            action: action.to_string(),
+            action: match action {
+                Action::Run if drill => "drill".to_owned(),
+                action => action.to_string(),
+            },
             at,
         });
         // What it is to remove does no harm but take up room, so that failing is not fatal.

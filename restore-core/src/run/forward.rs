@@ -72,6 +72,8 @@ impl Execution<'_> {
                 .collect()
         });
         let stop_others = self.cancel.clone();
+        // A drill is made to learn what does not restore: one failure does not hide the next.
+        let drill = self.journal.with(|state| state.plan.request.drill);
         let mut first: Option<StepError> = None;
         let mut running = futures_util::stream::iter(names)
             .map(|name| async move {
@@ -86,11 +88,15 @@ impl Execution<'_> {
             })
             .buffer_unordered(self.site.jobs());
         while let Some(result) = running.next().await {
-            if let Err(error) = result {
+            let Err(error) = result else { continue };
+            if !drill {
                 stop_others.cancel();
-                // Those that stop because another failed are not the cause.
-                first.get_or_insert(error);
+            } else if first.is_some() && error.1.kind() != ErrorKind::Interrupted {
+                self.notice_anyway(Finding::from_error(error.0.clone(), &error.1))
+                    .await;
             }
+            // Those that stop because another failed are not the cause.
+            first.get_or_insert(error);
         }
         first.map_or(Ok(()), Err)
     }

@@ -13,6 +13,8 @@ pub enum Outcome {
     Unfinished,
     /// The backup's state is live and checked; what it replaced is kept until confirmed.
     Restored,
+    /// A drill: everything was staged and proven, and deleted again; nothing live was touched.
+    Drilled,
     /// It failed or was stopped; the platform is as it was.
     Undone,
     /// It had succeeded and was taken back; the platform is as it was before.
@@ -27,6 +29,7 @@ impl Outcome {
         match self {
             Self::Unfinished => "Restore NOT FINISHED",
             Self::Restored => "Restored and checked",
+            Self::Drilled => "Drill PASSED: the backup restores; nothing live was touched",
             Self::Undone => "Restore FAILED; the platform is as it was",
             Self::RolledBack => "Rolled back; the platform is as it was before the restore",
             Self::Stuck => "Restore STUCK: it needs a hand",
@@ -39,6 +42,7 @@ impl fmt::Display for Outcome {
         f.pad(match self {
             Self::Unfinished => "unfinished",
             Self::Restored => "restored",
+            Self::Drilled => "drilled",
             Self::Undone => "undone",
             Self::RolledBack => "rolled back",
             Self::Stuck => "stuck",

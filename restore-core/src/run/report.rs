@@ -47,6 +47,7 @@ pub(crate) async fn report_of(site: &Site, state: &RunState) -> Report {
         backup: state.plan.backup.clone(),
         store: state.plan.store.clone(),
         outcome: state.outcome,
+        drill: state.plan.request.drill,
         confirmed: state.confirmed,
         started: state.started,
         ended: state.ended.filter(|_| state.outcome != Outcome::Unfinished),
@@ -109,6 +110,11 @@ fn next(state: &RunState) -> Vec<String> {
             )]
         }
         Outcome::RolledBack => Vec::new(),
+        Outcome::Drilled => vec![format!(
+            "restore run {}    restores it, when it is needed",
+            state.plan.backup
+        )],
+        Outcome::Undone if state.plan.request.drill => Vec::new(),
         Outcome::Undone => vec![format!(
             "restore plan {}    once the cause is mended",
             state.plan.backup

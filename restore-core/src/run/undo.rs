@@ -171,7 +171,7 @@ impl Execution<'_> {
     }
 
     /// Deletes what was staged. Leftovers cost room and nothing else: noticed, not fatal.
-    async fn discard_staged(&self) {
+    pub(super) async fn discard_staged(&self) {
         let names: Vec<String> = self.journal.with(|state| {
             let components = state
                 .plan

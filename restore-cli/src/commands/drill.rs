@@ -1,0 +1,29 @@
+//! `restore drill ID`.
+
+use std::time::Instant;
+
+use restore_core::Result;
+
+use super::Context;
+use super::run::bring;
+use crate::args::DrillArgs;
+use crate::printer::Answer;
+use crate::signals::Work;
+use crate::{exit, render};
+
+/// Stages the backup, proves it, deletes it again. Nothing is asked: nothing live is touched.
+pub(super) async fn drill(cx: &Context, args: &DrillArgs) -> Result<Answer> {
+    let site = cx.site().await?;
+    site.ensure_idle().await?;
+    let backup = bring(cx, &site, &args.backup.id).await?;
+    let plan = site.plan(&backup, args.request(), &cx.reading()).await?;
+    let text = render::plan(&plan, None);
+    if let Some(refusal) = plan.refusal() {
+        let code = exit::of_error(&refusal);
+        return Ok(Answer::new("plan", &plan, text)?.failed(Some(refusal), code));
+    }
+    cx.stderr.say(text);
+    let began = Instant::now();
+    let report = site.run(plan, cx.entering(Work::Restoring)).await?;
+    cx.ended(&report, began)
+}
