@@ -54,7 +54,8 @@ impl<'a> Preflight<'a> {
                 "plan.empty",
                 self.backup.id().as_str(),
                 "the backup has nothing for any component of this site",
-            ));
+            )
+            .hint("`restore show ID` lists its files; `artifact` of a component names those that it takes"));
         }
         self.look_at_artifacts(&components);
         let (safety, safety_need) = self.look_at_safety(&components).await;
@@ -337,7 +338,8 @@ impl<'a> Preflight<'a> {
                         "{what} need about {inodes} more files, {} are free",
                         space.free_inodes
                     ),
-                ));
+                )
+                .hint("delete files there, confirm earlier runs, or restore fewer components at a time with --only"));
             }
         }
     }
