@@ -79,6 +79,8 @@ async fn a_run_restores_and_keeps_the_old_until_confirmed() {
     assert_eq!(error.code(), "run.none_to_roll_back");
 }
 
+/// Trap 38: writes since the safety backup, and since the restore, are in the data that a swap
+/// keeps.
 #[tokio::test]
 async fn a_rollback_swaps_back_and_keeps_what_was_written_since() {
     let toy = Toy::new();
@@ -103,6 +105,7 @@ async fn a_rollback_swaps_back_and_keeps_what_was_written_since() {
     assert_eq!(toy.leftovers(), Vec::<String>::new());
 }
 
+/// Trap 40: everything resumes.
 #[tokio::test]
 async fn death_at_every_boundary_is_mended_by_resume_and_by_rollback() {
     let boundaries = boundaries().await;
@@ -291,6 +294,7 @@ async fn an_error_at_every_boundary_undoes_the_run() {
     }
 }
 
+/// Trap 37: a failed check is a failed run, before anybody is let in.
 #[tokio::test]
 async fn each_failure_ends_as_before_and_leaves_nothing() {
     for (component, method) in [
@@ -438,6 +442,7 @@ async fn a_dropped_run_is_resumed() {
     assert_eq!(toy.live(), Toy::NEW);
 }
 
+/// Trap 40.
 #[tokio::test]
 async fn one_run_at_a_time() {
     let toy = Toy::new();
@@ -671,6 +676,7 @@ async fn backups(site: &Site) -> Vec<(String, bool)> {
     found
 }
 
+/// Trap 39: there is something to go back to, with names that a restore finds.
 #[tokio::test]
 async fn what_was_live_is_backed_up_first_and_can_be_restored() {
     let toy = Toy::new();
