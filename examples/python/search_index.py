@@ -15,11 +15,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Optional
 
 import restore
+
+
+ARTIFACT = "search/search-{id}.sqlite.gz"
+"""What a backup has of it."""
 
 
 class SearchIndex(restore.Component):
@@ -38,7 +43,21 @@ class SearchIndex(restore.Component):
         return [self.service] if self.service else []
 
     def artifacts(self, backup: restore.Backup) -> Iterable[str]:
-        return backup.find("search/search-{id}.sqlite.gz")
+        return backup.find(ARTIFACT)
+
+    def back_up(self, cx: restore.BackupContext) -> restore.BackedUp:
+        # SQLite copies what is live from one moment, also while the application writes.
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "index"
+            live = sqlite3.connect(f"file:{self.file}?mode=ro", uri=True)
+            target = sqlite3.connect(copy)
+            try:
+                live.backup(target)
+            finally:
+                live.close()
+                target.close()
+            cx.copy(copy, cx.name(ARTIFACT))
+            return restore.BackedUp(facts={"documents": self._documents(copy)})
 
     def inspect(self, cx: restore.RunContext) -> restore.Inspection:
         found = super().inspect(cx)

@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use restore_core::backup::Backup;
+use restore_core::backup::{Backup, BackupWriter};
 use restore_core::component::{
-    CheckOutcome, Component, Inspection, Parts, SharedComponent, Staged,
+    BackedUp, CheckOutcome, Component, Inspection, Parts, SharedComponent, Staged,
 };
 use restore_core::config::{Table, parse_section};
 use restore_core::platform::Discard;
@@ -29,6 +29,8 @@ use serde::Deserialize;
 const MAGIC: &str = "search-index 1";
 /// Whether there was an index before: once it is renamed, nothing else would tell.
 const EXISTED: &str = "existed";
+/// What a backup has of it.
+const ARTIFACT: &str = "search/search-{id}.idx.gz";
 
 /// The search index of a site.
 pub struct SearchIndex {
@@ -133,7 +135,17 @@ impl Component for SearchIndex {
     }
 
     fn artifacts(&self, backup: &Backup) -> Vec<String> {
-        backup.find(&["search/search-{id}.idx.gz".to_owned()])
+        backup.find(&[ARTIFACT.to_owned()])
+    }
+
+    async fn back_up(&self, writer: &BackupWriter) -> Result<BackedUp> {
+        // Whoever writes an index renames a whole one into place: what is opened stays as it is.
+        let mut done = BackedUp::default();
+        let count = documents(&self.file).await?;
+        done.facts.insert("documents".to_owned(), count.into());
+        let artifact = writer.name(&[ARTIFACT.to_owned()])?;
+        writer.copy(&self.file, &artifact).await?;
+        Ok(done)
     }
 
     async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use restore_core::backup::PruneRequest;
 use restore_core::stream::Compression;
-use restore_core::{BackupRequest, Error, ErrorKind, PlanRequest};
+use restore_core::{BackupRequest, Error, PlanRequest};
 
 use crate::exit;
 
@@ -169,24 +169,13 @@ pub(crate) enum CompressionArg {
 impl BackupArgs {
     /// What the library is asked for.
     pub(crate) fn request(&self) -> Result<BackupRequest, Error> {
-        let (most, usual) = match self.compression {
-            CompressionArg::Gzip => (9, 6),
-            CompressionArg::Zstd => (19, 3),
+        let name = match self.compression {
+            CompressionArg::Gzip => "gzip",
+            CompressionArg::Zstd => "zstd",
         };
-        let level = self.level.unwrap_or(usual);
-        if !(1..=most).contains(&level) {
-            return Err(Error::new(
-                ErrorKind::Config,
-                "cli.level",
-                format!("--level {level} is not between 1 and {most}"),
-            ));
-        }
         let mut request = BackupRequest::all()
             .only(self.only.iter().map(|name| name.trim().to_owned()))
-            .compression(match self.compression {
-                CompressionArg::Gzip => Compression::Gzip(level),
-                CompressionArg::Zstd => Compression::Zstd(level),
-            });
+            .compression(Compression::named(name, self.level)?);
         request.to.clone_from(&self.to);
         Ok(request)
     }

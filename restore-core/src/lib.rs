@@ -78,7 +78,8 @@
 //! - **Add a component:** implement [`component::Component`], whose documentation is the contract,
 //!   and give its factory to [`component::Registry::with`], then open the site with
 //!   [`Site::open_with`]. [`RunContext`](run::RunContext) is what it is given; [`stream`] copies,
-//!   verifies and unpacks in one pass. `examples/src/search_index.rs` is one, whole.
+//!   verifies and unpacks in one pass. The documentation of `conformance` shows one, whole, with the
+//!   test that tries it; `examples/src/search_index.rs` is another.
 //! - **Add a platform:** implement [`platform::Platform`] and [`platform::Volume`], and open the
 //!   site with [`Site::with_platform`].
 //! - **Add a store:** implement [`store::BackupStore`], and give it to [`Site::with_store`];

@@ -226,6 +226,7 @@ impl Drop for Kept {
     }
 }
 
+/// Trap 36: that cron goes on during the swap is said.
 #[tokio::test]
 async fn a_users_crontab_goes_through_cron() {
     let _kept = Kept(crontab("-l", ""));

@@ -251,3 +251,48 @@ fn kinds_and_sections_are_all_there() {
         );
     }
 }
+
+/// A file with random bytes changed, cut out and doubled: an error of one line, or a site.
+#[test]
+fn no_file_makes_the_parser_panic() {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move |limit: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % limit as u64).unwrap()
+    };
+    let mut real = blocks("toml restore.toml");
+    real.extend(blocks("toml"));
+    let letters = b"[]{}=\"'\n.,#\\ \0-+eE90\xff\xc3\xa4";
+    let base = tempfile::tempdir().unwrap();
+    let (mut good, mut bad) = (0, 0);
+    for _ in 0..3000 {
+        let mut text = real[random(real.len())].clone().into_bytes();
+        for _ in 0..=random(3) {
+            let at = random(text.len() + 1);
+            match random(5) {
+                0 if at < text.len() => text[at] = letters[random(letters.len())],
+                1 => text.truncate(at.max(1)),
+                2 => text.insert(at, u8::try_from(random(256)).unwrap()),
+                3 => {
+                    let to = (at + random(40)).min(text.len());
+                    drop(text.drain(at..to));
+                }
+                _ => text.insert(at, letters[random(letters.len())]),
+            }
+        }
+        let text = String::from_utf8_lossy(&text);
+        let opened = SiteConfig::from_toml(&text)
+            .and_then(|config| Site::from_config(config, base.path(), &Registry::default()));
+        match opened {
+            Ok(_) => good += 1,
+            Err(error) => {
+                bad += 1;
+                assert!(!error.message().contains('\n'), "{error}\n{text}");
+                assert!(error.code().contains('.'), "{error}");
+            }
+        }
+    }
+    assert!(good > 0 && bad > 1000, "{good} {bad}");
+}

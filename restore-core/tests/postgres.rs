@@ -234,6 +234,7 @@ async fn a_wrong_password_is_a_clear_finding() {
     }
 }
 
+/// Trap 19: whoever reconnects at once neither stops the swap nor has two databases merged.
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_that_come_back_do_not_stop_the_swap() {
     let rig = rig(Cluster::start("postgres"), "shop");
@@ -532,6 +533,7 @@ fn cut(file: &std::path::Path, percent: u64) {
     file.set_len(size * percent / 100).unwrap();
 }
 
+/// Traps 5, 18, 20: nothing live goes before the dump has shown that it is good, to its last line.
 #[tokio::test]
 async fn damaged_dumps_leave_live_alone() {
     let rig = rig(Cluster::start("postgres"), "shop");
@@ -665,6 +667,7 @@ async fn a_dump_that_changes_under_the_reader_is_refused() {
     assert_eq!(fingerprint(&rig, "shop"), before);
 }
 
+/// Trap 20: the SQL dump goes into an empty database, once, and must come to its last line.
 #[tokio::test]
 async fn a_sql_dump_alone() {
     let rig = rig(Cluster::start("postgres"), "shop");
@@ -710,6 +713,7 @@ async fn a_sql_dump_alone() {
     assert_eq!(fingerprint(&rig, "shop"), before);
 }
 
+/// Trap 25: roles are missed before the downtime.
 #[tokio::test]
 async fn roles_that_the_server_lacks() {
     let rig = rig(Cluster::start("postgres"), "shop");
@@ -752,6 +756,7 @@ async fn roles_that_the_server_lacks() {
     assert_eq!(codes(&inspection)["postgres.missing_roles"], "error");
 }
 
+/// Trap 25: and so are extensions.
 #[tokio::test]
 async fn extensions_and_tablespaces_that_the_server_lacks() {
     let rig = rig(Cluster::start("postgres"), "shop");
@@ -923,6 +928,7 @@ async fn a_server_that_dies_during_the_restore() {
     assert_eq!(rig.cluster.databases(), ["gold", "shop"]);
 }
 
+/// Trap 24: what was restored is compared by what is there, not by the server's estimates.
 #[tokio::test]
 async fn a_restore_that_lacks_something_is_refused() {
     let rig = rig(Cluster::start("postgres"), "shop");

@@ -156,6 +156,7 @@ async fn nothing_is_swapped_under_a_running_server() {
     assert_same(&case.server().content(), &old);
 }
 
+/// Trap 30: what the server cannot load is found out in staging, by a server.
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_backups_are_refused_and_nothing_is_left() {
     let donor = Case::new(Server::new(&[]), "");
@@ -238,6 +239,7 @@ async fn a_packed_rdb_is_unpacked() {
     assert_same(&case.server().content(), &content);
 }
 
+/// Trap 30: an RDB of a newer Redis is told by its first bytes.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_inspection_sees_what_the_first_bytes_tell() {
     let case = Case::new(Server::new(&[]), "");

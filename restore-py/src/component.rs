@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use pyo3::prelude::*;
-use restore_core::backup::Backup;
+use restore_core::backup::{Backup, BackupWriter};
 use restore_core::component::{
-    CheckOutcome, Component, ComponentFactory, Inspection, Parts, SharedComponent, Staged,
+    BackedUp, CheckOutcome, Component, ComponentFactory, Inspection, Parts, SharedComponent, Staged,
 };
 use restore_core::config::Table;
 use restore_core::platform::Discard;
@@ -19,6 +19,8 @@ use crate::backup;
 use crate::context;
 use crate::convert::{from_python, to_python};
 use crate::error::{from_exception, interned};
+use crate::runtime::Inside;
+use crate::writer::BackupContext;
 
 /// The first exception that a component raised: the cause of the error that the caller sees.
 #[derive(Clone, Default)]
@@ -97,6 +99,23 @@ fn make(
     }))
 }
 
+/// What a method is given.
+enum Given {
+    Nothing,
+    Run(RunContext),
+    Backup(BackupWriter),
+}
+
+impl Given {
+    fn into_python(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(match self {
+            Self::Nothing => py.None(),
+            Self::Run(cx) => Py::new(py, context::RunContext(cx))?.into_any(),
+            Self::Backup(writer) => Py::new(py, BackupContext(writer))?.into_any(),
+        })
+    }
+}
+
 struct PyComponent {
     name: String,
     kind: &'static str,
@@ -115,21 +134,21 @@ impl PyComponent {
     async fn call<T: DeserializeOwned + Send + 'static>(
         &self,
         method: &'static str,
-        cx: &RunContext,
+        given: Given,
         what: Option<Discard>,
     ) -> Result<T> {
-        let (object, cx, raised) = (self.object.clone(), cx.clone(), self.raised.clone());
+        let (object, raised) = (self.object.clone(), self.raised.clone());
         let called = tokio::task::spawn_blocking(move || {
             attached(|py| {
                 let called = || -> PyResult<T> {
-                    let cx = Py::new(py, context::RunContext(cx))?;
+                    let given = given.into_python(py)?;
                     let what = what.map(|what| match what {
                         Discard::Replaced => "replaced",
                         _ => "staged",
                     });
                     let answer = object
                         .bind(py)
-                        .call_method1("_restore_call", (method, cx, what))?;
+                        .call_method1("_restore_call", (method, given, what))?;
                     serde_json::from_value(from_python(&answer)?).map_err(|e| {
                         pyo3::exceptions::PyTypeError::new_err(format!(
                             "what {method}() returned does not fit: {e}"
@@ -212,6 +231,15 @@ impl Component for PyComponent {
         }
     }
 
+    async fn live_bytes(&self) -> Result<u64> {
+        self.call("live_bytes", Given::Nothing, None).await
+    }
+
+    async fn back_up(&self, writer: &BackupWriter) -> Result<BackedUp> {
+        self.call("back_up", Given::Backup(writer.clone()), None)
+            .await
+    }
+
     async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {
         let failed = self
             .artifacts_failed
@@ -220,38 +248,40 @@ impl Component for PyComponent {
             .take();
         match failed {
             Some(error) => Err(error),
-            None => self.call("inspect", cx, None).await,
+            None => self.call("inspect", Given::Run(cx.clone()), None).await,
         }
     }
 
     async fn stage(&self, cx: &RunContext) -> Result<Staged> {
         cx.check_cancelled()?;
-        self.call("stage", cx, None).await
+        self.call("stage", Given::Run(cx.clone()), None).await
     }
 
     async fn cut_over(&self, cx: &RunContext) -> Result<()> {
-        self.call("cut_over", cx, None).await
+        self.call("cut_over", Given::Run(cx.clone()), None).await
     }
 
     async fn undo(&self, cx: &RunContext) -> Result<()> {
-        self.call("undo", cx, None).await
+        self.call("undo", Given::Run(cx.clone()), None).await
     }
 
     async fn check(&self, cx: &RunContext) -> Result<Vec<CheckOutcome>> {
-        self.call("check", cx, None).await
+        self.call("check", Given::Run(cx.clone()), None).await
     }
 
     async fn discard(&self, cx: &RunContext, what: Discard) -> Result<()> {
-        self.call("discard", cx, Some(what)).await
+        self.call("discard", Given::Run(cx.clone()), Some(what))
+            .await
     }
 
     async fn replaced_at(&self, cx: &RunContext) -> Result<Option<String>> {
-        self.call("replaced_at", cx, None).await
+        self.call("replaced_at", Given::Run(cx.clone()), None).await
     }
 }
 
 /// Does something in the interpreter; one that is ending does nothing any more.
 fn attached<T>(work: impl FnOnce(Python<'_>) -> Result<T>) -> Result<T> {
+    let _inside = Inside::enter();
     Python::try_attach(work)
         .unwrap_or_else(|| Err(Error::interrupted().context("the Python interpreter is ending")))
 }

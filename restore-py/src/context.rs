@@ -107,7 +107,7 @@ impl RunContext {
 
 /// Counts what is done of one piece of work.
 #[pyclass(frozen, module = "restore._restore")]
-pub(crate) struct Progress(restore_core::Progress);
+pub(crate) struct Progress(pub(crate) restore_core::Progress);
 
 #[pymethods]
 impl Progress {
@@ -123,7 +123,10 @@ impl Progress {
 }
 
 /// Waits on a thread of the library's for blocking work, without holding up Python's others.
-fn wait<T: Send>(py: Python<'_>, work: impl Future<Output = Result<T>> + Send) -> PyResult<T> {
+pub(crate) fn wait<T: Send>(
+    py: Python<'_>,
+    work: impl Future<Output = Result<T>> + Send,
+) -> PyResult<T> {
     let runtime = runtime().map_err(|error| raise(py, &error))?;
     py.detach(|| runtime.block_on(work))
         .map_err(|error| raise(py, &error))

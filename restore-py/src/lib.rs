@@ -11,6 +11,7 @@ mod error;
 mod runtime;
 mod site;
 mod task;
+mod writer;
 
 use pyo3::prelude::*;
 
@@ -22,6 +23,7 @@ fn _restore(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<site::Plan>()?;
     module.add_class::<site::Site>()?;
     module.add_class::<task::Task>()?;
+    module.add_class::<writer::BackupContext>()?;
     module.add_function(wrap_pyfunction!(task::stop_all, module)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     Ok(())

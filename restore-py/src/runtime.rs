@@ -1,9 +1,39 @@
 //! The threads on which the library works: one set for each process, made when first needed.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use restore_core::{Error, ErrorKind, Result};
 use tokio::runtime::{Builder, Runtime};
+
+/// How many of the library's threads are in the interpreter, or are about to be.
+static INSIDE: AtomicUsize = AtomicUsize::new(0);
+
+/// Held by a thread of the library's from before it goes into the interpreter until after it has
+/// left it: one that is on its way out when the interpreter ends would take the process with it.
+pub(crate) struct Inside(());
+
+impl Inside {
+    pub(crate) fn enter() -> Self {
+        INSIDE.fetch_add(1, Ordering::SeqCst);
+        Self(())
+    }
+
+    /// Waits until all have left, but not for one that never does.
+    pub(crate) fn wait_for_all() {
+        let until = Instant::now() + Duration::from_secs(10);
+        while INSIDE.load(Ordering::SeqCst) > 0 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 static RUNTIME: OnceLock<(u32, Runtime)> = OnceLock::new();
 

@@ -3,18 +3,23 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use restore_core::backup::{PrunePlan, PruneRequest};
 use restore_core::component::Registry;
 use restore_core::config::SiteConfig;
-use restore_core::{Error, PlanRequest, Report, Result, RunId, RunOptions};
+use restore_core::stream::Compression;
+use restore_core::{
+    BackupRequest, Error, FetchOptions, PlanRequest, Report, Result, RunId, RunOptions,
+};
 
 use crate::backup::Backup;
 use crate::component::{self, Raised};
 use crate::convert::{dump, from_python};
 use crate::error::{exception, raise};
-use crate::task::{Answer, Task};
+use crate::task::{Answer, Task, told};
 
 /// One configured platform with its components and its stores: what `restore.toml` describes.
 #[pyclass(frozen, module = "restore._restore")]
@@ -131,7 +136,7 @@ impl Site {
         let site = self.inner.clone();
         Task::reading(|_| async move {
             let listed = site.backups().await?;
-            Ok(Box::new(move |py: Python<'_>| Ok(dump(py, &listed)?.unbind())) as Answer)
+            Ok(told(listed))
         })
     }
 
@@ -150,6 +155,7 @@ impl Site {
         paths: Vec<String>,
         allow_unverified: bool,
         over_unconfirmed: bool,
+        safety_backup: bool,
     ) -> Task {
         let (site, raised) = (self.inner.clone(), self.raised.clone());
         let backup = backup.get().0.clone();
@@ -157,7 +163,8 @@ impl Site {
             .only(only)
             .paths(paths)
             .allow_unverified(allow_unverified)
-            .over_unconfirmed(over_unconfirmed);
+            .over_unconfirmed(over_unconfirmed)
+            .no_safety_backup(!safety_backup);
         Task::reading(|options| async move {
             raised.clear();
             let plan = Plan(site.plan(&backup, request, &options).await?);
@@ -187,33 +194,33 @@ impl Site {
 
     fn preview_rollback(&self, py: Python<'_>, run: Option<&str>) -> PyResult<Task> {
         let (run, site) = (run_id(py, run)?, self.inner.clone());
-        Ok(told(
-            async move { Ok(vec![site.preview_rollback(run).await?]) },
-        ))
+        Ok(reports(async move {
+            Ok(vec![site.preview_rollback(run).await?])
+        }))
     }
 
     fn preview_confirm(&self, py: Python<'_>, run: Option<&str>) -> PyResult<Task> {
         let (run, site) = (run_id(py, run)?, self.inner.clone());
-        Ok(told(
-            async move { Ok(vec![site.preview_confirm(run).await?]) },
-        ))
+        Ok(reports(async move {
+            Ok(vec![site.preview_confirm(run).await?])
+        }))
     }
 
     fn report(&self, py: Python<'_>, run: Option<&str>) -> PyResult<Task> {
         let (run, site) = (run_id(py, run)?, self.inner.clone());
-        Ok(told(async move { Ok(vec![site.report(run).await?]) }))
+        Ok(reports(async move { Ok(vec![site.report(run).await?]) }))
     }
 
     fn history(&self) -> Task {
         let site = self.inner.clone();
-        told(async move { site.history().await })
+        reports(async move { site.history().await })
     }
 
     fn check(&self) -> Task {
         let site = self.inner.clone();
         Task::reading(|options| async move {
             let outcomes = site.check(&options).await?;
-            Ok(Box::new(move |py: Python<'_>| Ok(dump(py, &outcomes)?.unbind())) as Answer)
+            Ok(told(outcomes))
         })
     }
 
@@ -221,9 +228,96 @@ impl Site {
         let site = self.inner.clone();
         Task::reading(|_| async move {
             site.ensure_idle().await?;
-            Ok(Box::new(|py: Python<'_>| Ok(py.None())) as Answer)
+            Ok(told(()))
         })
     }
+
+    fn lock_holder(&self) -> Task {
+        let site = self.inner.clone();
+        Task::reading(|_| async move { Ok(told(site.lock_holder().await?)) })
+    }
+
+    fn unlock(&self) -> Task {
+        let site = self.inner.clone();
+        Task::run(|_| async move { Ok(told(site.unlock().await?)) })
+    }
+
+    fn back_up(
+        &self,
+        py: Python<'_>,
+        only: Vec<String>,
+        to: Option<String>,
+        compression: &str,
+        level: Option<u8>,
+    ) -> PyResult<Task> {
+        let compression =
+            Compression::named(compression, level).map_err(|error| raise(py, &error))?;
+        let mut request = BackupRequest::all().only(only).compression(compression);
+        request.to = to;
+        let site = self.inner.clone();
+        Ok(Task::run(|options| async move {
+            Ok(told(site.back_up(request, options).await?))
+        }))
+    }
+
+    fn fetch(&self, id: String, from_: Option<String>, to: Option<String>) -> Task {
+        let site = self.inner.clone();
+        Task::run(|options| async move {
+            let options = fetching(options).from_store(from_).to_store(to);
+            Ok(told(site.fetch(&id, options).await?))
+        })
+    }
+
+    /// The backup on this host: fetched first, where it is elsewhere or packed.
+    fn bring(&self, id: String) -> Task {
+        let site = self.inner.clone();
+        Task::run(|options| async move {
+            let (backup, _) = site.bring(&id, fetching(options)).await?;
+            let backup = Backup(Arc::new(backup));
+            Ok(Box::new(|py: Python<'_>| Ok(Py::new(py, backup)?.into_any())) as Answer)
+        })
+    }
+
+    fn plan_prune(
+        &self,
+        keep: Option<usize>,
+        older_than: Option<u64>,
+        store: Option<String>,
+    ) -> Task {
+        let (site, request) = (self.inner.clone(), pruning(keep, older_than, store));
+        Task::reading(|_| async move { Ok(told(site.plan_prune(&request).await?)) })
+    }
+
+    /// Deletes what a plan would, where it still may be; what was deleted.
+    fn prune(
+        &self,
+        keep: Option<usize>,
+        older_than: Option<u64>,
+        store: Option<String>,
+        plan: &Bound<'_, PyAny>,
+    ) -> PyResult<Task> {
+        let plan: PrunePlan = serde_json::from_value(from_python(plan)?)
+            .map_err(|e| pyo3::exceptions::PyValueError::new_err(format!("not a plan: {e}")))?;
+        let (site, request) = (self.inner.clone(), pruning(keep, older_than, store));
+        Ok(Task::run(|options| async move {
+            Ok(told(site.prune(&request, &plan, options).await?))
+        }))
+    }
+}
+
+/// The same watcher and stop for a fetch.
+fn fetching(options: RunOptions) -> FetchOptions {
+    FetchOptions::new()
+        .events(options.events)
+        .cancelled_by(options.cancel)
+}
+
+fn pruning(keep: Option<usize>, older_than: Option<u64>, store: Option<String>) -> PruneRequest {
+    let mut request = PruneRequest::default();
+    request.keep = keep;
+    request.older_than = older_than.map(Duration::from_secs);
+    request.store = store;
+    request
 }
 
 impl Site {
@@ -243,7 +337,7 @@ impl Site {
 }
 
 /// Work that only reads reports.
-fn told(work: impl Future<Output = Result<Vec<Report>>> + Send + 'static) -> Task {
+fn reports(work: impl Future<Output = Result<Vec<Report>>> + Send + 'static) -> Task {
     Task::reading(|_| async move {
         let reports = work.await?;
         Ok(Box::new(move |py: Python<'_>| {

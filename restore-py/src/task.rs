@@ -11,11 +11,12 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 use restore_core::{Error, ErrorKind, Event, EventSink, Result, RunOptions};
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::convert::dump;
 use crate::error::{raise, value_of};
-use crate::runtime::runtime;
+use crate::runtime::{Inside, runtime};
 
 /// How often a blocking wait looks for signals.
 const LOOK: Duration = Duration::from_millis(50);
@@ -55,6 +56,11 @@ struct State {
 
 /// What is under way, so that a program that ends waits for the undo.
 static UNDER_WAY: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+
+/// A value, to be told once Python asks for it.
+pub(crate) fn told(value: impl Serialize + Send + 'static) -> Answer {
+    Box::new(move |py: Python<'_>| Ok(dump(py, &value)?.unbind()))
+}
 
 impl Task {
     /// Work that leaves no traces: to stop it is to drop it.
@@ -323,6 +329,8 @@ impl Shared {
     }
 
     fn end(&self, answer: Result<Answer>) {
+        // Before anybody hears that it has ended: whoever then ends the interpreter waits for us.
+        let _inside = Inside::enter();
         let mut state = self.lock();
         state.answer = Some(answer);
         state.ended = true;
@@ -334,6 +342,7 @@ impl Shared {
         drop(state);
         self.changed.notify_all();
         if let Some(waker) = waker {
+            let _inside = Inside::enter();
             // An interpreter that is ending needs no waking; nor does a loop that was closed.
             let _ = Python::try_attach(|py| waker.call0(py).map(drop));
         }
@@ -388,5 +397,6 @@ pub(crate) fn stop_all(py: Python<'_>) {
         for task in known {
             while !matches!(task.next(Duration::from_secs(1)), Next::Ended) {}
         }
+        Inside::wait_for_all();
     });
 }

@@ -148,7 +148,10 @@ class Platform:
         return self.root / "restore.toml"
 
     def plan(self) -> restore.Plan:
-        return self.site().plan("latest", only=self.ONLY)
+        return self.plan_of("latest")
+
+    def plan_of(self, backup: str) -> restore.Plan:
+        return self.site().plan(backup, only=self.ONLY)
 
     def is_as_before(self) -> None:
         """Nothing has changed, nothing is left, nobody is turned away."""

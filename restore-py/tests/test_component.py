@@ -247,6 +247,75 @@ def test_what_does_not_fit_is_said(searching: Searching) -> None:
     assert searching.documents() == 1
 
 
+def test_it_is_backed_up_and_restored_from_that(searching: Searching) -> None:
+    site = searching.site()
+    made = site.back_up()
+    assert made.kind == "full" and made.missing == ()
+    part = next(it for it in made.components if it.name == "search")
+    assert part.facts == {"documents": 1}
+    assert [it.path for it in part.artifacts] == [f"search/search-{made.id}.sqlite.gz"]
+    assert site.backup(made.id).verify(deep=True).verdict == "verified"
+    site.plan(BACKUP).run()
+    assert searching.documents() == 7
+    # What the run replaced is in its safety backup too.
+    safety = site.report().safety
+    assert safety is not None and safety.missing == ()
+    site.confirm()
+    site.plan(made.id).run()
+    assert searching.documents() == 1
+    site.plan(safety.id, over_unconfirmed=True, only=["search"]).run()
+    assert searching.documents() == 1
+
+
+def test_what_cannot_be_backed_up_is_said(searching: Searching) -> None:
+    class Without(SearchIndex):
+        pass
+
+    setattr(Without, "back_up", restore.Component.back_up)
+
+    made = searching.site(Without).back_up()
+    assert made.kind == "partial"
+    assert [it.name for it in made.missing] == ["search"]
+    assert "cannot be backed up" in made.missing[0].reason
+    report = searching.site(Without).plan(BACKUP).run()
+    assert report.safety is not None
+    assert [it.name for it in report.safety.missing] == ["search"]
+
+    class Failing(SearchIndex):
+        def back_up(self, cx: restore.BackupContext) -> restore.BackedUp:
+            cx.write("search/half.txt", "whole in itself", private=True)
+            raise ZeroDivisionError("in back_up")
+
+    site = searching.site(Failing)
+    with pytest.raises(restore.FailedError) as caught:
+        site.back_up()
+    assert "ZeroDivisionError: in back_up" in str(caught.value)
+    assert caught.value.component == "search" and caught.value.code == "python.exception"
+    assert [site.backup(id).generation for id in site.backups()][-1] == "unfinished"
+
+
+def test_backing_up_is_stopped(searching: Searching) -> None:
+    class Slow(SearchIndex):
+        def back_up(self, cx: restore.BackupContext) -> restore.BackedUp:
+            progress = cx.progress("index", 1000)
+            while True:
+                progress.add(1)
+                cx.check_cancelled()
+                time.sleep(0.001)
+
+    site = searching.site(Slow)
+
+    def enough(event: restore.Event) -> None:
+        if isinstance(event, restore.Progress) and event.action == "index":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        site.back_up(on_event=enough)
+    assert [site.backup(id).generation for id in site.backups()][-1] == "unfinished"
+    assert site.backup("latest").id == BACKUP
+    site.ensure_idle()
+
+
 # Killed at each of its methods, before and after what it does; then another process finishes.
 CRASH = """
 import os, signal, sys
@@ -299,3 +368,29 @@ def test_a_crash_inside_of_it(
         assert searching.documents() == 1 and searching.live() == Small.DAMAGED
     site.confirm() if any(it.kept_at for it in site.report().components) else None
     assert searching.beside() == []
+
+
+def test_the_one_of_the_readme(small: Small) -> None:
+    text = (REPOSITORY / "restore-py" / "README.md").read_text()
+    (program,) = [it for it in text.split("```python\n") if "class OneFile" in it]
+    names: dict[str, Any] = {}
+    exec(program.split("```")[0].split("\nsite = ")[0], names)
+    one_file: type[restore.Component] = names["OneFile"]
+    live = small.root / "some.db"
+    live.write_text("first")
+    config = small.config(mine={"kind": "one-file", "file": "some.db"})
+    site = restore.Site(config, base=small.root, components=[one_file])
+    made = site.back_up()
+    live.write_text("second")
+    site.plan(made.id, only=["mine"]).run()
+    assert live.read_text() == "first"
+    site.rollback()
+    assert live.read_text() == "second"
+    site.confirm()
+    live.unlink()
+    site.plan(made.id, only=["mine"]).run()
+    assert live.read_text() == "first"
+    site.rollback()
+    assert not live.exists()
+    site.confirm()
+    assert [it.name for it in small.root.glob(".some.db*")] == []

@@ -20,6 +20,7 @@ pub(super) async fn check(cx: &Context) -> Result<Answer> {
         failed,
         human::count(outcomes.len(), "check")
     );
-    let error = Error::new(ErrorKind::Failed, "check.failed", message);
+    let error = Error::new(ErrorKind::Failed, "check.failed", message)
+        .hint("what each of them saw is above; the services' own logs say why");
     Ok(answer.failed(Some(error), exit::UNFORESEEN))
 }

@@ -36,7 +36,8 @@ pub(super) async fn unlock(cx: &Context, consent: &Consent) -> Result<Answer> {
             ErrorKind::Locked,
             "site.locked",
             format!("somebody else has taken the lock meanwhile: {left}"),
-        ));
+        )
+        .hint("wait for its end; `restore unlock` says again who holds it"));
     }
     let done = Unlocked {
         holder: Some(holder),

@@ -170,6 +170,7 @@ fn redis_refuses_the_restored_data() {
     whole.nothing_left("Redis refused");
 }
 
+/// Trap 37: checks come before users, and their failure is no success.
 #[test]
 fn a_check_fails_after_the_swap() {
     let whole = Whole::new();

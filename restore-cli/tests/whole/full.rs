@@ -2,6 +2,7 @@
 
 use crate::support::{Whole, contents};
 
+/// Trap 37: the report says what really happened, with real times.
 #[test]
 fn there_and_back_and_confirmed() {
     let whole = Whole::new();

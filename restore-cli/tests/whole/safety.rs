@@ -21,6 +21,7 @@ fn safety_backups(whole: &Whole) -> Vec<(String, bool)> {
         .collect()
 }
 
+/// Trap 39: the safety backup exists and restores.
 #[test]
 fn a_run_puts_a_copy_aside_that_restores() {
     let whole = Whole::new();
@@ -152,6 +153,7 @@ fn killed_while_the_copy_is_made() {
     }
 }
 
+/// Trap 4: only who asks for it deletes backups, and never one that a run needs.
 #[test]
 fn old_backups_go_and_needed_ones_stay() {
     let whole = Whole::new();

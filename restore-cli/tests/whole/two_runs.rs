@@ -2,6 +2,7 @@
 
 use crate::support::{Ran, Whole};
 
+/// Trap 40.
 #[test]
 fn one_at_a_time() {
     let whole = Whole::new();

@@ -310,6 +310,7 @@ fn nothing(missing: &[MissingComponent]) -> Error {
             why.map(|why| format!(": {why}")).unwrap_or_default()
         ),
     )
+    .hint("`restore check` shows what works; --only backs up the parts that do")
 }
 
 /// The user that we run as, for people.

@@ -2,11 +2,17 @@
 //! manifest comes last.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use async_compression::Level;
+use async_compression::tokio::bufread::{GzipEncoder, ZstdEncoder};
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
+use tokio_util::io::InspectReader;
 use tokio_util::sync::CancellationToken;
 
 use super::layout::{expand_pattern, zstd_twin};
@@ -237,6 +243,55 @@ impl BackupWriter {
     pub async fn text(&self, path: &str, text: impl Into<Vec<u8>> + Send) -> Result<()> {
         let artifact = self.artifact(path).await?;
         artifact.put(text.into()).await?.finish().await.map(drop)
+    }
+
+    /// Copies the file `from` of this host as the artifact `path`, compressed where that name ends in
+    /// `.gz` or `.zst`, readable by as few as `from` is. Read once, in pieces; the caller sees to it
+    /// that nobody writes to it meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// `Failed` (`io.*`) where the file cannot be read or the store not be written; `Interrupted`.
+    pub async fn copy(&self, from: &Path, path: &str) -> Result<Written> {
+        const PIECE: usize = 256 * 1024;
+        let failed = |e| Error::io(format!("read {}", from.display()), e);
+        let file = tokio::fs::File::open(from).await.map_err(failed)?;
+        let there = file.metadata().await.map_err(failed)?;
+        let progress = self.progress("copy", Some(there.len()));
+        let counter = progress.clone();
+        let file = InspectReader::new(file, move |bytes: &[u8]| {
+            counter.add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        });
+        let file = BufReader::with_capacity(PIECE, file);
+        let private = there.mode() & 0o004 == 0;
+        let artifact = self.begin(path, private).await?;
+        // What is read was counted already.
+        let hidden = Progress::hidden();
+        let extension = Path::new(path).extension().and_then(OsStr::to_str);
+        let artifact = match (extension, self.inner.compression) {
+            (Some("gz"), asked) => {
+                let level = match asked {
+                    Compression::Gzip(level) => Level::Precise(level.min(9).into()),
+                    _ => Level::Default,
+                };
+                let mut packed = GzipEncoder::with_quality(file, level);
+                artifact.fill(&mut packed, &hidden).await?
+            }
+            (Some("zst"), asked) => {
+                let level = match asked {
+                    Compression::Zstd(level) => Level::Precise(level.min(19).into()),
+                    _ => Level::Default,
+                };
+                let mut packed = ZstdEncoder::with_quality(file, level);
+                artifact.fill(&mut packed, &hidden).await?
+            }
+            _ => {
+                let mut file = file;
+                artifact.fill(&mut file, &hidden).await?
+            }
+        };
+        progress.finish();
+        artifact.finish().await
     }
 
     /// Takes an artifact that was written through its [sink](Artifact::into_sink) into the manifest.

@@ -172,6 +172,7 @@ pub(crate) fn trusting(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>> {
                     "http.bad_ca_file",
                     format!("cannot use the certificates in {}: {e}", path.display()),
                 )
+                .hint("name a file of certificates in PEM form as ca_file")
             };
             for certificate in CertificateDer::pem_file_iter(path).map_err(|e| bad(&e))? {
                 let certificate = certificate.map_err(|e| bad(&e))?;

@@ -120,6 +120,8 @@ impl CheckOutcome {
 ///
 /// A cancelled `stage` (see [`RunContext::cancelled`]) returns
 /// [`ErrorKind::Interrupted`](crate::ErrorKind) soon; the others run to their end, they are short.
+///
+/// The documentation of the module `conformance` (a feature) shows a whole component with its test.
 #[async_trait]
 pub trait Component: Send + Sync {
     /// The name that the site gives it.

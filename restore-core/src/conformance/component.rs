@@ -77,23 +77,24 @@ pub async fn component(under_test: Arc<dyn ComponentUnderTest>) -> Kept {
     trial.stops().await?;
     trial.refuses_what_was_changed().await?;
     trial.keeps_runs_apart().await?;
+    trial.backs_up().await?;
     trial.survives_its_facts().await?;
     trial.survives_anywhere().await
 }
 
-struct Trial {
+pub(super) struct Trial {
     under_test: Arc<dyn ComponentUnderTest>,
-    before: String,
-    restored: String,
+    pub(super) before: String,
+    pub(super) restored: String,
     beside: Vec<String>,
 }
 
 /// One run: what survives its processes.
 #[derive(Clone)]
-struct Run {
+pub(super) struct Run {
     id: RunId,
     facts: Arc<Facts>,
-    backup: Arc<Backup>,
+    pub(super) backup: Arc<Backup>,
     cancel: CancellationToken,
 }
 
@@ -132,7 +133,7 @@ impl Run {
 }
 
 impl Trial {
-    async fn run(&self) -> Kept<Run> {
+    pub(super) async fn run(&self) -> Kept<Run> {
         Ok(Run {
             id: RunId::generate(),
             facts: Facts::new(),
@@ -142,7 +143,7 @@ impl Trial {
     }
 
     /// A new process: another component, the same run and facts.
-    async fn process(&self, run: &Run) -> Kept<(SharedComponent, RunContext)> {
+    pub(super) async fn process(&self, run: &Run) -> Kept<(SharedComponent, RunContext)> {
         run.process(self.under_test.as_ref()).await
     }
 
@@ -173,23 +174,23 @@ impl Trial {
         .await
     }
 
-    async fn is(&self, clause: &str, wanted: &str) -> Kept {
+    pub(super) async fn is(&self, clause: &str, wanted: &str) -> Kept {
         let found = given("live", self.under_test.live().await)?;
         holds(clause, found == wanted, difference(wanted, &found))
     }
 
-    async fn nothing_beside(&self, clause: &str) -> Kept {
+    pub(super) async fn nothing_beside(&self, clause: &str) -> Kept {
         let found = given("beside", self.under_test.beside().await)?;
         holds(clause, found == self.beside, format!("{found:?}"))
     }
 
-    async fn stage(&self, run: &Run) -> Kept {
+    pub(super) async fn stage(&self, run: &Run) -> Kept {
         let (component, cx) = self.process(run).await?;
         let clause = "`stage` brings the backup's data beside the live data";
         must(clause, component.stage(&cx).await).map(drop)
     }
 
-    async fn cut_over(&self, run: &Run, clause: &str) -> Kept {
+    pub(super) async fn cut_over(&self, run: &Run, clause: &str) -> Kept {
         let (component, cx) = self.process(run).await?;
         given("stop", self.under_test.stop().await)?;
         let done = must(clause, component.cut_over(&cx).await);
@@ -197,7 +198,7 @@ impl Trial {
         done
     }
 
-    async fn undo(&self, run: &Run, clause: &str) -> Kept {
+    pub(super) async fn undo(&self, run: &Run, clause: &str) -> Kept {
         let (component, cx) = self.process(run).await?;
         given("stop", self.under_test.stop().await)?;
         let done = must(clause, component.undo(&cx).await);
@@ -205,13 +206,13 @@ impl Trial {
         done
     }
 
-    async fn discard(&self, run: &Run, what: Discard, clause: &str) -> Kept {
+    pub(super) async fn discard(&self, run: &Run, what: Discard, clause: &str) -> Kept {
         let (component, cx) = self.process(run).await?;
         must(clause, component.discard(&cx, what).await)
     }
 
     /// Takes a run back and gives it up; everything is as at the beginning.
-    async fn give_up(&self, run: &Run, clause: &str) -> Kept {
+    pub(super) async fn give_up(&self, run: &Run, clause: &str) -> Kept {
         self.undo(run, clause).await?;
         self.is(clause, &self.before).await?;
         self.discard(run, Discard::Staged, clause).await?;

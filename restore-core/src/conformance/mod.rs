@@ -16,17 +16,181 @@
 //! as a new process would. A crash is a future that is dropped in its middle, at each of its steps,
 //! in a runtime of its own whose threads end with it.
 //!
-//! ```no_run
-//! # use std::sync::Arc;
-//! # use restore_core::conformance::{self, ComponentUnderTest};
-//! # async fn with(mine: impl ComponentUnderTest + 'static) {
-//! // In a test, `mine` being a type that knows how to make the component and to look at its data:
-//! conformance::component(Arc::new(mine)).await.unwrap();
+//! They are tests of some seconds, need a tokio runtime of either flavour, and no site: a component
+//! is made as its own constructor makes it. [`backup`] writes what it is to restore.
+//!
+//! # A component, whole, and its test
+//!
+//! One file, which some service reads, swapped by renames:
+//!
+//! ```
+//! use std::path::{Path, PathBuf};
+//! use std::sync::Arc;
+//!
+//! use async_trait::async_trait;
+//! use restore_core::backup::{Backup, BackupWriter};
+//! use restore_core::component::{
+//!     BackedUp, CheckOutcome, Component, Inspection, SharedComponent, SpaceNeed, Staged,
+//! };
+//! use restore_core::conformance::{self, ComponentUnderTest};
+//! use restore_core::platform::{Discard, Space};
+//! use restore_core::run::RunContext;
+//! use restore_core::{Error, Finding, Result, stream};
+//!
+//! struct OneFile {
+//!     file: PathBuf,
+//! }
+//!
+//! impl OneFile {
+//!     /// Beside the live file, so that a rename is a rename; with the run's id, so that runs do not
+//!     /// meet and another process finds them.
+//!     fn beside(&self, cx: &RunContext, what: &str) -> PathBuf {
+//!         self.file.with_extension(format!("{what}-{}", cx.run()))
+//!     }
+//!     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+//!         std::fs::rename(from, to)
+//!             // Durable once the folder is.
+//!             .and_then(|()| std::fs::File::open(to.parent().unwrap_or(to))?.sync_all())
+//!             .map_err(|e| Error::io(format!("rename {}", from.display()), e))
+//!     }
+//! }
+//!
+//! #[async_trait]
+//! impl Component for OneFile {
+//!     fn name(&self) -> &str {
+//!         "mine"
+//!     }
+//!     fn kind(&self) -> &'static str {
+//!         "one-file"
+//!     }
+//!     fn stops(&self) -> Vec<String> {
+//!         Vec::new() // Or the service that keeps the file open.
+//!     }
+//!     fn artifacts(&self, backup: &Backup) -> Vec<String> {
+//!         backup.find(&["mine/mine-{id}.txt".to_owned()])
+//!     }
+//!     async fn back_up(&self, writer: &BackupWriter) -> Result<BackedUp> {
+//!         let artifact = writer.name(&["mine/mine-{id}.txt".to_owned()])?;
+//!         writer.copy(&self.file, &artifact).await?;
+//!         Ok(BackedUp::default())
+//!     }
+//!     async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {
+//!         let mut found = Inspection::default();
+//!         found.artifacts = self.artifacts(cx.backup());
+//!         let file = found.artifacts.first().and_then(|path| cx.backup().file(path));
+//!         match file {
+//!             Some(file) => {
+//!                 let space = Space::of(self.file.parent().unwrap_or(Path::new("/")))?;
+//!                 found.needs.push(SpaceNeed { space, bytes: file.size, inodes: 1 });
+//!                 found.read_bytes = file.size;
+//!             }
+//!             None => found.findings.push(Finding::error(
+//!                 "mine.no_artifact",
+//!                 self.name(),
+//!                 "the backup has no mine/mine-*.txt",
+//!             )),
+//!         }
+//!         Ok(found)
+//!     }
+//!     async fn stage(&self, cx: &RunContext) -> Result<Staged> {
+//!         let staged = self.beside(cx, "staged");
+//!         let _ = std::fs::remove_file(&staged); // An earlier attempt's.
+//!         let path = self.artifacts(cx.backup()).concat();
+//!         // Compared with the manifest's hash in the same pass, and stopped with the run.
+//!         let source = cx.source(&path)?;
+//!         let progress = cx.progress("copy", source.size());
+//!         let (bytes, _) = stream::copy_verified(source, &staged, 0o644, None, progress).await?;
+//!         let mut done = Staged::default();
+//!         done.bytes = bytes;
+//!         Ok(done)
+//!     }
+//!     async fn cut_over(&self, cx: &RunContext) -> Result<()> {
+//!         let (staged, replaced) = (self.beside(cx, "staged"), self.beside(cx, "replaced"));
+//!         if !staged.exists() {
+//!             return Ok(()); // Done already.
+//!         }
+//!         // The first rename destroys this fact.
+//!         cx.record("existed", self.file.exists()).await?;
+//!         if self.file.exists() && !replaced.exists() {
+//!             self.rename(&self.file, &replaced)?;
+//!         }
+//!         self.rename(&staged, &self.file)
+//!     }
+//!     async fn undo(&self, cx: &RunContext) -> Result<()> {
+//!         let (staged, replaced) = (self.beside(cx, "staged"), self.beside(cx, "replaced"));
+//!         let Some(existed) = cx.recall("existed") else {
+//!             return Ok(()); // Nothing was cut over.
+//!         };
+//!         if existed == true && !replaced.exists() {
+//!             return Ok(()); // Undone already, or the first rename was never made.
+//!         }
+//!         if self.file.exists() && !staged.exists() {
+//!             self.rename(&self.file, &staged)?;
+//!         }
+//!         if existed == true {
+//!             self.rename(&replaced, &self.file)?;
+//!         }
+//!         Ok(())
+//!     }
+//!     async fn check(&self, cx: &RunContext) -> Result<Vec<CheckOutcome>> {
+//!         let swapped = self.file.exists() && !self.beside(cx, "staged").exists();
+//!         Ok(vec![CheckOutcome::new("mine/live", swapped, "the restored file is live")])
+//!     }
+//!     async fn discard(&self, cx: &RunContext, what: Discard) -> Result<()> {
+//!         let path = match what {
+//!             Discard::Staged => self.beside(cx, "staged"),
+//!             _ => self.beside(cx, "replaced"),
+//!         };
+//!         match std::fs::remove_file(&path) {
+//!             Err(e) if path.exists() => Err(Error::io(format!("delete {}", path.display()), e)),
+//!             _ => Ok(()),
+//!         }
+//!     }
+//!     async fn replaced_at(&self, cx: &RunContext) -> Result<Option<String>> {
+//!         let replaced = self.beside(cx, "replaced");
+//!         Ok(replaced.exists().then(|| replaced.display().to_string()))
+//!     }
+//! }
+//!
+//! /// The test: how to make it, what it restores, and a look at its data behind its back.
+//! struct Trying(tempfile::TempDir);
+//!
+//! #[async_trait]
+//! impl ComponentUnderTest for Trying {
+//!     async fn component(&self) -> Result<SharedComponent> {
+//!         Ok(Arc::new(OneFile { file: self.0.path().join("mine") }))
+//!     }
+//!     async fn backup(&self) -> Result<Backup> {
+//!         conformance::backup(self.0.path(), &[("mine/mine-{id}.txt", b"from the backup")]).await
+//!     }
+//!     async fn changed_backup(&self) -> Result<Option<Backup>> {
+//!         let backup = self.backup().await?;
+//!         conformance::change(&backup, "mine/mine-{id}.txt")?;
+//!         Ok(Some(backup))
+//!     }
+//!     async fn live(&self) -> Result<String> {
+//!         Ok(std::fs::read_to_string(self.0.path().join("mine")).unwrap_or_default())
+//!     }
+//!     async fn beside(&self) -> Result<Vec<String>> {
+//!         let entries = std::fs::read_dir(self.0.path()).unwrap();
+//!         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+//!         Ok(names.filter(|name| name.starts_with("mine.")).collect())
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! // #[tokio::test]
+//! let trying = Trying(tempfile::tempdir().unwrap());
+//! std::fs::write(trying.0.path().join("mine"), "what is live").unwrap();
+//! conformance::component(Arc::new(trying)).await.unwrap();
 //! # }
 //! ```
 
 use std::fmt;
 
+mod backs_up;
+mod backup;
 mod component;
 mod crash;
 mod platform;
@@ -34,6 +198,7 @@ mod store;
 mod tar;
 mod volume;
 
+pub use backup::{backup, change};
 pub use component::{ComponentUnderTest, component};
 pub use platform::{PlatformUnderTest, platform};
 pub use store::{StoreUnderTest, store};

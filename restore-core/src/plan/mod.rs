@@ -204,7 +204,7 @@ impl Plan {
             2 => " (and one more finding)".to_owned(),
             n => format!(" (and {} more findings)", n - 1),
         };
-        let mut error = crate::Error::new(
+        let error = crate::Error::new(
             kind,
             if kind == crate::ErrorKind::Verification {
                 "plan.backup_unusable"
@@ -213,10 +213,13 @@ impl Plan {
             },
             format!("not started: {}: {}{others}", first.subject, first.message),
         );
-        if let Some(hint) = &first.hint {
-            error = error.hint(hint.clone());
-        }
-        Some(error)
+        let hint = first.hint.clone().unwrap_or_else(|| {
+            format!(
+                "`restore plan {}` shows every finding; nothing was touched",
+                self.backup
+            )
+        });
+        Some(error.hint(hint))
     }
 
     /// Bytes to read from the backup.

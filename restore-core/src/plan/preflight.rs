@@ -54,7 +54,8 @@ impl<'a> Preflight<'a> {
                 "plan.empty",
                 self.backup.id().as_str(),
                 "the backup has nothing for any component of this site",
-            ));
+            )
+            .hint("`restore show ID` lists its files; `artifact` of a component names those that it takes"));
         }
         self.look_at_artifacts(&components);
         // A drill replaces nothing, so that there is nothing to keep and nothing to stop.
@@ -348,7 +349,8 @@ impl<'a> Preflight<'a> {
                         "{what} need about {inodes} more files, {} are free",
                         space.free_inodes
                     ),
-                ));
+                )
+                .hint("delete files there, confirm earlier runs, or restore fewer components at a time with --only"));
             }
         }
     }

@@ -359,6 +359,33 @@ impl Space {
             file_system: file_system.into(),
         }
     }
+
+    /// The room in a directory of this host.
+    ///
+    /// # Errors
+    ///
+    /// `Failed` where it cannot be measured.
+    pub fn of(directory: &Path) -> Result<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+
+        let failed = |e| Error::io(format!("measure {}", directory.display()), e);
+        let room = rustix::fs::statvfs(directory).map_err(|e| failed(e.into()))?;
+        let device = std::fs::metadata(directory).map_err(failed)?.dev();
+        Ok(Self::new(
+            room.f_bavail.saturating_mul(room.f_frsize),
+            // Some file systems make inodes as they need them and count none.
+            if room.f_files == 0 {
+                u64::MAX
+            } else {
+                room.f_favail
+            },
+            format!(
+                "device {}:{}",
+                rustix::fs::major(device),
+                rustix::fs::minor(device)
+            ),
+        ))
+    }
 }
 
 /// What of the entries that a swap made live is there.

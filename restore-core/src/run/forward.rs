@@ -191,6 +191,7 @@ impl Execution<'_> {
                     "check.component",
                     format!("the check {} failed: {}", failed.name, failed.detail),
                 )
+                .hint("read the backup through with `restore verify ID --deep`, look into the service's own log, then run again")
                 .in_component(name));
             }
             outcomes.extend(found);

@@ -15,7 +15,8 @@ impl Site {
                 ErrorKind::Config,
                 "config.no_store",
                 "the configuration names no store",
-            )),
+            )
+            .hint("add [stores.main] with kind = \"directory\" and path = \"…\"")),
         }
     }
 

@@ -126,6 +126,7 @@ impl Site {
                         "backup.none",
                         format!("there is no finished backup in {name}"),
                     )
+                .hint("`restore list` shows what is there, unfinished ones too; `restore backup` makes one")
                 })?
             }
             _ => self.resolve(id).await?,
@@ -239,6 +240,7 @@ impl Site {
                 "backup.none",
                 format!("there is no finished backup in {}", self.places()),
             )
+                .hint("`restore list` shows what is there, unfinished ones too; `restore backup` makes one")
         })
     }
 

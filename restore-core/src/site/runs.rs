@@ -2,6 +2,12 @@
 
 use super::*;
 
+/// The next step where no run, or another, is meant.
+const HISTORY: &str = "`restore history` lists all runs and how they ended";
+/// The next step where a run cannot be taken back.
+const OTHER_WAY_BACK: &str = "`restore history` lists all runs; a safety backup, pre-restore-… in \
+                              `restore list`, can be restored like any other";
+
 impl Site {
     /// An error of kind [`Locked`](ErrorKind::Locked), naming who it is, where a run, a rollback
     /// or the like is under way. Changes nothing. Whatever is planned or previewed meanwhile would
@@ -105,6 +111,7 @@ impl Site {
                     "run.none_unfinished",
                     "there is no unfinished run to resume",
                 )
+                .hint(HISTORY)
             })?,
         };
         if !state.is_open() {
@@ -115,7 +122,8 @@ impl Site {
                     "run {} is {}: there is nothing to resume",
                     state.run, state.outcome
                 ),
-            ));
+            )
+            .hint(HISTORY));
         }
         // What is to be undone does not need the backup; what goes forward says if it lacks it.
         let backup = match state.turned_back {
@@ -166,6 +174,7 @@ impl Site {
                         "there is no run to roll back: none is unfinished, and each restored one \
                          is confirmed or rolled back already",
                     )
+                    .hint(OTHER_WAY_BACK)
                 })?,
             },
         };
@@ -183,7 +192,8 @@ impl Site {
                 ErrorKind::Preflight,
                 "run.cannot_roll_back",
                 format!("run {} {why}", state.run),
-            ));
+            )
+            .hint(OTHER_WAY_BACK));
         }
         for later in Journal::all(&self.runs()).await? {
             let on_top = later.started > state.started
@@ -262,6 +272,7 @@ impl Site {
                         "run.none_to_confirm",
                         "there is no run to confirm: each is confirmed, or keeps nothing",
                     )
+                    .hint(HISTORY)
                 })?,
         };
         if state.is_open() {
@@ -296,6 +307,7 @@ impl Site {
             Some(run) => Journal::peek(&self.runs(), &run).await?,
             None => self.newest(|_| true).await?.ok_or_else(|| {
                 Error::new(ErrorKind::NotFound, "run.none", "there is no run yet")
+                    .hint("`restore run latest` makes one, after it has shown what it would do")
             })?,
         };
         Ok(report_of(self, &state).await)
@@ -312,6 +324,7 @@ impl Site {
                 "config.no_store",
                 "the configuration names no store",
             )
+            .hint("add [stores.main] with kind = \"directory\" and path = \"…\"")
         })?;
         Ok(Backup::by_name(store.clone(), state.plan.backup.clone()))
     }

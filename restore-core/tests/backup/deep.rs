@@ -104,6 +104,7 @@ async fn archives_are_read_as_what_they_hold() {
     assert!(reason.contains("../configs"), "{reason}");
 }
 
+/// Trap 5: `pg_restore -l` accepts this one.
 #[tokio::test]
 async fn a_cut_dump_without_checksums_fails_deeply() {
     let fixture = Fixture::b();
@@ -155,6 +156,7 @@ async fn a_dump_newer_than_the_tool_is_neither_sound_nor_broken() {
     assert!(found(&verification).contains(&format!("verify.not_deep {DUMP}")));
 }
 
+/// Trap 6: a backup is only read.
 #[tokio::test]
 async fn verifying_changes_nothing() {
     fn modified(folder: &Path) -> Vec<(PathBuf, std::time::SystemTime, Vec<u8>)> {

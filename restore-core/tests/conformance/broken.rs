@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use restore_core::backup::{Backup, BackupFile, BackupId};
-use restore_core::component::{CheckOutcome, Component, Inspection, SharedComponent, Staged};
+use restore_core::backup::{Backup, BackupFile, BackupId, BackupWriter};
+use restore_core::component::{
+    BackedUp, CheckOutcome, Component, Inspection, SharedComponent, Staged,
+};
 use restore_core::conformance::{self, ComponentUnderTest, StoreUnderTest};
 use restore_core::platform::Discard;
 use restore_core::run::RunContext;
@@ -49,6 +51,23 @@ impl Component for Faulty {
     }
     fn artifacts(&self, backup: &Backup) -> Vec<String> {
         backup.find(&["it.txt".to_owned()])
+    }
+    async fn back_up(&self, writer: &BackupWriter) -> Result<BackedUp> {
+        let live = self.dir.join("live");
+        if self.has("back_up touches live") {
+            io(std::fs::write(&live, "touched"))?;
+        }
+        let name = if self.has("back_up under another name") {
+            "other.txt"
+        } else {
+            "it.txt"
+        };
+        if self.has("back_up of something else") {
+            writer.text(name, "something else").await?;
+        } else {
+            writer.copy(&live, name).await?;
+        }
+        Ok(BackedUp::default())
     }
     async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {
         let mut inspection = Inspection::default();
@@ -187,6 +206,15 @@ async fn each_fault_of_a_component_is_named() {
     for (fault, clause) in [
         ("inspect writes", "`inspect` changes nothing"),
         ("stage touches live", "`stage` leaves the live data alone"),
+        ("back_up touches live", "`back_up` changes nothing live"),
+        (
+            "back_up under another name",
+            "`artifacts` finds what `back_up` wrote",
+        ),
+        (
+            "back_up of something else",
+            "what `back_up` wrote restores what was live",
+        ),
         ("unverified", "`stage` verifies what it reads"),
         ("deaf", "a cancelled `stage` ends soon"),
         ("not twice", "`cut_over` called again changes nothing"),

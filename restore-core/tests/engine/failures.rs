@@ -32,6 +32,7 @@ async fn an_error_at_every_boundary_undoes_the_run() {
     }
 }
 
+/// Trap 37: a failed check is a failed run, before anybody is let in.
 #[tokio::test]
 async fn each_failure_ends_as_before_and_leaves_nothing() {
     for (component, method) in [

@@ -80,6 +80,8 @@ async fn a_run_restores_and_keeps_the_old_until_confirmed() {
     assert_eq!(error.code(), "run.none_to_roll_back");
 }
 
+/// Trap 38: writes since the safety backup, and since the restore, are in the data that a swap
+/// keeps.
 #[tokio::test]
 async fn a_rollback_swaps_back_and_keeps_what_was_written_since() {
     let toy = Toy::new();

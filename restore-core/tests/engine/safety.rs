@@ -22,6 +22,7 @@ async fn backups(site: &Site) -> Vec<(String, bool)> {
     found
 }
 
+/// Trap 39: there is something to go back to, with names that a restore finds.
 #[tokio::test]
 async fn what_was_live_is_backed_up_first_and_can_be_restored() {
     let toy = Toy::new();

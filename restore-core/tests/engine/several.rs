@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::toy::Toy;
 use crate::{run, run_with};
 
+/// Trap 40.
 #[tokio::test]
 async fn one_run_at_a_time() {
     let toy = Toy::new();

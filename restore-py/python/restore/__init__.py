@@ -19,7 +19,15 @@ name ends in ``_async``, for asyncio.
 import atexit as _atexit
 
 from ._backup import Backup, Backups
-from ._component import Component, Inspection, Need, RunContext, Staged
+from ._component import (
+    BackedUp,
+    BackupContext,
+    Component,
+    Inspection,
+    Need,
+    RunContext,
+    Staged,
+)
 from ._errors import (
     ConfigError,
     FailedError,
@@ -33,6 +41,8 @@ from ._errors import (
     VerificationError,
 )
 from ._events import (
+    BackupFinished,
+    BackupStarted,
     CheckMade,
     DowntimeEnded,
     DowntimeStarted,
@@ -46,11 +56,18 @@ from ._events import (
     StepFinished,
     StepStarted,
 )
-from ._plan import Plan, PlannedComponent, PlannedService, Step
-from ._report import ComponentReport, Failure, Report, StepTime
+from ._plan import EarlierRun, Plan, PlannedComponent, PlannedSafety, PlannedService, Step
+from ._report import ComponentReport, Failure, Report, SafetyBackup, StepTime
 from ._restore import __version__, stop_all as _stop_all
 from ._run import Run
 from ._site import Site
+from ._store import (
+    BackedUpComponent,
+    BackupReport,
+    FetchReport,
+    Pruned,
+    PrunePlan,
+)
 from ._values import (
     BackupFile,
     CheckOutcome,
@@ -59,6 +76,7 @@ from ._values import (
     ListedBackup,
     Manifest,
     ManifestEntry,
+    MissingComponent,
     Verification,
 )
 
@@ -66,8 +84,14 @@ from ._values import (
 _atexit.register(_stop_all)
 
 __all__ = [
+    "BackedUp",
+    "BackedUpComponent",
     "Backup",
+    "BackupContext",
     "BackupFile",
+    "BackupFinished",
+    "BackupReport",
+    "BackupStarted",
     "Backups",
     "CheckMade",
     "CheckOutcome",
@@ -76,9 +100,11 @@ __all__ = [
     "ConfigError",
     "DowntimeEnded",
     "DowntimeStarted",
+    "EarlierRun",
     "Event",
     "FailedError",
     "Failure",
+    "FetchReport",
     "FileStatus",
     "Finding",
     "Inspection",
@@ -87,21 +113,26 @@ __all__ = [
     "LockedError",
     "Manifest",
     "ManifestEntry",
+    "MissingComponent",
     "Need",
     "NotFoundError",
     "Noticed",
     "OtherEvent",
     "Plan",
     "PlannedComponent",
+    "PlannedSafety",
     "PlannedService",
     "PreflightError",
     "Progress",
+    "PrunePlan",
+    "Pruned",
     "Report",
     "RestoreError",
     "Run",
     "RunContext",
     "RunFinished",
     "RunStarted",
+    "SafetyBackup",
     "Site",
     "Staged",
     "Step",

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Optional, Union
 
 from . import _restore
 from ._backup import Backup
-from ._errors import ConfigError
+from ._errors import ConfigError, PreflightError
 from ._values import CheckOutcome, Finding
 
 Pathname = Union[str, "os.PathLike[str]"]
@@ -27,11 +27,12 @@ class Need:
     inodes: int = 1
 
     def _raw(self) -> dict[str, Any]:
-        there = os.statvfs(self.path)
+        there, device = os.statvfs(self.path), os.stat(self.path).st_dev
         space = {
             "free_bytes": there.f_bavail * there.f_frsize,
             "free_inodes": there.f_favail if there.f_files else 2**63,
-            "file_system": str(os.stat(self.path).st_dev),
+            # As the library names it: what other components need there is added.
+            "file_system": f"device {os.major(device)}:{os.minor(device)}",
         }
         return {"space": space, "bytes": self.bytes, "inodes": self.inodes}
 
@@ -75,6 +76,69 @@ class Staged:
 
     def _raw(self) -> dict[str, Any]:
         return {**vars(self), "findings": [asdict(finding) for finding in self.findings]}
+
+
+@dataclass
+class BackedUp:
+    """What backing up came to, besides the artifacts."""
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Facts about the live side to compare with after a restore: versions, documents."""
+    findings: list[Finding] = field(default_factory=list)
+    """What a person must know of it."""
+
+    def _raw(self) -> dict[str, Any]:
+        return {**vars(self), "findings": [asdict(finding) for finding in self.findings]}
+
+
+class BackupContext:
+    """What a component backs itself up with. Its methods block, and let other threads run
+    meanwhile."""
+
+    __slots__ = ("_native",)
+
+    def __init__(self, native: _restore.BackupContext) -> None:
+        self._native = native
+
+    @property
+    def id(self) -> str:
+        """The backup's id."""
+        return self._native.id
+
+    @property
+    def component(self) -> str:
+        """The name of the component that writes."""
+        return self._native.component
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the backup is to stop."""
+        return self._native.cancelled
+
+    def check_cancelled(self) -> None:
+        """Raises a :class:`~restore.StoppedError` once the backup is to stop."""
+        self._native.check_cancelled()
+
+    def progress(self, action: str, total: Optional[int] = None) -> _restore.Progress:
+        """Progress of doing ``action`` (a verb): ``add`` bytes to it, and ``finish`` it."""
+        return self._native.progress(action, total)
+
+    def name(self, *patterns: str) -> str:
+        """The artifact's name: the first of the patterns without a ``*``, with the backup's id for
+        ``{id}``. Give it the patterns that ``artifacts`` finds."""
+        return self._native.name(list(patterns))
+
+    def copy(self, source: Pathname, artifact: str) -> int:
+        """Copies a file of this host into the backup, compressed where ``artifact`` ends in
+        ``.gz`` or ``.zst``; hashed in the same pass, durable once this returns. Gives the
+        artifact's bytes. Nobody may write to ``source`` meanwhile."""
+        return self._native.copy(os.fspath(source), artifact)
+
+    def write(self, artifact: str, content: Union[bytes, str], *, private: bool = False) -> None:
+        """Writes a small artifact; ``private``: readable by nobody else, as there are passwords
+        in it."""
+        data = content.encode() if isinstance(content, str) else bytes(content)
+        self._native.write(artifact, data, private)
 
 
 class RunContext:
@@ -197,6 +261,22 @@ class Component(ABC):
     def artifacts(self, backup: Backup) -> Iterable[str]:
         """The backup's files that it would use, by name only; empty where it has none."""
 
+    def live_bytes(self) -> int:
+        """About how many bytes ``back_up`` would read; 0 where nobody knows."""
+        return 0
+
+    def back_up(self, cx: BackupContext) -> Optional[BackedUp]:
+        """Writes the live data as files that ``artifacts`` finds again, from one moment where that
+        can be had; the platform serves meanwhile. Changes nothing live.
+
+        Where a class does not have it, backups, also the safety backup before a run, are made
+        without this component, and say so."""
+        raise PreflightError(
+            f"components of kind {self.kind} cannot be backed up",
+            code="component.no_back_up",
+            hint="give its class a method back_up, or leave it out with `only`",
+        )
+
     def inspect(self, cx: RunContext) -> Inspection:
         """Looks at the backup and the live side; changes nothing. Whatever speaks against the run
         is a finding."""
@@ -233,8 +313,12 @@ class Component(ABC):
     def _restore_artifacts(self, backup: _restore.Backup) -> list[str]:
         return list(self.artifacts(Backup(backup)))
 
-    def _restore_call(self, method: str, native: _restore.RunContext, what: Any) -> Any:
+    def _restore_call(self, method: str, native: Any, what: Any) -> Any:
         """One call of the native half; the answer as what JSON knows."""
+        if method == "live_bytes":
+            return self.live_bytes()
+        if method == "back_up":
+            return (self.back_up(BackupContext(native)) or BackedUp())._raw()
         cx = RunContext(native)
         if method == "inspect":
             return self.inspect(cx)._raw()

@@ -7,6 +7,7 @@ import functools
 import types
 import typing
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, TypeVar, Union
 
 T = TypeVar("T")
@@ -40,6 +41,8 @@ def _value(hint: Any, value: Any) -> Any:
         return _value(next(arg for arg in args if arg is not type(None)), value)
     if origin is tuple:
         return tuple(_value(args[0], item) for item in value)
+    if hint is Path:
+        return Path(value)
     if hint is datetime:
         return moment(value)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):

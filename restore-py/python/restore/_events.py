@@ -38,6 +38,28 @@ class RunStarted(Event):
 
 
 @dataclass(frozen=True)
+class BackupStarted(Event):
+    """A backup is begun."""
+
+    kind: ClassVar[str] = "backup_started"
+    backup: str
+    place: str
+    """Where it is written to, in words."""
+    at: datetime
+
+
+@dataclass(frozen=True)
+class BackupFinished(Event):
+    """The making of a backup ended."""
+
+    kind: ClassVar[str] = "backup_finished"
+    backup: str
+    outcome: str
+    """``finished``, or ``unfinished``: it stays where it is, and is never restored."""
+    at: datetime
+
+
+@dataclass(frozen=True)
 class StepStarted(Event):
     """A step of the plan begins."""
 
@@ -136,6 +158,8 @@ _KINDS: dict[str, type[Event]] = {
     cls.kind: cls
     for cls in (
         RunStarted,
+        BackupStarted,
+        BackupFinished,
         StepStarted,
         StepFinished,
         StepFailed,

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Optional
 
 from . import _html, _report, _restore
-from ._decode import moment
+from ._decode import decode, moment
 from ._errors import RestoreError
 from ._report import Report
 from ._run import Run
@@ -68,6 +68,29 @@ class PlannedService:
     """Instances after the restore."""
 
 
+@dataclass(frozen=True)
+class PlannedSafety:
+    """The backup of what is live that a run makes first."""
+
+    store: str
+    """The name of the store that it goes to."""
+    place: str
+    """The store, in words."""
+    bytes: int
+    """About how many there are to back up, before they are compressed."""
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """An earlier run whose replaced data is still kept."""
+
+    run: str
+    backup: str
+    ended: datetime
+    shared: tuple[str, ...]
+    """Components that the plan restores as well."""
+
+
 class Plan:
     """What a restore would do, in order, with sizes. Making one has changed nothing.
 
@@ -121,6 +144,17 @@ class Plan:
     def services(self) -> tuple[PlannedService, ...]:
         """The services to stop, in the order of stopping."""
         return tuple(PlannedService(**value) for value in self._value["services"])
+
+    @property
+    def safety(self) -> Optional[PlannedSafety]:
+        """The backup that the run makes first; ``None`` where it makes none."""
+        value = self._value.get("safety")
+        return None if value is None else decode(PlannedSafety, value)
+
+    @property
+    def earlier(self) -> tuple[EarlierRun, ...]:
+        """Earlier runs whose replaced data is still kept."""
+        return tuple(decode(EarlierRun, value) for value in self._value["earlier"])
 
     @property
     def maintenance(self) -> bool:

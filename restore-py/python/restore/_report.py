@@ -9,7 +9,7 @@ from typing import Any, Literal, Optional
 from . import _html
 from ._decode import decode
 from ._errors import RestoreError
-from ._values import CheckOutcome, Finding
+from ._values import CheckOutcome, Finding, MissingComponent
 
 Answer = tuple[dict[str, Any], str, Optional[RestoreError]]
 """A report as the native half gives it: its value, its text, the exception that it amounts to."""
@@ -57,6 +57,20 @@ class ComponentReport:
 
 
 @dataclass(frozen=True)
+class SafetyBackup:
+    """The backup that a run made first, of what it was to replace."""
+
+    id: str
+    """Its id, to restore it by."""
+    store: str
+    place: str
+    """Where it is, in words."""
+    bytes: int
+    missing: tuple[MissingComponent, ...]
+    """Components that could not be read."""
+
+
+@dataclass(frozen=True)
 class _Report:
     site: str
     run: str
@@ -69,6 +83,7 @@ class _Report:
     downtime_seconds: Optional[float]
     failure: Optional[Failure]
     stuck: Optional[Failure]
+    safety: Optional[SafetyBackup]
     components: tuple[ComponentReport, ...]
     services: dict[str, int]
     checks_before: tuple[CheckOutcome, ...]
@@ -87,7 +102,8 @@ class Report:
         self._raw = raw
         self._text = text
         self._error = error
-        self._value = decode(_Report, raw)
+        # Reports of versions that made no safety backup have no such key.
+        self._value = decode(_Report, {"safety": None, **raw})
         if error is not None:
             error.report = self
 
@@ -154,6 +170,11 @@ class Report:
     def stuck(self) -> Optional[Failure]:
         """What stands in the way of undoing it, where it is stuck."""
         return self._value.stuck
+
+    @property
+    def safety(self) -> Optional[SafetyBackup]:
+        """The backup that it made first."""
+        return self._value.safety
 
     @property
     def components(self) -> tuple[ComponentReport, ...]:

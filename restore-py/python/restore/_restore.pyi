@@ -7,7 +7,17 @@ from typing import Any, final
 
 from ._errors import RestoreError
 
-__all__ = ["Backup", "Plan", "Progress", "RunContext", "Site", "Task", "__version__", "stop_all"]
+__all__ = [
+    "Backup",
+    "BackupContext",
+    "Plan",
+    "Progress",
+    "RunContext",
+    "Site",
+    "Task",
+    "__version__",
+    "stop_all",
+]
 
 __version__: str
 
@@ -105,6 +115,7 @@ class Site:
         paths: list[str],
         allow_unverified: bool,
         over_unconfirmed: bool,
+        safety_backup: bool,
     ) -> Task: ...
     def run(self, plan: Plan) -> Task: ...
     def resume(self, run: str | None) -> Task: ...
@@ -116,6 +127,22 @@ class Site:
     def history(self) -> Task: ...
     def check(self) -> Task: ...
     def ensure_idle(self) -> Task: ...
+    def lock_holder(self) -> Task: ...
+    def unlock(self) -> Task: ...
+    def back_up(
+        self, only: list[str], to: str | None, compression: str, level: int | None
+    ) -> Task: ...
+    def fetch(self, id: str, from_: str | None, to: str | None) -> Task: ...
+    def bring(self, id: str) -> Task:
+        """The backup on this host: fetched first, where it is elsewhere or packed."""
+
+    def plan_prune(
+        self, keep: int | None, older_than: int | None, store: str | None
+    ) -> Task: ...
+    def prune(
+        self, keep: int | None, older_than: int | None, store: str | None, plan: dict[str, Any]
+    ) -> Task:
+        """Deletes what a plan would, where it still may be; what was deleted."""
 
 @final
 class RunContext:
@@ -145,6 +172,27 @@ class RunContext:
         self, path: str, target: str | PathLike[str], prefix: str, live_root: str | PathLike[str]
     ) -> dict[str, Any]:
         """Unpacks an artifact into a directory, verified in the same pass; what was unpacked."""
+
+@final
+class BackupContext:
+    """What a component backs itself up with: see `restore.BackupContext`."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def component(self) -> str: ...
+    @property
+    def cancelled(self) -> bool: ...
+    def check_cancelled(self) -> None: ...
+    def progress(self, action: str, total: int | None) -> Progress: ...
+    def name(self, patterns: list[str]) -> str:
+        """The first of the patterns that says one name, with the backup's id in it."""
+
+    def copy(self, source: str | PathLike[str], artifact: str) -> int:
+        """Copies a file of this host as an artifact; the artifact's bytes."""
+
+    def write(self, artifact: str, content: bytes, private: bool) -> None:
+        """Writes some bytes as an artifact."""
 
 @final
 class Progress:

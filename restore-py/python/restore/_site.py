@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any, Optional, Union
 
-from . import _report, _restore
+from . import _report, _restore, _store
 from ._backup import Backup, Backups
 from ._component import Component
 from ._plan import Plan
 from ._report import Report
+from ._store import BackupReport, Compression, FetchReport, PrunePlan, whole_seconds
 from ._task import OnEvent, OnEventAsync, drive, wait
 from ._values import CheckOutcome, ListedBackup
 
@@ -75,7 +77,9 @@ class Site:
         return Backups(self, await drive(self._native.backups().then(_listed)))
 
     def backup(self, id: str) -> Backup:
-        """Opens a backup by its id, or the newest finished one by the name ``latest``."""
+        """Opens a backup by its id, or the newest finished one by the name ``latest``. One that is
+        packed or encrypted must be brought first: see :meth:`bring`. A new one is made by
+        :meth:`back_up`."""
         backup: Backup = wait(self._native.backup(id).then(Backup))
         return backup
 
@@ -83,6 +87,113 @@ class Site:
         """The same on an asyncio loop."""
         backup: Backup = await drive(self._native.backup(id).then(Backup))
         return backup
+
+    def bring(self, id: str, *, on_event: Optional[OnEvent] = None) -> Backup:
+        """Opens a backup on this host: fetched first, unpacked and unlocked, where it is elsewhere
+        or packed. What ``restore run`` begins with."""
+        backup: Backup = wait(self._native.bring(id).then(Backup), on_event)
+        return backup
+
+    async def bring_async(self, id: str, *, on_event: Optional[OnEventAsync] = None) -> Backup:
+        """The same on an asyncio loop."""
+        backup: Backup = await drive(self._native.bring(id).then(Backup), on_event)
+        return backup
+
+    def fetch(
+        self,
+        id: str,
+        *,
+        from_store: Optional[str] = None,
+        to_store: Optional[str] = None,
+        on_event: Optional[OnEvent] = None,
+    ) -> FetchReport:
+        """Brings a backup from another store into a directory of this host, verified while it is
+        written. Whatever breaks it off, the same call goes on where it stopped."""
+        task = self._native.fetch(id, from_store, to_store).then(FetchReport._of)
+        report: FetchReport = wait(task, on_event)
+        return report
+
+    async def fetch_async(
+        self,
+        id: str,
+        *,
+        from_store: Optional[str] = None,
+        to_store: Optional[str] = None,
+        on_event: Optional[OnEventAsync] = None,
+    ) -> FetchReport:
+        """The same on an asyncio loop."""
+        task = self._native.fetch(id, from_store, to_store).then(FetchReport._of)
+        report: FetchReport = await drive(task, on_event)
+        return report
+
+    def back_up(
+        self,
+        *,
+        only: Iterable[str] = (),
+        to: Optional[str] = None,
+        compression: Compression = "gzip",
+        level: Optional[int] = None,
+        on_event: Optional[OnEvent] = None,
+    ) -> BackupReport:
+        """Backs up what is live now, while the platform serves. Nothing live is changed, nothing
+        is deleted.
+
+        ``only``: these components. ``to``: the store's name; ``None``: the first on this host.
+        ``level``: 1 to 9 for gzip, 1 to 19 for zstd. Stopped or failed, what there is of it stays
+        where it is, is seen to be unfinished, and is never restored.
+        """
+        task = self._backing_up(only, to, compression, level)
+        report: BackupReport = wait(task, on_event)
+        return report
+
+    async def back_up_async(
+        self,
+        *,
+        only: Iterable[str] = (),
+        to: Optional[str] = None,
+        compression: Compression = "gzip",
+        level: Optional[int] = None,
+        on_event: Optional[OnEventAsync] = None,
+    ) -> BackupReport:
+        """The same on an asyncio loop."""
+        task = self._backing_up(only, to, compression, level)
+        report: BackupReport = await drive(task, on_event)
+        return report
+
+    def _backing_up(
+        self,
+        only: Iterable[str],
+        to: Optional[str],
+        compression: Compression,
+        level: Optional[int],
+    ) -> _restore.Task:
+        return self._native.back_up(_texts(only), to, compression, level).then(_store.made)
+
+    def plan_prune(
+        self,
+        *,
+        keep: Optional[int] = None,
+        older_than: Optional[timedelta] = None,
+        store: Optional[str] = None,
+    ) -> PrunePlan:
+        """Which old backups :meth:`PrunePlan.run` would delete: all but the newest ``keep``
+        finished ones, and only what is ``older_than`` that; both where both are given. Never the
+        newest finished one, nor what an unconfirmed run needs. Changes nothing."""
+        seconds = whole_seconds(older_than)
+        value = wait(self._native.plan_prune(keep, seconds, store))
+        return PrunePlan(self, (keep, seconds, value["store"]), value)
+
+    async def plan_prune_async(
+        self,
+        *,
+        keep: Optional[int] = None,
+        older_than: Optional[timedelta] = None,
+        store: Optional[str] = None,
+    ) -> PrunePlan:
+        """The same on an asyncio loop."""
+        seconds = whole_seconds(older_than)
+        value = await drive(self._native.plan_prune(keep, seconds, store))
+        return PrunePlan(self, (keep, seconds, value["store"]), value)
 
     # --- plans -----------------------------------------------------------------------------
 
@@ -94,6 +205,7 @@ class Site:
         paths: Iterable[Path] = (),
         allow_unverified: bool = False,
         over_unconfirmed: bool = False,
+        safety_backup: bool = True,
         on_event: Optional[OnEvent] = None,
     ) -> Plan:
         """What restoring ``backup`` would do. Changes nothing; what speaks against it is among
@@ -101,10 +213,13 @@ class Site:
 
         ``only``: these components. ``paths``: these paths, named as the archives name their
         members. ``allow_unverified``: restore what has no checksum too. ``over_unconfirmed``:
-        although an earlier run is not confirmed.
+        although an earlier run is not confirmed. ``safety_backup``: whether the run backs up
+        first what it is about to replace.
         """
         opened = self.backup(backup) if isinstance(backup, str) else backup
-        task = self._planning(opened, only, paths, allow_unverified, over_unconfirmed)
+        task = self._planning(
+            opened, only, paths, allow_unverified, over_unconfirmed, safety_backup
+        )
         return Plan(self, wait(task, on_event))
 
     async def plan_async(
@@ -115,11 +230,14 @@ class Site:
         paths: Iterable[Path] = (),
         allow_unverified: bool = False,
         over_unconfirmed: bool = False,
+        safety_backup: bool = True,
         on_event: Optional[OnEventAsync] = None,
     ) -> Plan:
         """The same on an asyncio loop."""
         opened = await self.backup_async(backup) if isinstance(backup, str) else backup
-        task = self._planning(opened, only, paths, allow_unverified, over_unconfirmed)
+        task = self._planning(
+            opened, only, paths, allow_unverified, over_unconfirmed, safety_backup
+        )
         return Plan(self, await drive(task, on_event))
 
     def _planning(
@@ -129,17 +247,17 @@ class Site:
         paths: Iterable[Path],
         allow_unverified: bool,
         over_unconfirmed: bool,
+        safety_backup: bool,
     ) -> _restore.Task:
-        if isinstance(only, str):
-            only = [only]
         if isinstance(paths, (str, os.PathLike)):
             paths = [paths]
         return self._native.plan(
             backup._native,
-            list(only),
+            _texts(only),
             [os.fspath(path) for path in paths],
             allow_unverified,
             over_unconfirmed,
+            safety_backup,
         )
 
     # --- runs ------------------------------------------------------------------------------
@@ -246,8 +364,33 @@ class Site:
         """The same on an asyncio loop."""
         await drive(self._native.ensure_idle())
 
+    def lock_holder(self) -> Optional[str]:
+        """Who holds the lock that the whole platform shares, in words; ``None`` where nobody does
+        or it has none."""
+        holder: Optional[str] = wait(self._native.lock_holder())
+        return holder
+
+    async def lock_holder_async(self) -> Optional[str]:
+        """The same on an asyncio loop."""
+        holder: Optional[str] = await drive(self._native.lock_holder())
+        return holder
+
+    def unlock(self) -> None:
+        """Takes that lock away from a host that is gone for good. One that still works would go on
+        restoring beside the next."""
+        wait(self._native.unlock())
+
+    async def unlock_async(self) -> None:
+        """The same on an asyncio loop."""
+        await drive(self._native.unlock())
+
     def __repr__(self) -> str:
         return f"<restore.Site {self.name!r} of {', '.join(self.components)}>"
+
+
+def _texts(values: Iterable[str]) -> list[str]:
+    """A text alone is one of them, not its letters."""
+    return [values] if isinstance(values, str) else list(values)
 
 
 def _by_kind(components: Kinds) -> dict[str, type[Component]]:

@@ -56,6 +56,14 @@ class BackupFile:
 
 
 @dataclass(frozen=True)
+class MissingComponent:
+    """A component that a backup is without."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class ManifestEntry:
     """One file line of a manifest."""
 

@@ -164,7 +164,8 @@ impl Crontab {
                 ErrorKind::Verification,
                 "crontab.too_large",
                 format!("{found} has {size} bytes: that is no crontab"),
-            ));
+            )
+            .hint("look at what is in it; `artifact` of the component names another file"));
         }
         let mut text = tokio::fs::read(source.path())
             .await

@@ -138,7 +138,8 @@ async fn crontab(user: &str, action: &str, input: Option<&[u8]>) -> Result<std::
             ErrorKind::Failed,
             "crontab.hangs",
             format!("`{shown}` did not end within {} s", PATIENCE.as_secs()),
-        )),
+        )
+        .hint("run it by hand to see what it waits for, then try again")),
     }
 }
 

@@ -175,11 +175,21 @@ impl Session {
             Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => "postgres.not_permitted",
             _ => "postgres.failed",
         };
+        let hint = match code {
+            "postgres.disk_full" => {
+                "free some space where PostgreSQL keeps its data, and try again"
+            }
+            "postgres.not_permitted" => {
+                "name a superuser as the component's user, or grant what is missing"
+            }
+            _ => "the server's own log says more",
+        };
         Error::new(
             ErrorKind::Failed,
             code,
             format!("PostgreSQL ({}) says: {text}", self.service),
         )
+        .hint(hint)
     }
 
     /// Closes the connection and waits until that has reached the server, so that a rename
@@ -288,5 +298,6 @@ fn refused(login: &Login, database: &str, error: &tokio_postgres::Error) -> Erro
             .retryable()
     } else {
         new("postgres.refused")
+            .hint("check user and database of this component; the server's own log says more")
     }
 }

@@ -301,7 +301,6 @@ async fn names_of(session: &Session, sql: &str, database: &Database) -> Result<V
 
 /// Room at a data directory or tablespace, when it is one of this host.
 fn space_at(place: &Path) -> Option<Space> {
-    use std::os::unix::fs::MetadataExt;
     if !place.is_absolute() {
         return None;
     }
@@ -314,20 +313,5 @@ fn space_at(place: &Path) -> Option<Space> {
     if !ours {
         return None;
     }
-    let room = rustix::fs::statvfs(place).ok()?;
-    let device = std::fs::metadata(place).ok()?.dev();
-    let inodes = if room.f_files == 0 {
-        u64::MAX
-    } else {
-        room.f_favail
-    };
-    Some(Space::new(
-        room.f_bavail.saturating_mul(room.f_frsize),
-        inodes,
-        format!(
-            "device {}:{}",
-            rustix::fs::major(device),
-            rustix::fs::minor(device)
-        ),
-    ))
+    Space::of(place).ok()
 }

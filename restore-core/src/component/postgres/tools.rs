@@ -294,9 +294,11 @@ pub(super) fn tool_failed(program: &str, exit: &Exit) -> Error {
     if full {
         error.hint("free some space where PostgreSQL keeps its data, and try again")
     } else if program == "pg_restore" && DAMAGED.iter().any(|words| line.contains(words)) {
-        error.with_kind(ErrorKind::Verification)
-    } else {
         error
+            .with_kind(ErrorKind::Verification)
+            .hint("restore another backup: `restore list`, then `restore verify ID --deep`")
+    } else {
+        error.hint("the server's own log says more; live data is untouched")
     }
 }
 

@@ -98,6 +98,44 @@ fn manifest_files(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
+    /// What a file begins with, and a manifest, of random bytes.
+    #[test]
+    fn nothing_makes_them_fall_over() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = move |limit: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % limit
+        };
+        let words = [
+            "file", "seq", "type", "b", "i", "\"", "\\", " ", "\n", "a.aof", "../x", "\u{e4}", "1",
+            "\0",
+        ];
+        let heads: [&[u8]; 6] = [
+            b"REDIS",
+            b"0011",
+            b"*3\r\n",
+            b"$6\r\n",
+            b"\x1f\x8b",
+            b"\xff\0",
+        ];
+        for _ in 0..20_000 {
+            let pick = |random: &mut dyn FnMut(u64) -> u64, count: usize| {
+                usize::try_from(random(count as u64)).unwrap_or(0)
+            };
+            let mut text = String::new();
+            let mut head = Vec::new();
+            for _ in 0..random(12) {
+                text.push_str(words[pick(&mut random, words.len())]);
+                head.extend_from_slice(heads[pick(&mut random, heads.len())]);
+            }
+            let _ = manifest_files(&text);
+            let header = super::super::data::Header::of(&head);
+            let _ = header.expect(super::super::data::Kind::Rdb, "it");
+        }
+    }
+
     #[test]
     fn a_packed_aof_is_found_and_must_be_whole() {
         let root = tempfile::tempdir().unwrap();

@@ -61,7 +61,8 @@ impl Redis {
                     ErrorKind::Failed,
                     "redis.unreadable_rdb",
                     format!("cannot read {}: {}", rdb.place, exit.stderr.trim()),
-                ));
+                )
+                .hint("see whether that file is there and may be read, then try again"));
             }
         }
         progress.finish();

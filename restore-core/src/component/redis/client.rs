@@ -48,6 +48,10 @@ pub(super) fn address(endpoint: &Endpoint) -> ConnectionAddr {
     })
 }
 
+/// The next step where no server answers.
+const UNREACHABLE: &str =
+    "see whether the service runs and its endpoint in the configuration is right";
+
 impl Client {
     /// A client of the server at `addr`, called `what` in messages; no answer may take longer
     /// than `patience`.
@@ -64,6 +68,7 @@ impl Client {
                 "redis.bad_address",
                 format!("cannot talk to {what}: {e}"),
             )
+            .hint("correct the endpoint of the service in the configuration")
         };
         let info = addr.into_connection_info().map_err(|e| bad(&e))?;
         let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
@@ -97,7 +102,9 @@ impl Client {
                 ErrorKind::Failed,
                 "redis.unreachable",
                 format!("cannot reach {}: {other}", self.what),
-            ),
+            )
+            .hint(UNREACHABLE)
+            .retryable(),
         })?;
         command
             .query_async(&mut connection)
@@ -133,6 +140,7 @@ impl Client {
                 "redis.unreachable",
                 format!("cannot reach {}: {error}", self.what),
             )
+            .hint(UNREACHABLE)
             .retryable()
             .source(error);
         }
@@ -141,6 +149,7 @@ impl Client {
             "redis.refused",
             format!("{} answers: {error}", self.what),
         )
+        .hint("the server's own log says more; mend that, then try again")
         .source(error)
     }
 

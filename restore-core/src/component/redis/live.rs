@@ -117,7 +117,8 @@ impl Redis {
                 "redis.cluster",
                 &self.name,
                 "the server is a node of a Redis Cluster, whose data is spread over several",
-            ));
+            )
+            .hint("restore the cluster by its own means, and leave this component out with --only"));
         }
     }
 

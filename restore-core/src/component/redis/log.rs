@@ -143,7 +143,8 @@ pub(super) fn explain(label: &str, version: &str, log: &str) -> Error {
             ErrorKind::Failed,
             UNEXPLAINED,
             format!("the scratch server for {label} did not start: {words}"),
-        ),
+        )
+        .hint("mend what it says, then try again; live data is untouched"),
     }
 }
 

@@ -83,6 +83,7 @@ impl<'a> Server<'a> {
                 "redis.staging_unseen",
                 format!("the service {} cannot see {}", setup.service, dir.display()),
             )
+            .hint("name as `volume` of the component the one in which the service keeps its data")
         })?;
         let config = dir.join(CONFIG);
         let text = setup.config(&seen, layout, on, truncated);

@@ -179,7 +179,8 @@ impl Job<'_> {
                     lasting(converted),
                     lasting(&loaded)
                 ),
-            ));
+            )
+            .hint("try again; if it stays so, restore another backup; live data is untouched"));
         }
         let record = Record::of(self.layout, &loaded);
         self.notice(live, &record, &loaded);

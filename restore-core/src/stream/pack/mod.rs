@@ -38,6 +38,50 @@ pub enum Compression {
     Zstd(u8),
 }
 
+impl Compression {
+    /// The compression of that name (`none`, `gzip`, `zstd`), as hard as `level` says: 1 to 9 for
+    /// gzip, 1 to 19 for Zstandard; `None`: 6, or 3.
+    ///
+    /// # Errors
+    ///
+    /// `Config` where there is no such compression or level.
+    pub fn named(name: &str, level: Option<u8>) -> Result<Self> {
+        let (most, usual, make): (_, _, fn(u8) -> Self) = match (name, level) {
+            ("none", None) => return Ok(Self::None),
+            ("gzip", _) => (9, 6, Self::Gzip),
+            ("zstd", _) => (19, 3, Self::Zstd),
+            ("none", Some(_)) => {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    "backup.level",
+                    "there is no level without compression",
+                )
+                .hint("leave the level out, or choose gzip or zstd"));
+            }
+            _ => {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    "backup.compression",
+                    format!("there is no compression {name:?}"),
+                )
+                .hint("there are none, gzip and zstd"));
+            }
+        };
+        let level = level.unwrap_or(usual);
+        if !(1..=most).contains(&level) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "backup.level",
+                format!("{name} has no level {level}"),
+            )
+            .hint(format!(
+                "it has 1, the fastest, to {most}, the smallest; without a level it is {usual}"
+            )));
+        }
+        Ok(make(level))
+    }
+}
+
 impl Default for Compression {
     fn default() -> Self {
         Self::Gzip(6)

@@ -75,6 +75,11 @@ impl Noticed {
     pub(super) fn findings(&self, label: &str) -> Vec<Finding> {
         let mut findings = Vec::new();
         for (message, hint) in &self.refused {
+            // Which archive it is stands before the finding already.
+            let message = message
+                .strip_prefix(label)
+                .and_then(|rest| rest.strip_prefix(": "))
+                .unwrap_or(message);
             let others = match self.refusals {
                 0 | 1 => String::new(),
                 many => format!(" (and {} more)", many - 1),

@@ -302,7 +302,8 @@ impl<'a> Planner<'a> {
                     ErrorKind::Config,
                     "swap.path_kept",
                     format!("{} is never restored", path.display()),
-                ));
+                )
+                .hint("the component's configuration keeps it as it is; leave that path out"));
             }
             if !self.area.staged.has(&path)? && self.live(&path)?.is_none() {
                 return Err(Error::new(
@@ -313,7 +314,8 @@ impl<'a> Planner<'a> {
                         path.display(),
                         self.area.live.path().display()
                     ),
-                ));
+                )
+                .hint("name it as the archive does: `tar -tzf` lists its members"));
             }
             checked.push(path);
         }
