@@ -172,6 +172,18 @@ impl Site {
         })
     }
 
+    fn drill(&self, backup: &Bound<'_, Backup>, only: Vec<String>, allow_unverified: bool) -> Task {
+        let backup = backup.get().0.clone();
+        let request = PlanRequest::all()
+            .only(only)
+            .allow_unverified(allow_unverified)
+            .drill(true);
+        self.reporting(|site, options| async move {
+            let plan = site.plan(&backup, request, &options).await?;
+            site.run(plan, options).await
+        })
+    }
+
     fn run(&self, plan: &Bound<'_, Plan>) -> Task {
         let plan = plan.get().0.clone();
         self.reporting(|site, options| async move { site.run(plan, options).await })

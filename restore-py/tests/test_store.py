@@ -35,7 +35,7 @@ def test_everything_that_the_command_line_can_do() -> None:
         **{
             verb: (restore.Site, verb)
             for verb in (
-                "check", "plan", "rollback", "resume", "confirm", "unlock", "history", "report",
+                "check", "plan", "drill", "rollback", "resume", "confirm", "unlock", "history", "report",
             )
         },
     }
@@ -63,6 +63,24 @@ def test_a_backup_is_made_and_restores(small: Small) -> None:
     assert small.live() == Small.GOOD
     site.confirm()
     site.plan(made.id).run()
+    assert small.live() == Small.DAMAGED
+
+
+def test_a_drill_touches_nothing(small: Small) -> None:
+    site = small.site()
+    report = site.drill("latest")
+    assert report.outcome == "drilled" and report.is_drill and not report.is_as_before
+    assert report.downtime_seconds is None and report.safety is None
+    assert small.live() == Small.DAMAGED
+    assert asyncio.run(site.drill_async(BACKUP, only=["data"])).outcome == "drilled"
+    with pytest.raises(restore.RestoreError) as caught:
+        site.confirm()
+    assert caught.value.code == "run.none_to_confirm"
+    archive = small.folder / "volumes" / f"data-{BACKUP}.tar.gz"
+    archive.write_bytes(archive.read_bytes()[:-8])
+    with pytest.raises(restore.VerificationError) as caught:
+        site.drill("latest")
+    assert caught.value.report is not None and caught.value.report.is_drill
     assert small.live() == Small.DAMAGED
 
 

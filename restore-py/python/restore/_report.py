@@ -14,7 +14,7 @@ from ._values import CheckOutcome, Finding, MissingComponent
 Answer = tuple[dict[str, Any], str, Optional[RestoreError]]
 """A report as the native half gives it: its value, its text, the exception that it amounts to."""
 
-Outcome = Literal["unfinished", "restored", "undone", "rolled_back", "stuck"]
+Outcome = Literal["unfinished", "restored", "drilled", "undone", "rolled_back", "stuck"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class _Report:
     backup: str
     store: str
     outcome: Outcome
+    drill: bool
     confirmed: bool
     started: datetime
     ended: Optional[datetime]
@@ -102,8 +103,8 @@ class Report:
         self._raw = raw
         self._text = text
         self._error = error
-        # Reports of versions that made no safety backup have no such key.
-        self._value = decode(_Report, {"safety": None, **raw})
+        # Reports of versions that made no safety backup, or no drills, have no such keys.
+        self._value = decode(_Report, {"safety": None, "drill": False, **raw})
         if error is not None:
             error.report = self
 
@@ -135,6 +136,11 @@ class Report:
     def outcome(self) -> Outcome:
         """How it ended, or that it has not."""
         return self._value.outcome
+
+    @property
+    def is_drill(self) -> bool:
+        """Whether it was a drill, which replaces nothing."""
+        return self._value.drill
 
     @property
     def is_as_before(self) -> bool:

@@ -260,6 +260,41 @@ class Site:
             safety_backup,
         )
 
+    # --- drills ----------------------------------------------------------------------------
+
+    def drill(
+        self,
+        backup: Union[str, Backup],
+        *,
+        only: Iterable[str] = (),
+        allow_unverified: bool = False,
+        on_event: Optional[OnEvent] = None,
+    ) -> Report:
+        """Proves that ``backup`` restores: stages and checks it beside the live data, then deletes
+        it again. Nothing is stopped or replaced. Raises what does not restore."""
+        opened = self.backup(backup) if isinstance(backup, str) else backup
+        report: Report = wait(self._drilling(opened, only, allow_unverified), on_event)
+        return report
+
+    async def drill_async(
+        self,
+        backup: Union[str, Backup],
+        *,
+        only: Iterable[str] = (),
+        allow_unverified: bool = False,
+        on_event: Optional[OnEventAsync] = None,
+    ) -> Report:
+        """The same on an asyncio loop."""
+        opened = await self.backup_async(backup) if isinstance(backup, str) else backup
+        report: Report = await drive(self._drilling(opened, only, allow_unverified), on_event)
+        return report
+
+    def _drilling(
+        self, backup: Backup, only: Iterable[str], allow_unverified: bool
+    ) -> _restore.Task:
+        task = self._native.drill(backup._native, _texts(only), allow_unverified)
+        return task.then(_report.ended)
+
     # --- runs ------------------------------------------------------------------------------
 
     def resume(self, run: Optional[str] = None, *, on_event: Optional[OnEvent] = None) -> Report:
