@@ -131,11 +131,9 @@ impl BucketConfig {
                 access_key,
                 secret_key,
                 ..
-            } => {
-                (!access_key.is_named() || !secret_key.is_named()).then_some(
-                    "access_key_file and secret_key_file (or access_key_env and secret_key_env)",
-                )
-            }
+            } => (!access_key.is_named() || !secret_key.is_named()).then_some(
+                "access_key_file and secret_key_file (or access_key_env and secret_key_env)",
+            ),
             BucketService::Azure {
                 access_key,
                 sas_token,
@@ -266,8 +264,8 @@ impl BucketConfig {
                 if let Some(token) = read(sas_token)? {
                     let token = expose(&token);
                     let token = token.trim_start_matches('?');
-                    builder = builder
-                        .with_config(object_store::azure::AzureConfigKey::SasKey, token);
+                    builder =
+                        builder.with_config(object_store::azure::AzureConfigKey::SasKey, token);
                 }
                 builder.build().map(|made| Arc::new(made) as _)
             }

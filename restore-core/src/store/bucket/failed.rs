@@ -105,9 +105,7 @@ fn no_bucket(
     ))
 }
 
-fn chain(
-    error: &object_store::Error,
-) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+fn chain(error: &object_store::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
     let mut next = error.source();
     std::iter::from_fn(move || {
         let error = next?;

@@ -92,9 +92,10 @@ impl<C: Connect + Clone + Send + Sync + 'static> HttpService for Service<C> {
 }
 
 /// A body of which each piece must come in time.
-fn patient(body: Incoming) -> StreamBody<
-    impl futures_util::Stream<Item = Result<hyper::body::Frame<bytes::Bytes>, HttpError>>,
-> {
+fn patient(
+    body: Incoming,
+) -> StreamBody<impl futures_util::Stream<Item = Result<hyper::body::Frame<bytes::Bytes>, HttpError>>>
+{
     StreamBody::new(stream::unfold(Some(body), |body| async move {
         let mut body = body?;
         match timeout(ANSWER, body.frame()).await {
@@ -169,10 +170,7 @@ fn broken(error: &legacy::Error) -> HttpError {
         if let Some(error) = error.downcast_ref::<std::io::Error>() {
             let inner = error.get_ref();
             if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                return HttpError::new(
-                    HttpErrorKind::Unknown,
-                    Broken::new(Reason::Untrusted, tls),
-                );
+                return HttpError::new(HttpErrorKind::Unknown, Broken::new(Reason::Untrusted, tls));
             }
             kind = HttpErrorKind::Interrupted;
         }

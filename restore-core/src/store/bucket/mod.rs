@@ -204,7 +204,8 @@ impl BucketStore {
         if offset > 0 && offset >= size {
             return Ok(Box::new(tokio::io::empty()));
         }
-        let mut options = GetOptions::new().with_range((offset > 0).then_some(GetRange::Offset(offset)));
+        let mut options =
+            GetOptions::new().with_range((offset > 0).then_some(GetRange::Offset(offset)));
         // Where a server gives no tag, whoever reads compares what it lists afterwards.
         options.if_match = version.strip_prefix(TAG).map(str::to_owned);
         let got = self.client().await?.get_opts(&key, options).await;
@@ -304,7 +305,9 @@ impl BackupStore for BucketStore {
             .await?
             .objects
             .iter()
-            .filter_map(|meta| PackedBackup::of(meta.location.filename()?, meta.size, version(meta)))
+            .filter_map(|meta| {
+                PackedBackup::of(meta.location.filename()?, meta.size, version(meta))
+            })
             .collect();
         found.sort();
         Ok(found)
