@@ -99,7 +99,7 @@
 //!
 //! | feature | |
 //! |---|---|
-//! | `object-store` | stores in buckets, [`store::BucketStore`] and the kinds `s3`, `azure` and `gcs`; brings some thirty crates more. The command line and the Python module have it |
+//! | `object-store` | stores in buckets, [`store::BucketStore`] and the kinds `s3`, `azure` and `gcs`; brings some twenty crates more. The command line and the Python module have it |
 //! | `conformance` | `restore_core::conformance`: the suites for stores, components, volumes and platforms of your own; for tests |
 //!
 //! Types of other crates are in its signatures where they are the point, and there only: tokio's

@@ -12,7 +12,6 @@ mod ground;
 #[path = "support/s3/mod.rs"]
 mod s3;
 #[path = "support/sshd.rs"]
-#[expect(dead_code, reason = "shared")]
 mod sshd;
 #[path = "bucket/store.rs"]
 mod store;

@@ -31,14 +31,19 @@ impl Cloud {
     fn command(&self, args: &[&str]) -> std::process::Command {
         let mut command = self.site.command(args);
         let keys = &Server::shared().keys;
-        command.env("CLOUD_ID", &keys[0]).env("CLOUD_SECRET", &keys[1]);
+        command
+            .env("CLOUD_ID", &keys[0])
+            .env("CLOUD_SECRET", &keys[1]);
         command
     }
 
     fn restore(&self, args: &[&str]) -> Ran {
         let ran = Ran::of(self.command(args).output().unwrap());
         for secret in &Server::shared().keys {
-            assert!(!ran.out.contains(secret) && !ran.err.contains(secret), "{ran:#?}");
+            assert!(
+                !ran.out.contains(secret) && !ran.err.contains(secret),
+                "{ran:#?}"
+            );
         }
         ran
     }
@@ -46,11 +51,18 @@ impl Cloud {
 
 #[test]
 fn a_backup_goes_there_and_a_run_brings_it_back() {
-    let cloud = Cloud::new("there and back");
-    let made = cloud.restore(&["backup", "--to", "cloud", "--json"]).exits(0).json();
+    let cloud = Cloud::new("there-and-back");
+    let made = cloud
+        .restore(&["backup", "--to", "cloud", "--json"])
+        .exits(0)
+        .json();
     let id = made["backup"]["id"].as_str().unwrap();
     let listed = cloud.restore(&["list"]).exits(0);
-    assert!(listed.out.contains(id) && listed.out.contains("cloud"), "{}", listed.out);
+    assert!(
+        listed.out.contains(id) && listed.out.contains("cloud"),
+        "{}",
+        listed.out
+    );
     let shown = cloud.restore(&["show", id]).exits(0);
     assert!(shown.out.contains("Checksums:  yes"), "{}", shown.out);
     cloud.restore(&["verify", id, "--deep"]).exits(0);
@@ -67,7 +79,10 @@ fn a_backup_goes_there_and_a_run_brings_it_back() {
     }
     // Without what opens it, what is here is listed all the same.
     let listed = cloud.site.restore(&["list"]);
-    assert!(listed.out.contains(id) && listed.code != Some(0), "{listed:#?}");
+    assert!(
+        listed.out.contains(id) && listed.code != Some(0),
+        "{listed:#?}"
+    );
     assert!(listed.err.contains("CLOUD_ID"), "{}", listed.err);
     let keep = ["prune", "--keep", "1", "--store", "cloud", "--yes"];
     let pruned = cloud.restore(&keep).exits(0);
@@ -76,9 +91,12 @@ fn a_backup_goes_there_and_a_run_brings_it_back() {
 
 #[test]
 fn made_by_a_shell_it_is_restored_from_there() {
-    let cloud = Cloud::new("by a shell");
+    let cloud = Cloud::new("by-a-shell");
     let folder = cloud.site.backup();
-    for path in ["MANIFEST.txt".to_owned(), format!("app/applications-{ID}.tar.gz")] {
+    for path in [
+        "MANIFEST.txt".to_owned(),
+        format!("app/applications-{ID}.tar.gz"),
+    ] {
         let key = format!("{}/{ID}/{path}", cloud.prefix);
         Server::shared().put(&key, &folder.join(path));
     }
@@ -91,7 +109,9 @@ fn made_by_a_shell_it_is_restored_from_there() {
 #[test]
 fn a_killed_backup_is_seen_there_and_never_restored() {
     let cloud = Cloud::new("killed");
-    cloud.site.shell("head -c 300000000 /dev/urandom > live/opt/app/big");
+    cloud
+        .site
+        .shell("head -c 300000000 /dev/urandom > live/opt/app/big");
     let mut child = cloud.command(&["backup", "--to", "cloud"]).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
     while Server::shared().uploads_below(&cloud.prefix).is_empty() {
@@ -104,7 +124,14 @@ fn a_killed_backup_is_seen_there_and_never_restored() {
     assert!(listed.out.contains("unfinished"), "{}", listed.out);
     let latest = cloud.restore(&["fetch", "latest"]);
     assert!(latest.err.contains("no finished backup"), "{latest:#?}");
-    let id = listed.out.lines().nth(1).unwrap().split(' ').next().unwrap();
+    let id = listed
+        .out
+        .lines()
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap();
     cloud.restore(&["run", id, "--yes"]).exits(3);
     assert_eq!(cloud.site.read("live/opt/app/kept"), "live");
 }

@@ -26,7 +26,7 @@ impl Ground {
         let this = Self {
             dir: tempfile::tempdir().unwrap(),
             wire: Wire::to(server().port),
-            prefix: format!("site {count}/ü"),
+            prefix: format!("sites/{count}"),
         };
         std::fs::create_dir(this.path("here")).unwrap();
         for (at, name) in ["id", "secret", "reader-id", "reader-secret"]

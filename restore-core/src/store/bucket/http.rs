@@ -168,8 +168,7 @@ fn broken(error: &legacy::Error) -> HttpError {
             kind = HttpErrorKind::Request;
         }
         if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            let inner = error.get_ref();
-            if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            if let Some(tls) = tls_error(error) {
                 return HttpError::new(HttpErrorKind::Unknown, Broken::new(Reason::Untrusted, tls));
             }
             kind = HttpErrorKind::Interrupted;
@@ -181,4 +180,13 @@ fn broken(error: &legacy::Error) -> HttpError {
         return HttpError::new(HttpErrorKind::Connect, broken);
     }
     HttpError::new(kind, Broken::new(Reason::Lost, error))
+}
+
+/// What TLS objects to, however often it was wrapped up; such errors are no sources of each other.
+fn tls_error(error: &std::io::Error) -> Option<&rustls::Error> {
+    let inner = error.get_ref()?;
+    match inner.downcast_ref::<std::io::Error>() {
+        Some(inner) => tls_error(inner),
+        None => inner.downcast_ref::<rustls::Error>(),
+    }
 }
