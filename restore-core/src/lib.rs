@@ -83,7 +83,8 @@
 //! - **Add a platform:** implement [`platform::Platform`] and [`platform::Volume`], and open the
 //!   site with [`Site::with_platform`].
 //! - **Add a store:** implement [`store::BackupStore`], and give it to [`Site::with_store`];
-//!   `examples/src/filed_by_year.rs` is one. [`Site::fetch`] brings a backup here, resumable and
+//!   `examples/src/filed_by_year.rs` is one. The library's own are directories, other hosts by
+//!   `ssh`, and buckets. [`Site::fetch`] brings a backup here, resumable and
 //!   verified, from whatever store has it.
 //! - **Add a check or another maintenance mode:** [`check::Check`] and
 //!   [`maintenance::Maintenance`] are the traits; a site makes those of its configuration.
@@ -99,6 +100,7 @@
 //!
 //! | feature | |
 //! |---|---|
+//! | `object-store` | stores in buckets, [`store::BucketStore`] and the kinds `s3`, `azure` and `gcs`; brings some twenty crates more. The command line and the Python module have it |
 //! | `conformance` | `restore_core::conformance`: the suites for stores, components, volumes and platforms of your own; for tests |
 //!
 //! Types of other crates are in its signatures where they are the point, and there only: tokio's

@@ -240,7 +240,7 @@ fn every_key_is_documented_and_every_documented_key_exists() {
 fn kinds_and_sections_are_all_there() {
     assert_eq!(
         kinds("stores"),
-        BTreeSet::from(["directory".to_owned(), "ssh".to_owned()])
+        BTreeSet::from(["directory", "ssh", "s3", "azure", "gcs"].map(str::to_owned))
     );
     let mut site = least();
     site[UNKNOWN] = json!({});

@@ -1,6 +1,7 @@
 //! Making one backup of a site's components.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -17,11 +18,15 @@ use crate::run::RunId;
 use crate::store::BackupStore;
 use crate::stream::Compression;
 use crate::time::Timestamp;
+use crate::unlock::Unlock;
 
 /// What a description of the backup is kept in, an entry of the manifest like any other.
 const DESCRIPTION: &str = "restore.json";
 /// The code of a component of a kind that cannot be backed up.
 const CANNOT: &str = "component.no_back_up";
+
+/// How long a store may take to clear away what was not finished.
+const ABANDON: Duration = Duration::from_secs(30);
 
 /// One backup to be made.
 pub(crate) struct BackupJob<'a> {
@@ -32,6 +37,8 @@ pub(crate) struct BackupJob<'a> {
     pub(crate) whole: bool,
     pub(crate) store_name: String,
     pub(crate) store: Arc<dyn BackupStore>,
+    /// Whose signature the manifest gets.
+    pub(crate) unlock: Unlock,
     /// The run that it is made for: a safety backup, which does without what it cannot have.
     pub(crate) run: Option<RunId>,
     pub(crate) compression: Compression,
@@ -68,6 +75,11 @@ impl BackupJob<'_> {
             at: started,
         });
         let made = self.write(&new, &cancel, started).await;
+        if made.is_err() {
+            cancel.cancel();
+            // A connection that does nothing any more must not hold whoever gave up.
+            let _ = tokio::time::timeout(ABANDON, new.abandon()).await;
+        }
         let outcome = match &made {
             Ok(_) => "finished",
             Err(_) => "unfinished",
@@ -168,12 +180,12 @@ impl BackupJob<'_> {
         };
         self.describe(new, &report).await?;
         (report.files, report.bytes) = new.written();
-        new.finish(vec![
+        let header = vec![
             ("Created".to_owned(), started.to_string()),
             ("Created By".to_owned(), created_by()),
             ("Backup Type".to_owned(), kind.to_owned()),
-        ])
-        .await?;
+        ];
+        new.finish(header, &self.unlock).await?;
         report.ended = Timestamp::now();
         Ok(report)
     }

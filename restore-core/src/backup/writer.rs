@@ -21,6 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{EventSink, Progress};
 use crate::store::{BackupFolder, BackupStore};
 use crate::stream::{Compression, Sink, Written};
+use crate::unlock::{Unlock, sign};
 
 /// A backup that is being made. Without [`finish`](Self::finish) it stays as it is: unfinished, for
 /// everybody to see.
@@ -108,8 +109,18 @@ impl NewBackup {
         (u64::try_from(entries.len()).unwrap_or(u64::MAX), bytes)
     }
 
-    /// Writes the manifest, with `header` after its first lines. The backup is finished then.
-    pub(crate) async fn finish(&self, header: Vec<(String, String)>) -> Result<()> {
+    /// Waits until what was being written when the backup failed has ended.
+    pub(crate) async fn abandon(&self) {
+        self.inner.folder.abandon().await;
+    }
+
+    /// Writes the manifest, with `header` after its first lines, and before it the signature that
+    /// `unlock` may ask for. The backup is finished then.
+    pub(crate) async fn finish(
+        &self,
+        header: Vec<(String, String)>,
+        unlock: &Unlock,
+    ) -> Result<()> {
         let mut manifest = Manifest {
             header: vec![("Backup ID".to_owned(), self.inner.id.to_string())],
             ..Manifest::default()
@@ -126,6 +137,13 @@ impl NewBackup {
             })
             .collect();
         let text = manifest.to_text()?;
+        if let Some(signature) = sign(unlock, text.as_bytes()).await? {
+            let [name, ..] = Manifest::SIGNATURES;
+            let artifact = self.writer("").artifact(name).await?.put(signature).await?;
+            // Not registered: it is of the manifest, and cannot be in it.
+            let sink = artifact.into_sink();
+            blocking(move || sink.seal()).await?;
+        }
         self.inner.folder.publish(&text).await
     }
 }

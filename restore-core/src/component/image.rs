@@ -7,18 +7,26 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use async_compression::Level;
+use async_compression::tokio::bufread::{GzipEncoder, ZstdEncoder};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, json};
+use tokio::io::AsyncRead;
 
-use super::{CheckOutcome, Component, Inspection, Parts, SharedComponent, SpaceNeed, Staged};
-use crate::backup::Backup;
+use super::{
+    BackedUp, CheckOutcome, Component, Inspection, Parts, SharedComponent, SpaceNeed, Staged,
+};
+use crate::backup::{Backup, BackupWriter, expand_pattern};
 use crate::config::{Table, parse_section};
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
 use crate::platform::{Discard, ImageUser, Images, LoadedImage, Platform};
 use crate::run::{RunContext, RunId};
+use crate::stream::Compression;
 
+/// Bytes of an archive that are compressed at once.
+const READ: usize = 256 * 1024;
 /// The fact of what was loaded.
 const LOADED: &str = "loaded";
 /// The fact of what the names meant before, and which images services were pinned to.
@@ -39,6 +47,9 @@ struct Section {
     /// The services that run them: only those that stop start with the restored images.
     #[serde(default)]
     stops: Vec<String>,
+    /// Which ones a backup saves, by name.
+    #[serde(default)]
+    images: Vec<String>,
 }
 
 fn archives() -> Vec<String> {
@@ -219,6 +230,86 @@ impl ImageComponent {
         let tags: Vec<&String> = all.iter().flat_map(|image| &image.tags).collect();
         staged.facts.insert("names".to_owned(), json!(tags));
         Ok(staged)
+    }
+
+    async fn save(&self, writer: &BackupWriter) -> Result<BackedUp> {
+        let images = self.images()?;
+        if self.section.images.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Preflight,
+                "component.no_back_up",
+                "it is not said which images a backup is to save",
+            )
+            .hint(format!(
+                "name them in `images` of [components.{}]",
+                self.name
+            )));
+        }
+        let mut done = BackedUp::default();
+        let mut saved = Map::new();
+        for name in &self.section.images {
+            let Some(id) = images.id(name).await? else {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    "image.not_found",
+                    format!("there is no image {name} here"),
+                )
+                .hint(format!(
+                    "`docker image ls` shows those that there are; correct `images` of [components.{}]",
+                    self.name
+                )));
+            };
+            let path = self.artifact(writer, name)?;
+            let (path, compression) = writer.archive(&[path])?;
+            let archive = tokio::io::BufReader::with_capacity(READ, images.save(name).await?);
+            let mut archive: Box<dyn AsyncRead + Send + Unpin> = match compression {
+                Compression::Gzip(level) => Box::new(GzipEncoder::with_quality(
+                    archive,
+                    Level::Precise(level.min(9).into()),
+                )),
+                Compression::Zstd(level) => Box::new(ZstdEncoder::with_quality(
+                    archive,
+                    Level::Precise(level.min(19).into()),
+                )),
+                _ => Box::new(archive),
+            };
+            let progress = writer.progress("save", None);
+            let artifact = writer.artifact(&path).await?;
+            let artifact = artifact.fill(&mut archive, &progress).await?;
+            if images.id(name).await?.as_ref() != Some(&id) {
+                return Err(Error::new(
+                    ErrorKind::Failed,
+                    "image.moved",
+                    format!("{name} came to mean another image while it was saved"),
+                )
+                .hint("back up again when nothing is being deployed"));
+            }
+            artifact.finish().await?;
+            progress.finish();
+            saved.insert(name.clone(), json!(id));
+        }
+        done.facts.insert("images".to_owned(), saved.into());
+        Ok(done)
+    }
+
+    /// What the archive of one image is called, as scripts call it.
+    fn artifact(&self, writer: &BackupWriter, name: &str) -> Result<String> {
+        let many = |pattern: &&String| pattern.matches('*').count() == 1;
+        if let Some(pattern) = self.section.archive.iter().find(many) {
+            return Ok(expand_pattern(pattern, writer.id()).replace('*', &stem(name)));
+        }
+        match self.section.images.as_slice() {
+            [_] => writer.name(&self.section.archive),
+            _ => Err(Error::new(
+                ErrorKind::Config,
+                "backup.no_name",
+                format!("there is no name to write each image of {} to", self.name),
+            )
+            .hint(format!(
+                "put a name with one * into `archive` of [components.{}]",
+                self.name
+            ))),
+        }
     }
 
     fn recall(cx: &RunContext) -> Result<Vec<LoadedImage>> {
@@ -436,6 +527,10 @@ impl Component for ImageComponent {
 
     fn artifacts(&self, backup: &Backup) -> Vec<String> {
         self.find(backup)
+    }
+
+    async fn back_up(&self, writer: &BackupWriter) -> Result<BackedUp> {
+        self.save(writer).await.map_err(self.at())
     }
 
     async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {

@@ -28,6 +28,11 @@ impl SecretSource {
         Ok(Self { file, env })
     }
 
+    /// Whether one is configured.
+    pub fn is_named(&self) -> bool {
+        self.file.is_some() || self.env.is_some()
+    }
+
     /// Reads it now; `None` where none is configured. One line end at the end of a file is not
     /// part of the secret.
     pub fn read(&self) -> Result<Option<SecretString>> {

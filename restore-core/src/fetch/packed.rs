@@ -92,7 +92,12 @@ pub(crate) async fn unpack_backup(
     {
         return Err(unpacked.err().unwrap_or_else(Error::interrupted));
     }
-    pumped?;
+    if let Err(error) = pumped {
+        return Err(match error.code() {
+            "store.changed" => changed(&store.describe(), &packed.name),
+            _ => error,
+        });
+    }
     if !store.packed().await?.contains(packed) {
         return Err(changed(&store.describe(), &packed.name));
     }

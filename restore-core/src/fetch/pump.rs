@@ -96,7 +96,7 @@ async fn attempt(
 ) -> Result<()> {
     let (path, size) = (origin.name(), origin.size());
     let reader = match origin {
-        Origin::File(id, stored) => store.read(id, &stored.file.path, offset + *sent).await?,
+        Origin::File(id, stored) => store.read_stored(id, stored, offset + *sent).await?,
         Origin::Packed(packed) => store.read_packed(packed, offset + *sent).await?,
     };
     let mut pieces = ReaderStream::with_capacity(reader, CHUNK);

@@ -267,7 +267,12 @@ impl<'a> Transfer<'a> {
         let (part, written) = writing.await.map_err(|e| task_failed(&e))?;
         // A full disk ends the reading too, which then has nothing to say.
         written?;
-        read?;
+        if let Err(error) = read {
+            return Err(match error.code() {
+                "store.changed" => changed(&store.describe(), &path),
+                _ => error,
+            });
+        }
         let (found, digest) = (part.bytes, part.digest());
         let expected = self.source.expected_digest(&path);
         if found == stored.file.size && expected.is_none_or(|expected| expected == digest) {

@@ -2,9 +2,10 @@
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use tokio::io::AsyncRead;
 
 use super::Space;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::Progress;
 use crate::stream::Source;
 
@@ -75,6 +76,16 @@ pub trait Images: Send + Sync {
     /// its hash; none of its names is given. On an error no image of it is there that was not
     /// there before.
     async fn load(&self, source: Source, progress: Progress) -> Result<Vec<LoadedImage>>;
+
+    /// The archive of what a name means, as `docker save` writes it: with that name, and no other.
+    /// A stream that ends without an error is the whole of it.
+    async fn save(&self, name: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
+        Err(Error::new(
+            ErrorKind::Preflight,
+            "component.no_back_up",
+            format!("this platform cannot save the image {name}"),
+        ))
+    }
 
     /// Makes a name mean an image.
     async fn tag(&self, id: &str, name: &str) -> Result<()>;

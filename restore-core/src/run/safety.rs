@@ -83,6 +83,7 @@ impl Execution<'_> {
             components,
             store_name: store_name.to_owned(),
             store: Arc::clone(store),
+            unlock: self.site.keys_of(store_name).unlock,
             run: Some(run),
             // People wait for it.
             compression: Compression::Gzip(1),

@@ -65,6 +65,7 @@ impl Site {
             components,
             store_name: store_name.to_owned(),
             store: store.clone(),
+            unlock: self.keys_of(store_name).unlock,
             run: None,
             compression: request.compression,
             jobs: self.jobs(),

@@ -93,7 +93,8 @@ impl Site {
         Ok(backup)
     }
 
-    fn keys_of(&self, name: &str) -> StoreKeys {
+    /// What is configured of the store of that name besides where it is.
+    pub(crate) fn keys_of(&self, name: &str) -> StoreKeys {
         let mut keys = self.stores().iter().zip(&self.keys);
         keys.find(|((known, _), _)| known == name)
             .map(|(_, keys)| keys.clone())

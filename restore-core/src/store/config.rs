@@ -3,15 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::{BackupStore, DirectoryStore, SshConfig, SshStore};
 use crate::config::{self, SecretSource};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::unlock::Unlock;
 
-const KINDS: [&str; 2] = ["directory", "ssh"];
+const KINDS: [&str; 5] = ["directory", "ssh", "s3", "azure", "gcs"];
 
 /// A store as it was configured.
 pub(crate) struct Configured {
@@ -22,31 +21,65 @@ pub(crate) struct Configured {
 /// What a site knows of a store besides how to read it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StoreKeys {
-    /// How what is fetched from it is unlocked.
+    /// How what is fetched from it is unlocked, and what is written to it signed.
     pub(crate) unlock: Unlock,
     /// Whether what was encrypted may lie in it in plain.
     pub(crate) unlocked: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Directory {
+/// The keys that every kind has.
+pub(super) struct Keys {
+    pub(super) passphrase_file: Option<PathBuf>,
+    pub(super) passphrase_env: Option<String>,
+    pub(super) gnupg_home: Option<PathBuf>,
+    pub(super) signed_by: Vec<String>,
+    pub(super) sign_with: Option<String>,
+}
+
+/// The section of one kind, with the keys that every kind has. (Flattened, they would be missing
+/// where an error lists the known ones.)
+macro_rules! section {
+    ($name:ident { $($key:tt)* }) => {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct $name {
+            $($key)*
+            #[serde(default)]
+            passphrase_file: Option<std::path::PathBuf>,
+            #[serde(default)]
+            passphrase_env: Option<String>,
+            #[serde(default)]
+            gnupg_home: Option<std::path::PathBuf>,
+            #[serde(default)]
+            signed_by: Vec<String>,
+            #[serde(default)]
+            sign_with: Option<String>,
+        }
+
+        impl $name {
+            fn keys(&mut self) -> $crate::store::config::Keys {
+                $crate::store::config::Keys {
+                    passphrase_file: self.passphrase_file.take(),
+                    passphrase_env: self.passphrase_env.take(),
+                    gnupg_home: self.gnupg_home.take(),
+                    signed_by: std::mem::take(&mut self.signed_by),
+                    sign_with: self.sign_with.take(),
+                }
+            }
+        }
+    };
+}
+
+#[cfg(feature = "object-store")]
+pub(super) use section;
+
+section!(Directory {
     path: PathBuf,
     #[serde(default)]
     unlocked: bool,
-    #[serde(default)]
-    passphrase_file: Option<PathBuf>,
-    #[serde(default)]
-    passphrase_env: Option<String>,
-    #[serde(default)]
-    gnupg_home: Option<PathBuf>,
-    #[serde(default)]
-    signed_by: Vec<String>,
-}
+});
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Ssh {
+section!(Ssh {
     host: String,
     path: String,
     #[serde(default)]
@@ -57,63 +90,79 @@ struct Ssh {
     config: Option<PathBuf>,
     #[serde(default)]
     sftp_server: Option<String>,
-    #[serde(default)]
-    passphrase_file: Option<PathBuf>,
-    #[serde(default)]
-    passphrase_env: Option<String>,
-    #[serde(default)]
-    gnupg_home: Option<PathBuf>,
-    #[serde(default)]
-    signed_by: Vec<String>,
-}
+});
 
 /// Makes the store that the section `name` describes; relative paths are taken from `base`.
 pub(crate) fn make(name: &str, value: &Value, base: &Path) -> Result<Configured> {
     let path = format!("stores.{name}");
     let mut table = config::table(&path, value)?;
     let kind = config::take_kind(&path, &mut table, &KINDS)?;
-    let at = |file: Option<PathBuf>| file.map(|file| base.join(file));
-    if kind == "ssh" {
-        let ssh: Ssh = config::parse_section(&path, table)?;
-        let config = SshConfig {
-            host: ssh.host,
-            path: ssh.path,
-            user: ssh.user,
-            port: ssh.port,
-            config: at(ssh.config),
-            sftp_server: ssh.sftp_server,
-        };
-        let store = SshStore::new(config).map_err(|error| error.context(format!("[{path}]")))?;
-        return Ok(Configured {
-            store: Arc::new(store),
-            keys: StoreKeys {
-                unlock: Unlock {
-                    passphrase: SecretSource::new(
-                        &path,
-                        at(ssh.passphrase_file),
-                        ssh.passphrase_env,
-                    )?,
-                    home: at(ssh.gnupg_home),
-                    signed_by: ssh.signed_by,
-                },
-                unlocked: false,
-            },
-        });
+    let (store, keys, unlocked): (Arc<dyn BackupStore>, Keys, bool) = match kind.as_str() {
+        "directory" => {
+            let mut directory: Directory = config::parse_section(&path, table)?;
+            let keys = directory.keys();
+            let store = DirectoryStore::new(base.join(directory.path));
+            (Arc::new(store), keys, directory.unlocked)
+        }
+        "ssh" => {
+            let mut ssh: Ssh = config::parse_section(&path, table)?;
+            let keys = ssh.keys();
+            let store = SshStore::new(SshConfig {
+                host: ssh.host,
+                path: ssh.path,
+                user: ssh.user,
+                port: ssh.port,
+                config: ssh.config.map(|file| base.join(file)),
+                sftp_server: ssh.sftp_server,
+            })
+            .map_err(|error| error.context(format!("[{path}]")))?;
+            (Arc::new(store), keys, false)
+        }
+        kind => {
+            let (store, keys) = bucket(kind, &path, table, base)?;
+            (store, keys, false)
+        }
+    };
+    let unlock = keys.unlock(&path, base)?;
+    let keys = StoreKeys { unlock, unlocked };
+    Ok(Configured { store, keys })
+}
+
+#[cfg(feature = "object-store")]
+use super::bucket::from_table as bucket;
+
+#[cfg(not(feature = "object-store"))]
+fn bucket(
+    kind: &str,
+    path: &str,
+    _table: config::Table,
+    _base: &Path,
+) -> Result<(Arc<dyn BackupStore>, Keys)> {
+    Err(Error::new(
+        ErrorKind::Config,
+        "config.no_object_storage",
+        format!("[{path}] is of kind {kind:?}, and this program was built without object storage"),
+    )
+    .hint("build it with the feature object-store of restore-core"))
+}
+
+impl Keys {
+    fn unlock(self, path: &str, base: &Path) -> Result<Unlock> {
+        let at = |file: Option<PathBuf>| file.map(|file| base.join(file));
+        if let Some(key) = &self.sign_with
+            && (key.is_empty() || key.starts_with('-'))
+        {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "config.bad_value",
+                format!("[{path}] `sign_with`: not the fingerprint of a key"),
+            ));
+        }
+        Ok(Unlock {
+            passphrase: SecretSource::new(path, at(self.passphrase_file), self.passphrase_env)?,
+            home: at(self.gnupg_home),
+            signed_by: self.signed_by,
+            sign_with: self.sign_with,
+        })
     }
-    let directory: Directory = config::parse_section(&path, table)?;
-    Ok(Configured {
-        store: Arc::new(DirectoryStore::new(base.join(directory.path))),
-        keys: StoreKeys {
-            unlock: Unlock {
-                passphrase: SecretSource::new(
-                    &path,
-                    at(directory.passphrase_file),
-                    directory.passphrase_env,
-                )?,
-                home: at(directory.gnupg_home),
-                signed_by: directory.signed_by,
-            },
-            unlocked: directory.unlocked,
-        },
-    })
 }

@@ -19,4 +19,8 @@ pub trait BackupFolder: Send + Sync {
     /// Puts the manifest in place: durable, at once and whole, when all else already is durable.
     /// From then on the backup is finished.
     async fn publish(&self, manifest: &str) -> Result<()>;
+
+    /// The backup will not be finished, and all that was written to it is dropped: returns when
+    /// what still goes on of that has ended, and what nobody sees of it (parts of uploads) is gone.
+    async fn abandon(&self) {}
 }

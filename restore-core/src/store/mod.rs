@@ -11,6 +11,8 @@ use crate::backup::{BackupFile, BackupId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::platform::Space;
 
+#[cfg(feature = "object-store")]
+mod bucket;
 mod config;
 mod directory;
 mod directory_write;
@@ -18,6 +20,8 @@ mod folder;
 mod latest;
 mod ssh;
 
+#[cfg(feature = "object-store")]
+pub use bucket::{BucketConfig, BucketService, BucketStore, SignIn};
 pub(crate) use config::{StoreKeys, make};
 pub use directory::DirectoryStore;
 pub use folder::BackupFolder;
@@ -120,6 +124,17 @@ pub trait BackupStore: Send + Sync {
         path: &str,
         offset: u64,
     ) -> Result<Box<dyn AsyncRead + Send + Unpin>>;
+
+    /// The same of the very version that [`stored_files`](Self::stored_files) gave: where the store
+    /// can tell, another one is an error with the code `store.changed`.
+    async fn read_stored(
+        &self,
+        id: &BackupId,
+        stored: &StoredFile,
+        offset: u64,
+    ) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
+        self.read(id, &stored.file.path, offset).await
+    }
 
     /// The packed backups here, sorted. They are backups only once they are unpacked, which is
     /// what fetching one means.

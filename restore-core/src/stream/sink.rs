@@ -100,6 +100,11 @@ impl Sink {
 
 /// That a file of a backup cannot be written.
 pub(crate) fn unwritable(label: &str, error: io::Error) -> Error {
+    // A store that is no file system has errors of its own.
+    let error = match error.downcast::<Error>() {
+        Ok(error) => return error,
+        Err(error) => error,
+    };
     if matches!(
         error.kind(),
         io::ErrorKind::QuotaExceeded | io::ErrorKind::StorageFull

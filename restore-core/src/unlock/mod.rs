@@ -1,4 +1,4 @@
-//! Unlocking what is encrypted, and checking who signed: by the operator's own `gpg`.
+//! Unlocking what is encrypted, signing, and checking who signed: by the operator's own `gpg`.
 //!
 //! The passphrase goes through a pipe, never into an argument; what `gpg` decrypts comes through
 //! a pipe too. What it gave counts only once it has said that all of it is right.
@@ -10,11 +10,13 @@ use crate::config::SecretSource;
 mod framing;
 mod gpg;
 mod reader;
+mod sign;
 mod signature;
 mod status;
 
 pub(crate) use gpg::Decryption;
 pub(crate) use reader::ChannelReader;
+pub(crate) use sign::sign;
 pub(crate) use signature::check_signature;
 
 /// How the backups of a store are unlocked, and whose signature they must bear.
@@ -27,4 +29,6 @@ pub(crate) struct Unlock {
     /// Fingerprints of the keys of which one must have signed the manifest; empty: no signature
     /// is needed, and none is looked at.
     pub(crate) signed_by: Vec<String>,
+    /// The key that signs the manifests of backups that are made there; `None`: none does.
+    pub(crate) sign_with: Option<String>,
 }

@@ -87,12 +87,14 @@ pub(super) fn verdict(label: &str, said: &str, success: bool, cut: bool) -> Resu
             COPY,
         );
     }
-    // `DECRYPTION_INFO 0 9 0`: neither a modification detection code nor authenticated.
-    let unprotected = status.iter().any(|line| {
-        let mut fields = line.split(' ');
-        fields.next() == Some("DECRYPTION_INFO")
-            && fields.next() == Some("0")
-            && fields.nth(1).is_none_or(|aead| aead == "0")
+    // `DECRYPTION_INFO 0 9 0`: neither a modification detection code nor authenticated. The first
+    // one is the message's: behind a changed length anything may look like another message.
+    let info = status
+        .iter()
+        .find_map(|line| line.strip_prefix("DECRYPTION_INFO "));
+    let unprotected = info.is_some_and(|info| {
+        let mut fields = info.split(' ');
+        fields.next() == Some("0") && fields.nth(1).is_none_or(|aead| aead == "0")
     });
     if unprotected {
         return error(
@@ -149,6 +151,20 @@ mod tests {
                 "{cut}"
             );
         }
+    }
+
+    #[test]
+    fn what_looks_like_a_message_inside_a_changed_one_is_none() {
+        let outer = "[GNUPG:] BEGIN_DECRYPTION\n[GNUPG:] DECRYPTION_INFO 2 9 0\n\
+                     [GNUPG:] PLAINTEXT 62 1 x\n";
+        let inner = "[GNUPG:] DECRYPTION_INFO 0 9 0\n[GNUPG:] DECRYPTION_FAILED\n";
+        let code = |said: &str| {
+            let error = verdict("x", said, false, false).unwrap_err();
+            error.code().to_owned()
+        };
+        assert_eq!(code(&format!("{outer}{inner}")), "unlock.modified");
+        let alone = format!("[GNUPG:] BEGIN_DECRYPTION\n[GNUPG:] PLAINTEXT 62 1 x\n{inner}");
+        assert_eq!(code(&alone), "unlock.unprotected");
     }
 
     #[test]

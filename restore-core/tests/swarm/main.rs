@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod engine;
+mod images;
 mod places;
 mod programs;
 mod services;

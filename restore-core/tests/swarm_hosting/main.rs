@@ -18,6 +18,47 @@ async fn a_whole_platform_is_restored_and_taken_back() {
     parts(&ground).await;
     a_failed_check(&ground).await;
     another_host(&ground).await;
+    ours(&ground).await;
+}
+
+/// A backup that the library makes of the platform, images and all, brings it back; then the
+/// platform is as it was before the damage.
+async fn ours(ground: &Ground) {
+    let site = ground.site().await;
+    ground
+        .run(&site, PlanRequest::all(), RunOptions::new())
+        .await;
+    ground.confirm(&site).await;
+    ground.is(&ground.at_backup, "before it is backed up");
+    let text = std::fs::read_to_string(ground.swarm.config()).unwrap();
+    let archive = "archive = [\"app/docker-image-*.tar.gz\"]\n";
+    assert!(text.contains(archive));
+    let app = ground.swarm.docker(&[
+        "service",
+        "inspect",
+        "--format",
+        "{{.Spec.TaskTemplate.ContainerSpec.Image}}",
+        "hosting_app",
+    ]);
+    let name = app.split('@').next().unwrap();
+    let path = ground.swarm.root().join("ours.toml");
+    let images = format!("{archive}images = [\"{name}\"]\n");
+    std::fs::write(&path, text.replace(archive, &images)).unwrap();
+    let site = restore_core::Site::open(&path).await.unwrap();
+    let made = site
+        .back_up(restore_core::BackupRequest::all(), RunOptions::new())
+        .await
+        .unwrap();
+    assert_eq!(made.missing, [], "{made:?}");
+    ground.is(&ground.at_backup, "backed up: nothing is changed by that");
+    ground.swarm.damage();
+    let report = ground
+        .run(&site, PlanRequest::all(), RunOptions::new())
+        .await;
+    assert_eq!(report.backup, made.id);
+    assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
+    ground.is(&ground.at_backup, "restored from ours");
+    ground.confirm(&site).await;
 }
 
 async fn everything(ground: &Ground) {

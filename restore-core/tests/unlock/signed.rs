@@ -1,6 +1,10 @@
 //! Manifests that must be signed.
 
-use restore_core::{ErrorKind, FetchOptions};
+use restore_core::component::Registry;
+use restore_core::config::SiteConfig;
+use restore_core::{
+    BackupRequest, ErrorKind, FetchOptions, Outcome, PlanRequest, RunOptions, Site,
+};
 use serde_json::json;
 
 use crate::fixture::*;
@@ -82,4 +86,74 @@ async fn a_signature_inside_a_packed_backup_counts() {
     locked.encrypt();
     site.fetch(ID, FetchOptions::new()).await.unwrap();
     locked.assert_unpacked();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_is_signed_and_restores_where_signatures_are_demanded() {
+    let locked = Locked::new();
+    let key = locked.make_key("gnupg");
+    std::fs::create_dir_all(locked.path("live/app")).unwrap();
+    std::fs::write(locked.path("live/app/file"), "content").unwrap();
+    let site = |sign_with: &str, signed_by: &str| {
+        let site = json!({
+            "site": {"name": "x", "state": "state"},
+            "stores": {"main": {
+                "kind": "directory", "path": "main", "gnupg_home": "gnupg",
+                "passphrase_file": "pass", "sign_with": sign_with, "signed_by": [signed_by],
+            }},
+            "components": {"app": {
+                "kind": "files", "archive": ["app/app-{id}.tar.gz"], "root": "live", "tree": "app",
+            }},
+        });
+        let config = SiteConfig::from_value(site)?;
+        Site::from_config(config, locked.dir.path(), &Registry::default())
+    };
+    let signing = site(&key, &key).unwrap();
+    let made = signing
+        .back_up(BackupRequest::all(), RunOptions::new())
+        .await
+        .unwrap();
+    let folder = locked.path("main").join(made.id.as_str());
+    locked.shell(&format!(
+        "command gpg --homedir gnupg --batch -q --verify {0}/MANIFEST.txt.asc {0}/MANIFEST.txt",
+        folder.display()
+    ));
+    std::fs::write(locked.path("live/app/file"), "damaged").unwrap();
+    let backup = signing.backup("latest").await.unwrap();
+    let options = RunOptions::new();
+    let plan = signing
+        .plan(&backup, PlanRequest::all(), &options)
+        .await
+        .unwrap();
+    let report = signing.run(plan, options).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
+    assert_eq!(report.findings, [], "{}", report.to_text());
+    // What the run put aside first is signed too, or it could not be gone back to.
+    let safety = signing.stores()[0].1.list().await.unwrap();
+    let safety = safety.iter().find(|id| id.is_safety()).unwrap();
+    assert!(signing.backup(safety.as_str()).await.is_ok());
+
+    // A key that is not there makes no backup that could be taken for a signed one.
+    let absent = "0123456789ABCDEF0123456789ABCDEF01234567";
+    let error = site(absent, &key)
+        .unwrap()
+        .back_up(BackupRequest::all(), RunOptions::new())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.code(), error.kind()),
+        ("signature.cannot_sign", ErrorKind::Config),
+        "{error}"
+    );
+    assert!(
+        error.hint_text().unwrap().contains("unfinished"),
+        "{error:?}"
+    );
+    assert_eq!(
+        signing.backup("latest").await.unwrap().id(),
+        &made.id,
+        "the unfinished one is passed over"
+    );
+    let error = site("--output=x", &key).err().unwrap();
+    assert_eq!(error.code(), "config.bad_value");
 }

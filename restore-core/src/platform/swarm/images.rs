@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http_body_util::{BodyExt, StreamBody};
+use futures_util::TryStreamExt;
+use http_body_util::{BodyExt, Empty, StreamBody};
 use hyper::Request;
 use hyper::body::Frame;
 use hyper::header::CONTENT_TYPE;
 use serde_json::{Value, json};
+use tokio::io::AsyncRead;
+use tokio_util::io::StreamReader;
 
 use super::config::ServiceConfig;
 use super::engine::Engine;
@@ -242,6 +245,41 @@ impl Images for EngineImages {
             .zip(listed)
             .map(|(id, listed)| LoadedImage::new(id, listed.tags))
             .collect())
+    }
+
+    async fn save(&self, name: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
+        let what = format!("save the image {name}");
+        self.engine.docker().await?;
+        let request = Request::get(format!("http://engine/images/{}/get", encoded(name)))
+            .body(Empty::<Bytes>::new())
+            .map_err(|e| self.engine.refused(&what, e.into()))?;
+        let response = self
+            .engine
+            .send(request)
+            .await
+            .map_err(|e| self.engine.refused(&what, e))?;
+        let status = response.status();
+        if !status.is_success() {
+            let missing = status == hyper::StatusCode::NOT_FOUND;
+            return Err(Error::new(
+                match missing {
+                    true => ErrorKind::NotFound,
+                    false => ErrorKind::Failed,
+                },
+                match missing {
+                    true => "image.not_found",
+                    false => "image.save_failed",
+                },
+                format!("cannot {what}: the engine says {status}"),
+            )
+            .hint("`docker image ls` shows which images this engine has"));
+        }
+        // Its end is a chunk of its own: an engine that breaks off is an error.
+        let pieces = response
+            .into_body()
+            .into_data_stream()
+            .map_err(std::io::Error::other);
+        Ok(Box::new(StreamReader::new(pieces)))
     }
 
     async fn tag(&self, id: &str, name: &str) -> Result<()> {
