@@ -16,7 +16,7 @@ mod directory;
 mod directory_write;
 mod folder;
 mod latest;
-mod ssh;
+pub(crate) mod ssh;
 
 pub(crate) use config::{StoreKeys, make};
 pub use directory::DirectoryStore;
