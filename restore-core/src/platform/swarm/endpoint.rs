@@ -78,6 +78,7 @@ async fn reach(nodes: &Nodes, place: &Place, port: u16) -> Result<Option<Endpoin
     let bindings = seen.pointer(&format!("/NetworkSettings/Ports/{port}~1tcp"));
     for binding in bindings.and_then(Value::as_array).into_iter().flatten() {
         let host = match text(binding, "/HostIp").unwrap_or_default().as_str() {
+            "::" if engine.is_here() => "::1".to_owned(),
             "" | "0.0.0.0" | "::" => node_address(nodes, &place.node).await?,
             host => host.to_owned(),
         };
