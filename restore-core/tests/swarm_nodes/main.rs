@@ -98,26 +98,18 @@ async fn other_engines(ground: &Ground) {
     }
 
     // The manager itself from another host: files are reached through containers only.
-    let site = ground.site_at(
-        "far",
-        &format!(
-            "endpoint = 'ssh://nas{}'\nssh_config = '{}'",
-            ground.swarm.socket().display(),
-            ground.ssh_config.display()
-        ),
-        "",
+    let far = format!(
+        "endpoint = 'ssh://nas{}'\nssh_config = '{}'",
+        ground.swarm.socket().display(),
+        ground.ssh_config.display()
     );
-    let volume = site
-        .await
-        .platform()
-        .volume("prometheus_data")
-        .await
-        .unwrap();
+    let site = ground.site_at("far", &far, "").await;
+    let volume = site.platform().volume("prometheus_data").await.unwrap();
     assert_eq!(volume.path(), None);
     let run = RunId::generate();
     assert_eq!(volume.state(&run).await.unwrap(), SwapState::Nothing);
     assert!(volume.free_space().await.unwrap().free_bytes > 0);
-    drop(volume);
+    drop((volume, site));
     ground.nothing_left().await;
 
     // An unknown host key, and a host without an engine there.
