@@ -10,9 +10,10 @@ use restore_core::platform::agent::serve;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = std::env::args_os()
-        .nth(1)
+        .skip(1)
+        .last()
         .map(PathBuf::from)
-        .ok_or("usage: volume_agent DIRECTORY")?;
+        .ok_or("usage: volume_agent [volume-agent] DIRECTORY")?;
     let input = File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let output = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
     serve(&root, input, output).await?;

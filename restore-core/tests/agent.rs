@@ -18,7 +18,9 @@ use restore_core::platform::agent::{Launch, RemoteVolume};
 use restore_core::platform::local::LocalVolume;
 use restore_core::platform::{Compared, Discard, Exit, Process, SwapScope, SwapState, Volume};
 use restore_core::run::RunId;
-use restore_core::stream::{Digest, Source, UnpackPolicy, hash_file};
+use restore_core::stream::{
+    Compression, Digest, PackPolicy, Sink, SinkFile, Source, UnpackPolicy, hash_file,
+};
 use restore_core::{ErrorKind, Event, Progress, Result};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::process::{Child, Command};
@@ -220,6 +222,72 @@ async fn a_remote_volume_is_staged_swapped_and_taken_back() {
     }
     assert_eq!(volume.state(run).await.unwrap(), SwapState::Nothing);
     assert_eq!(fingerprint(&case.root), before);
+}
+
+/// The archive comes back whole, or there is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_remote_volume_is_packed_here() {
+    let case = Case::new().await;
+    let volume = case.volume(None);
+    let there = volume.measure(&[]).await.unwrap().unwrap();
+    assert!(there.entries > 0);
+    let packed = case.root.with_extension("packed.tar.gz");
+    let pack = async |volume: RemoteVolume, cancel: &CancellationToken| {
+        let file = Packing(std::fs::File::create(&packed).unwrap());
+        let sink = Sink::new("it", Box::new(file));
+        let policy = PackPolicy::new(".", Compression::default());
+        volume
+            .pack(policy, sink, Progress::hidden(), cancel.clone())
+            .await
+    };
+    let cancel = CancellationToken::new();
+    let done = pack(case.volume(None), &cancel).await.unwrap();
+    let source = Source::new(&packed, "it", None, None);
+    assert_eq!(
+        hash_file(&source, Progress::hidden()).await.unwrap(),
+        done.written.digest
+    );
+    assert_eq!(
+        std::fs::metadata(&packed).unwrap().len(),
+        done.written.bytes
+    );
+    let listed = std::process::Command::new("tar")
+        .arg("tzf")
+        .arg(&packed)
+        .output();
+    let listed = String::from_utf8(listed.unwrap().stdout).unwrap();
+    assert!(
+        listed.contains("./old") && listed.contains("./.hidden"),
+        "{listed}"
+    );
+
+    // Broken off, or changed on the way.
+    let cut = pack(case.volume(Some("\"$@\" | head -c 300")), &cancel).await;
+    let error = cut.unwrap_err();
+    assert_eq!(error.code(), "agent.ended", "{error}");
+    let changed = "\"$@\" | sed 's/\"written\":{\"bytes\":/&1/'";
+    let error = pack(case.volume(Some(changed)), &cancel).await.unwrap_err();
+    assert_eq!(error.code(), "agent.archive_changed", "{error}");
+    cancel.cancel();
+    let stopped = pack(case.volume(Some("exec sleep 600")), &cancel).await;
+    assert_eq!(stopped.unwrap_err().kind(), ErrorKind::Interrupted);
+}
+
+struct Packing(std::fs::File);
+
+impl std::io::Write for Packing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl SinkFile for Packing {
+    fn seal(self: Box<Self>) -> std::io::Result<()> {
+        self.0.sync_all()
+    }
 }
 
 /// Errors are those of the volume itself, with the place.

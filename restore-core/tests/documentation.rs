@@ -222,6 +222,7 @@ fn every_key_is_documented_and_every_documented_key_exists() {
             None,
             Some("swarm"),
         ),
+        ("[nodes.NAME]", "nodes", Some("x"), None),
         ("[services.NAME] on a swarm", "services", Some("x"), None),
         ("[volumes.NAME] on a swarm", "volumes", Some("x"), None),
     ] {

@@ -3,6 +3,9 @@
 //! Loading gives an image no name, so that nothing live changes while it is staged; a name of the
 //! run's own keeps it from being cleaned away. The cut-over moves the archive's names to it and
 //! keeps what they meant under another name of the run's own.
+//!
+//! Where services run on several machines each has images of its own: all of this is done on each
+//! of them, one after the other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +32,10 @@ use crate::stream::Compression;
 const READ: usize = 256 * 1024;
 /// The fact of what was loaded.
 const LOADED: &str = "loaded";
+/// The fact of the other machines where they are loaded too, written before anything is there.
+const PLACES: &str = "places";
+/// The fact of what was loaded on those.
+const LOADED_THERE: &str = "loaded_there";
 /// The fact of what the names meant before, and which images services were pinned to.
 const BEFORE: &str = "before";
 
@@ -61,6 +68,9 @@ fn archives() -> Vec<String> {
 struct Before {
     /// What each name meant; `None`: nothing.
     names: BTreeMap<String, Option<String>>,
+    /// The same on other machines.
+    #[serde(default)]
+    there: BTreeMap<String, BTreeMap<String, Option<String>>>,
     /// The image in the description of each service that is pinned to a digest.
     pinned: BTreeMap<String, String>,
 }
@@ -160,14 +170,14 @@ impl ImageComponent {
     ) -> Result<()> {
         for user in images.users(name).await? {
             let service = &user.service;
-            if user.elsewhere {
+            for (node, hint) in &user.beyond {
                 findings.push(
                     Finding::error(
                         "image.other_node",
                         service,
-                        format!("it runs {name} on other nodes too, where images cannot be loaded from here yet"),
+                        format!("it runs {name} on the node {node} too, or may be started there, and there is no way to that node's engine to load the image"),
                     )
-                    .hint("load the archive there by hand (docker load) and leave the component out with --only"),
+                    .hint(hint.clone()),
                 );
             }
             let stops = user
@@ -200,18 +210,10 @@ impl ImageComponent {
         let mut staged = Staged::default();
         let mut all: Vec<LoadedImage> = Vec::new();
         for artifact in self.find(cx.backup()) {
-            let source = cx.source(&artifact)?;
-            let progress = cx.progress("load", source.size());
-            let loading = images.load(source, progress);
-            // Dropping it breaks the connection, and the engine forgets what it has so far.
-            let loaded = tokio::select! {
-                () = cx.cancelled().cancelled() => return Err(Error::interrupted()),
-                loaded = loading => loaded?,
-            };
+            let loaded = self
+                .load_one(cx, images.as_ref(), &artifact, all.len())
+                .await?;
             for image in loaded {
-                images
-                    .tag(&image.id, &staged_name(cx.run(), all.len()))
-                    .await?;
                 if image.tags.is_empty() {
                     staged.findings.push(Finding::warning(
                         "image.nameless",
@@ -224,11 +226,15 @@ impl ImageComponent {
             let size = cx.backup().file(&artifact).map_or(0, |file| file.size);
             staged.bytes = staged.bytes.saturating_add(size);
         }
+        let tags: Vec<String> = all.iter().flat_map(|image| image.tags.clone()).collect();
+        let places = self.load_elsewhere(cx, images.as_ref(), &tags).await?;
         let value = serde_json::to_value(&all).unwrap_or_default();
         cx.record(LOADED, value).await?;
         staged.facts.insert("images".to_owned(), json!(all.len()));
-        let tags: Vec<&String> = all.iter().flat_map(|image| &image.tags).collect();
         staged.facts.insert("names".to_owned(), json!(tags));
+        if !places.is_empty() {
+            staged.facts.insert("also_on".to_owned(), json!(places));
+        }
         Ok(staged)
     }
 
@@ -312,6 +318,82 @@ impl ImageComponent {
         }
     }
 
+    /// Loads the same on each other machine that may run it; their names.
+    async fn load_elsewhere(
+        &self,
+        cx: &RunContext,
+        images: &dyn Images,
+        tags: &[String],
+    ) -> Result<Vec<String>> {
+        let places = images.elsewhere(tags).await?;
+        if places.is_empty() {
+            return Ok(Vec::new());
+        }
+        cx.record(PLACES, json!(places)).await?;
+        let mut names = Vec::new();
+        let mut all: BTreeMap<String, Vec<LoadedImage>> = BTreeMap::new();
+        for place in places {
+            let name = images.place_name(&place).await?;
+            let there = images.at(&place).await?;
+            let mut loaded = Vec::new();
+            for artifact in self.find(cx.backup()) {
+                let more = self
+                    .load_one(cx, there.as_ref(), &artifact, loaded.len())
+                    .await
+                    .map_err(|error| error.context(&name))?;
+                loaded.extend(more);
+            }
+            all.insert(place, loaded);
+            names.push(name);
+        }
+        cx.record(LOADED_THERE, json!(all)).await?;
+        Ok(names)
+    }
+
+    /// Loads one archive; `before`: how many images of the run are there already.
+    async fn load_one(
+        &self,
+        cx: &RunContext,
+        images: &dyn Images,
+        artifact: &str,
+        before: usize,
+    ) -> Result<Vec<LoadedImage>> {
+        let source = cx.source(artifact)?;
+        let progress = cx.progress("load", source.size());
+        let loading = images.load(source, progress);
+        // Dropping it breaks the connection, and the engine forgets what it has so far.
+        let loaded = tokio::select! {
+            () = cx.cancelled().cancelled() => return Err(Error::interrupted()),
+            loaded = loading => loaded?,
+        };
+        for (at, image) in loaded.iter().enumerate() {
+            let name = staged_name(cx.run(), before.saturating_add(at));
+            images.tag(&image.id, &name).await?;
+        }
+        Ok(loaded)
+    }
+
+    /// The other machines where something of the run may be.
+    async fn places(&self, cx: &RunContext) -> Result<Vec<(String, Arc<dyn Images>)>> {
+        let places: Vec<String> = cx
+            .recall(PLACES)
+            .and_then(|value| serde_json::from_value(value).ok())
+            .unwrap_or_default();
+        let images = self.images()?;
+        let mut found = Vec::new();
+        for place in places {
+            let there = images.at(&place).await?;
+            found.push((place, there));
+        }
+        Ok(found)
+    }
+
+    fn loaded_there(cx: &RunContext) -> BTreeMap<String, Vec<LoadedImage>> {
+        cx.recall(LOADED_THERE)
+            .and_then(|value| serde_json::from_value(value).ok())
+            .unwrap_or_default()
+    }
+
     fn recall(cx: &RunContext) -> Result<Vec<LoadedImage>> {
         let loaded = cx.recall(LOADED);
         loaded
@@ -337,14 +419,14 @@ impl ImageComponent {
             Some(before) => before,
             None => self.note(cx, images.as_ref(), &loaded).await?,
         };
-        for (at, old) in before.names.values().flatten().enumerate() {
-            images.tag(old, &replaced_name(cx.run(), at)).await?;
+        let there = Self::loaded_there(cx);
+        for (place, other) in self.places(cx).await? {
+            let none = BTreeMap::new();
+            let old = before.there.get(&place).unwrap_or(&none);
+            let loaded = there.get(&place).map(Vec::as_slice).unwrap_or_default();
+            move_in(cx, other.as_ref(), old, loaded).await?;
         }
-        for image in &loaded {
-            for tag in &image.tags {
-                images.tag(&image.id, tag).await?;
-            }
-        }
+        move_in(cx, images.as_ref(), &before.names, &loaded).await?;
         for service in before.pinned.keys() {
             if let Some(image) = new_image(images.as_ref(), service, &loaded).await? {
                 images.run_image(service, &image).await?;
@@ -369,6 +451,14 @@ impl ImageComponent {
                 }
             }
         }
+        let loaded_there = Self::loaded_there(cx);
+        for (place, other) in self.places(cx).await? {
+            let names = before.there.entry(place.clone()).or_default();
+            let loaded = loaded_there.get(&place).into_iter().flatten();
+            for tag in loaded.flat_map(|image| &image.tags) {
+                names.insert(tag.clone(), other.id(tag).await?);
+            }
+        }
         let value = serde_json::to_value(&before).unwrap_or_default();
         cx.record(BEFORE, value).await?;
         Ok(before)
@@ -382,28 +472,47 @@ impl ImageComponent {
         for (service, image) in &before.pinned {
             images.run_image(service, image).await?;
         }
-        for (name, old) in &before.names {
+        for (place, other) in self.places(cx).await? {
+            if let Some(names) = before.there.get(&place) {
+                self.put_back(cx, other.as_ref(), names).await?;
+            }
+        }
+        self.put_back(cx, images.as_ref(), &before.names).await
+    }
+
+    async fn put_back(
+        &self,
+        cx: &RunContext,
+        images: &dyn Images,
+        names: &BTreeMap<String, Option<String>>,
+    ) -> Result<()> {
+        for (name, old) in names {
             match old {
                 Some(old) => images.tag(old, name).await?,
                 None => images.untag(name).await?,
             }
         }
         // What they name has its own names again.
-        self.forget(cx, images.as_ref(), &replaced_prefix(cx.run()))
-            .await
+        self.forget(cx, images, &replaced_prefix(cx.run())).await
     }
 
     async fn prove(&self, cx: &RunContext) -> Result<Vec<CheckOutcome>> {
         let images = self.images()?;
         let mut outcomes = Vec::new();
+        let loaded_there = Self::loaded_there(cx);
         for image in Self::recall(cx)? {
             for tag in &image.tags {
                 let now = images.id(tag).await?;
                 let users = images.users(tag).await?;
-                let other = users
-                    .iter()
-                    .filter(|user| self.stopped(user))
-                    .find(|user| user.running.iter().any(|id| *id != image.id));
+                let elsewhere = loaded_there.values().flatten();
+                let elsewhere = elsewhere.filter(|other| other.tags.contains(tag));
+                let mut restored: Vec<&str> = elsewhere.map(|other| other.id.as_str()).collect();
+                restored.push(&image.id);
+                let other = users.iter().filter(|user| self.stopped(user)).find(|user| {
+                    user.running
+                        .iter()
+                        .any(|id| !restored.contains(&id.as_str()))
+                });
                 let (passed, detail) = match (now, other) {
                     (Some(id), None) if id == image.id => {
                         (true, format!("{tag} is {id}, as restored"))
@@ -427,6 +536,19 @@ impl ImageComponent {
                 ));
             }
         }
+        for (place, other) in self.places(cx).await? {
+            let name = images.place_name(&place).await?;
+            for image in loaded_there.get(&place).into_iter().flatten() {
+                for tag in &image.tags {
+                    let now = other.id(tag).await?.unwrap_or_default();
+                    outcomes.push(CheckOutcome::new(
+                        format!("{}/{tag}, {name}", self.name),
+                        now == image.id,
+                        format!("on {name} {tag} is {now}, restored was {}", image.id),
+                    ));
+                }
+            }
+        }
         Ok(outcomes)
     }
 
@@ -441,6 +563,9 @@ impl ImageComponent {
             Discard::Staged => staged_prefix(cx.run()),
             Discard::Replaced => replaced_prefix(cx.run()),
         };
+        for (_, other) in self.places(cx).await? {
+            self.forget(cx, other.as_ref(), &start).await?;
+        }
         self.forget(cx, images.as_ref(), &start).await
     }
 
@@ -461,6 +586,24 @@ impl ImageComponent {
         }
         Ok(())
     }
+}
+
+/// Keeps what the names mean on one machine and makes them mean what was loaded there.
+async fn move_in(
+    cx: &RunContext,
+    images: &dyn Images,
+    before: &BTreeMap<String, Option<String>>,
+    loaded: &[LoadedImage],
+) -> Result<()> {
+    for (at, old) in before.values().flatten().enumerate() {
+        images.tag(old, &replaced_name(cx.run(), at)).await?;
+    }
+    for image in loaded {
+        for tag in &image.tags {
+            images.tag(&image.id, tag).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The image that a service pinned to a digest is to run now: the loaded one, by its id.

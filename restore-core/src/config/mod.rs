@@ -32,6 +32,9 @@ pub struct SiteConfig {
     /// What runs the services.
     #[serde(default)]
     pub platform: Table,
+    /// How engines of other nodes of a swarm are reached, by the nodes' names.
+    #[serde(default)]
+    pub nodes: Map<String, Value>,
     /// The services, by their exact names, in the order of starting; they stop in reverse.
     #[serde(default)]
     pub services: Map<String, Value>,

@@ -1,5 +1,7 @@
 //! Images that a platform's services run.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
@@ -41,8 +43,9 @@ pub struct ImageUser {
     pub image: String,
     /// The description names a digest besides: whatever the tag means, that image is run.
     pub pinned: bool,
-    /// Some of its tasks run where images cannot be loaded from here.
-    pub elsewhere: bool,
+    /// Machines where it runs, or may be started, and where images cannot be loaded from here:
+    /// the name of each, and what to do about it.
+    pub beyond: Vec<(String, String)>,
     /// The ids of the images that its running tasks really run.
     pub running: Vec<String>,
 }
@@ -55,7 +58,7 @@ impl ImageUser {
             key: None,
             image: image.into(),
             pinned: false,
-            elsewhere: false,
+            beyond: Vec::new(),
             running: Vec::new(),
         }
     }
@@ -99,6 +102,27 @@ pub trait Images: Send + Sync {
 
     /// Makes a service's description name another image.
     async fn run_image(&self, service: &str, image: &str) -> Result<()>;
+
+    /// The other machines that run services with one of these images, or may be told to: an image
+    /// has to be loaded on each of them too, and its names moved there, through [`at`](Self::at).
+    /// Ids that last as long as the machines.
+    async fn elsewhere(&self, _names: &[String]) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// The images of one of these machines.
+    async fn at(&self, place: &str) -> Result<Arc<dyn Images>> {
+        Err(Error::new(
+            ErrorKind::NotFound,
+            "image.no_place",
+            format!("images are kept in one place only here, not in {place}"),
+        ))
+    }
+
+    /// What people call one of these machines.
+    async fn place_name(&self, place: &str) -> Result<String> {
+        Ok(place.to_owned())
+    }
 
     /// Room where images are kept, where that can be told.
     async fn free_space(&self) -> Result<Option<Space>>;

@@ -18,7 +18,7 @@ mod directory;
 mod directory_write;
 mod folder;
 mod latest;
-mod ssh;
+pub(crate) mod ssh;
 
 #[cfg(feature = "object-store")]
 pub use bucket::{BucketConfig, BucketService, BucketStore, SignIn};

@@ -28,6 +28,17 @@ impl Redis {
         inspection
             .findings
             .extend(self.directory(&live, volume.as_ref()).await?);
+        if volume.path().is_none() {
+            inspection.findings.push(
+                Finding::error(
+                    "redis.volume_elsewhere",
+                    &self.name,
+                    format!("the files of {} are not on this host, where its data is prepared", volume.describe()),
+                )
+                .hint("run restore as root on that node's host, or leave the component out with --only; a swarm's service can be moved to the manager with its data"),
+            );
+            return Ok(inspection);
+        }
         inspection.findings.extend(self.binary(&live).await);
         if volume.state(cx.run()).await? != SwapState::Nothing {
             inspection.findings.push(Finding::info(

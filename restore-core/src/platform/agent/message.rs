@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::error::{Error, ErrorKind};
 use crate::platform::{Discard, SwapScope};
 use crate::run::RunId;
-use crate::stream::{Digest, UnpackPolicy};
+use crate::stream::{Digest, PackPolicy, UnpackPolicy};
 
 /// Both ends are of one version: what is said has no other promise.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -57,6 +57,14 @@ pub(super) enum What {
     Compare {
         run: RunId,
     },
+    /// The archive comes in the answer, in pieces.
+    Pack {
+        label: String,
+        policy: Box<PackPolicy>,
+    },
+    Measure {
+        except: Vec<String>,
+    },
 }
 
 /// One line of the answer; the last is `Done` or `Failed`.
@@ -65,6 +73,8 @@ pub(super) enum What {
 pub(super) enum Answer {
     /// So many bytes of the archive are read by now.
     Progress(u64),
+    /// So many bytes of an archive follow the line.
+    Data(usize),
     Done(Value),
     Failed(Failure),
 }

@@ -5,18 +5,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::message::{Answer, Request, What};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Progress;
 use crate::platform::{Compared, Discard, Process, Space, SwapScope, SwapState, Volume};
 use crate::run::RunId;
-use crate::stream::{Source, UnpackPolicy, Unpacked, open_sized};
+use crate::stream::{
+    Measured, PackPolicy, Packed, Sink, Source, UnpackPolicy, Unpacked, open_sized,
+};
 
 /// How long cleaning up after a failure may take.
 const CLEANING: Duration = Duration::from_secs(5);
+
+/// How many pieces of an archive may wait to be written.
+const DEPTH: usize = 8;
+
+/// No piece of an archive is larger.
+const LARGEST: usize = 64 << 20;
 
 /// Starts the program that [`serve`](super::serve)s one request beside a volume.
 #[async_trait]
@@ -43,16 +54,22 @@ impl RemoteVolume {
     }
 
     async fn ask<T: DeserializeOwned>(&self, what: What) -> Result<T> {
-        self.exchange(what, None, &Progress::hidden()).await
+        self.exchange(what, Along::default(), &Progress::hidden())
+            .await
     }
 
-    /// One request and its answer; `archive` follows the request.
+    /// One request and its answer.
     async fn exchange<T: DeserializeOwned>(
         &self,
         what: What,
-        archive: Option<Source>,
+        along: Along,
         progress: &Progress,
     ) -> Result<T> {
+        let Along {
+            archive,
+            pieces,
+            cancel,
+        } = along;
         let place = self.launch.describe();
         let mut request = serde_json::to_vec(&Request::new(what))
             .map_err(|e| broken(format!("a request cannot be written: {e}")))?;
@@ -61,7 +78,6 @@ impl RemoteVolume {
         let (Some(mut stdin), Some(stdout)) = (process.stdin(), process.stdout()) else {
             return Err(broken("the program beside a volume has no input or output"));
         };
-        let cancel = archive.as_ref().map(|source| source.cancel().clone());
         let sending = async move {
             // An agent that ends early says why; what it did not read does not matter.
             let _gone = stdin.write_all(&request).await;
@@ -73,16 +89,27 @@ impl RemoteVolume {
         };
         let mut counted = 0;
         let reading = async {
-            let mut lines = BufReader::new(stdout).lines();
-            while let Some(line) = lines
-                .next_line()
-                .await
-                .map_err(|e| Error::io(format!("read the answer from {place}"), e))?
-            {
-                match serde_json::from_str(&line) {
+            let mut stdout = BufReader::with_capacity(256 * 1024, stdout);
+            let unread = |e| Error::io(format!("read the answer from {place}"), e);
+            let mut line = Vec::new();
+            while stdout.read_until(b'\n', &mut line).await.map_err(unread)? > 0 {
+                let answer = serde_json::from_slice(&line);
+                line.clear();
+                match answer {
                     Ok(Answer::Progress(done)) => {
                         progress.add(done.saturating_sub(counted));
                         counted = counted.max(done);
+                    }
+                    Ok(Answer::Data(size)) => {
+                        let Some(pieces) = pieces.as_ref().filter(|_| size <= LARGEST) else {
+                            break;
+                        };
+                        let mut piece = vec![0; size];
+                        if stdout.read_exact(&mut piece).await.is_err() {
+                            break;
+                        }
+                        // Whoever writes has failed, and says why.
+                        let _gone = pieces.send(piece.into()).await;
                     }
                     Ok(answer) => return Ok(Some(answer)),
                     Err(_) => break,
@@ -115,7 +142,7 @@ impl RemoteVolume {
             Some(Answer::Done(value)) => serde_json::from_value::<T>(value)
                 .map_err(|e| broken(format!("the answer from {place} is none: {e}"))),
             Some(Answer::Failed(failure)) => Err(failure.at(&place)),
-            Some(Answer::Progress(_)) | None => {
+            Some(Answer::Progress(_) | Answer::Data(_)) | None => {
                 let exit = process.wait().await?;
                 let said = exit.stderr.lines().next_back().unwrap_or("without a word");
                 Err(Error::new(
@@ -131,6 +158,24 @@ impl RemoteVolume {
             }
         }
     }
+}
+
+/// What goes along with a request.
+#[derive(Default)]
+struct Along {
+    /// Follows the request.
+    archive: Option<Source>,
+    /// Takes the pieces of the archive that comes back.
+    pieces: Option<mpsc::Sender<Bytes>>,
+    cancel: Option<CancellationToken>,
+}
+
+/// Writes what comes to its end; the sink is sealed by whoever knows that this was the end.
+fn write_all(mut pieces: mpsc::Receiver<Bytes>, mut sink: Sink) -> Result<Sink> {
+    while let Some(piece) = pieces.blocking_recv() {
+        sink.put(&piece)?;
+    }
+    Ok(sink)
 }
 
 /// Sends a file of the backup as it is; it is verified where it is unpacked.
@@ -201,7 +246,12 @@ impl Volume for RemoteVolume {
             expected: source.expected(),
             policy: Box::new(policy.clone()),
         };
-        let unpacked = self.exchange(what, Some(source), &progress).await;
+        let along = Along {
+            cancel: Some(source.cancel().clone()),
+            archive: Some(source),
+            ..Along::default()
+        };
+        let unpacked = self.exchange(what, along, &progress).await;
         if unpacked.is_err() {
             // Where the agent could not say why, it could not clean up either. If it cannot now,
             // a later discard does: the reason matters more.
@@ -209,6 +259,51 @@ impl Volume for RemoteVolume {
             let _ = tokio::time::timeout(CLEANING, clean).await;
         }
         unpacked
+    }
+
+    async fn pack(
+        &self,
+        policy: PackPolicy,
+        sink: Sink,
+        progress: Progress,
+        cancel: CancellationToken,
+    ) -> Result<Packed> {
+        let what = What::Pack {
+            label: sink.label().to_owned(),
+            policy: Box::new(policy),
+        };
+        let (send, pieces) = mpsc::channel(DEPTH);
+        let along = Along {
+            pieces: Some(send),
+            cancel: Some(cancel),
+            ..Along::default()
+        };
+        let writing = tokio::task::spawn_blocking(move || write_all(pieces, sink));
+        let packed: Result<Packed> = self.exchange(what, along, &progress).await;
+        let ended = |e| broken(format!("a task ended unexpectedly: {e}"));
+        let sink = writing.await.map_err(ended)?;
+        // What cannot be written here is the cause of whatever else there is.
+        let (sink, packed) = (sink?, packed?);
+        let written = tokio::task::spawn_blocking(move || sink.seal())
+            .await
+            .map_err(ended)??;
+        if written != packed.written {
+            return Err(Error::new(
+                ErrorKind::Failed,
+                "agent.archive_changed",
+                format!("the archive of {} changed on its way here", self.describe()),
+            )
+            .hint("try again; a connection that changes data has to be looked into")
+            .retryable());
+        }
+        Ok(packed)
+    }
+
+    async fn measure(&self, except: &[String]) -> Result<Option<Measured>> {
+        self.ask(What::Measure {
+            except: except.to_vec(),
+        })
+        .await
     }
 
     async fn swap(&self, run: &RunId, scope: &SwapScope) -> Result<()> {

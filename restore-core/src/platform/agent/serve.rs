@@ -6,13 +6,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::message::{Answer, Failure, Request, VERSION, What};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventSink, Progress};
 use crate::platform::Volume;
 use crate::platform::local::LocalVolume;
-use crate::stream::{Source, UnpackPolicy};
+use crate::stream::{PackPolicy, Sink, SinkFile, Source, UnpackPolicy};
 
 /// No request is longer: paths and patterns, not data.
 const LONGEST: usize = 1 << 20;
@@ -52,10 +53,7 @@ async fn act(root: &Path, what: What, input: File, output: Arc<Lines>) -> Result
             policy,
         } => {
             let source = Source::given(input, label, size, expected);
-            let policy = UnpackPolicy {
-                owner: policy.owner.or_else(|| owner(root)),
-                ..*policy
-            };
+            let policy = at(root, *policy);
             let progress = Progress::new(output, "", "", size);
             value(volume.unpack(&run, source, &policy, progress).await?)
         }
@@ -63,6 +61,30 @@ async fn act(root: &Path, what: What, input: File, output: Arc<Lines>) -> Result
         What::Unswap { run } => value(volume.unswap(&run).await?),
         What::Discard { run, what } => value(volume.discard(&run, what).await?),
         What::Compare { run } => value(volume.compare(&run).await?),
+        What::Pack { label, policy } => {
+            let policy = PackPolicy {
+                restore: at(root, policy.restore.clone()),
+                ..*policy
+            };
+            let sink = Sink::new(label, Box::new(Pieces(output.clone())));
+            let progress = Progress::new(output, "", "", None);
+            // Whoever no longer wants it no longer reads it either.
+            let cancel = CancellationToken::new();
+            value(volume.pack(policy, sink, progress, cancel).await?)
+        }
+        What::Measure { except } => value(volume.measure(&except).await?),
+    }
+}
+
+/// What is let into the volume here: where it is was not known where it was asked for.
+fn at(root: &Path, policy: UnpackPolicy) -> UnpackPolicy {
+    UnpackPolicy {
+        owner: policy.owner.or_else(|| owner(root)),
+        live_root: match policy.live_root.as_os_str().is_empty() {
+            true => root.to_owned(),
+            false => policy.live_root,
+        },
+        ..policy
     }
 }
 
@@ -126,6 +148,31 @@ impl Lines {
             .write_all(&line)
             .and_then(|()| output.flush())
             .map_err(|e| Error::io("answer", e))
+    }
+}
+
+/// An archive on its way, in pieces between the answer's lines.
+struct Pieces(Arc<Lines>);
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let mut line = serde_json::to_vec(&Answer::Data(bytes.len()))?;
+        line.push(b'\n');
+        let mut output = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        output.write_all(&line)?;
+        output.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl SinkFile for Pieces {
+    /// It is made where it arrives.
+    fn seal(self: Box<Self>) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

@@ -73,6 +73,14 @@ pub fn make(config: &SiteConfig, base: &Path, state: &Path) -> Result<Arc<dyn Pl
     if config.platform.contains_key("kind") {
         take_kind("platform", &mut config.platform.clone(), &["local"])?;
     }
+    if let Some(name) = config.nodes.keys().next() {
+        return Err(Error::new(
+            ErrorKind::Config,
+            "config.no_nodes",
+            format!("[nodes.{name}]: only a swarm has nodes"),
+        )
+        .hint("say kind = \"swarm\" in [platform], or take the section out"));
+    }
     let state = base.join(state).join("services");
     let services = config
         .services

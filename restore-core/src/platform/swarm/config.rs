@@ -1,4 +1,4 @@
-//! `[platform]`, `[services.NAME]` and `[volumes.NAME]` of a swarm.
+//! `[platform]`, `[nodes.NAME]`, `[services.NAME]` and `[volumes.NAME]` of a swarm.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,13 +6,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::address::{Address, AddressKeys, SOCKET};
 use crate::config::{ConfigDuration, SiteConfig, parse_section, section_of, take_kind};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::platform::Endpoint;
 use crate::platform::local::parse_endpoint;
-
-/// Where the engine listens, unless the site says otherwise.
-const SOCKET: &str = "/var/run/docker.sock";
 
 /// How long a service may take to come up, unless the site says otherwise.
 const START: Duration = Duration::from_secs(120);
@@ -21,6 +19,23 @@ const START: Duration = Duration::from_secs(120);
 #[serde(deny_unknown_fields)]
 struct PlatformSection {
     socket: Option<PathBuf>,
+    endpoint: Option<String>,
+    ca: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    ssh_config: Option<PathBuf>,
+    agent: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeSection {
+    endpoint: Option<String>,
+    ca: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    ssh_config: Option<PathBuf>,
+    image: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -39,6 +54,7 @@ struct ServiceSection {
 struct VolumeSection {
     name: Option<String>,
     path: Option<PathBuf>,
+    node: Option<String>,
 }
 
 /// When a service whose tasks run is ready.
@@ -77,13 +93,28 @@ pub(super) struct VolumeConfig {
     pub(super) name: String,
     /// Where its files are on this host, where the engine does not say.
     pub(super) path: Option<PathBuf>,
+    /// The node that has it, where the swarm does not say.
+    pub(super) node: Option<String>,
+}
+
+/// A node of the swarm, as the site names it.
+#[derive(Clone, Debug)]
+pub(super) struct NodeConfig {
+    /// Its host name, or its id.
+    pub(super) name: String,
+    pub(super) address: Option<Address>,
+    /// What containers beside its volumes are made from, instead of their services' own.
+    pub(super) image: Option<String>,
 }
 
 /// All of it.
 #[derive(Clone, Debug)]
 pub(super) struct SwarmConfig {
     pub(super) site: String,
-    pub(super) socket: PathBuf,
+    pub(super) address: Address,
+    /// The program that serves volumes of other nodes, where it is not this one.
+    pub(super) agent: Option<PathBuf>,
+    pub(super) nodes: Vec<NodeConfig>,
     pub(super) services: Vec<ServiceConfig>,
     pub(super) volumes: Vec<VolumeConfig>,
 }
@@ -107,16 +138,60 @@ impl SwarmConfig {
                     name: section.name.unwrap_or_else(|| key.clone()),
                     key: key.clone(),
                     path: section.path.map(|path| base.join(path)),
+                    node: section.node,
                 })
             })
             .collect::<Result<_>>()?;
+        let keys = AddressKeys {
+            endpoint: platform.endpoint,
+            ca: platform.ca,
+            cert: platform.cert,
+            key: platform.key,
+            ssh_config: platform.ssh_config,
+        };
+        let address = match (platform.socket, keys.read("platform", base)?) {
+            (Some(_), Some(_)) => {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    "config.two_engines",
+                    "[platform] names its engine twice: `socket` and `endpoint`",
+                )
+                .hint("keep the one that holds"));
+            }
+            (_, Some(address)) => address,
+            (socket, None) => Address::Unix(base.join(socket.unwrap_or_else(|| SOCKET.into()))),
+        };
+        let nodes = config
+            .nodes
+            .iter()
+            .map(|(name, value)| node(name, value, base))
+            .collect::<Result<_>>()?;
         Ok(Self {
             site: config.site.name.clone(),
-            socket: base.join(platform.socket.unwrap_or_else(|| SOCKET.into())),
+            address,
+            agent: platform.agent.map(|path| base.join(path)),
+            nodes,
             services,
             volumes,
         })
     }
+}
+
+fn node(name: &str, value: &Value, base: &Path) -> Result<NodeConfig> {
+    let path = format!("nodes.{name}");
+    let section: NodeSection = section_of(&path, value)?;
+    let keys = AddressKeys {
+        endpoint: section.endpoint,
+        ca: section.ca,
+        cert: section.cert,
+        key: section.key,
+        ssh_config: section.ssh_config,
+    };
+    Ok(NodeConfig {
+        name: name.to_owned(),
+        address: keys.read(&path, base)?,
+        image: section.image,
+    })
 }
 
 fn service(key: &str, value: &Value) -> Result<ServiceConfig> {
@@ -154,7 +229,7 @@ mod tests {
             "socket = 'd.sock'\n[services.hosting_app]\n[services.db]\nname = 'hosting_postgres'\nport = 5432\n[volumes.data]\nname = 'hosting_data'",
         )
         .unwrap();
-        assert_eq!(config.socket, Path::new("/base/d.sock"));
+        assert_eq!(config.address, Address::Unix("/base/d.sock".into()));
         assert_eq!(config.services[0].name, "hosting_app");
         assert_eq!(config.services[1].name, "hosting_postgres");
         assert_eq!(config.services[1].key, "db");
@@ -169,6 +244,9 @@ mod tests {
             ("[services.x]\ncommand = ['x']", "`command`"),
             ("[services.x]\nendpoint = 'x'", "HOST:PORT"),
             ("[volumes.x]\npth = 'x'", "`pth`"),
+            ("[nodes.x]\nendpont = 'x'", "`endpont`"),
+            ("[nodes.x]\nca = 'x'", "belongs to an `endpoint`"),
+            ("socket = 'x'\nendpoint = 'ssh://x'", "twice"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.message().contains(says), "{text}: {error}");

@@ -4,22 +4,25 @@ use serde_json::Value;
 
 use super::config::ServiceConfig;
 use super::engine::Engine;
+use super::nodes::{Nodes, Place};
 use super::view::{View, text};
 use crate::error::{Error, ErrorKind, Result};
 use crate::platform::Endpoint;
 
 /// Where a client of this host connects: as the site says, else through a port that the swarm
-/// publishes here, else at a container's own address on this host's bridge.
-pub(super) async fn find(engine: &Engine, config: &ServiceConfig, view: &View) -> Result<Endpoint> {
+/// publishes on the node of a task, else at a container's own address on this host's bridge.
+pub(super) async fn find(nodes: &Nodes, config: &ServiceConfig, view: &View) -> Result<Endpoint> {
     if let Some(endpoint) = &config.endpoint {
         return Ok(endpoint.clone());
     }
-    let container = here(engine, view).await?;
-    let inside = inside_port(engine, config, view).await?;
-    let Some(container) = container else {
+    let Some(place) = nodes.place(view).await? else {
+        // What it exposes is said first where that is what is missing.
+        let home = nodes.home(view).await?;
+        inside_port(&home, config, view).await?;
         return Err(not_running(config, view));
     };
-    match reach(engine, &container, inside).await? {
+    let inside = inside_port(&place.engine, config, view).await?;
+    match reach(nodes, &place, inside).await? {
         Some(endpoint) => Ok(endpoint),
         None => Err(Error::new(
             ErrorKind::Config,
@@ -38,18 +41,18 @@ pub(super) async fn find(engine: &Engine, config: &ServiceConfig, view: &View) -
 
 /// See [`Platform::published`](crate::platform::Platform::published).
 pub(super) async fn published(
-    engine: &Engine,
+    nodes: &Nodes,
     config: &ServiceConfig,
     view: &View,
     port: u16,
 ) -> Result<Vec<Endpoint>> {
-    let here = engine.containers_of(&view.id).await?;
+    let places = nodes.places(view).await?;
+    if places.is_empty() || places.len() < view.running().count() {
+        return Err(not_running(config, view));
+    }
     let mut found = Vec::new();
-    for task in view.running() {
-        let Some(container) = task.container.as_ref().filter(|id| here.contains(*id)) else {
-            return Err(not_running(config, view));
-        };
-        found.extend(reach(engine, container, port).await?);
+    for place in &places {
+        found.extend(reach(nodes, place, port).await?);
     }
     if found.is_empty() {
         return Err(not_running(config, view));
@@ -57,13 +60,15 @@ pub(super) async fn published(
     // Behind the swarm's own balancer too: that is where users come in.
     let meshed = view.ports().into_iter();
     let meshed = meshed.filter(|at| at.inside == port && !at.host_mode);
-    found.extend(meshed.map(|at| Endpoint::new("127.0.0.1", at.outside)));
+    let host = node_address(nodes, nodes.own().await?).await?;
+    found.extend(meshed.map(|at| Endpoint::new(host.clone(), at.outside)));
     Ok(found)
 }
 
 /// Where a process of this host reaches a port of a container: at the address that it is
-/// published at, else at the container's own on a bridge.
-async fn reach(engine: &Engine, container: &str, port: u16) -> Result<Option<Endpoint>> {
+/// published at, else at the container's own on a bridge of this host.
+async fn reach(nodes: &Nodes, place: &Place, port: u16) -> Result<Option<Endpoint>> {
+    let (engine, container) = (place.engine.as_ref(), place.container.as_str());
     let seen = engine
         .get(
             "look at a container",
@@ -73,61 +78,64 @@ async fn reach(engine: &Engine, container: &str, port: u16) -> Result<Option<End
     let bindings = seen.pointer(&format!("/NetworkSettings/Ports/{port}~1tcp"));
     for binding in bindings.and_then(Value::as_array).into_iter().flatten() {
         let host = match text(binding, "/HostIp").unwrap_or_default().as_str() {
-            "" | "0.0.0.0" => "127.0.0.1".to_owned(),
-            "::" => "::1".to_owned(),
+            "::" if engine.is_here() => "::1".to_owned(),
+            "" | "0.0.0.0" | "::" => node_address(nodes, &place.node).await?,
             host => host.to_owned(),
         };
-        if let Some(Ok(port)) = text(binding, "/HostPort").map(|port| port.parse()) {
+        let elsewhere = !engine.is_here()
+            && host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.is_loopback());
+        if let Some(Ok(port)) = text(binding, "/HostPort").map(|port| port.parse())
+            && !elsewhere
+        {
             return Ok(Some(Endpoint::new(host, port)));
         }
+    }
+    if !engine.is_here() {
+        return Ok(None);
     }
     let address = address(engine, container, &seen).await?;
     Ok(address.map(|address| Endpoint::new(address, port)))
 }
 
-/// Where a program inside the service's container connects to its server.
-pub(super) async fn inside(
-    engine: &Engine,
-    config: &ServiceConfig,
-    view: &View,
-) -> Result<Endpoint> {
-    let port = inside_port(engine, config, view).await?;
-    Ok(Endpoint::new("127.0.0.1", port))
+/// Where this host reaches what a node publishes on all of its addresses.
+async fn node_address(nodes: &Nodes, id: &str) -> Result<String> {
+    if nodes.engine(id).await?.is_here() {
+        return Ok("127.0.0.1".to_owned());
+    }
+    let node = nodes.by_id(id).await?;
+    Ok(match node.address.as_str() {
+        "" | "0.0.0.0" => node.name,
+        _ => node.address,
+    })
 }
 
-/// A container of the service that runs on this engine.
-pub(super) async fn here(engine: &Engine, view: &View) -> Result<Option<String>> {
-    let local = engine.containers_of(&view.id).await?;
-    // The newest that the swarm counts as running; a container that is on its way down is none.
-    let mut running: Vec<_> = view
-        .running()
-        .filter(|task| task.container.as_ref().is_some_and(|id| local.contains(id)))
-        .collect();
-    running.sort_by(|a, b| a.made.cmp(&b.made));
-    Ok(running.pop().and_then(|task| task.container.clone()))
+/// Where a program inside the service's container connects to its server.
+pub(super) async fn inside(nodes: &Nodes, config: &ServiceConfig, view: &View) -> Result<Endpoint> {
+    let port = match config.port {
+        Some(port) => port,
+        None => {
+            let home = nodes.home(view).await?;
+            inside_port(&home, config, view).await?
+        }
+    };
+    Ok(Endpoint::new("127.0.0.1", port))
 }
 
 /// An error for a service without a container to be asked.
 pub(super) fn not_running(config: &ServiceConfig, view: &View) -> Error {
-    let elsewhere = view.running().count();
-    if elsewhere > 0 {
-        return Error::new(
-            ErrorKind::Preflight,
-            "swarm.other_node",
-            format!(
-                "the {elsewhere} running tasks of the service {} are on other nodes, which is not supported here yet",
-                config.name
-            ),
-        )
-        .hint("run this on the node where the service runs");
-    }
-    Error::new(
-        ErrorKind::Failed,
-        "swarm.not_running",
-        format!("the service {} does not run", config.name),
-    )
-    .hint(format!("`docker service ps {}` says why", config.name))
-    .retryable()
+    let starting = view.running().count();
+    let what = match starting {
+        0 => format!("the service {} does not run", config.name),
+        count => format!(
+            "of the {count} tasks of the service {} not all have containers that run",
+            config.name
+        ),
+    };
+    Error::new(ErrorKind::Failed, "swarm.not_running", what)
+        .hint(format!("`docker service ps {}` says why", config.name))
+        .retryable()
 }
 
 async fn inside_port(engine: &Engine, config: &ServiceConfig, view: &View) -> Result<u16> {

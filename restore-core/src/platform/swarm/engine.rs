@@ -1,7 +1,6 @@
 //! One engine: what it is asked, and what its refusals mean.
 
 use std::future::Future;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use super::address::Address;
 use super::transport::{Transport, carrier};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -27,8 +27,12 @@ const NEWEST: u32 = 53;
 /// How long an answer may take to begin. Waits for containers and logs begin at once.
 const ANSWER: u64 = 60;
 
-/// How long a swarm without a leader, or an engine that is restarted, is waited for.
+/// How long a swarm without a leader, or a manager that is restarted, is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long the engine of another node is. A node that stays away longer is not restarted, it is
+/// away; once that is known nothing waits for it again until it answers.
+const PATIENCE_ELSEWHERE: Duration = Duration::from_secs(20);
 
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -40,17 +44,41 @@ const LARGEST: usize = 64 << 20;
 #[derive(Debug)]
 pub(super) struct Engine {
     place: String,
+    /// Its processes and files are this host's.
+    here: bool,
+    /// Where a person changes how it is reached.
+    section: String,
     transport: Arc<Transport>,
     docker: OnceCell<Docker>,
 }
 
 impl Engine {
-    pub(super) fn new(socket: &Path) -> Self {
+    /// The engine of `[platform]`.
+    pub(super) fn manager(address: Address) -> Self {
         Self {
-            place: socket.display().to_string(),
-            transport: Arc::new(Transport::new(socket)),
+            place: address.to_string(),
+            // Whoever forwards a socket says so by naming an endpoint.
+            here: matches!(address, Address::Unix(_)),
+            section: "platform".to_owned(),
+            transport: Arc::new(Transport::new(address, PATIENCE, false)),
             docker: OnceCell::new(),
         }
+    }
+
+    /// The engine of another node, of the section `nodes.NAME`.
+    pub(super) fn of_node(name: &str, address: Address) -> Self {
+        Self {
+            place: format!("{address} (node {name})"),
+            here: false,
+            section: format!("nodes.{name}"),
+            transport: Arc::new(Transport::new(address, PATIENCE_ELSEWHERE, true)),
+            docker: OnceCell::new(),
+        }
+    }
+
+    /// Whether what it says of processes and files is about this host's.
+    pub(super) fn is_here(&self) -> bool {
+        self.here
     }
 
     /// Where it is, for people.
@@ -168,25 +196,44 @@ impl Engine {
         F: Fn() -> Fut,
         Fut: Future<Output = Result<T>>,
     {
-        let deadline = Instant::now() + PATIENCE;
-        let mut known = self.docker.initialized();
+        let begun = Instant::now();
+        // An engine that this process has never met is not on its way back.
+        let mut patience = self.transport.patience();
         loop {
             match call().await {
-                // An engine that this process has never met is not on its way back.
-                Err(error)
-                    if known && error.is_retryable() && Instant::now() + PAUSE < deadline =>
-                {
+                Err(error) if error.is_retryable() => {
+                    if Instant::now() + PAUSE >= begun + patience {
+                        self.transport.give_up();
+                        return Err(error);
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
                 other => return other,
             }
-            known = known || self.docker.initialized();
+            patience = patience.max(self.transport.patience());
         }
     }
 
     /// A refusal of the engine as an error of ours; `what` reads like "stop the service x".
     pub(super) fn refused(&self, what: &str, refusal: Refusal) -> Error {
         let place = &self.place;
+        if let Refusal::IOError { err } = &refusal
+            && let Some(known) = ours(err)
+        {
+            let error = Error::new(
+                known.kind(),
+                known.code().to_owned(),
+                format!(
+                    "cannot {what}: no way to the engine at {place}: {}",
+                    known.message()
+                ),
+            )
+            .hint(known.hint_text().unwrap_or("does the engine run there?"));
+            return match known.is_retryable() {
+                true => error.retryable(),
+                false => error,
+            };
+        }
         match &refusal {
             Refusal::DockerResponseServerError {
                 status_code,
@@ -217,6 +264,16 @@ impl Engine {
                 .hint("run as root, or as a user who may use Docker")
                 .source(refusal)
             }
+            Refusal::IOError { err } if tls_error(err).is_some() => Error::new(
+                ErrorKind::Config,
+                "swarm.tls_refused",
+                format!("cannot {what}: no TLS with the engine at {place}: {err}"),
+            )
+            .hint(format!(
+                "compare ca, cert and key of [{}] with those that the engine was started with; the certificate must name the host of the endpoint",
+                self.section
+            ))
+            .source(refusal),
             Refusal::IOError { .. }
             | Refusal::HyperResponseError { .. }
             | Refusal::RequestTimeoutError => Error::new(
@@ -224,7 +281,10 @@ impl Engine {
                 "swarm.unreachable",
                 format!("cannot {what}: no answer from the engine at {place}: {refusal}"),
             )
-            .hint("does the engine run? (systemctl status docker); is `socket` under [platform] right?")
+            .hint(match self.transport.address() {
+                Address::Unix(_) => "does the engine run? (systemctl status docker); is `socket` under [platform] right?".to_owned(),
+                _ => format!("does the engine run there? (systemctl status docker); is `endpoint` of [{}] right?", self.section),
+            })
             .retryable()
             .source(refusal),
             _ => Error::new(
@@ -235,6 +295,15 @@ impl Engine {
             .source(refusal),
         }
     }
+}
+
+/// An error of ours that came through a connection.
+fn ours(error: &std::io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref::<Error>()
+}
+
+fn tls_error(error: &std::io::Error) -> Option<&tokio_rustls::rustls::Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 /// Refusals that others decide by have a code of their own.

@@ -205,7 +205,11 @@ impl Drop for ExecProcess {
         if self.ended {
             return;
         }
-        // The engine cannot end a program, only its own kernel can.
+        // The engine cannot end a program, only its own kernel can. On another host the program
+        // sees its input end; its number is another process's here.
+        if !self.engine.is_here() {
+            return;
+        }
         let (engine, id) = (self.engine.clone(), self.id.clone());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { kill(&engine, &id).await });

@@ -1,6 +1,7 @@
 //! Throwaway containers: of a service's own image, as its user, with its data.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::engine::Engine;
 use super::exec::environment;
+use super::put;
 use super::view::{View, text};
 use super::who::{Fate, Who};
 use crate::error::{Error, ErrorKind, Result};
@@ -37,10 +39,38 @@ const PIPE: usize = 256 * 1024;
 /// What a throwaway container is made from.
 pub(super) struct Recipe<'a> {
     pub(super) site: &'a str,
-    pub(super) view: &'a View,
-    pub(super) command: &'a Command,
-    /// Instead of the service's own.
+    /// Whose it is, for people: "the service x".
+    pub(super) of: String,
+    pub(super) image: String,
+    pub(super) mounts: Value,
     pub(super) user: Option<String>,
+    pub(super) dir: Option<String>,
+    pub(super) command: &'a Command,
+    /// A program of this host, put into it under this path.
+    pub(super) program: Option<(&'a Path, &'a str)>,
+}
+
+impl<'a> Recipe<'a> {
+    /// A container as those of the service are; `user` instead of the service's own.
+    pub(super) fn of(
+        site: &'a str,
+        view: &View,
+        command: &'a Command,
+        user: Option<String>,
+    ) -> Self {
+        let spec = "/TaskTemplate/ContainerSpec";
+        let mounts = view.spec.pointer(&format!("{spec}/Mounts"));
+        Self {
+            site,
+            of: format!("the service {}", view.name),
+            image: view.image(),
+            mounts: mounts_of(mounts.cloned().unwrap_or_else(|| json!([]))),
+            user: user.or_else(|| text(&view.spec, &format!("{spec}/User"))),
+            dir: text(&view.spec, &format!("{spec}/Dir")),
+            command,
+            program: None,
+        }
+    }
 }
 
 /// A container that runs; dropping it removes it. One that is left behind by a crash is found by
@@ -87,11 +117,22 @@ impl Helper {
         tied: bool,
     ) -> Result<(Self, Box<dyn AsyncWrite + Send + Unpin>, DuplexStream)> {
         let name = recipe.command.argv.first().cloned().unwrap_or_default();
-        let what = format!(
-            "run {name} in a container of the service {}",
-            recipe.view.name
-        );
+        let what = format!("run {name} in a container of {}", recipe.of);
         let docker = engine.docker().await?;
+        // A container would make what is missing, empty.
+        for mount in recipe.mounts.as_array().into_iter().flatten() {
+            if text(mount, "/Type").as_deref() == Some("volume") {
+                let volume = text(mount, "/Source").unwrap_or_default();
+                if engine.volume(&volume).await?.is_none() {
+                    return Err(Error::new(
+                        ErrorKind::NotFound,
+                        "platform.no_volume",
+                        format!("cannot {what}: the engine at {} has no volume {volume}", engine.place()),
+                    )
+                    .hint("its data is on another node, or was never made: `docker volume ls` on each"));
+                }
+            }
+        }
         let body = body(recipe, tied);
         let id = docker
             .create_container(None, body)
@@ -101,7 +142,7 @@ impl Helper {
                 match error.code() {
                     "swarm.not_found" => error.hint(format!(
                         "the image {} is not on this node: pull it, or load it from a backup",
-                        recipe.view.image()
+                        recipe.image
                     )),
                     _ => error,
                 }
@@ -117,6 +158,9 @@ impl Helper {
             removed: false,
             engine: engine.clone(),
         };
+        if let Some((program, place)) = recipe.program {
+            put::program(&engine, &helper.id, program, place).await?;
+        }
         let attached = docker
             .attach_container(
                 &helper.id,
@@ -150,10 +194,48 @@ impl Helper {
         Ok((helper, Box::new(attached.input), stdout))
     }
 
+    /// A program that goes on until this is dropped or the process ends, however it does: its input
+    /// is ours.
+    pub(super) async fn kept(engine: Arc<Engine>, recipe: &Recipe<'_>) -> Result<Kept> {
+        let (helper, stdin, stdout) = Self::start(engine, recipe, true).await?;
+        Ok(Kept {
+            helper,
+            _stdin: stdin.into(),
+            _stdout: stdout,
+        })
+    }
+
     async fn remove(&mut self) -> Result<()> {
         remove(&self.engine, &self.id).await?;
         self.removed = true;
         Ok(())
+    }
+}
+
+/// A container that is there for others to run programs in.
+pub(super) struct Kept {
+    helper: Helper,
+    /// Held, never used.
+    _stdin: std::sync::Mutex<Box<dyn AsyncWrite + Send + Unpin>>,
+    _stdout: DuplexStream,
+}
+
+impl Kept {
+    pub(super) fn container(&self) -> &str {
+        &self.helper.id
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.helper.is_running()
+    }
+
+    /// What its program has said.
+    pub(super) fn log_tail(&self) -> String {
+        self.helper.said.text()
+    }
+
+    pub(super) async fn remove(mut self) -> Result<()> {
+        self.helper.remove().await
     }
 }
 
@@ -207,31 +289,21 @@ pub(super) async fn tidy(engine: &Engine, site: &str) -> Result<()> {
 }
 
 fn body(recipe: &Recipe<'_>, tied: bool) -> ContainerCreateBody {
-    let view = recipe.view;
     let mut labels = Who::here().labels();
     labels.insert(SITE.to_owned(), recipe.site.to_owned());
     let mut argv = recipe.command.argv.iter().cloned();
-    let spec = "/TaskTemplate/ContainerSpec";
-    let mounts = view
-        .spec
-        .pointer(&format!("{spec}/Mounts"))
-        .cloned()
-        .unwrap_or_else(|| json!([]));
     ContainerCreateBody {
-        image: Some(view.image()),
+        image: Some(recipe.image.clone()),
         entrypoint: Some(argv.next().into_iter().collect()),
         cmd: Some(argv.collect()),
         env: Some(environment(recipe.command)),
-        user: recipe
-            .user
-            .clone()
-            .or_else(|| text(&view.spec, &format!("{spec}/User"))),
+        user: recipe.user.clone(),
         working_dir: recipe
             .command
             .dir
             .as_ref()
             .map(|dir| dir.to_string_lossy().into_owned())
-            .or_else(|| text(&view.spec, &format!("{spec}/Dir"))),
+            .or_else(|| recipe.dir.clone()),
         stop_signal: Some("SIGTERM".to_owned()),
         attach_stdin: Some(tied),
         open_stdin: Some(tied),
@@ -244,7 +316,9 @@ fn body(recipe: &Recipe<'_>, tied: bool) -> ContainerCreateBody {
         }),
         host_config: Some(HostConfig {
             network_mode: Some("none".to_owned()),
-            mounts: serde_json::from_value(mounts_of(mounts)).ok(),
+            mounts: serde_json::from_value(recipe.mounts.clone()).ok(),
+            // Of one that is kept nothing is wanted any more once its program has ended.
+            auto_remove: Some(recipe.program.is_some()),
             log_config: Some(HostConfigLogConfig {
                 typ: Some("json-file".to_owned()),
                 config: Some(HashMap::from([

@@ -1,4 +1,4 @@
-//! The images of an engine.
+//! The images of a swarm's engines.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,8 +17,9 @@ use tokio_util::io::StreamReader;
 
 use super::config::ServiceConfig;
 use super::engine::Engine;
+use super::nodes::{Node, Nodes};
 use super::untag::{Listed, Untag};
-use super::view::{encoded, strings, text};
+use super::view::{View, encoded, strings, text};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Progress;
 use crate::platform::local::LocalVolume;
@@ -34,12 +35,41 @@ const LARGEST: usize = 4 << 20;
 /// The images of one engine, and the services of its swarm.
 pub(super) struct EngineImages {
     engine: Arc<Engine>,
+    /// A manager's.
+    manager: Arc<Engine>,
+    nodes: Arc<Nodes>,
     services: Vec<ServiceConfig>,
 }
 
 impl EngineImages {
-    pub(super) fn new(engine: Arc<Engine>, services: Vec<ServiceConfig>) -> Self {
-        Self { engine, services }
+    /// Those of the engine of `[platform]`.
+    pub(super) fn new(
+        manager: Arc<Engine>,
+        nodes: Arc<Nodes>,
+        services: Vec<ServiceConfig>,
+    ) -> Self {
+        Self {
+            engine: manager.clone(),
+            manager,
+            nodes,
+            services,
+        }
+    }
+
+    /// The nodes other than ours that run tasks of the service, or may be given some. A node that
+    /// is down runs none.
+    async fn others(&self, view: &View) -> Result<Vec<Node>> {
+        let own = self.nodes.own().await?;
+        let fits = self.nodes.fitting(view).await?;
+        let mut all = self.nodes.all().await?;
+        all.retain(|node| {
+            let runs = view
+                .unended()
+                .any(|task| task.node.as_ref() == Some(&node.id));
+            let may = node.takes_tasks && fits.iter().any(|fit| fit.id == node.id);
+            node.id != own && node.is_ready() && (runs || may)
+        });
+        Ok(all)
     }
 
     /// Sends an archive to the engine as it comes; what the engine says of it.
@@ -318,32 +348,34 @@ impl Images for EngineImages {
     }
 
     async fn users(&self, name: &str) -> Result<Vec<ImageUser>> {
-        let own = self.engine.own_node().await?;
         let mut users = Vec::new();
-        for service in self.engine.all_services().await? {
+        for service in self.manager.all_services().await? {
             let (plain, pinned) = plain(&service.image());
             if plain != name {
                 continue;
             }
-            let view = self.engine.view(&service.name).await?;
+            let view = self.manager.view(&service.name).await?;
             let key = self.services.iter().find(|known| known.name == view.name);
+            let mut beyond = Vec::new();
+            for node in self.others(&view).await? {
+                if !self.nodes.has_way_to(&node).await? {
+                    beyond.push(node.how_to_add_named());
+                }
+            }
             let mut running = BTreeSet::new();
-            for container in self.engine.containers_of(&view.id).await? {
-                let seen = self
-                    .engine
-                    .get(
-                        "look at a container",
-                        &format!("/containers/{container}/json"),
-                    )
-                    .await;
-                // One that has ended in between runs nothing.
-                running.extend(seen.ok().and_then(|seen| text(&seen, "/Image")));
+            for engine in self.nodes.seen(view.running()).await?.values() {
+                for container in engine.containers_of(&view.id).await? {
+                    let path = format!("/containers/{container}/json");
+                    let seen = engine.get("look at a container", &path).await;
+                    // One that has ended in between runs nothing.
+                    running.extend(seen.ok().and_then(|seen| text(&seen, "/Image")));
+                }
             }
             users.push(ImageUser {
                 key: key.map(|known| known.key.clone()),
                 image: service.image(),
                 pinned,
-                elsewhere: view.unended().any(|task| task.node.as_ref() != Some(&own)),
+                beyond,
                 running: running.into_iter().collect(),
                 service: view.name.clone(),
             });
@@ -351,8 +383,37 @@ impl Images for EngineImages {
         Ok(users)
     }
 
+    async fn elsewhere(&self, names: &[String]) -> Result<Vec<String>> {
+        let mut places = BTreeSet::new();
+        for service in self.manager.all_services().await? {
+            if !names.contains(&plain(&service.image()).0) {
+                continue;
+            }
+            let view = self.manager.view(&service.name).await?;
+            for node in self.others(&view).await? {
+                if self.nodes.has_way_to(&node).await? {
+                    places.insert(node.id);
+                }
+            }
+        }
+        Ok(places.into_iter().collect())
+    }
+
+    async fn at(&self, place: &str) -> Result<Arc<dyn Images>> {
+        Ok(Arc::new(Self {
+            engine: self.nodes.engine(place).await?,
+            manager: self.manager.clone(),
+            nodes: self.nodes.clone(),
+            services: self.services.clone(),
+        }))
+    }
+
+    async fn place_name(&self, place: &str) -> Result<String> {
+        Ok(format!("the node {}", self.nodes.by_id(place).await?.name))
+    }
+
     async fn run_image(&self, service: &str, image: &str) -> Result<()> {
-        self.engine
+        self.manager
             .update(service, |view| {
                 if view.image() == image {
                     return Ok(None);
@@ -379,7 +440,7 @@ impl Images for EngineImages {
         let Some(root) = text(&info, "/DockerRootDir") else {
             return Ok(None);
         };
-        if !Path::new(&root).is_dir() {
+        if !engine.is_here() || !Path::new(&root).is_dir() {
             return Ok(None);
         }
         Ok(LocalVolume::new(root).free_space().await.ok())

@@ -7,7 +7,12 @@
 //! Programs run in a container of a running task, or, where a service does not run and for
 //! throwaway servers, in a container of our own, made of the service's image with its data; such
 //! containers carry labels by which the next process finds what a killed one left behind.
+//!
+//! The swarm is asked at one of its managers; what runs or lies on another node is reached through
+//! that node's own engine, where the site says where it is.
 
+mod address;
+mod beside;
 mod config;
 mod endpoint;
 mod engine;
@@ -16,12 +21,16 @@ mod helper;
 mod images;
 mod lock;
 mod logs;
+mod nodes;
 mod place;
+mod put;
 mod scale;
 mod transport;
 mod untag;
 mod view;
+mod volumes;
 mod who;
+mod wire;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,8 +41,10 @@ use self::config::{ServiceConfig, SwarmConfig, VolumeConfig};
 use self::engine::Engine;
 use self::exec::ExecProcess;
 use self::helper::{Helper, Recipe};
+use self::nodes::{Nodes, Place};
 use self::scale::Notes;
 use self::view::View;
+use self::volumes::Opened;
 use crate::config::SiteConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
@@ -46,17 +57,25 @@ use crate::time::Timestamp;
 /// paths are taken from `base`. Nothing is connected to.
 pub(super) fn make(config: &SiteConfig, base: &Path) -> Result<Arc<dyn Platform>> {
     let config = SwarmConfig::read(config, base)?;
+    let engine = Arc::new(Engine::manager(config.address.clone()));
     Ok(Arc::new(SwarmPlatform {
-        engine: Arc::new(Engine::new(&config.socket)),
+        nodes: Arc::new(Nodes::new(engine.clone(), config.nodes.clone())),
+        engine,
         notes: Notes::default(),
+        opened: Arc::default(),
         config,
     }))
 }
 
 struct SwarmPlatform {
     config: SwarmConfig,
+    /// That of `[platform]`: a manager's, which is asked about the swarm.
     engine: Arc<Engine>,
+    /// Those of the nodes.
+    nodes: Arc<Nodes>,
     notes: Notes,
+    /// Volumes with containers beside them.
+    opened: Arc<Opened>,
 }
 
 impl SwarmPlatform {
@@ -89,19 +108,13 @@ impl SwarmPlatform {
 
     /// Runs a program in a container of our own.
     async fn aside(&self, view: &View, command: &Command) -> Result<Box<dyn Process>> {
-        let recipe = Recipe {
-            site: &self.config.site,
-            view,
-            command,
-            user: None,
-        };
-        Ok(Box::new(
-            Helper::program(self.engine.clone(), &recipe).await?,
-        ))
+        let engine = self.nodes.home(view).await?;
+        let recipe = Recipe::of(&self.config.site, view, command, None);
+        Ok(Box::new(Helper::program(engine, &recipe).await?))
     }
 
-    async fn within(&self, container: &str, command: &Command) -> Result<Box<dyn Process>> {
-        let process = ExecProcess::start(self.engine.clone(), container, command).await?;
+    async fn within(place: &Place, command: &Command) -> Result<Box<dyn Process>> {
+        let process = ExecProcess::start(place.engine.clone(), &place.container, command).await?;
         Ok(Box::new(process))
     }
 }
@@ -143,8 +156,8 @@ impl Platform for SwarmPlatform {
 
     async fn exec(&self, service: &str, command: Command) -> Result<Box<dyn Process>> {
         let (config, view) = self.view(service).await?;
-        match endpoint::here(&self.engine, &view).await? {
-            Some(container) => self.within(&container, &command).await,
+        match self.nodes.place(&view).await? {
+            Some(place) => Self::within(&place, &command).await,
             None if view.running().count() > 0 => Err(endpoint::not_running(config, &view)),
             None => self.aside(&view, &command).await,
         }
@@ -152,16 +165,16 @@ impl Platform for SwarmPlatform {
 
     async fn exec_each(&self, service: &str, command: Command) -> Result<Vec<Box<dyn Process>>> {
         let (config, view) = self.view(service).await?;
-        let here = self.engine.containers_of(&view.id).await?;
         if view.running().count() == 0 {
             return Ok(vec![self.aside(&view, &command).await?]);
         }
+        let places = self.nodes.places(&view).await?;
+        if places.len() < view.running().count() {
+            return Err(endpoint::not_running(config, &view));
+        }
         let mut processes = Vec::new();
-        for task in view.running() {
-            match task.container.as_ref().filter(|id| here.contains(*id)) {
-                Some(container) => processes.push(self.within(container, &command).await?),
-                None => return Err(endpoint::not_running(config, &view)),
-            }
+        for place in &places {
+            processes.push(Self::within(place, &command).await?);
         }
         Ok(processes)
     }
@@ -177,12 +190,12 @@ impl Platform for SwarmPlatform {
             return Ok(endpoint.clone());
         }
         let view = self.engine.view(&config.name).await?;
-        endpoint::find(&self.engine, config, &view).await
+        endpoint::find(&self.nodes, config, &view).await
     }
 
     async fn endpoint_inside(&self, service: &str) -> Result<Endpoint> {
         let (config, view) = self.view(service).await?;
-        endpoint::inside(&self.engine, config, &view).await
+        endpoint::inside(&self.nodes, config, &view).await
     }
 
     async fn volume(&self, name: &str) -> Result<Arc<dyn Volume>> {
@@ -193,6 +206,7 @@ impl Platform for SwarmPlatform {
             key: name.to_owned(),
             name: name.to_owned(),
             path: None,
+            node: None,
         });
         self.open_volume(&config).await
     }
@@ -200,25 +214,21 @@ impl Platform for SwarmPlatform {
     async fn scratch(&self, service: &str, command: Command) -> Result<Box<dyn Scratch>> {
         let (_, view) = self.view(service).await?;
         let user = self.owner_of(&view).await?;
-        let recipe = Recipe {
-            site: &self.config.site,
-            view: &view,
-            command: &command,
-            user: user.map(|(uid, gid)| format!("{uid}:{gid}")),
-        };
-        Ok(Box::new(
-            Helper::server(self.engine.clone(), &recipe).await?,
-        ))
+        let user = user.map(|(uid, gid)| format!("{uid}:{gid}"));
+        let engine = self.nodes.home(&view).await?;
+        let recipe = Recipe::of(&self.config.site, &view, &command, user);
+        Ok(Box::new(Helper::server(engine, &recipe).await?))
     }
 
     async fn published(&self, service: &str, port: u16) -> Result<Vec<Endpoint>> {
         let (config, view) = self.view(service).await?;
-        endpoint::published(&self.engine, config, &view, port).await
+        endpoint::published(&self.nodes, config, &view, port).await
     }
 
     fn images(&self) -> Option<Arc<dyn Images>> {
         Some(Arc::new(images::EngineImages::new(
             self.engine.clone(),
+            self.nodes.clone(),
             self.config.services.clone(),
         )))
     }
@@ -238,13 +248,37 @@ impl Platform for SwarmPlatform {
     }
 
     async fn tidy(&self) -> Result<()> {
-        helper::tidy(&self.engine, &self.config.site).await
+        helper::tidy(&self.engine, &self.config.site).await?;
+        for node in self.nodes.all().await? {
+            if !self.nodes.has_way_to(&node).await? || self.nodes.own().await? == node.id {
+                continue;
+            }
+            // What is left on a node that is away takes nobody's place there: it is found when
+            // that is back.
+            match self.nodes.engine_of(&node).await {
+                Ok(engine) => {
+                    let tidied = helper::tidy(&engine, &self.config.site).await;
+                    tidied.or_else(|error| {
+                        if error.is_retryable() {
+                            Ok(())
+                        } else {
+                            Err(error)
+                        }
+                    })?;
+                }
+                Err(error) if error.is_retryable() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     async fn lock(&self, action: &str) -> Result<Option<Box<dyn PlatformLock>>> {
-        lock::take(&self.engine, &self.config.site, action)
-            .await
-            .map(Some)
+        let lock = lock::take(&self.engine, &self.config.site, action).await?;
+        Ok(Some(Box::new(volumes::Ending {
+            lock,
+            opened: self.opened.clone(),
+        })))
     }
 
     async fn ensure_unlocked(&self) -> Result<()> {

@@ -1,25 +1,28 @@
-//! Where data is: mounts, volumes, nodes.
+//! What of this host a service sees, who it is, and what speaks against touching it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::SwarmPlatform;
-use super::config::VolumeConfig;
-use super::endpoint;
-use super::view::{Mount, View, encoded, text};
-use crate::error::{Error, ErrorKind, Result};
+use super::nodes::NO_ENDPOINT;
+use super::view::{Mount, View, text};
+use super::volumes::directory_of;
+use crate::error::Result;
 use crate::finding::Finding;
-use crate::platform::Volume;
-use crate::platform::local::LocalVolume;
 
 impl SwarmPlatform {
     /// How a file of this host is seen in a service's containers; `None` where it is not.
     pub(super) async fn seen_in(&self, view: &View, host_path: &Path) -> Result<Option<PathBuf>> {
         // Only what runs on this host's engine sees files of this host.
-        if view.running().count() > 0 && endpoint::here(&self.engine, view).await?.is_none() {
+        let engine = match self.nodes.place(view).await {
+            Ok(Some(place)) => place.engine,
+            Ok(None) => self.nodes.home(view).await?,
+            Err(error) if error.code() == NO_ENDPOINT => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if !engine.is_here() {
             return Ok(None);
         }
         let real = host_path
@@ -53,7 +56,7 @@ impl SwarmPlatform {
         match mount.kind.as_str() {
             "bind" => Ok(Some(PathBuf::from(&mount.source))),
             "volume" if !mount.source.is_empty() => {
-                match self.inspect_volume(&mount.source).await? {
+                match self.engine.volume(&mount.source).await? {
                     Some(volume) => Ok(directory_of(&volume)),
                     None => Ok(None),
                 }
@@ -62,156 +65,31 @@ impl SwarmPlatform {
         }
     }
 
-    /// What the engine says of the volume of exactly this name; never makes one.
-    async fn inspect_volume(&self, name: &str) -> Result<Option<Value>> {
-        self.engine
-            .patiently(|| async {
-                self.engine.docker().await?;
-                let what = format!("look at the volume {name}");
-                match self
-                    .engine
-                    .get(&what, &format!("/volumes/{}", encoded(name)))
-                    .await
-                {
-                    Ok(volume) => Ok(Some(volume)),
-                    Err(e) if e.code() == "swarm.not_found" => Ok(None),
-                    Err(e) => Err(e),
-                }
-            })
-            .await
-    }
-
-    /// See [`Platform::volume`](crate::platform::Platform::volume).
-    pub(super) async fn open_volume(&self, config: &VolumeConfig) -> Result<Arc<dyn Volume>> {
-        let name = &config.name;
-        let Some(volume) = self.inspect_volume(name).await? else {
-            return Err(self.no_volume(name).await);
-        };
-        self.must_be_used_here(name).await?;
-        let path = match &config.path {
-            Some(path) => path.clone(),
-            None => directory_of(&volume).ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Preflight,
-                    "swarm.volume_elsewhere",
-                    format!(
-                        "where the files of the volume {name} are on this host is not known: its driver is {}",
-                        text(&volume, "/Driver").unwrap_or_default()
-                    ),
-                )
-                .hint(format!(
-                    "mount it on this host and name the place: path = \"…\" in [volumes.{}]",
-                    config.key
-                ))
-            })?,
-        };
-        let unreachable = |why: String| {
-            Error::new(
-                ErrorKind::Preflight,
-                "swarm.volume_unreachable",
-                format!("the volume {name} cannot be used from here: {} {why}", path.display()),
-            )
-            .hint("run this as root on the host whose engine has the volume; anything else is not supported yet")
-        };
-        match tokio::fs::metadata(&path).await {
-            Ok(meta) if meta.is_dir() => {}
-            Ok(_) => return Err(unreachable("is not a directory".to_owned())),
-            Err(e) => return Err(unreachable(format!("cannot be opened ({e})"))),
-        }
-        Ok(Arc::new(LocalVolume::new(path)))
-    }
-
-    /// A volume of the same name on this node is another one than that which a service uses on
-    /// its own node, and usually empty.
-    async fn must_be_used_here(&self, name: &str) -> Result<()> {
-        let own = self.engine.own_node().await?;
-        for service in self.engine.all_services().await? {
-            let uses = service.mounts().iter().any(|mount| {
-                mount.kind == "volume" && mount.source == name && mount.driver == "local"
-            });
-            if !uses {
-                continue;
-            }
-            let view = self.engine.view(&service.name).await?;
-            let newest = view.tasks.iter().filter(|task| task.node.is_some());
-            let nodes: BTreeSet<&str> = match view.running().next() {
-                Some(_) => view
-                    .running()
-                    .filter_map(|task| task.node.as_deref())
-                    .collect(),
-                None => newest
-                    .max_by_key(|task| &task.made)
-                    .and_then(|task| task.node.as_deref())
-                    .into_iter()
-                    .collect(),
-            };
-            if let Some(other) = nodes.iter().find(|node| **node != own) {
-                return Err(Error::new(
-                    ErrorKind::Preflight,
-                    "swarm.volume_elsewhere",
-                    format!(
-                        "the volume {name} of the service {} is on the node {}, not on this one",
-                        view.name,
-                        self.node_name(other).await
-                    ),
-                )
-                .hint("run this there; volumes of other nodes are not supported yet"));
-            }
-        }
-        Ok(())
-    }
-
-    async fn no_volume(&self, name: &str) -> Error {
-        let error = Error::new(
-            ErrorKind::NotFound,
-            "platform.no_volume",
-            format!("the engine has no volume of the exact name {name:?}"),
-        );
-        let listed = self.engine.get("list the volumes", "/volumes").await;
-        let names: Vec<String> = listed
-            .ok()
-            .and_then(|value| value.get("Volumes")?.as_array().cloned())
-            .unwrap_or_default()
-            .iter()
-            .filter_map(|volume| text(volume, "/Name"))
-            .filter(|known| known.contains(name) || name.contains(known.as_str()))
-            .collect();
-        error.hint(match names.as_slice() {
-            [] => "`docker volume ls` shows the names; looking never makes one".to_owned(),
-            names => format!(
-                "it has {}; stacks put their name before a volume's: STACK_VOLUME",
-                names.join(", ")
-            ),
-        })
-    }
-
-    async fn node_name(&self, id: &str) -> String {
-        let nodes = self.engine.nodes().await.unwrap_or_default();
-        nodes
-            .iter()
-            .find(|node| text(node, "/ID").as_deref() == Some(id))
-            .and_then(|node| text(node, "/Description/Hostname"))
-            .unwrap_or_else(|| id.to_owned())
-    }
-
     /// The user and group of a service's first process.
     pub(super) async fn owner_of(&self, view: &View) -> Result<Option<(u32, u32)>> {
-        let Some(container) = endpoint::here(&self.engine, view).await? else {
+        let Some(place) = self.nodes.place(view).await? else {
             return Ok(numbers(
                 &text(&view.spec, "/TaskTemplate/ContainerSpec/User").unwrap_or_default(),
             ));
         };
-        let seen = self
-            .engine
-            .get(
-                "look at a container",
-                &format!("/containers/{container}/json"),
-            )
+        let engine = &place.engine;
+        let container = format!("/containers/{}", place.container);
+        let seen = engine
+            .get("look at a container", &format!("{container}/json"))
             .await?;
         let pid = seen.pointer("/State/Pid").and_then(Value::as_u64);
         let Some(pid) = pid.filter(|pid| *pid > 0) else {
             return Ok(None);
         };
+        if !engine.is_here() {
+            let listed = engine
+                .get(
+                    "list a container's processes",
+                    &format!("{container}/top?ps_args=-eo%20pid,uid,gid"),
+                )
+                .await?;
+            return Ok(owner_in(&listed, pid));
+        }
         let Ok(status) = tokio::fs::read_to_string(format!("/proc/{pid}/status")).await else {
             return Ok(None);
         };
@@ -251,7 +129,13 @@ impl SwarmPlatform {
         if local.is_empty() {
             return Ok(());
         }
-        let fits = self.nodes_for(view).await?;
+        let fits: Vec<String> = self
+            .nodes
+            .fitting(view)
+            .await?
+            .into_iter()
+            .map(|node| node.name)
+            .collect();
         if fits.len() > 1 {
             let volumes: Vec<&str> = local.iter().map(|mount| mount.source.as_str()).collect();
             findings.push(
@@ -272,17 +156,45 @@ impl SwarmPlatform {
         Ok(())
     }
 
-    /// The names of the nodes that a service's constraints let it run on.
-    async fn nodes_for(&self, view: &View) -> Result<Vec<String>> {
-        let constraints = view.constraints();
-        Ok(self
-            .engine
-            .nodes()
-            .await?
+    /// Nodes of its tasks to whose engines there is no way.
+    async fn look_at_nodes(&self, view: &View, findings: &mut Vec<Finding>) -> Result<()> {
+        let local = view.mounts();
+        let keeps = local
             .iter()
-            .filter(|node| constraints.iter().all(|constraint| fits(node, constraint)))
-            .map(|node| text(node, "/Description/Hostname").unwrap_or_default())
-            .collect())
+            .any(|mount| mount.kind == "volume" && mount.driver == "local");
+        let ids: BTreeSet<&str> = view
+            .unended()
+            .filter_map(|task| task.node.as_deref())
+            .collect();
+        for id in ids {
+            let node = self.nodes.by_id(id).await?;
+            if self.nodes.has_way_to(&node).await? {
+                continue;
+            }
+            let name = &view.name;
+            findings.push(if keeps {
+                Finding::error(
+                    NO_ENDPOINT,
+                    name,
+                    format!(
+                        "it runs on the node {} with a volume there, and there is no way to that node's engine",
+                        node.name
+                    ),
+                )
+                .hint(node.how_to_add())
+            } else {
+                Finding::warning(
+                    "swarm.unseen_node",
+                    name,
+                    format!(
+                        "it runs on the node {}, to whose engine there is no way: that it has stopped there is known by the swarm's word alone",
+                        node.name
+                    ),
+                )
+                .hint(node.how_to_add())
+            });
+        }
+        Ok(())
     }
 
     /// What preflight asks; see [`Platform::inspect`](crate::platform::Platform::inspect).
@@ -292,6 +204,7 @@ impl SwarmPlatform {
             let config = self.find(service)?;
             let view = self.engine.view(&config.name).await?;
             self.look_at(&view, &mut findings).await?;
+            self.look_at_nodes(&view, &mut findings).await?;
             let grace = view.grace();
             if let Some(needs) = config.stop_timeout.filter(|needs| *needs > grace) {
                 findings.push(
@@ -318,7 +231,7 @@ impl SwarmPlatform {
 
 /// Whether a node satisfies one constraint of a service. What is not understood counts as
 /// satisfied: refusing too much is safer than rescheduling data away.
-fn fits(node: &Value, constraint: &str) -> bool {
+pub(super) fn fits(node: &Value, constraint: &str) -> bool {
     let (key, wanted, equal) = if let Some((key, value)) = constraint.split_once("==") {
         (key, value, true)
     } else if let Some((key, value)) = constraint.split_once("!=") {
@@ -351,19 +264,13 @@ fn fits(node: &Value, constraint: &str) -> bool {
     found.eq_ignore_ascii_case(wanted) == equal
 }
 
-/// The directory of this host that holds a volume's files; `None` where a driver mounts it only
-/// while somebody uses it.
-fn directory_of(volume: &Value) -> Option<PathBuf> {
-    if text(volume, "/Driver")? != "local" {
-        return None;
-    }
-    let option = |key: &str| text(volume, &format!("/Options/{key}")).unwrap_or_default();
-    let device = option("device");
-    if device.is_empty() {
-        return text(volume, "/Mountpoint").map(PathBuf::from);
-    }
-    let bound = option("o").split(',').any(|o| o == "bind" || o == "rbind");
-    (bound && device.starts_with('/')).then(|| PathBuf::from(device))
+/// Who runs a process, from the engine's list of a container's processes.
+fn owner_in(listed: &Value, pid: u64) -> Option<(u32, u32)> {
+    let processes = listed.get("Processes")?.as_array()?;
+    processes.iter().find_map(|process| {
+        let number = |at: usize| process.get(at)?.as_str()?.trim().parse::<u32>().ok();
+        (u64::from(number(0)?) == pid).then_some((number(1)?, number(2)?))
+    })
 }
 
 /// `1000:1000`, or `1000`, in numbers.
@@ -397,16 +304,11 @@ mod tests {
     }
 
     #[test]
-    fn only_directories_that_stay_are_used() {
-        let plain =
-            serde_json::json!({"Driver": "local", "Mountpoint": "/v/_data", "Options": null});
-        assert_eq!(directory_of(&plain), Some("/v/_data".into()));
-        let bound = serde_json::json!({"Driver": "local", "Mountpoint": "/v/_data",
-            "Options": {"type": "none", "o": "bind", "device": "/srv/x"}});
-        assert_eq!(directory_of(&bound), Some("/srv/x".into()));
-        let nfs = serde_json::json!({"Driver": "local", "Mountpoint": "/v/_data",
-            "Options": {"type": "nfs", "o": "addr=x", "device": ":/x"}});
-        assert_eq!(directory_of(&nfs), None);
+    fn who_runs_a_process_is_read_from_the_engines_list() {
+        let listed = serde_json::json!({"Titles": ["PID", "UID", "GID"],
+            "Processes": [["7", "472", "0"], ["8", "1", "2"]]});
+        assert_eq!(owner_in(&listed, 7), Some((472, 0)));
+        assert_eq!(owner_in(&listed, 9), None);
         assert_eq!(numbers("999:998"), Some((999, 998)));
         assert_eq!(numbers("redis"), None);
     }

@@ -1,6 +1,6 @@
 //! Stopping and starting services, and knowing that it has happened.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -201,13 +201,16 @@ impl SwarmPlatform {
         let engine = &self.engine;
         self.notes.set(&config.key, None);
         let begun = Instant::now();
-        let own = engine.own_node().await?;
         let first = engine.view(&config.name).await?;
+        // Each node's own engine is asked, where there is a way to it; of the others it is known
+        // by what the swarm says.
+        let seen = self.nodes.seen(first.unended()).await?;
         let grace = first.grace();
         let deadline = begun + grace.max(config.stop_timeout.unwrap_or_default()) + MARGIN;
         // Asked before anything stops: an ended container is removed at once.
-        let watched = engine.containers_of(&first.id).await?;
-        let ends = futures_util::future::join_all(watched.iter().map(|id| engine.ended(id)));
+        let watched = containers_on(&seen, &first.id).await?;
+        let ends = watched.iter().map(|(id, engine)| engine.ended(id));
+        let ends = futures_util::future::join_all(ends);
         let stopping = async {
             engine
                 .update(&config.name, |view| rescaled(view, 0))
@@ -215,29 +218,34 @@ impl SwarmPlatform {
             let mut asked = BTreeSet::new();
             loop {
                 let view = engine.view(&config.name).await?;
-                let here = engine.containers_of(&view.id).await?;
-                // A task of this node that had come to run has had its container here: the swarm
-                // only takes its time to say that it has ended.
+                let left = containers_on(&seen, &view.id).await?;
+                // A task of a node that is asked and that had come to run has had its container
+                // there: the swarm only takes its time to say that it has ended.
                 let over = |task: &&Task| {
                     task.state == "running"
                         && task.wanted != "running"
-                        && task.node.as_ref() == Some(&own)
+                        && task
+                            .node
+                            .as_ref()
+                            .is_some_and(|node| seen.contains_key(node))
                 };
                 let unended: Vec<&Task> = view.unended().filter(|task| !over(task)).collect();
-                if here.is_empty() && unended.is_empty() {
+                if left.is_empty() && unended.is_empty() {
                     return Ok(());
                 }
                 let unwanted = view
                     .unended()
                     .filter(|task| task.wanted != "running")
                     .filter_map(|task| task.container.clone());
-                for container in unwanted.filter(|id| here.contains(id)) {
-                    if asked.insert(container.clone()) {
+                for container in unwanted {
+                    if let Some(engine) = left.get(&container)
+                        && asked.insert(container.clone())
+                    {
                         tokio::spawn(end(engine.clone(), container, grace));
                     }
                 }
                 if Instant::now() >= deadline {
-                    return Err(does_not_end(config, &unended, here.len(), begun.elapsed()));
+                    return Err(does_not_end(config, &unended, left.len(), begun.elapsed()));
                 }
                 tokio::time::sleep(LOOK).await;
             }
@@ -334,7 +342,7 @@ impl SwarmPlatform {
         if config.ready != Ready::Tcp {
             return Ok(());
         }
-        let endpoint = endpoint::find(&self.engine, config, view)
+        let endpoint = endpoint::find(&self.nodes, config, view)
             .await
             .map_err(|e| e.to_string())?;
         let connect = tokio::net::TcpStream::connect((endpoint.host.as_str(), endpoint.port));
@@ -391,6 +399,19 @@ impl SwarmPlatform {
     }
 }
 
+/// The containers of a service that run on these engines.
+async fn containers_on(
+    engines: &BTreeMap<String, Arc<Engine>>,
+    service_id: &str,
+) -> Result<HashMap<String, Arc<Engine>>> {
+    let mut found = HashMap::new();
+    for engine in engines.values() {
+        let there = engine.containers_of(service_id).await?;
+        found.extend(there.into_iter().map(|id| (id, engine.clone())));
+    }
+    Ok(found)
+}
+
 /// Asks a container to end that the swarm no longer wants: it would get to that itself, two
 /// seconds later, which it gives its load balancers to forget the task.
 async fn end(engine: Arc<Engine>, container: String, grace: Duration) {
@@ -405,7 +426,7 @@ async fn end(engine: Arc<Engine>, container: String, grace: Duration) {
     }
 }
 
-fn does_not_end(config: &ServiceConfig, unended: &[&Task], here: usize, after: Duration) -> Error {
+fn does_not_end(config: &ServiceConfig, unended: &[&Task], left: usize, after: Duration) -> Error {
     let nodes: BTreeSet<&str> = unended
         .iter()
         .filter_map(|task| task.node.as_deref())
@@ -415,7 +436,7 @@ fn does_not_end(config: &ServiceConfig, unended: &[&Task], here: usize, after: D
         ErrorKind::Failed,
         "swarm.does_not_end",
         format!(
-            "the service {} still runs {} s after it was asked to stop: {} tasks have not ended (nodes {}), {here} containers run here",
+            "the service {} still runs {} s after it was asked to stop: {} tasks have not ended (nodes {}), {left} containers run",
             config.name,
             after.as_secs(),
             unended.len(),

@@ -1,6 +1,6 @@
 //! The connection to an engine: one for each request, made anew where the engine was restarted.
 
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -9,11 +9,12 @@ use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderValue};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
+use tokio_rustls::rustls::ClientConfig;
 
-/// How long an engine that had answered before may take to come back: it was restarted.
-const COME_BACK: Duration = Duration::from_secs(60);
+use super::address::Address;
+use super::wire::{self, Connection};
 
 /// Between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -21,19 +22,47 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Connects to one engine and speaks the version of its interface that was agreed upon.
 #[derive(Debug)]
 pub(super) struct Transport {
-    socket: PathBuf,
-    /// Whether it has answered this process before.
+    address: Address,
+    /// How long an engine that had answered before may take to come back: it was restarted.
+    patience: Duration,
+    /// Whether that is enough: once it was waited for in vain, nothing waits again before it has
+    /// answered.
+    gives_up: bool,
+    tls: OnceCell<Arc<ClientConfig>>,
+    /// Whether it has answered this process before, and was not given up since.
     answered: AtomicBool,
     /// The agreed minor version of `1.x`; 0 before.
     minor: AtomicU32,
 }
 
 impl Transport {
-    pub(super) fn new(socket: &Path) -> Self {
+    pub(super) fn new(address: Address, patience: Duration, gives_up: bool) -> Self {
         Self {
-            socket: socket.to_owned(),
+            address,
+            patience,
+            gives_up,
+            tls: OnceCell::new(),
             answered: AtomicBool::new(false),
             minor: AtomicU32::new(0),
+        }
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// How long it is waited for now: an engine that never answered, or was given up, is not.
+    pub(super) fn patience(&self) -> Duration {
+        match self.answered.load(Ordering::Relaxed) {
+            true => self.patience,
+            false => Duration::ZERO,
+        }
+    }
+
+    /// It was waited for in vain.
+    pub(super) fn give_up(&self) {
+        if self.gives_up {
+            self.answered.store(false, Ordering::Relaxed);
         }
     }
 
@@ -52,9 +81,9 @@ impl Transport {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let stream = self.connect().await?;
+        let Connection { wire, ssh } = self.connect().await?;
         let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+            hyper::client::conn::http1::handshake(TokioIo::new(wire)).await?;
         // Its end shows in the response.
         tokio::spawn(connection.with_upgrades());
         let mut request = request;
@@ -62,7 +91,12 @@ impl Transport {
         request
             .headers_mut()
             .insert(HOST, HeaderValue::from_static("docker"));
-        let response = sender.send_request(request).await?;
+        let response = match (sender.send_request(request).await, ssh) {
+            (Ok(response), _) => response,
+            // Of a connection that ends `ssh` knows more than that.
+            (Err(_), Some(ssh)) => return Err(std::io::Error::other(ssh.reason().await).into()),
+            (Err(error), None) => return Err(error.into()),
+        };
         self.answered.store(true, Ordering::Relaxed);
         Ok(response)
     }
@@ -82,14 +116,28 @@ impl Transport {
     }
 
     /// Nothing has been sent before there is a connection: this may be tried as often as wanted.
-    async fn connect(&self) -> std::io::Result<UnixStream> {
-        let deadline = Instant::now() + COME_BACK;
+    async fn connect(&self) -> std::io::Result<Connection> {
+        let tls = match &self.address {
+            Address::Tcp {
+                tls: Some(files), ..
+            } => {
+                let read = self
+                    .tls
+                    .get_or_try_init(|| async { wire::tls(files) })
+                    .await;
+                Some(read.map_err(std::io::Error::other)?)
+            }
+            _ => None,
+        };
+        let deadline = Instant::now() + self.patience();
         loop {
-            match UnixStream::connect(&self.socket).await {
-                Err(_) if self.answered.load(Ordering::Relaxed) && Instant::now() < deadline => {
-                    tokio::time::sleep(PAUSE).await;
+            match wire::connect(&self.address, tls).await {
+                Err(_) if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
+                Err(error) => {
+                    self.give_up();
+                    return Err(error);
                 }
-                other => return other,
+                connected => return connected,
             }
         }
     }
@@ -116,7 +164,7 @@ mod tests {
 
     #[test]
     fn the_agreed_version_is_in_each_path() {
-        let transport = Transport::new(Path::new("/x"));
+        let transport = Transport::new(Address::Unix("/x".into()), Duration::ZERO, false);
         let local = |uri: &str| transport.local(&uri.parse().unwrap()).unwrap().to_string();
         assert_eq!(local("http://engine/version"), "/version");
         transport.agree(41);

@@ -1,5 +1,6 @@
 //! Starting the operator's own `ssh`, and understanding what it says when it fails.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,10 +16,15 @@ use crate::error::{Error, ErrorKind};
 const KEPT: usize = 8 * 1024;
 
 /// A running `ssh` whose other end speaks SFTP.
-pub(super) struct Line {
+pub(crate) struct Line {
+    pub(crate) to: ChildStdin,
+    pub(crate) from: ChildStdout,
+    pub(crate) end: End,
+}
+
+/// How it ended, and what it said. Dropping it ends it.
+pub(crate) struct End {
     pub(super) child: Child,
-    pub(super) to: ChildStdin,
-    pub(super) from: ChildStdout,
     said: Arc<Mutex<Vec<u8>>>,
     listening: Option<JoinHandle<()>>,
 }
@@ -26,7 +32,12 @@ pub(super) struct Line {
 impl Line {
     /// Starts `ssh`; whether it gets through shows when the other end answers.
     pub(super) fn open(config: &SshConfig) -> Result<Self, Error> {
-        let mut child = command(config)
+        Self::start(command(config))
+    }
+
+    /// The same with a command of the caller's own, made by [`to`].
+    pub(crate) fn start(mut command: Command) -> Result<Self, Error> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -63,17 +74,21 @@ impl Line {
             }
         }));
         Ok(Self {
-            child,
             to,
             from,
-            said,
-            listening,
+            end: End {
+                child,
+                said,
+                listening,
+            },
         })
     }
+}
 
+impl End {
     /// What `ssh` said, all of it when it has ended. Waits a moment for that: the pipe of the
     /// data often closes before the reason is out.
-    pub(super) async fn last_words(&mut self) -> String {
+    pub(crate) async fn last_words(&mut self) -> String {
         let ended = async {
             let _ = self.child.wait().await;
             if let Some(listening) = self.listening.take() {
@@ -88,9 +103,9 @@ impl Line {
 
 /// Everything about the connection is the operator's own configuration's business, except what
 /// would make `ssh` ask, wave a host key through, or hang for ever.
-fn command(config: &SshConfig) -> Command {
+pub(crate) fn to(user: Option<&str>, port: Option<u16>, config: Option<&Path>) -> Command {
     let mut command = Command::new("ssh");
-    if let Some(file) = &config.config {
+    if let Some(file) = config {
         command.arg("-F").arg(file);
     }
     command.args(["-T", "-x", "-a"]);
@@ -107,23 +122,32 @@ fn command(config: &SshConfig) -> Command {
     ] {
         command.arg("-o").arg(option);
     }
-    if let Some(user) = &config.user {
+    if let Some(user) = user {
         command.arg("-l").arg(user);
     }
-    if let Some(port) = config.port {
+    if let Some(port) = port {
         command.arg("-p").arg(port.to_string());
     }
-    match &config.sftp_server {
-        Some(program) => command.arg("--").arg(&config.host).arg(program),
-        None => command.arg("-s").arg("--").arg(&config.host).arg("sftp"),
-    };
     // What is looked for in its messages is English.
     command.env("LC_ALL", "C");
     command
 }
 
+fn command(config: &SshConfig) -> Command {
+    let mut command = to(
+        config.user.as_deref(),
+        config.port,
+        config.config.as_deref(),
+    );
+    match &config.sftp_server {
+        Some(program) => command.arg("--").arg(&config.host).arg(program),
+        None => command.arg("-s").arg("--").arg(&config.host).arg("sftp"),
+    };
+    command
+}
+
 /// Why there is no session: what `ssh` said, in the words of an operator who must now act.
-pub(super) fn refusal(host: &str, said: &str) -> Error {
+pub(crate) fn refusal(host: &str, said: &str) -> Error {
     let has = |words: &str| said.contains(words);
     let error =
         |kind, code, message: String, hint: &str| Error::new(kind, code, message).hint(hint);
@@ -158,7 +182,7 @@ pub(super) fn refusal(host: &str, said: &str) -> Error {
             ErrorKind::NotFound,
             "ssh.unknown_host",
             format!("{host} is not a known host name{}", reason(said)),
-            "correct the store's host in restore.toml, or give it an entry in ssh's configuration",
+            "correct the host in restore.toml, or give it an entry in ssh's configuration",
         );
     }
     if has("Connection refused")
@@ -191,7 +215,7 @@ pub(super) fn refusal(host: &str, said: &str) -> Error {
             ErrorKind::Config,
             "ssh.config",
             format!("ssh does not take its configuration{}", reason(said)),
-            "correct the file that the store's config names, or ~/.ssh/config",
+            "correct the file that restore.toml names for it, or ~/.ssh/config",
         );
     }
     // Cut before the first answer: the same as later.
@@ -199,7 +223,7 @@ pub(super) fn refusal(host: &str, said: &str) -> Error {
 }
 
 /// The connection ended in the middle of the work.
-pub(super) fn lost(host: &str, said: &str) -> Error {
+pub(crate) fn lost(host: &str, said: &str) -> Error {
     Error::new(
         ErrorKind::Failed,
         "ssh.connection_lost",

@@ -15,7 +15,7 @@ use super::{BackupStore, OddEntry, PackedBackup, StoredFile, is_inside};
 use crate::backup::{BackupFile, BackupId};
 use crate::error::{Error, ErrorKind, Result};
 
-mod connect;
+pub(crate) mod connect;
 mod session;
 mod wire;
 

@@ -59,7 +59,7 @@ impl Session {
         match tokio::time::timeout(PATIENCE, session.greet()).await {
             Ok(Ok(())) => Ok(session),
             Ok(Err(error)) if error.code() == "ssh.connection_lost" => {
-                let said = session.line.last_words().await;
+                let said = session.line.end.last_words().await;
                 Err(refusal(&session.host, &said))
             }
             Ok(Err(error)) => Err(error),
@@ -301,7 +301,7 @@ impl Session {
     }
 
     async fn lost(&mut self) -> Error {
-        let said = self.line.last_words().await;
+        let said = self.line.end.last_words().await;
         lost(&self.host, &said)
     }
 

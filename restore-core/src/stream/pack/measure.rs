@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::platform::local::TreePatterns;
 
 /// What there is to pack.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Measured {
     /// Bytes of content, holes left out.

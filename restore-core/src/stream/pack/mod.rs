@@ -89,7 +89,7 @@ impl Default for Compression {
 }
 
 /// What of a tree is packed, and how.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PackPolicy {
     /// What the members are named below: `.` for a volume, the tree's path below its root
@@ -117,7 +117,7 @@ impl PackPolicy {
 }
 
 /// What was packed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Packed {
     /// Regular files.

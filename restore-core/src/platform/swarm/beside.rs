@@ -1,0 +1,222 @@
+//! Volumes that are not reached as directories of this host: an agent in a container beside them.
+//!
+//! The container is made from an image that the node has, and the agent, which is this program, is
+//! put into it. Its first process reads what this process never writes, so that it ends with this
+//! process, however that ends, and the engine removes it. Requests are programs run in it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+use tokio::sync::Mutex;
+
+use super::engine::Engine;
+use super::exec::ExecProcess;
+use super::helper::{Helper, Kept, Recipe};
+use super::view::encoded;
+use crate::error::{Error, ErrorKind, Result};
+use crate::platform::agent::Launch;
+use crate::platform::{Command, Process};
+
+/// Where the agent is in its container.
+const AGENT: &str = "/restore-volume-agent";
+
+/// Where the volume is there.
+const VOLUME: &str = "/restore-volume";
+
+/// Starts agents beside one volume.
+pub(super) struct Beside {
+    pub(super) engine: Arc<Engine>,
+    /// The node's name.
+    pub(super) node: String,
+    /// The volume's exact name.
+    pub(super) volume: String,
+    pub(super) site: String,
+    /// Images of which the node should have one, the best first.
+    pub(super) images: Vec<String>,
+    /// The program, where it is not this one.
+    pub(super) agent: Option<PathBuf>,
+    pub(super) kept: Mutex<Option<Kept>>,
+}
+
+impl Beside {
+    /// Takes the container away, where there is one.
+    pub(super) async fn end(&self) -> Result<()> {
+        match self.kept.lock().await.take() {
+            Some(kept) => kept.remove().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn start(&self) -> Result<Kept> {
+        let agent = match &self.agent {
+            Some(agent) => agent.clone(),
+            None => own_program()?,
+        };
+        let image = self.image().await?;
+        let command = command();
+        let recipe = Recipe {
+            site: &self.site,
+            of: self.describe(),
+            image: image.clone(),
+            // Nothing of the image may be copied into an empty volume.
+            mounts: json!([{"Type": "volume", "Source": self.volume, "Target": VOLUME,
+                "VolumeOptions": {"NoCopy": true}}]),
+            user: Some("0:0".to_owned()),
+            dir: Some("/".to_owned()),
+            command: &command,
+            program: Some((&agent, AGENT)),
+        };
+        let kept = Helper::kept(self.engine.clone(), &recipe).await;
+        let kept = kept.map_err(|error| match error.message().contains(AGENT) {
+            true => self.cannot_start(&agent, &image, error.message()),
+            false => error,
+        })?;
+        match self.answers(&kept).await? {
+            None => Ok(kept),
+            Some(said) => {
+                let said = [said, kept.log_tail()].join(" ");
+                let said = said.trim().lines().next_back().unwrap_or_default();
+                let error = self.cannot_start(&agent, &image, said);
+                let _ = kept.remove().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether an agent can be run in it: asked for nothing it says so. `Some`: what it said
+    /// instead.
+    async fn answers(&self, kept: &Kept) -> Result<Option<String>> {
+        let asked = ExecProcess::start(self.engine.clone(), kept.container(), &command()).await;
+        let mut process = match asked {
+            Ok(process) => process,
+            Err(_) if !kept.is_running() => return Ok(Some(String::new())),
+            Err(error) => return Err(error),
+        };
+        drop(process.stdin());
+        let mut said = String::new();
+        if let Some(stdout) = process.stdout() {
+            let _ = stdout.take(64 * 1024).read_to_string(&mut said).await;
+        }
+        let exit = process.wait().await?;
+        Ok((!said.contains("\"failed\"")).then(|| format!("{said}{}", exit.stderr)))
+    }
+
+    fn cannot_start(&self, agent: &Path, image: &str, why: &str) -> Error {
+        Error::new(
+            ErrorKind::Preflight,
+            "agent.cannot_start",
+            format!(
+                "{}: {} does not run in a container of {image}: {why}",
+                self.describe(),
+                agent.display()
+            ),
+        )
+        .hint(format!(
+            "name an image of that node with the C library that it needs: image = \"…\" in [nodes.{}], or a static build of restore: agent = \"…\" in [platform]",
+            self.node
+        ))
+    }
+
+    async fn image(&self) -> Result<String> {
+        for image in &self.images {
+            let path = format!("/images/{}/json", encoded(image));
+            match self.engine.get("look at an image", &path).await {
+                Ok(_) => return Ok(image.clone()),
+                Err(error) if error.code() == "swarm.not_found" => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Preflight,
+            "agent.no_image",
+            match self.images.as_slice() {
+                [] => format!(
+                    "{}: no service uses it, so no image is known to make a container beside it from",
+                    self.describe()
+                ),
+                images => format!("{}: the node has no image {}", self.describe(), images.join(", ")),
+            },
+        )
+        .hint(format!(
+            "name one that `docker images` shows there: image = \"…\" in [nodes.{}]",
+            self.node
+        )))
+    }
+}
+
+fn command() -> Command {
+    Command::new([AGENT, "volume-agent", VOLUME])
+}
+
+/// This program, where it is one that serves volumes.
+fn own_program() -> Result<PathBuf> {
+    let own = std::env::current_exe().map_err(|e| Error::io("find this program", e))?;
+    if own.file_name().is_some_and(|name| name == "restore") {
+        return Ok(own);
+    }
+    Err(Error::new(
+        ErrorKind::Config,
+        "agent.unknown",
+        format!(
+            "a volume has to be served by the program restore, and this is {}",
+            own.display()
+        ),
+    )
+    .hint("say where it is, of this same version: agent = \"/usr/bin/restore\" in [platform]"))
+}
+
+#[async_trait]
+impl Launch for Beside {
+    async fn launch(&self) -> Result<Box<dyn Process>> {
+        let mut kept = self.kept.lock().await;
+        if kept.as_ref().is_none_or(|kept| !kept.is_running()) {
+            *kept = None;
+        }
+        if kept.is_none() {
+            *kept = Some(self.start().await?);
+        }
+        let Some(container) = kept.as_ref().map(|kept| kept.container().to_owned()) else {
+            return Err(Error::new(
+                ErrorKind::Internal,
+                "agent.broken",
+                "a container was lost",
+            ));
+        };
+        let process = ExecProcess::start(self.engine.clone(), &container, &command()).await;
+        if process.is_err() {
+            // Of one that is in no state to be used the next request makes another.
+            *kept = None;
+        }
+        Ok(Box::new(process?))
+    }
+
+    fn describe(&self) -> String {
+        format!("volume {} of the node {}", self.volume, self.node)
+    }
+
+    fn machine(&self) -> String {
+        format!("the node {}", self.node)
+    }
+}
+
+impl Engine {
+    /// What the engine says of the volume of exactly this name; never makes one.
+    pub(super) async fn volume(&self, name: &str) -> Result<Option<Value>> {
+        self.patiently(|| async {
+            self.docker().await?;
+            let what = format!("look at the volume {name}");
+            match self
+                .get(&what, &format!("/volumes/{}", encoded(name)))
+                .await
+            {
+                Ok(volume) => Ok(Some(volume)),
+                Err(e) if e.code() == "swarm.not_found" => Ok(None),
+                Err(e) => Err(e),
+            }
+        })
+        .await
+    }
+}
