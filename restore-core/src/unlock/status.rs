@@ -142,9 +142,13 @@ mod tests {
         let said = "gpg: AES256.CFB encrypted data\n[GNUPG:] BEGIN_DECRYPTION\n\
                     [GNUPG:] DECRYPTION_INFO 2 9 0\n[GNUPG:] PLAINTEXT 62 1 x\n\
                     gpg: Fatal: zlib inflate problem: invalid stored block lengths\n";
-        let code = |cut| verdict("x", said, false, cut).unwrap_err().code();
-        assert_eq!(code(false), "unlock.modified");
-        assert_eq!(code(true), "unlock.truncated");
+        for (cut, code) in [(false, "unlock.modified"), (true, "unlock.truncated")] {
+            assert_eq!(
+                verdict("x", said, false, cut).unwrap_err().code(),
+                code,
+                "{cut}"
+            );
+        }
     }
 
     #[test]
