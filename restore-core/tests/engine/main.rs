@@ -13,6 +13,7 @@ use restore_core::{BackupRequest, Error, ErrorKind, Event, PlanRequest, Report, 
 use tokio_util::sync::CancellationToken;
 use toy::Toy;
 
+mod behind;
 mod toy;
 
 async fn run_with(site: &Site, request: PlanRequest, options: RunOptions) -> Result<Report> {

@@ -68,6 +68,21 @@ pub(super) struct ServiceConfig {
     pub(super) start_timeout: Duration,
 }
 
+impl ServiceConfig {
+    /// A service that the site does not name.
+    pub(super) fn named(name: &str) -> Self {
+        Self {
+            key: name.to_owned(),
+            name: name.to_owned(),
+            endpoint: None,
+            port: None,
+            ready: Ready::default(),
+            stop_timeout: None,
+            start_timeout: START,
+        }
+    }
+}
+
 /// A volume, as the site names it.
 #[derive(Clone, Debug)]
 pub(super) struct VolumeConfig {
@@ -84,8 +99,26 @@ pub(super) struct VolumeConfig {
 pub(super) struct SwarmConfig {
     pub(super) site: String,
     pub(super) socket: PathBuf,
+    /// The names of all services, in the order of the file.
+    pub(super) order: Vec<String>,
     pub(super) services: Vec<ServiceConfig>,
     pub(super) volumes: Vec<VolumeConfig>,
+}
+
+/// Whether a section is that of a service of the host itself: cron, for one.
+fn of_host(section: &Value) -> bool {
+    ["start", "stop", "status"]
+        .iter()
+        .any(|key| section.get(key).is_some())
+}
+
+/// The services of the host itself, as a site of their own; `None` where there are none.
+pub(super) fn host_services(config: &SiteConfig) -> Option<SiteConfig> {
+    let mut host = config.clone();
+    host.platform.clear();
+    host.volumes.clear();
+    host.services.retain(|_, section| of_host(section));
+    (!host.services.is_empty()).then_some(host)
 }
 
 impl SwarmConfig {
@@ -96,6 +129,7 @@ impl SwarmConfig {
         let services = config
             .services
             .iter()
+            .filter(|(_, value)| !of_host(value))
             .map(|(key, value)| service(key, value))
             .collect::<Result<_>>()?;
         let volumes = config
@@ -113,6 +147,7 @@ impl SwarmConfig {
         Ok(Self {
             site: config.site.name.clone(),
             socket: base.join(platform.socket.unwrap_or_else(|| SOCKET.into())),
+            order: config.services.keys().cloned().collect(),
             services,
             volumes,
         })
