@@ -104,7 +104,7 @@ async fn death_and_errors_at_every_boundary_leave_one_or_the_other() {
                 AssertUnwindSafe(run_with(&site, PlanRequest::all(), dying_at(at))).catch_unwind();
             assert!(dead.await.is_err(), "boundary {at} was not reached");
             if live(&toy) == NEW && site.history().await.unwrap()[0].outcome == Outcome::Restored {
-                assert!(at > 40, "only {at} boundaries");
+                assert!(at > 30, "only {at} boundaries");
                 return;
             }
             let (ended, wanted) = match action {

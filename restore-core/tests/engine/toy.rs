@@ -312,11 +312,11 @@ impl Component for ToyComponent {
     }
     async fn undeploy(&self, cx: &RunContext) -> Result<()> {
         self.services_are_down().await;
-        if cx.recall("deployed").is_some() {
+        if cx.recall("deployed").is_some() && self.dir.join("deployed").exists() {
             // Before the files are, which a deployment reads.
             let live = std::fs::read_to_string(self.dir.join("live")).unwrap();
             assert!(live.starts_with("restored"), "{live}");
-            let _ = std::fs::remove_file(self.dir.join("deployed"));
+            std::fs::remove_file(self.dir.join("deployed")).unwrap();
         }
         Ok(())
     }

@@ -18,9 +18,8 @@ pub async fn redeployed_and_taken_back(ground: &Ground) {
         "hosting_app_worker",
     ];
     ground.swarm.docker(&by_hand);
-    until("the worker is changed", || {
-        ground.specs().contains("BY_HAND") && ground.containers("hosting_app_worker").len() == 1
-    });
+    settled(ground, "hosting_app_worker");
+    assert!(ground.specs().contains("BY_HAND"));
     let before = ground.specs();
     let site = ground
         .site_but(|text| text.replace("redeploy = false", "redeploy = true"))
@@ -49,7 +48,19 @@ pub async fn redeployed_and_taken_back(ground: &Ground) {
         "BY_HAND",
         "hosting_app_worker",
     ]);
-    until("the worker is as it was", || {
-        ground.containers("hosting_app_worker").len() == 1
+    settled(ground, "hosting_app_worker");
+}
+
+/// Waits until an update of a service has come to its end.
+pub fn settled(ground: &Ground, service: &str) {
+    let state = [
+        "service",
+        "inspect",
+        "-f",
+        "{{json .UpdateStatus}}",
+        service,
+    ];
+    until(&format!("{service} is updated"), || {
+        ground.swarm.docker(&state).contains("completed")
     });
 }

@@ -12,6 +12,7 @@ use restore_core::run::{Boundary, Outcome};
 use restore_core::{PlanRequest, RunOptions};
 
 use crate::ground::{Ground, until};
+use crate::stack::settled;
 
 /// One request: when, and what came of it: the status and whether it came with the page.
 struct Asked {
@@ -259,16 +260,9 @@ pub async fn every_replica_shows_the_page(ground: &Ground) {
         "2",
         "hosting_nginx",
     ]);
-    until("two of them run, and none of before", || {
-        let containers = ground.containers("hosting_nginx");
-        let state = [
-            "service",
-            "inspect",
-            "-f",
-            "{{json .UpdateStatus}}",
-            "hosting_nginx",
-        ];
-        containers.len() == 2 && !ground.swarm.docker(&state).contains("updating")
+    settled(ground, "hosting_nginx");
+    until("two of them run", || {
+        ground.containers("hosting_nginx").len() == 2
     });
     // Nobody can ask from outside now.
     let site = ground

@@ -19,7 +19,7 @@ use super::SwarmPlatform;
 use super::config::ServiceConfig;
 use super::engine::Engine;
 use super::scale::desired;
-use super::view::{View, encoded, text};
+use super::view::{Mode, View, encoded, text};
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
 use crate::platform::local::bound_process;
@@ -31,8 +31,11 @@ const STACK: &str = "com.docker.stack.namespace";
 /// Longer than a deployment takes to be described; that it runs is waited for afterwards.
 const DEPLOY: Duration = Duration::from_secs(120);
 
-/// How long the swarm may take to give up what is no longer used, and to begin an update.
+/// How long the swarm may take to give up what is no longer used.
 const RELEASE: Duration = Duration::from_secs(60);
+
+/// Within this time the swarm begins to do what a new description says.
+const BEGIN: Duration = Duration::from_secs(3);
 
 /// How often the swarm is asked.
 const LOOK: Duration = Duration::from_millis(200);
@@ -136,10 +139,37 @@ impl SwarmPlatform {
         }
     }
 
-    async fn all_settled(&self, stack: &str) -> Result<()> {
+    /// The same for all services of a stack, which were described so `before`.
+    async fn all_settled(&self, stack: &str, before: &[View]) -> Result<()> {
         let services = self.engine.of_stack(stack).await?;
-        let waiting = services.iter().map(|view| self.settled(&view.name));
+        let waiting = services.iter().map(|view| async {
+            if let Some(before) = before.iter().find(|it| it.id == view.id) {
+                self.update_begun(before).await?;
+            }
+            self.settled(&view.name).await
+        });
         futures_util::future::try_join_all(waiting).await.map(drop)
+    }
+
+    /// Waits a little until the swarm has begun to replace tasks that are to run otherwise than
+    /// `before`: until then all of them run, and it looks as if it were done.
+    async fn update_begun(&self, before: &View) -> Result<()> {
+        let template = |view: &View| view.spec.get("TaskTemplate").cloned();
+        let started = |view: &View| text(&view.service, "/UpdateStatus/StartedAt");
+        let ran = match before.mode() {
+            Mode::Replicated(count) => count > 0,
+            Mode::Global => true,
+            Mode::Job => false,
+        };
+        let deadline = Instant::now() + BEGIN;
+        while ran && Instant::now() < deadline {
+            let now = self.engine.view(&before.name).await?;
+            if template(&now) == template(before) || started(&now) != started(before) {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
     }
 
     /// Describes one service as it was, whether it is there or not.
@@ -214,6 +244,7 @@ impl Stacks for SwarmPlatform {
             argv.extend(["--compose-file".to_owned(), file.display().to_string()]);
         }
         argv.push(stack.to_owned());
+        let before = self.engine.of_stack(stack).await?;
         let command = Command::new(argv)
             .env("DOCKER_HOST", format!("unix://{}", self.engine.place()))
             .env("DOCKER_CONTEXT", "")
@@ -222,7 +253,7 @@ impl Stacks for SwarmPlatform {
             e.context(format!("the stack {stack} cannot be deployed"))
                 .hint("the compose files of the backup may need secrets, networks or variables that are not here; restore without redeploy = true and deploy by hand")
         })?;
-        self.all_settled(stack).await
+        self.all_settled(stack, &before).await
     }
 
     async fn put_back(&self, stack: &str, snapshot: &Value) -> Result<()> {
@@ -234,7 +265,8 @@ impl Stacks for SwarmPlatform {
                 format!("what was recorded of the stack {stack} cannot be read"),
             )
         })?;
-        for view in self.engine.of_stack(stack).await? {
+        let before = self.engine.of_stack(stack).await?;
+        for view in &before {
             if services.contains_key(&view.name) {
                 continue;
             }
@@ -271,7 +303,7 @@ impl Stacks for SwarmPlatform {
                 }
             }
         }
-        self.all_settled(stack).await
+        self.all_settled(stack, &before).await
     }
 }
 
