@@ -60,7 +60,7 @@ async fn what_a_deployment_changed_and_added_is_taken_back() {
         + &service("added", "1").replace("[outside]", "[added]")
         + "    configs: [setting]\n";
     let second = compose(&engine, "second.yml", &services, more);
-    stacks.deploy("laden", &[second.clone()]).await.unwrap();
+    stacks.deploy("laden", &[second]).await.unwrap();
     assert_eq!(engine.containers("laden_kept").len(), 2);
     assert_eq!(engine.containers("laden_added").len(), 1);
     assert!(!spec().contains("BY_HAND"), "the files say what runs");
