@@ -86,6 +86,8 @@ async fn what_a_deployment_changed_and_added_is_taken_back() {
         "trap 'exit 0' TERM; while :; do sleep 0.05; done",
         "echo no disk; exit 3",
     );
+    // Long enough for the engine to notice, however busy it is.
+    let dying = dying.replace("monitor: 100ms", "monitor: 5s");
     let dying = compose(&engine, "dying.yml", &dying, "");
     let error = stacks.deploy("laden", &[dying]).await.unwrap_err();
     assert!(error.message().contains("laden_kept"), "{error}");

@@ -24,8 +24,12 @@ async fn a_whole_platform_is_restored_and_taken_back() {
     traffic::the_page_is_everywhere(&ground).await;
     stack::redeployed_and_taken_back(&ground).await;
     another_host(&ground).await;
-    // The last: it leaves nginx without its ports.
-    traffic::every_replica_shows_the_page(&ground).await;
+}
+
+/// By itself: it leaves nginx without its ports.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_replica_of_nginx_shows_the_page() {
+    traffic::every_replica_shows_the_page(&Ground::whole(&[])).await;
 }
 
 /// Trap 26 with it: this Redis has an append-only file, beside which a restored RDB counts for nothing.

@@ -117,8 +117,17 @@ impl SwarmPlatform {
             match view.update() {
                 Some((state, _)) if state == "updating" || state == "rollback_started" => {
                     if Instant::now() >= deadline {
-                        // What its tasks say tells more than that it takes long.
-                        break;
+                        return Err(Error::new(
+                            ErrorKind::Failed,
+                            "swarm.updating",
+                            format!(
+                                "the service {name} is still being updated after {} s",
+                                config.start_timeout.as_secs()
+                            ),
+                        )
+                        .hint(format!(
+                            "`docker service ps --no-trunc {name}` says what its tasks wait for"
+                        )));
                     }
                     tokio::time::sleep(LOOK).await;
                 }
