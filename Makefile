@@ -14,7 +14,7 @@ HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_'
 export CARGO_TARGET_$(HOST)_RUNNER := sudo --preserve-env
 endif
 
-.PHONY: help setup build demo demo-stop test lint scripts-test python-test bench deny doc api fmt clean
+.PHONY: help setup build demo demo-stop test lint scripts-test python-test bench bench-swarm deny doc api fmt clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -55,6 +55,10 @@ bench: setup ## the questions that a number answers, as ratios of alternating ru
 	  printf '\n%s\n\n' "== $$each"; \
 	  cargo run --quiet --release --locked -p restore-benches --bin "$$each"; \
 	done
+
+bench-swarm: setup ## against the runbook's own commands on the same stack; takes half an hour
+	cargo build --release --locked -p restore-cli -p restore-benches
+	@cargo run --quiet --release --locked -p restore-benches --bin swarm
 
 deny: ## advisories, licences, sources of the dependencies (installs cargo-deny if need be)
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked

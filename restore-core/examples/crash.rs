@@ -1,6 +1,6 @@
 //! Dies in the middle of a restore, to show what `resume` and `rollback` make of it.
 //!
-//! `crash CONFIG ACTION WHEN`: opens the site, does ACTION (`run`, `resume` or `rollback`) and, at
+//! `crash CONFIG ACTION WHEN [BACKUP]`: opens the site, does ACTION (`run`, `resume` or `rollback`) and, at
 //! the boundary number WHEN, kills itself with SIGKILL; `error:WHEN` lets the boundary fail
 //! instead, and `never` only counts. Prints each boundary, then how the run ended. An embedder
 //! does the same with a [`RunOptions::boundary`] to try components of its own.
@@ -22,9 +22,13 @@ enum Fault {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [config, action, when] = &args[..] else {
-        eprintln!("usage: crash CONFIG run|resume|rollback WHEN|error:WHEN|never");
-        return ExitCode::from(2);
+    let (config, action, when, backup) = match &args[..] {
+        [config, action, when] => (config, action, when, "latest"),
+        [config, action, when, backup] => (config, action, when, backup.as_str()),
+        _ => {
+            eprintln!("usage: crash CONFIG run|resume|rollback WHEN|error:WHEN|never [BACKUP]");
+            return ExitCode::from(2);
+        }
     };
     let fault = match (when.as_str(), when.strip_prefix("error:"), when.parse()) {
         ("never", ..) => Fault::Never,
@@ -52,7 +56,7 @@ async fn main() -> ExitCode {
         }
     };
     let options = RunOptions::new().boundary(Arc::new(hook));
-    match act(Path::new(config), action, options).await {
+    match act(Path::new(config), action, backup, options).await {
         Ok(report) => {
             println!("outcome {}", report.outcome);
             if let Some(failure) = report.stuck.or(report.failure) {
@@ -67,13 +71,13 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn act(config: &Path, action: &str, options: RunOptions) -> Result<Report> {
+async fn act(config: &Path, action: &str, backup: &str, options: RunOptions) -> Result<Report> {
     let site = Site::open(config).await?;
     match action {
         "resume" => site.resume(None, options).await,
         "rollback" => site.rollback(None, options).await,
         _ => {
-            let backup = site.backup("latest").await?;
+            let backup = site.backup(backup).await?;
             let plan = site
                 .plan(&backup, PlanRequest::all(), &RunOptions::new())
                 .await?;

@@ -415,3 +415,50 @@ command = ["sh", "-c", "echo fine; echo ERROR at start; while :; do sleep 0.02; 
     assert!(after.passed, "{after:?}");
     platform.scale("app", 0).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_says_that_it_works() {
+    let ground = Ground::new();
+    let platform =
+        ground.platform("[services.app]\nstart = ['true']\nstop = ['true']\nstatus = ['true']\n");
+    let command =
+        |script: &str| json!({"kind": "command", "command": ["sh", "-c", script], "timeout": "1s"});
+    let outcome = run(&ground, &platform, command("exit 0")).await;
+    assert_eq!(
+        (outcome.passed, &*outcome.detail),
+        (true, "sh ended with exit code 0")
+    );
+    let outcome = run(&ground, &platform, command("echo no way >&2; exit 3")).await;
+    assert!(!outcome.passed);
+    assert!(
+        outcome.detail.contains("exit code 3: no way"),
+        "{outcome:?}"
+    );
+    let mut asked = command("echo PONG; head -c 3000000 /dev/zero");
+    asked["contains"] = "PONG".into();
+    asked["service"] = "app".into();
+    let outcome = run(&ground, &platform, asked.clone()).await;
+    assert_eq!(
+        (outcome.passed, &*outcome.detail),
+        (true, "sh says \"PONG\"")
+    );
+    asked["contains"] = "PING".into();
+    assert!(!run(&ground, &platform, asked).await.passed);
+
+    // Tried until it works, and never longer than its deadline.
+    let flag = ground.path().join("flag");
+    let begun = Instant::now();
+    let slow = format!("test -e {0} || {{ touch {0}; exit 1; }}", flag.display());
+    assert!(run(&ground, &platform, command(&slow)).await.passed);
+    let outcome = run(&ground, &platform, command("sleep 60")).await;
+    assert!(
+        !outcome.passed && begun.elapsed() < Duration::from_secs(20),
+        "{outcome:?}"
+    );
+    let error = make(
+        &ground,
+        &platform,
+        &json!({"kind": "command", "command": []}),
+    );
+    assert!(error.err().unwrap().message().contains("`command`"));
+}

@@ -224,6 +224,8 @@ impl Prober {
     }
 }
 
+/// Trap 8: names have servers of their own, and there is a default server already. Trap 9: the moment
+/// itself is shown.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_name_on_every_port_is_turned_away_and_let_in_again() {
     let web = Web::start(TWO_SITES).await;
@@ -255,6 +257,7 @@ async fn every_name_on_every_port_is_turned_away_and_let_in_again() {
     assert_eq!(left, ["sites.conf"]);
 }
 
+/// Trap 7.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_survives_a_restart_of_nginx() {
     let web = Web::start(TWO_SITES).await;

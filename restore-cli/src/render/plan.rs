@@ -111,8 +111,12 @@ fn steps(plan: &Plan, out: &mut String) {
             "Beside the live data, while the platform serves:",
         ),
         (
+            Phase::Background,
+            "Of services that users do not see, while the platform serves:",
+        ),
+        (
             Phase::CutOver,
-            if plan.maintenance || !plan.services.is_empty() {
+            if plan.maintenance || plan.services.iter().any(|it| !it.background) {
                 "Downtime:"
             } else {
                 "Swap, without downtime:"
@@ -125,7 +129,7 @@ fn steps(plan: &Plan, out: &mut String) {
         let steps: Vec<&Step> = plan
             .steps
             .iter()
-            .filter(|step| step.phase() == phase)
+            .filter(|step| plan.phase(step) == phase)
             .collect();
         if steps.is_empty() {
             continue;
@@ -165,6 +169,16 @@ fn in_words(plan: &Plan, alike: &[&Step]) -> String {
         },
         [Step::Stage(_), ..] => components("stage", ""),
         [Step::CutOver(_), ..] => components("swap", ", in this order"),
+        [Step::Deploy(_), ..] => {
+            let named = alike.iter().map(|step| match step {
+                Step::Deploy(name) => plan
+                    .component(name)
+                    .and_then(|component| component.deploys.clone())
+                    .unwrap_or_else(|| name.clone()),
+                _ => step.describe(),
+            });
+            format!("deploy {}", named.collect::<Vec<_>>().join(", "))
+        }
         [Step::Stop(_) | Step::Start(_), ..] => {
             let named: Vec<String> = alike.iter().map(|step| service(plan, step)).collect();
             match alike {
@@ -264,6 +278,61 @@ The data that is replaced is kept beside the live data until `restore confirm`;
 `restore rollback` swaps it back. If anything fails, the run undoes itself.
 
 Nothing was touched. `restore run 20240215-020000 --only postgres,crontab` does this.
+"
+        );
+    }
+
+    #[test]
+    fn what_users_do_not_see_stands_before_the_downtime() {
+        let made = samples::plan(|value| {
+            value["components"][1]["background"] = true.into();
+            value["components"][0]["deploys"] = "the stack shop from stack.yml".into();
+            value["services"] = serde_json::json!([
+                {"name": "metrics", "replicas": 1, "start": 1, "background": true},
+                {"name": "app", "replicas": 5, "start": 5},
+            ]);
+            value["steps"] = serde_json::json!([
+                "stage:postgres",
+                "stage:crontab",
+                "stop:metrics",
+                "cut-over:crontab",
+                "start:metrics",
+                "maintenance:on",
+                "stop:app",
+                "cut-over:postgres",
+                "deploy:postgres",
+                "start:app",
+                "check:inside",
+                "maintenance:off",
+                "check:outside",
+            ]);
+        });
+        let text = plan(&made, Some(""));
+        let from = text.find("Beside").unwrap();
+        let to = text.find("The data that is replaced").unwrap();
+        assert_eq!(
+            &text[from..to],
+            "\
+Beside the live data, while the platform serves:
+  1. stage postgres, crontab
+
+Of services that users do not see, while the platform serves:
+  2. stop metrics
+  3. swap crontab
+  4. start metrics
+
+Downtime:
+  5. show the maintenance page
+  6. stop app (5 instances)
+  7. swap postgres
+  8. deploy the stack shop from stack.yml
+  9. start app (5 instances)
+  10. check the platform behind the page
+  11. take the maintenance page down
+
+Once users are let in again:
+  12. check the platform as its users see it
+
 "
         );
     }

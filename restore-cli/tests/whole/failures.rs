@@ -223,10 +223,14 @@ timeout = "1s"
     // One that failed before is no reason.
     std::fs::write(whole.hosting.config(), &config).unwrap();
     whole.configure(|text| {
-        text + "\n[checks.never]\nkind = \"redis\"\nservice = \"redis\"\npassword_file = \"secrets/redis.pass\"\nmin_keys = 100000\ntimeout = \"1s\"\n"
+        text + "\n[checks.never]\nkind = \"redis\"\nservice = \"redis\"\npassword_file = \"secrets/redis.pass\"\nmin_keys = 100000\ntimeout = \"60s\"\n"
     });
     let ran = whole.restore(&["run", "latest", "--yes"]).exits(0);
     ran.says(&["never", "as it did before the restore"]);
+    // And it is not waited for while users are turned away.
+    let report = whole.restore(&["report", "--json"]).exits(0).json()["report"].clone();
+    let down = report["downtime_seconds"].as_f64().unwrap();
+    assert!(down < 40.0, "{down}");
     whole.is(
         &whole.at_backup,
         "restored beside a check that always fails",

@@ -2,6 +2,7 @@
 
 mod attempt;
 pub(crate) mod client;
+mod command;
 mod http;
 mod log;
 mod process;
@@ -56,7 +57,7 @@ pub trait Check: Send + Sync {
 }
 
 /// The kinds of checks.
-const KINDS: [&str; 5] = ["http", "sql", "redis", "process", "log"];
+const KINDS: [&str; 6] = ["http", "sql", "redis", "process", "log", "command"];
 
 /// Makes the check `name` from its table; relative paths in it are taken from `base`. Nothing is
 /// connected to yet.
@@ -75,6 +76,7 @@ pub fn make(
         "sql" => Arc::new(sql::Sql::new(name, table, platform, base)?),
         "redis" => Arc::new(redis::Redis::new(name, table, platform, base)?),
         "process" => Arc::new(process::Process::new(name, table, platform)?),
+        "command" => Arc::new(command::Command::new(name, table, platform)?),
         _ => Arc::new(log::Log::new(name, table, platform)?),
     })
 }

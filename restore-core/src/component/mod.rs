@@ -187,6 +187,25 @@ pub trait Component: Send + Sync {
     /// nothing was cut over. The services of [`stops`](Self::stops) are down.
     async fn undo(&self, cx: &RunContext) -> Result<()>;
 
+    /// What [`deploy`](Self::deploy) does, in words (`stack hosting from docker-compose.yml`);
+    /// `None`: nothing, and it is never called.
+    fn deploys(&self) -> Option<String> {
+        None
+    }
+
+    /// Makes the platform run as the restored data describes it, and returns once it does. Called
+    /// after all cut-overs, before the services are started. What it replaces is kept for
+    /// [`undeploy`](Self::undeploy) before the first effect.
+    async fn deploy(&self, _cx: &RunContext) -> Result<()> {
+        Ok(())
+    }
+
+    /// Takes `deploy` back, finished or not, so that the platform is described as it was before.
+    /// Called before the cut-overs are undone, with the run's services stopped.
+    async fn undeploy(&self, _cx: &RunContext) -> Result<()> {
+        Ok(())
+    }
+
     /// Proves, after the cut-over and with the services up, that what is live is what was staged.
     async fn check(&self, cx: &RunContext) -> Result<Vec<CheckOutcome>>;
 

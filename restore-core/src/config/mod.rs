@@ -70,6 +70,10 @@ pub struct SiteSection {
     /// other writers). A run that stops nothing else does not stop them either.
     #[serde(default)]
     pub stop: Vec<String>,
+    /// Services that users do not see (monitoring). What stops only these is swapped before users
+    /// are turned away.
+    #[serde(default)]
+    pub background: Vec<String>,
     /// Whether each run first backs up what it will replace; it does where not given.
     #[serde(default)]
     pub safety_backup: Option<bool>,

@@ -12,6 +12,7 @@ use crate::platform::Discard;
 use crate::run::RunId;
 use crate::store::DirectoryStore;
 use crate::stream::Compression;
+use crate::unlock::Unlock;
 use tokio_util::sync::CancellationToken;
 
 /// A folder that is gone when the suite is.
@@ -60,7 +61,10 @@ impl Trial {
         let clause = "`back_up` changes nothing live";
         self.is(clause, &self.before).await?;
         self.nothing_beside(clause).await?;
-        given("the manifest", backup.finish(Vec::new()).await)?;
+        given(
+            "the manifest",
+            backup.finish(Vec::new(), &Unlock::default()).await,
+        )?;
         let backup = given(
             "the backup",
             Backup::open(store.clone(), backup.id().clone()).await,

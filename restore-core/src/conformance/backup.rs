@@ -12,6 +12,7 @@ use crate::event::NoEvents;
 use crate::run::RunId;
 use crate::store::DirectoryStore;
 use crate::stream::Compression;
+use crate::unlock::Unlock;
 
 /// The id of every backup that [`backup`] makes.
 const ID: &str = "20240215-020000";
@@ -39,7 +40,7 @@ pub async fn backup(root: &Path, files: &[(&str, &[u8])]) -> Result<Backup> {
         let path = path.replace("{id}", id.as_str());
         new.writer("").text(&path, content.to_vec()).await?;
     }
-    new.finish(Vec::new()).await?;
+    new.finish(Vec::new(), &Unlock::default()).await?;
     Backup::open(store, id).await
 }
 

@@ -8,6 +8,7 @@ use crate::finding::{Finding, Severity};
 use crate::run::RunId;
 use crate::time::Timestamp;
 
+mod background;
 mod preflight;
 mod safety;
 mod step;
@@ -100,6 +101,12 @@ pub struct PlannedComponent {
     pub paths: Vec<String>,
     /// The services that must be down while it cuts over.
     pub stops: Vec<String>,
+    /// Whether it is swapped before users are turned away, as they do not see what it stops.
+    #[serde(default)]
+    pub background: bool,
+    /// What it deploys once everything is swapped, in words; `None`: nothing.
+    #[serde(default)]
+    pub deploys: Option<String>,
     /// What it found out.
     pub inspection: Inspection,
 }
@@ -114,6 +121,9 @@ pub struct PlannedService {
     pub replicas: u32,
     /// Instances after the restore: as now, but at least one.
     pub start: u32,
+    /// Whether it is stopped and started before users are turned away, who do not see it.
+    #[serde(default)]
+    pub background: bool,
 }
 
 /// The backup of what is live that a run makes first.
@@ -228,6 +238,23 @@ impl Plan {
             .iter()
             .map(|c| c.inspection.read_bytes)
             .sum()
+    }
+
+    /// The part of the run that a step belongs to: as the step says, but for those of services
+    /// that users do not see.
+    pub fn phase(&self, step: &Step) -> Phase {
+        let background = match step {
+            Step::Stop(name) | Step::Start(name) => self
+                .services
+                .iter()
+                .any(|service| service.name == *name && service.background),
+            Step::CutOver(name) => self.component(name).is_some_and(|c| c.background),
+            _ => false,
+        };
+        match background {
+            true => Phase::Background,
+            false => step.phase(),
+        }
     }
 
     /// The component of that name.

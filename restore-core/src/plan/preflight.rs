@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::background;
 use super::safety::SAFETY;
 use super::{Plan, PlanRequest, PlannedComponent, PlannedService, Step};
 use crate::backup::{Backup, Generation};
@@ -65,11 +66,18 @@ impl<'a> Preflight<'a> {
             false => self.look_at_safety(&components).await,
         };
         self.look_at_space(&components, safety_need.as_ref());
+        if !drill {
+            background::mark(&mut components, self.site.background(), self.site.stop());
+        }
         let services = match drill {
             true => Vec::new(),
             false => self.look_at_services(&components).await?,
         };
-        let maintenance = !services.is_empty() && self.site.maintenance().is_some();
+        let users_notice = services.iter().any(|service| !service.background)
+            || components
+                .iter()
+                .any(|component| component.deploys.is_some());
+        let maintenance = !drill && users_notice && self.site.maintenance().is_some();
         if let Some(page) = self.site.maintenance().filter(|_| maintenance) {
             let found = page
                 .inspect()
@@ -270,6 +278,8 @@ impl<'a> Preflight<'a> {
         Ok(Some(PlannedComponent {
             kind: component.kind().to_owned(),
             stops: component.stops(),
+            background: false,
+            deploys: component.deploys(),
             name,
             paths,
             inspection,
@@ -373,29 +383,31 @@ fn steps(
         steps.push(Step::SafetyBackup);
     }
     steps.extend(stages(components));
+    swap(&mut steps, true, components, services);
     if maintenance {
         steps.push(Step::MaintenanceOn);
     }
-    steps.extend(
-        services
-            .iter()
-            .map(|service| Step::Stop(service.name.clone())),
-    );
-    steps.extend(
-        components
-            .iter()
-            .map(|component| Step::CutOver(component.name.clone())),
-    );
-    steps.extend(
-        services
-            .iter()
-            .rev()
-            .map(|service| Step::Start(service.name.clone())),
-    );
+    swap(&mut steps, false, components, services);
     steps.push(Step::CheckInside);
     if maintenance {
         steps.push(Step::MaintenanceOff);
     }
     steps.push(Step::CheckOutside);
     steps
+}
+
+/// Stop, swap, deploy, start: of what users see, or of what they do not.
+fn swap(
+    steps: &mut Vec<Step>,
+    background: bool,
+    components: &[PlannedComponent],
+    services: &[PlannedService],
+) {
+    let services = services.iter().filter(|it| it.background == background);
+    let components = components.iter().filter(|it| it.background == background);
+    steps.extend(services.clone().map(|it| Step::Stop(it.name.clone())));
+    steps.extend(components.clone().map(|it| Step::CutOver(it.name.clone())));
+    let deploying = components.filter(|it| it.deploys.is_some());
+    steps.extend(deploying.map(|it| Step::Deploy(it.name.clone())));
+    steps.extend(services.rev().map(|it| Step::Start(it.name.clone())));
 }

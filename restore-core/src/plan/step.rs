@@ -13,6 +13,8 @@ pub enum Phase {
     Before,
     /// Beside the live data, while the platform serves.
     Stage,
+    /// Stopped, swapped and started again while the platform serves: what users do not see.
+    Background,
     /// The downtime.
     CutOver,
     /// After users were let in.
@@ -34,6 +36,8 @@ pub enum Step {
     Stop(String),
     /// Make a component's staged data live.
     CutOver(String),
+    /// Deploy what a component restored (a stack's compose files) and wait until it runs.
+    Deploy(String),
     /// Start a service and wait until it is ready.
     Start(String),
     /// Every component's own proof, and the site's checks behind the page.
@@ -63,6 +67,7 @@ impl Step {
             Self::MaintenanceOn => "show the maintenance page".to_owned(),
             Self::Stop(name) => format!("stop {name}"),
             Self::CutOver(name) => format!("swap {name}"),
+            Self::Deploy(name) => format!("deploy what {name} restored"),
             Self::Start(name) => format!("start {name}"),
             Self::CheckInside => "check the platform behind the page".to_owned(),
             Self::MaintenanceOff => "take the maintenance page down".to_owned(),
@@ -79,6 +84,7 @@ impl fmt::Display for Step {
             Self::MaintenanceOn => f.write_str("maintenance:on"),
             Self::Stop(name) => write!(f, "stop:{name}"),
             Self::CutOver(name) => write!(f, "cut-over:{name}"),
+            Self::Deploy(name) => write!(f, "deploy:{name}"),
             Self::Start(name) => write!(f, "start:{name}"),
             Self::CheckInside => f.write_str("check:inside"),
             Self::MaintenanceOff => f.write_str("maintenance:off"),
@@ -108,6 +114,7 @@ impl TryFrom<String> for Step {
             ("stage", name) => Self::Stage(name.to_owned()),
             ("stop", name) => Self::Stop(name.to_owned()),
             ("cut-over", name) => Self::CutOver(name.to_owned()),
+            ("deploy", name) => Self::Deploy(name.to_owned()),
             ("start", name) => Self::Start(name.to_owned()),
             _ => return Err(bad()),
         })
@@ -126,6 +133,7 @@ mod tests {
             Step::MaintenanceOn,
             Step::Stop("x".into()),
             Step::CutOver("x".into()),
+            Step::Deploy("x".into()),
             Step::Start("x".into()),
             Step::CheckInside,
             Step::MaintenanceOff,

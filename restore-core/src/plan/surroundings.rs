@@ -16,11 +16,29 @@ impl Preflight<'_> {
             .iter()
             .flat_map(|component| component.stops.iter().map(String::as_str))
             .collect();
+        let known = self.site.platform().services();
+        let background = self.site.background().iter();
+        if let Some(name) = background.clone().find(|name| !known.contains(name)) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "plan.unknown_service",
+                format!(
+                    "[site] background names the service {name:?}, but the site has none of that name"
+                ),
+            )
+            .hint(format!("the site has {}", known.join(", "))));
+        }
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        wanted.extend(self.site.stop().iter().map(String::as_str));
-        let known = self.site.platform().services();
+        let of_background: Vec<&str> = components
+            .iter()
+            .filter(|component| component.background)
+            .flat_map(|component| component.stops.iter().map(String::as_str))
+            .collect();
+        if wanted.iter().any(|name| !of_background.contains(name)) {
+            wanted.extend(self.site.stop().iter().map(String::as_str));
+        }
         for name in &wanted {
             if !known.iter().any(|service| service == name) {
                 let asking = components
@@ -71,6 +89,7 @@ impl Preflight<'_> {
                         name: name.clone(),
                         replicas: state.desired,
                         start: state.desired.max(1),
+                        background: of_background.contains(&name.as_str()),
                     });
                 }
                 Err(error) => self

@@ -21,9 +21,11 @@ use crate::time::Timestamp;
 pub mod agent;
 mod images;
 pub mod local;
+mod stacks;
 mod swarm;
 
 pub use images::{ImageUser, Images, LoadedImage};
+pub use stacks::Stacks;
 
 /// Makes the platform that a site's configuration names; `state` is a private directory.
 pub(crate) fn make(config: &SiteConfig, base: &Path, state: &Path) -> Result<Arc<dyn Platform>> {
@@ -36,7 +38,7 @@ pub(crate) fn make(config: &SiteConfig, base: &Path, state: &Path) -> Result<Arc
         false => "local".to_owned(),
     };
     match kind.as_str() {
-        "swarm" => swarm::make(config, base),
+        "swarm" => swarm::make(config, base, state),
         _ => local::make(config, base, state),
     }
 }
@@ -229,6 +231,11 @@ pub trait Platform: Send + Sync {
 
     /// The images that services run; `None` where they run none.
     fn images(&self) -> Option<Arc<dyn Images>> {
+        None
+    }
+
+    /// The stacks that can be deployed from compose files; `None` where there is no such thing.
+    fn stacks(&self) -> Option<&dyn Stacks> {
         None
     }
 

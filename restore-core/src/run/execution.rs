@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -19,6 +20,10 @@ use crate::report::{Failure, Report};
 use crate::run::RunId;
 use crate::site::Site;
 use crate::time::Timestamp;
+
+/// How long a check is waited for, while users are turned away, that had failed before the run: its
+/// outcome turns nothing back.
+const FAILED_BEFORE: Duration = Duration::from_secs(5);
 
 /// One process at work on one run. Dropping it stops what still works in the background and
 /// releases the lock; the journal knows how far it came.
@@ -392,12 +397,26 @@ impl<'a> Execution<'a> {
         let wanted =
             |check: &&Arc<dyn Check>| check.when() == when && (all || !failed_before(check.name()));
         let checks: Vec<&Arc<dyn Check>> = self.site.checks().iter().filter(wanted).collect();
-        futures_util::future::join_all(
-            checks
-                .iter()
-                .map(|check| check.run(since, Tries::UntilDeadline)),
-        )
-        .await
+        let made = checks.iter().map(|check| async {
+            let run = check.run(since, Tries::UntilDeadline);
+            let then = before.iter().find(|it| it.name == check.name() && !it.passed);
+            let Some(then) = then.filter(|_| when == When::BeforeTraffic) else {
+                return run.await;
+            };
+            match tokio::time::timeout(FAILED_BEFORE, run).await {
+                Ok(outcome) => outcome,
+                Err(_) => CheckOutcome::new(
+                    check.name(),
+                    false,
+                    format!(
+                        "not within {} s, longer than which users do not wait for what failed before: {}",
+                        FAILED_BEFORE.as_secs(),
+                        then.detail
+                    ),
+                ),
+            }
+        });
+        futures_util::future::join_all(made).await
     }
 
     /// The first outcome that speaks against the platform: failed now, and not already before

@@ -27,7 +27,7 @@ impl Execution<'_> {
             if self.cancel.is_cancelled() {
                 return Err((id, Error::interrupted()));
             }
-            if let Step::Start(_) | Step::CheckInside = step {
+            if let Step::Deploy(_) | Step::Start(_) | Step::CheckInside = step {
                 services_started = services_started.min(Timestamp::now());
             } else if step.phase() == Phase::CutOver {
                 services_started = Timestamp::now();
@@ -44,15 +44,10 @@ impl Execution<'_> {
     /// services), and skips what stays done.
     fn can_skip(&self, step: &Step) -> bool {
         self.journal.with(|state| {
-            let swapped = state
-                .plan
-                .components
-                .iter()
-                .all(|component| state.is_done(&Step::CutOver(component.name.clone())));
             state.is_done(step)
                 && match step {
                     Step::Stage(_) | Step::CutOver(_) => true,
-                    Step::MaintenanceOn | Step::Stop(_) => swapped,
+                    Step::MaintenanceOn | Step::Stop(_) => state.swapped(state.plan.phase(step)),
                     _ => false,
                 }
         })
@@ -146,6 +141,13 @@ impl Execution<'_> {
                 let component = self.component(name)?;
                 component
                     .cut_over(&self.context(name))
+                    .await
+                    .map_err(|error| error.in_component(name.as_str()))?;
+            }
+            Step::Deploy(name) => {
+                let component = self.component(name)?;
+                component
+                    .deploy(&self.context(name))
                     .await
                     .map_err(|error| error.in_component(name.as_str()))?;
             }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Outcome, Record, RunId, SafetyBackup};
 use crate::component::{CheckOutcome, Staged};
 use crate::finding::Finding;
-use crate::plan::{Plan, Step};
+use crate::plan::{Phase, Plan, Step};
 use crate::report::{Failure, StepTime};
 use crate::time::Timestamp;
 
@@ -114,7 +114,7 @@ impl RunState {
                     started: *at,
                     seconds: None,
                 });
-                if turns_users_away(step) && self.down_since.is_none() {
+                if self.turns_users_away(step) && self.down_since.is_none() {
                     self.down_since = Some(*at);
                 }
             }
@@ -197,11 +197,11 @@ impl RunState {
         if self.plan.maintenance {
             return self.began(&Step::MaintenanceOff);
         }
-        let mut services = self.plan.services.iter();
-        if self.plan.services.is_empty() {
+        let seen = || self.plan.services.iter().filter(|it| !it.background);
+        if seen().next().is_none() {
             return !self.cut_over_begun().is_empty();
         }
-        services.any(|service| self.began(&Step::Start(service.name.clone())))
+        seen().any(|service| self.began(&Step::Start(service.name.clone())))
     }
 
     /// The same for a process that takes the run up after another died (`taken_up`): without a
@@ -245,9 +245,9 @@ impl RunState {
             return step == Step::MaintenanceOff.to_string();
         }
         // Services are started in the reverse order of stopping: the first one comes up last.
-        self.plan
-            .services
-            .first()
+        let mut services = self.plan.services.iter();
+        services
+            .find(|service| !service.background)
             .is_some_and(|service| step == Step::Start(service.name.clone()).to_string())
     }
 
@@ -256,9 +256,22 @@ impl RunState {
             *self.downtime.get_or_insert(0.0) += at.since(since).as_secs_f64();
         }
     }
-}
 
-fn turns_users_away(step: &str) -> bool {
-    let step = step.strip_prefix("undo:").unwrap_or(step);
-    step == Step::MaintenanceOn.to_string() || step.starts_with("stop:")
+    fn turns_users_away(&self, step: &str) -> bool {
+        let step = step.strip_prefix("undo:").unwrap_or(step);
+        match Step::try_from(step.to_owned()) {
+            Ok(Step::MaintenanceOn) => true,
+            Ok(step @ Step::Stop(_)) => self.plan.phase(&step) != Phase::Background,
+            _ => false,
+        }
+    }
+
+    /// Whether every component that is swapped in the same part of the run has been.
+    pub(crate) fn swapped(&self, phase: Phase) -> bool {
+        let components = self.plan.components.iter();
+        components
+            .map(|component| Step::CutOver(component.name.clone()))
+            .filter(|step| self.plan.phase(step) == phase)
+            .all(|step| self.is_done(&step))
+    }
 }

@@ -8,7 +8,7 @@ use super::execution::{Execution, StepResult};
 use crate::check::When;
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
-use crate::plan::Step;
+use crate::plan::{Phase, PlannedService, Step};
 use crate::platform::Discard;
 use crate::time::Timestamp;
 
@@ -45,7 +45,6 @@ impl Execution<'_> {
     }
 
     async fn bring_back(&self, cut_over: &[String], page_was_up: bool) -> Result<()> {
-        let platform = self.site.platform();
         let (run, started) = self
             .journal
             .with(|state| (state.run.clone(), state.started));
@@ -56,11 +55,22 @@ impl Execution<'_> {
             (state.is_done(&Step::MaintenanceOn), page_was_lifted)
         });
         let maintenance = self.site.maintenance().filter(|_| page_was_up);
-        let services = self.services();
-        if !cut_over.is_empty() {
+        let unseen: Vec<String> = self.journal.with(|state| {
+            let phase = |name: &String| state.plan.phase(&Step::CutOver(name.clone()));
+            let unseen = cut_over
+                .iter()
+                .filter(|name| phase(name) == Phase::Background);
+            unseen.cloned().collect()
+        });
+        let seen: Vec<String> = cut_over
+            .iter()
+            .filter(|name| !unseen.contains(name))
+            .cloned()
+            .collect();
+        let visible = async {
             // It is still up, unless the run had come to taking it down. Putting it up needs a web
             // server whose configuration reads, and the very undo may be what makes it readable.
-            if let Some(maintenance) = maintenance.filter(|_| page_was_lifted) {
+            if let Some(maintenance) = maintenance.filter(|_| page_was_lifted && !seen.is_empty()) {
                 let up = self
                     .undo_step(&Step::MaintenanceOn, || maintenance.on(&run, started))
                     .await;
@@ -73,32 +83,16 @@ impl Execution<'_> {
                     .await;
                 }
             }
-            for service in &services {
-                let step = Step::Stop(service.name.clone());
-                self.undo_step(&step, || platform.scale(&service.name, 0))
-                    .await?;
-            }
-            for name in cut_over.iter().rev() {
-                let component = self.component(name)?;
-                let context = self.context(name);
-                self.undo_step(&Step::CutOver(name.clone()), || {
-                    let (component, context) = (component.clone(), context.clone());
-                    async move {
-                        component
-                            .undo(&context)
-                            .await
-                            .map_err(|error| error.in_component(context.component()))
-                    }
-                })
-                .await?;
-            }
-        }
-        let since = Timestamp::now();
-        for service in services.iter().rev() {
-            let step = Step::Start(service.name.clone());
-            self.undo_step(&step, || platform.scale(&service.name, service.replicas))
-                .await?;
-        }
+            self.swap_back(&seen, Phase::CutOver, page_was_up).await
+        };
+        // At the same time: neither waits for the other, and an undo that fails behind the scenes
+        // does not keep users out.
+        let (visible, behind) =
+            tokio::join!(visible, self.swap_back(&unseen, Phase::Background, false));
+        let since = match &behind {
+            Ok(behind) => visible?.max(*behind),
+            Err(_) => visible?,
+        };
         self.undo_step(&Step::CheckInside, || {
             self.must_be_as_before(When::BeforeTraffic, since)
         })
@@ -124,6 +118,67 @@ impl Execution<'_> {
         }
         self.undo_step(&Step::CheckOutside, || {
             self.must_be_as_before(When::AfterTraffic, since)
+        })
+        .await?;
+        behind.map(drop)
+    }
+
+    /// Swaps components of one part of the run back, in reverse, with that part's services down,
+    /// and starts these as they were; gives the moment from which on they were started. Where
+    /// nothing of that part was begun (`begun`: something that no step of it tells) it does
+    /// nothing: a service that was never stopped is not waited for.
+    async fn swap_back(&self, cut_over: &[String], phase: Phase, begun: bool) -> Result<Timestamp> {
+        let platform = self.site.platform();
+        let services: Vec<PlannedService> = self
+            .services()
+            .into_iter()
+            .filter(|service| service.background == (phase == Phase::Background))
+            .collect();
+        if !cut_over.is_empty() {
+            for service in &services {
+                let step = Step::Stop(service.name.clone());
+                self.undo_step(&step, || platform.scale(&service.name, 0))
+                    .await?;
+            }
+            for name in cut_over.iter().rev() {
+                let deploy = Step::Deploy(name.clone());
+                if self.journal.with(|state| state.began(&deploy)) {
+                    self.undo_component(&deploy, name).await?;
+                }
+            }
+            for name in cut_over.iter().rev() {
+                self.undo_component(&Step::CutOver(name.clone()), name)
+                    .await?;
+            }
+        }
+        let stopped = |service: &PlannedService| {
+            self.journal
+                .with(|state| state.began(&Step::Stop(service.name.clone())))
+        };
+        let since = Timestamp::now();
+        if begun || !cut_over.is_empty() || services.iter().any(stopped) {
+            for service in services.iter().rev() {
+                let step = Step::Start(service.name.clone());
+                self.undo_step(&step, || platform.scale(&service.name, service.replicas))
+                    .await?;
+            }
+        }
+        Ok(since)
+    }
+
+    /// Undoes what one component did in a step.
+    async fn undo_component(&self, step: &Step, name: &str) -> Result<()> {
+        let component = self.component(name)?;
+        let context = self.context(name);
+        self.undo_step(step, || {
+            let (component, context) = (component.clone(), context.clone());
+            async move {
+                match step {
+                    Step::Deploy(_) => component.undeploy(&context).await,
+                    _ => component.undo(&context).await,
+                }
+                .map_err(|error| error.in_component(context.component()))
+            }
         })
         .await
     }

@@ -214,6 +214,10 @@ impl Site {
         &self.config.site.stop
     }
 
+    pub(crate) fn background(&self) -> &[String] {
+        &self.config.site.background
+    }
+
     pub(crate) fn runs(&self) -> PathBuf {
         self.state.join("runs")
     }

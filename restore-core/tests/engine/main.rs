@@ -9,6 +9,7 @@ use restore_core::{BackupRequest, PlanRequest, Report, Result, Site};
 
 use crate::toy::Toy;
 
+mod behind;
 mod crashes;
 mod failures;
 mod plans;

@@ -70,15 +70,8 @@ impl Toy {
     }
 
     pub fn site(&self) -> Site {
-        let config = SiteConfig::from_toml(
+        self.site_of(
             r#"
-            [site]
-            name = "toy"
-            state = "state"
-            log = "restore.log"
-            [stores.main]
-            kind = "directory"
-            path = "backups"
             [components.a]
             kind = "toy"
             stops = ["app"]
@@ -86,8 +79,45 @@ impl Toy {
             kind = "toy"
             stops = ["app", "db"]
             "#,
+            "",
         )
-        .unwrap();
+    }
+
+    /// The same components, of which `a` stops what users do not see, a service more, and `b`
+    /// deploys itself.
+    pub fn site_behind(&self) -> Site {
+        let mut services = self.platform.services.lock().unwrap();
+        services.entry("watch".to_owned()).or_insert(2);
+        drop(services);
+        self.site_of(
+            r#"
+            [components.b]
+            kind = "toy"
+            stops = ["app", "db"]
+            deploys = true
+            [components.a]
+            kind = "toy"
+            stops = ["watch"]
+            "#,
+            "background = ['watch']",
+        )
+    }
+
+    fn site_of(&self, components: &str, more: &str) -> Site {
+        let text = format!(
+            r#"
+            [site]
+            name = "toy"
+            state = "state"
+            log = "restore.log"
+            {more}
+            [stores.main]
+            kind = "directory"
+            path = "backups"
+            {components}
+            "#
+        );
+        let config = SiteConfig::from_toml(&text).unwrap();
         let registry = Registry::empty().with(
             "toy",
             Arc::new(|name, table, parts: &Parts| {
@@ -98,6 +128,7 @@ impl Toy {
                         .iter()
                         .map(|s| s.as_str().unwrap().to_owned())
                         .collect(),
+                    deploys: table.contains_key("deploys"),
                     dir: parts.path(name),
                     platform: parts.platform.clone(),
                 }) as SharedComponent)
@@ -162,6 +193,7 @@ fn sha256(bytes: &[u8]) -> String {
 struct ToyComponent {
     name: String,
     stops: Vec<String>,
+    deploys: bool,
     dir: PathBuf,
     platform: Arc<dyn Platform>,
 }
@@ -269,6 +301,25 @@ impl Component for ToyComponent {
         }
         Ok(())
     }
+    fn deploys(&self) -> Option<String> {
+        self.deploys.then(|| self.name.clone())
+    }
+    async fn deploy(&self, cx: &RunContext) -> Result<()> {
+        let live = std::fs::read_to_string(self.dir.join("live")).unwrap();
+        cx.record("deployed", true).await?;
+        std::fs::write(self.dir.join("deployed"), live).unwrap();
+        self.fail("deploy")
+    }
+    async fn undeploy(&self, cx: &RunContext) -> Result<()> {
+        self.services_are_down().await;
+        if cx.recall("deployed").is_some() && self.dir.join("deployed").exists() {
+            // Before the files are, which a deployment reads.
+            let live = std::fs::read_to_string(self.dir.join("live")).unwrap();
+            assert!(live.starts_with("restored"), "{live}");
+            std::fs::remove_file(self.dir.join("deployed")).unwrap();
+        }
+        Ok(())
+    }
     async fn check(&self, cx: &RunContext) -> Result<Vec<CheckOutcome>> {
         let (live, ..) = self.paths(cx);
         let text = std::fs::read_to_string(live).unwrap();
@@ -304,7 +355,12 @@ impl Platform for ToyPlatform {
         "a toy".to_owned()
     }
     fn services(&self) -> Vec<String> {
-        vec!["db".to_owned(), "app".to_owned()]
+        let services = self.services.lock().unwrap();
+        let known = ["db", "app", "watch"].iter();
+        known
+            .filter(|name| services.contains_key(**name))
+            .map(|name| (*name).to_owned())
+            .collect()
     }
     async fn service(&self, name: &str) -> Result<ServiceState> {
         let running = self.services.lock().unwrap()[name];

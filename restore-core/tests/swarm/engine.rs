@@ -43,6 +43,24 @@ impl Engine {
         engine
     }
 
+    /// One with so many further nodes, which have no image.
+    pub fn with_workers(count: u32) -> Self {
+        let made = run(Command::new("mktemp").args(["-d", "-t", "restore-test.XXXXXXXX"]));
+        let engine = Self {
+            dir: PathBuf::from(text(&made).trim()),
+        };
+        engine.script(&["start", "--workers", &count.to_string()]);
+        engine.import();
+        engine
+    }
+
+    /// A folder that goes with the engine.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.dir.join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
     pub fn socket(&self) -> PathBuf {
         self.dir.join("docker.sock")
     }

@@ -80,7 +80,7 @@ async fn names_are_exact() {
     }
 }
 
-/// Trap 13: a global service has no count; trap 17: and no time is waited for.
+/// Trap 13: a global service has no count. Trap 17: no time is waited for, only what is to be.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_global_service_stops_and_starts() {
     let engine = Engine::shared();

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use restore_core::run::Outcome;
 use restore_core::{PlanRequest, Report, RunOptions, Site};
@@ -16,16 +17,50 @@ pub struct Ground {
 impl Ground {
     /// A platform that was backed up and then damaged, with these options.
     pub fn new(options: &[&str]) -> Self {
-        let swarm = Swarm::with(200, 1, options);
-        swarm.back_up();
-        let at_backup = swarm.fingerprint();
-        let mut ground = Self {
-            swarm,
-            at_backup,
-            damaged: String::new(),
-        };
+        let mut ground = Self::whole(options);
         ground.damage();
         ground
+    }
+
+    /// A platform that was backed up and is as it was then.
+    pub fn whole(options: &[&str]) -> Self {
+        let swarm = Swarm::with(200, 1, options);
+        // Trap 14: not the five that the compose file says.
+        swarm.docker(&["service", "scale", "--detach", "hosting_app=3"]);
+        swarm.back_up();
+        let ground = Self {
+            at_backup: String::new(),
+            damaged: String::new(),
+            swarm,
+        };
+        until("three replicas run", || {
+            ground.containers("hosting_app").len() == 3
+        });
+        Self {
+            at_backup: ground.swarm.fingerprint(),
+            ..ground
+        }
+    }
+
+    /// The containers of a service that run.
+    pub fn containers(&self, service: &str) -> Vec<String> {
+        let filter = format!("label=com.docker.swarm.service.name={service}");
+        let listed = self
+            .swarm
+            .docker(&["ps", "-q", "--no-trunc", "--filter", &filter]);
+        listed.lines().map(str::to_owned).collect()
+    }
+
+    /// How the services of the stack are described.
+    pub fn specs(&self) -> String {
+        let names = self
+            .swarm
+            .docker(&["service", "ls", "--format", "{{.Name}}"]);
+        let mut names: Vec<&str> = names.lines().collect();
+        names.sort_unstable();
+        let mut args = vec!["service", "inspect", "-f", "{{json .Spec}}"];
+        args.extend(names);
+        self.swarm.docker(&args)
     }
 
     /// Damages every part. What runs is started anew, as after a reboot: else it would go on with
@@ -46,9 +81,16 @@ impl Ground {
 
     /// A site whose configuration has something more.
     pub async fn site_with(&self, more: &str) -> Site {
-        let text = std::fs::read_to_string(self.swarm.config()).unwrap();
+        self.site_but(|text| format!("{text}\n{more}\n")).await
+    }
+
+    /// A site whose configuration is changed.
+    pub async fn site_but(&self, change: impl FnOnce(&str) -> String) -> Site {
+        let before = std::fs::read_to_string(self.swarm.config()).unwrap();
+        let after = change(&before);
+        assert_ne!(before, after, "the change fits nothing in restore.toml");
         let path = self.swarm.root().join("other.toml");
-        std::fs::write(&path, format!("{text}\n{more}\n")).unwrap();
+        std::fs::write(&path, after).unwrap();
         Site::open(&path).await.unwrap()
     }
 
@@ -134,5 +176,14 @@ impl Ground {
             String::from_utf8_lossy(&output.stderr)
         );
         text(&output)
+    }
+}
+
+#[track_caller]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(100));
     }
 }

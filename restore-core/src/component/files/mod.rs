@@ -1,6 +1,6 @@
 //! A tree of files, swapped file by file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,6 +17,7 @@ use crate::platform::local::LocalVolume;
 use crate::platform::{Discard, Platform, SwapScope, SwapState, Volume};
 use crate::run::RunContext;
 
+mod deploy;
 mod section;
 mod stage;
 
@@ -34,6 +35,8 @@ pub struct Files {
     name: String,
     section: Section,
     platform: Arc<dyn Platform>,
+    /// What a journal must not hold is kept here.
+    scratch: PathBuf,
 }
 
 impl Files {
@@ -43,6 +46,7 @@ impl Files {
             name: name.to_owned(),
             section: Section::parse(name, table, parts)?,
             platform: parts.platform.clone(),
+            scratch: parts.scratch.clone(),
         }))
     }
 
@@ -176,6 +180,7 @@ impl Files {
             };
         }
         self.look_at_test(&mut inspection).await;
+        self.look_at_deployment(&mut inspection).await;
         Ok(inspection)
     }
 
@@ -255,6 +260,7 @@ impl Files {
     }
 
     async fn throw_away(&self, cx: &RunContext, what: Discard) -> Result<()> {
+        self.forget_deployment(cx.run()).await?;
         let Some(volume) = self.existing().await? else {
             return Ok(());
         };
@@ -323,6 +329,18 @@ impl Component for Files {
 
     async fn undo(&self, cx: &RunContext) -> Result<()> {
         self.swap_out(cx).await.map_err(self.at())
+    }
+
+    fn deploys(&self) -> Option<String> {
+        self.deployment()
+    }
+
+    async fn deploy(&self, cx: &RunContext) -> Result<()> {
+        self.deploy_stack(cx).await.map_err(self.at())
+    }
+
+    async fn undeploy(&self, cx: &RunContext) -> Result<()> {
+        self.undeploy_stack(cx).await.map_err(self.at())
     }
 
     async fn check(&self, cx: &RunContext) -> Result<Vec<CheckOutcome>> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::deploy::Deployment;
 use crate::component::Parts;
 use crate::config::{Table, parse_section};
 use crate::error::{Error, ErrorKind, Result};
@@ -35,6 +36,15 @@ pub(super) struct Section {
     pub(super) allow_links: Vec<PathBuf>,
     #[serde(default)]
     pub(super) allow_setuid: bool,
+    #[serde(default)]
+    redeploy: bool,
+    #[serde(default)]
+    stack: Option<String>,
+    #[serde(default)]
+    compose: Vec<String>,
+    /// What the three above come to.
+    #[serde(skip)]
+    pub(super) deployment: Option<Deployment>,
 }
 
 impl Section {
@@ -52,8 +62,44 @@ impl Section {
             .map_err(|e| e.context(format!("[{place}] tree")))?
             .to_string_lossy()
             .into_owned();
+        section.deployment = section.deployment(&place)?;
         TreePatterns::new(&section.exclude).map_err(|e| e.context(format!("[{place}] exclude")))?;
         Ok(section)
+    }
+
+    /// What is deployed after a restore; `stack` and `compose` may stand there unused.
+    fn deployment(&self, place: &str) -> Result<Option<Deployment>> {
+        if !self.redeploy {
+            return Ok(None);
+        }
+        let missing = |what: &str| {
+            Error::new(
+                ErrorKind::Config,
+                "config.missing_key",
+                format!("[{place}] redeploy = true needs {what}"),
+            )
+        };
+        let stack = self.stack.as_deref().filter(|it| !it.is_empty());
+        let stack =
+            stack.ok_or_else(|| missing("`stack`, the name that `docker stack ls` shows"))?;
+        if stack.starts_with('-') {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "config.bad_value",
+                format!("[{place}] {stack:?} cannot name a stack"),
+            ));
+        }
+        if self.compose.is_empty() {
+            return Err(missing("`compose`, its files relative to the tree"));
+        }
+        let compose = self
+            .compose
+            .iter()
+            .map(|file| tree_path(file).map_err(|e| e.context(format!("[{place}] compose"))));
+        Ok(Some(Deployment {
+            stack: stack.to_owned(),
+            compose: compose.collect::<Result<_>>()?,
+        }))
     }
 
     /// The part of the archive that is restored, as its members are named.

@@ -90,6 +90,8 @@ impl Files {
         let left_out = volume
             .blocking(move |volume| volume.leave_out(&run, &kept))
             .await?;
+        let folder = volume.folder(cx.run()).join("staged");
+        self.must_have_compose(&folder, !policy.only.is_empty())?;
         self.say_left_out(
             found,
             policy.only.is_empty(),

@@ -39,6 +39,26 @@ struct Section {
     bin: Option<PathBuf>,
     #[serde(default)]
     missing_roles: MissingRoles,
+    #[serde(default)]
+    reindex: bool,
+    #[serde(default)]
+    grants: Vec<String>,
+}
+
+/// Whether a text is one statement about privileges: whatever else should happen to a database is
+/// no matter of its restore.
+fn is_grant(text: &str) -> bool {
+    let words: Vec<String> = text
+        .split_whitespace()
+        .take(3)
+        .map(str::to_ascii_uppercase)
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let begins = matches!(
+        words.as_slice(),
+        ["GRANT" | "REVOKE", ..] | ["ALTER", "DEFAULT", "PRIVILEGES"]
+    );
+    begins && !text.trim().trim_end_matches(';').contains(';')
 }
 
 fn two() -> u32 {
@@ -68,6 +88,10 @@ pub(super) struct PostgresConfig {
     pub(super) sql: Vec<String>,
     pub(super) bin: Option<PathBuf>,
     pub(super) missing_roles: MissingRoles,
+    /// Rebuild all indexes of the staged database.
+    pub(super) reindex: bool,
+    /// Statements about privileges, run in the staged database; each one statement.
+    pub(super) grants: Vec<String>,
 }
 
 impl PostgresConfig {
@@ -92,6 +116,11 @@ impl PostgresConfig {
         }
         if section.jobs == 0 {
             return Err(bad("jobs must be at least 1".to_owned()));
+        }
+        if let Some(wrong) = section.grants.iter().find(|text| !is_grant(text)) {
+            return Err(bad(format!(
+                "grants: {wrong:?} is not one statement that begins with GRANT, REVOKE or ALTER DEFAULT PRIVILEGES"
+            )));
         }
         let mut maintenance = match section.maintenance_database {
             Some(name) if name == section.database => {
@@ -121,6 +150,33 @@ impl PostgresConfig {
             sql: section.sql,
             bin: section.bin.map(|path| parts.path(path)),
             missing_roles: section.missing_roles,
+            reindex: section.reindex,
+            grants: section.grants,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_grant;
+
+    #[test]
+    fn only_privileges_are_granted() {
+        for text in [
+            "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reporting",
+            "revoke all on users from public;",
+            "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO reporting",
+        ] {
+            assert!(is_grant(text), "{text}");
+        }
+        for text in [
+            "",
+            "GRANTS",
+            "DROP TABLE users",
+            "GRANT x TO y; DROP TABLE users",
+            "ALTER TABLE x OWNER TO y",
+        ] {
+            assert!(!is_grant(text), "{text}");
+        }
     }
 }

@@ -28,6 +28,7 @@ mod inspect;
 mod inspect_dump;
 mod lines;
 mod names;
+mod privileges;
 mod quoting;
 mod roles;
 mod script;

@@ -11,6 +11,7 @@ use super::compare;
 use super::config::MissingRoles;
 use super::database::{Database, comment_sql};
 use super::names::{Names, ident};
+use super::privileges;
 use super::script::Script;
 use super::sessions::drop_database;
 use super::sql_dump;
@@ -325,6 +326,7 @@ impl<'a> Stage<'a> {
         } = loaded;
         let staged = self.pg.session(&self.names.staged).await?.patient().await?;
         compare::complete(&staged, &script).await?;
+        self.mend(&staged, &mut findings).await?;
         let validity = compare::validity(&staged).await?;
         if !validity.invalid_indexes.is_empty() {
             return Err(Error::new(
@@ -377,6 +379,44 @@ impl<'a> Stage<'a> {
             facts,
             findings,
         })
+    }
+
+    /// What the site wants done to each restored database: privileges, new indexes. Then tells who
+    /// would lose privileges all the same.
+    async fn mend(&self, staged: &Session, findings: &mut Vec<Finding>) -> Result<()> {
+        let config = &self.pg.config;
+        if config.reindex {
+            let database = ident(&self.names.staged);
+            staged
+                .run(&format!("REINDEX DATABASE {database}"))
+                .await
+                .map_err(|e| e.context("cannot rebuild the indexes (reindex = true)"))?;
+        }
+        for grant in &config.grants {
+            staged
+                .run(&format!("SET search_path TO DEFAULT; {grant}"))
+                .await
+                .map_err(|e| {
+                    e.context(format!(
+                        "cannot do `{grant}`, one of the component's grants"
+                    ))
+                    .hint("correct `grants`; the live database was not touched")
+                })?;
+        }
+        staged.run("SET search_path = pg_catalog").await?;
+        if self.live.is_none() {
+            return Ok(());
+        }
+        // What cannot be compared is no reason not to restore.
+        if let Ok(live) = self.pg.session(&self.names.live).await {
+            let lost = privileges::lost(&live, staged).await.unwrap_or_default();
+            live.close().await;
+            findings.extend(lost.into_iter().map(|lost| {
+                Finding::warning("postgres.privileges_lost", &self.pg.name, lost)
+                    .hint("if that is not wanted, name them in `grants` of the component")
+            }));
+        }
+        Ok(())
     }
 
     /// Already here, and not only at the cut-over, so that what the user may not do is found

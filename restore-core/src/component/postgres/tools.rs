@@ -229,10 +229,21 @@ impl Runner<'_> {
                 output(buffer.get(..count).unwrap_or_default());
             }
         };
-        let all = async { tokio::try_join!(feeding, reading, process.wait()) };
+        let all = async {
+            let ended = async { tokio::try_join!(reading, process.wait()) };
+            tokio::pin!(feeding, ended);
+            tokio::select! {
+                // One that has ended reads no more; a pipe through others may be slow to say so.
+                done = &mut ended => done,
+                fed = &mut feeding => match fed {
+                    Ok(()) => ended.await,
+                    Err(error) => Err(error),
+                },
+            }
+        };
         tokio::select! {
             () = self.cancel.cancelled() => Err(Error::interrupted()),
-            ended = all => ended.map(|((), (), exit)| exit),
+            ended = all => ended.map(|((), exit)| exit),
         }
     }
 

@@ -18,7 +18,15 @@ use crate::platform::{Command, Exit, Process};
 
 /// Starts a program as `account`, or as ourselves.
 pub(super) fn spawn(command: &Command, account: Option<&Account>) -> Result<LocalProcess> {
-    let mut std = launch::command(&command.argv, account, false)?;
+    start(command, launch::command(&command.argv, account, false)?)
+}
+
+/// Starts a program as ourselves that is not to outlive us.
+pub(super) fn spawn_bound(command: &Command) -> Result<LocalProcess> {
+    start(command, launch::command(&command.argv, None, true)?)
+}
+
+fn start(command: &Command, mut std: std::process::Command) -> Result<LocalProcess> {
     std.envs(&command.env)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

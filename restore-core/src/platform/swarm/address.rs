@@ -79,6 +79,28 @@ impl std::fmt::Display for Address {
     }
 }
 
+impl Address {
+    /// What makes Docker's own program speak to the same engine: its `DOCKER_HOST` and further
+    /// options. `None` where it knows no way to say it.
+    pub(super) fn for_docker(&self) -> Option<(String, Vec<String>)> {
+        match self {
+            Self::Unix(path) => Some((format!("unix://{}", path.display()), Vec::new())),
+            Self::Tcp { tls: None, .. } => Some((self.to_string(), Vec::new())),
+            Self::Tcp { tls: Some(tls), .. } => {
+                let file = |option: &str, path: &Path| format!("--{option}={}", path.display());
+                let mut options = vec!["--tlsverify".to_owned(), file("tlscacert", &tls.ca)];
+                if let Some((cert, key)) = &tls.own {
+                    options.extend([file("tlscert", cert), file("tlskey", key)]);
+                }
+                Some((self.to_string(), options))
+            }
+            // It starts ssh with the user's own configuration, and looks for the usual socket.
+            Self::Ssh(ssh) if ssh.config.is_some() || ssh.socket.is_some() => None,
+            Self::Ssh(_) => Some((self.to_string(), Vec::new())),
+        }
+    }
+}
+
 impl AddressKeys {
     /// The address of the section `path`; `None` where it says none. Relative paths are taken from
     /// `base`.
@@ -229,6 +251,47 @@ mod tests {
         };
         keys.read("nodes.x", Path::new("/base"))
             .map(|address| address.unwrap().to_string())
+    }
+
+    #[test]
+    fn docker_is_told_the_same() {
+        let told = |address: Address| address.for_docker();
+        let unix = Address::Unix("/run/d.sock".into());
+        assert_eq!(
+            told(unix),
+            Some(("unix:///run/d.sock".to_owned(), Vec::new()))
+        );
+        let tcp = |own| Address::Tcp {
+            host: "one".to_owned(),
+            port: 2376,
+            tls: Some(TlsFiles {
+                ca: "/ca".into(),
+                own,
+            }),
+        };
+        let (host, options) = told(tcp(Some(("/cert".into(), "/key".into())))).unwrap();
+        assert_eq!(host, "tcp://one:2376");
+        assert_eq!(
+            options,
+            [
+                "--tlsverify",
+                "--tlscacert=/ca",
+                "--tlscert=/cert",
+                "--tlskey=/key"
+            ]
+        );
+        assert_eq!(told(tcp(None)).unwrap().1.len(), 2);
+        let ssh = |socket: Option<&str>| {
+            Address::Ssh(SshAddress {
+                host: "two".to_owned(),
+                user: Some("op".to_owned()),
+                port: None,
+                socket: socket.map(str::to_owned),
+                config: None,
+            })
+        };
+        assert_eq!(told(ssh(None)).unwrap().0, "ssh://op@two");
+        assert_eq!(told(ssh(Some("/run/other.sock"))), None);
     }
 
     #[test]

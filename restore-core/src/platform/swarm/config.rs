@@ -84,6 +84,21 @@ pub(super) struct ServiceConfig {
     pub(super) start_timeout: Duration,
 }
 
+impl ServiceConfig {
+    /// A service that the site does not name.
+    pub(super) fn named(name: &str) -> Self {
+        Self {
+            key: name.to_owned(),
+            name: name.to_owned(),
+            endpoint: None,
+            port: None,
+            ready: Ready::default(),
+            stop_timeout: None,
+            start_timeout: START,
+        }
+    }
+}
+
 /// A volume, as the site names it.
 #[derive(Clone, Debug)]
 pub(super) struct VolumeConfig {
@@ -115,8 +130,26 @@ pub(super) struct SwarmConfig {
     /// The program that serves volumes of other nodes, where it is not this one.
     pub(super) agent: Option<PathBuf>,
     pub(super) nodes: Vec<NodeConfig>,
+    /// The names of all services, in the order of the file.
+    pub(super) order: Vec<String>,
     pub(super) services: Vec<ServiceConfig>,
     pub(super) volumes: Vec<VolumeConfig>,
+}
+
+/// Whether a section is that of a service of the host itself: cron, for one.
+fn of_host(section: &Value) -> bool {
+    ["start", "stop", "status"]
+        .iter()
+        .any(|key| section.get(key).is_some())
+}
+
+/// The services of the host itself, as a site of their own; `None` where there are none.
+pub(super) fn host_services(config: &SiteConfig) -> Option<SiteConfig> {
+    let mut host = config.clone();
+    host.platform.clear();
+    host.volumes.clear();
+    host.services.retain(|_, section| of_host(section));
+    (!host.services.is_empty()).then_some(host)
 }
 
 impl SwarmConfig {
@@ -127,6 +160,7 @@ impl SwarmConfig {
         let services = config
             .services
             .iter()
+            .filter(|(_, value)| !of_host(value))
             .map(|(key, value)| service(key, value))
             .collect::<Result<_>>()?;
         let volumes = config
@@ -171,6 +205,7 @@ impl SwarmConfig {
             address,
             agent: platform.agent.map(|path| base.join(path)),
             nodes,
+            order: config.services.keys().cloned().collect(),
             services,
             volumes,
         })

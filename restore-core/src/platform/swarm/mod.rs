@@ -25,6 +25,7 @@ mod nodes;
 mod place;
 mod put;
 mod scale;
+mod stacks;
 mod transport;
 mod untag;
 mod view;
@@ -49,13 +50,18 @@ use crate::config::SiteConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
 use crate::platform::{
-    Command, Endpoint, Images, Platform, PlatformLock, Process, Scratch, ServiceState, Volume,
+    Command, Endpoint, Images, Platform, PlatformLock, Process, Scratch, ServiceState, Stacks,
+    Volume, local,
 };
 use crate::time::Timestamp;
 
 /// Makes the swarm platform of a site from `[platform]`, `[services]` and `[volumes]`; relative
-/// paths are taken from `base`. Nothing is connected to.
-pub(super) fn make(config: &SiteConfig, base: &Path) -> Result<Arc<dyn Platform>> {
+/// paths are taken from `base`, and `state` is for services of this host itself. Nothing is
+/// connected to.
+pub(super) fn make(config: &SiteConfig, base: &Path, state: &Path) -> Result<Arc<dyn Platform>> {
+    let host = config::host_services(config)
+        .map(|host| local::make(&host, base, state))
+        .transpose()?;
     let config = SwarmConfig::read(config, base)?;
     let engine = Arc::new(Engine::manager(config.address.clone()));
     Ok(Arc::new(SwarmPlatform {
@@ -63,6 +69,7 @@ pub(super) fn make(config: &SiteConfig, base: &Path) -> Result<Arc<dyn Platform>
         engine,
         notes: Notes::default(),
         opened: Arc::default(),
+        host,
         config,
     }))
 }
@@ -76,9 +83,17 @@ struct SwarmPlatform {
     notes: Notes,
     /// Volumes with containers beside them.
     opened: Arc<Opened>,
+    /// Services of this host itself that the site stops and starts too, such as cron.
+    host: Option<Arc<dyn Platform>>,
 }
 
 impl SwarmPlatform {
+    /// The platform of a service of this host itself.
+    fn on_host(&self, name: &str) -> Option<&Arc<dyn Platform>> {
+        let host = self.host.as_ref()?;
+        host.services().iter().any(|it| it == name).then_some(host)
+    }
+
     fn find(&self, name: &str) -> Result<&ServiceConfig> {
         let services = &self.config.services;
         services
@@ -126,10 +141,13 @@ impl Platform for SwarmPlatform {
     }
 
     fn services(&self) -> Vec<String> {
-        self.config.services.iter().map(|s| s.key.clone()).collect()
+        self.config.order.clone()
     }
 
     async fn service(&self, name: &str) -> Result<ServiceState> {
+        if let Some(host) = self.on_host(name) {
+            return host.service(name).await;
+        }
         let (config, view) = self.view(name).await?;
         let running = u32::try_from(view.running().count()).unwrap_or(u32::MAX);
         let mut tasks: Vec<String> = view
@@ -151,10 +169,16 @@ impl Platform for SwarmPlatform {
     }
 
     async fn scale(&self, name: &str, replicas: u32) -> Result<()> {
+        if let Some(host) = self.on_host(name) {
+            return host.scale(name, replicas).await;
+        }
         self.scale_to(self.find(name)?, replicas).await
     }
 
     async fn exec(&self, service: &str, command: Command) -> Result<Box<dyn Process>> {
+        if let Some(host) = self.on_host(service) {
+            return host.exec(service, command).await;
+        }
         let (config, view) = self.view(service).await?;
         match self.nodes.place(&view).await? {
             Some(place) => Self::within(&place, &command).await,
@@ -164,6 +188,9 @@ impl Platform for SwarmPlatform {
     }
 
     async fn exec_each(&self, service: &str, command: Command) -> Result<Vec<Box<dyn Process>>> {
+        if let Some(host) = self.on_host(service) {
+            return host.exec_each(service, command).await;
+        }
         let (config, view) = self.view(service).await?;
         if view.running().count() == 0 {
             return Ok(vec![self.aside(&view, &command).await?]);
@@ -180,11 +207,17 @@ impl Platform for SwarmPlatform {
     }
 
     async fn logs(&self, service: &str, since: Timestamp, limit: usize) -> Result<Vec<String>> {
+        if let Some(host) = self.on_host(service) {
+            return host.logs(service, since, limit).await;
+        }
         let (_, view) = self.view(service).await?;
         logs::of_service(&self.engine, &view, since, limit).await
     }
 
     async fn endpoint(&self, service: &str) -> Result<Endpoint> {
+        if let Some(host) = self.on_host(service) {
+            return host.endpoint(service).await;
+        }
         let config = self.find(service)?;
         if let Some(endpoint) = &config.endpoint {
             return Ok(endpoint.clone());
@@ -194,6 +227,9 @@ impl Platform for SwarmPlatform {
     }
 
     async fn endpoint_inside(&self, service: &str) -> Result<Endpoint> {
+        if let Some(host) = self.on_host(service) {
+            return host.endpoint_inside(service).await;
+        }
         let (config, view) = self.view(service).await?;
         endpoint::inside(&self.nodes, config, &view).await
     }
@@ -212,6 +248,9 @@ impl Platform for SwarmPlatform {
     }
 
     async fn scratch(&self, service: &str, command: Command) -> Result<Box<dyn Scratch>> {
+        if let Some(host) = self.on_host(service) {
+            return host.scratch(service, command).await;
+        }
         let (_, view) = self.view(service).await?;
         let user = self.owner_of(&view).await?;
         let user = user.map(|(uid, gid)| format!("{uid}:{gid}"));
@@ -221,6 +260,9 @@ impl Platform for SwarmPlatform {
     }
 
     async fn published(&self, service: &str, port: u16) -> Result<Vec<Endpoint>> {
+        if let Some(host) = self.on_host(service) {
+            return host.published(service, port).await;
+        }
         let (config, view) = self.view(service).await?;
         endpoint::published(&self.nodes, config, &view, port).await
     }
@@ -233,18 +275,33 @@ impl Platform for SwarmPlatform {
         )))
     }
 
+    fn stacks(&self) -> Option<&dyn Stacks> {
+        Some(self)
+    }
+
     async fn path_in(&self, service: &str, host_path: &Path) -> Result<Option<PathBuf>> {
+        if let Some(host) = self.on_host(service) {
+            return host.path_in(service, host_path).await;
+        }
         let (_, view) = self.view(service).await?;
         self.seen_in(&view, host_path).await
     }
 
     async fn owner(&self, service: &str) -> Result<Option<(u32, u32)>> {
+        if let Some(host) = self.on_host(service) {
+            return host.owner(service).await;
+        }
         let (_, view) = self.view(service).await?;
         self.owner_of(&view).await
     }
 
     async fn inspect(&self, services: &[String]) -> Result<Vec<Finding>> {
-        self.findings(services).await
+        let of_swarm: Vec<String> = services
+            .iter()
+            .filter(|name| self.on_host(name).is_none())
+            .cloned()
+            .collect();
+        self.findings(&of_swarm).await
     }
 
     async fn tidy(&self) -> Result<()> {

@@ -1,0 +1,97 @@
+//! Stacks are deployed, and described as they were again.
+
+use std::path::PathBuf;
+
+use crate::engine::{Engine, IMAGE, until};
+
+fn compose(engine: &Engine, name: &str, services: &str, more: &str) -> PathBuf {
+    let folder = engine.folder("stacks");
+    std::fs::write(folder.join("setting"), "x").unwrap();
+    let path = folder.join(name);
+    let text = format!(
+        "version: \"3.8\"\nservices:\n{services}\nnetworks:\n  outside: {{external: true, name: host}}\n{more}\n"
+    );
+    std::fs::write(&path, text.replace("IMAGE", IMAGE)).unwrap();
+    path
+}
+
+const SERVICE: &str = "
+    image: IMAGE
+    command: [sh, -c, \"trap 'exit 0' TERM; while :; do sleep 0.05; done\"]
+    networks: [outside]
+    stop_grace_period: 1s
+    deploy: {replicas: COUNT, endpoint_mode: dnsrr, restart_policy: {delay: 200ms}, update_config: {monitor: 100ms}}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_deployment_changed_and_added_is_taken_back() {
+    let engine = Engine::shared();
+    let platform = engine.platform("");
+    let stacks = platform.stacks().unwrap();
+    let found = stacks.inspect("laden").await.unwrap();
+    assert!(
+        found.iter().any(|it| it.code == "swarm.no_stack"),
+        "{found:?}"
+    );
+    let service = |name: &str, count: &str| format!("  {name}:{}", SERVICE.replace("COUNT", count));
+    let first = compose(&engine, "first.yml", &service("kept", "1"), "");
+    stacks.deploy("laden", &[first]).await.unwrap();
+    assert_eq!(engine.containers("laden_kept").len(), 1);
+    assert_eq!(stacks.inspect("laden").await.unwrap(), []);
+
+    // Changed by hand since: no file says so.
+    engine.docker(&[
+        "service",
+        "update",
+        "--detach",
+        "--env-add",
+        "BY_HAND=1",
+        "laden_kept",
+    ]);
+    let spec = || engine.docker(&["service", "inspect", "-f", "{{json .Spec}}", "laden_kept"]);
+    until("it is changed", || spec().contains("BY_HAND"));
+    let before = spec();
+    let things = || ["service", "network", "config"].map(|kind| engine.docker(&[kind, "ls", "-q"]));
+    let all = things();
+    let snapshot = stacks.snapshot("laden").await.unwrap();
+
+    let more = "  added:\n    driver: overlay\nconfigs:\n  setting: {file: setting}";
+    let services = service("kept", "2")
+        + &service("added", "1").replace("[outside]", "[added]")
+        + "    configs: [setting]\n";
+    let second = compose(&engine, "second.yml", &services, more);
+    stacks.deploy("laden", &[second]).await.unwrap();
+    assert_eq!(engine.containers("laden_kept").len(), 2);
+    assert_eq!(engine.containers("laden_added").len(), 1);
+    assert!(!spec().contains("BY_HAND"), "the files say what runs");
+
+    for _ in 0..2 {
+        stacks.put_back("laden", &snapshot).await.unwrap();
+        assert_eq!(spec(), before);
+        assert_eq!(things(), all);
+        assert_eq!(engine.containers("laden_kept").len(), 1);
+        assert_eq!(engine.containers("laden_added").len(), 0);
+    }
+
+    // One that fails says why in the program's words, or the service's.
+    let broken = compose(
+        &engine,
+        "broken.yml",
+        "  kept: {image: IMAGE, no-such-key: 1}",
+        "",
+    );
+    let error = stacks.deploy("laden", &[broken]).await.unwrap_err();
+    assert!(error.message().contains("no-such-key"), "{error}");
+    let dying = service("kept", "1").replace(
+        "trap 'exit 0' TERM; while :; do sleep 0.05; done",
+        "echo no disk; exit 3",
+    );
+    // Long enough for the engine to notice, however busy it is.
+    let dying = dying.replace("monitor: 100ms", "monitor: 5s");
+    let dying = compose(&engine, "dying.yml", &dying, "");
+    let error = stacks.deploy("laden", &[dying]).await.unwrap_err();
+    assert!(error.message().contains("laden_kept"), "{error}");
+    stacks.put_back("laden", &snapshot).await.unwrap();
+    assert_eq!(spec(), before);
+    engine.docker(&["stack", "rm", "laden"]);
+}
