@@ -76,12 +76,12 @@ class Site:
 
     def backup(self, id: str) -> Backup:
         """Opens a backup by its id, or the newest finished one by the name ``latest``."""
-        backup: Backup = wait(self._native.backup(id).then(Backup))
+        backup: Backup = wait(self._native.backup(id, None).then(Backup))
         return backup
 
     async def backup_async(self, id: str) -> Backup:
         """The same on an asyncio loop."""
-        backup: Backup = await drive(self._native.backup(id).then(Backup))
+        backup: Backup = await drive(self._native.backup(id, None).then(Backup))
         return backup
 
     # --- plans -----------------------------------------------------------------------------
@@ -94,6 +94,8 @@ class Site:
         paths: Iterable[Path] = (),
         allow_unverified: bool = False,
         over_unconfirmed: bool = False,
+        to: Optional[str] = None,
+        allow_time_gap: bool = False,
         on_event: Optional[OnEvent] = None,
     ) -> Plan:
         """What restoring ``backup`` would do. Changes nothing; what speaks against it is among
@@ -101,10 +103,19 @@ class Site:
 
         ``only``: these components. ``paths``: these paths, named as the archives name their
         members. ``allow_unverified``: restore what has no checksum too. ``over_unconfirmed``:
-        although an earlier run is not confirmed.
+        although an earlier run is not confirmed. ``to``: recover databases to this time, zone and
+        all (``2024-02-15 10:00:00 UTC``), or to ``latest``; with the backup ``"latest"`` the
+        newest one that leads there is taken. ``allow_time_gap``: restore what is of another time
+        along with them.
         """
-        opened = self.backup(backup) if isinstance(backup, str) else backup
-        task = self._planning(opened, only, paths, allow_unverified, over_unconfirmed)
+        opened = (
+            wait(self._native.backup(backup, to).then(Backup))
+            if isinstance(backup, str)
+            else backup
+        )
+        task = self._planning(
+            opened, only, paths, allow_unverified, over_unconfirmed, to, allow_time_gap
+        )
         return Plan(self, wait(task, on_event))
 
     async def plan_async(
@@ -115,11 +126,19 @@ class Site:
         paths: Iterable[Path] = (),
         allow_unverified: bool = False,
         over_unconfirmed: bool = False,
+        to: Optional[str] = None,
+        allow_time_gap: bool = False,
         on_event: Optional[OnEventAsync] = None,
     ) -> Plan:
         """The same on an asyncio loop."""
-        opened = await self.backup_async(backup) if isinstance(backup, str) else backup
-        task = self._planning(opened, only, paths, allow_unverified, over_unconfirmed)
+        opened = (
+            await drive(self._native.backup(backup, to).then(Backup))
+            if isinstance(backup, str)
+            else backup
+        )
+        task = self._planning(
+            opened, only, paths, allow_unverified, over_unconfirmed, to, allow_time_gap
+        )
         return Plan(self, await drive(task, on_event))
 
     def _planning(
@@ -129,6 +148,8 @@ class Site:
         paths: Iterable[Path],
         allow_unverified: bool,
         over_unconfirmed: bool,
+        to: Optional[str],
+        allow_time_gap: bool,
     ) -> _restore.Task:
         if isinstance(only, str):
             only = [only]
@@ -140,6 +161,7 @@ class Site:
             [os.fspath(path) for path in paths],
             allow_unverified,
             over_unconfirmed,
+            (to, allow_time_gap),
         )
 
     # --- runs ------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ struct Section {
     bin: Option<PathBuf>,
     #[serde(default)]
     missing_roles: MissingRoles,
+    cluster: Option<String>,
 }
 
 fn two() -> u32 {
@@ -68,6 +69,8 @@ pub(super) struct PostgresConfig {
     pub(super) sql: Vec<String>,
     pub(super) bin: Option<PathBuf>,
     pub(super) missing_roles: MissingRoles,
+    /// The component that its whole cluster is.
+    pub(super) cluster: Option<String>,
 }
 
 impl PostgresConfig {
@@ -121,6 +124,7 @@ impl PostgresConfig {
             sql: section.sql,
             bin: section.bin.map(|path| parts.path(path)),
             missing_roles: section.missing_roles,
+            cluster: section.cluster,
         })
     }
 }
