@@ -128,7 +128,7 @@ impl Chain {
             let of = |&(timeline, begins, ends): &(u32, u64, u64)| {
                 let name = SegmentName { timeline, number };
                 let file = archive.segments.get(&name)?;
-                (begins..=ends).contains(&number).then(|| (name, file))
+                (begins..=ends).contains(&number).then_some((name, file))
             };
             // The newest timeline's first: a segment in which it branched off is on both.
             spans.iter().rev().find_map(of)

@@ -34,6 +34,9 @@ fn act(ground: &Ground, action: &str, when: &str, to: &str) -> String {
 async fn up(ground: &Ground) {
     let site = ground.site().await;
     site.platform().scale("postgres", 1).await.unwrap();
+    while ground.try_sql("postgres", "SELECT 1").is_err() {
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

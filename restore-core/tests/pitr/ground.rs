@@ -125,6 +125,11 @@ stops = []
             .scale("postgres", 1)
             .await
             .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while this.try_sql("postgres", "SELECT 1").is_err() {
+            assert!(Instant::now() < deadline, "the server does not come up");
+            std::thread::sleep(Duration::from_millis(30));
+        }
         for database in ["shop", "other"] {
             this.sql("postgres", &format!("CREATE DATABASE {database}"));
             this.sql(
@@ -168,15 +173,23 @@ stops = []
     }
 
     pub fn try_sql(&self, database: &str, sql: &str) -> Result<String, String> {
-        let out = Command::new(format!("{BIN}/psql"))
-            .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "boss", "-h"])
-            .arg(self.path("sock"))
-            .args(["-d", database, "-c", sql])
-            .output()
-            .unwrap();
-        match out.status.success() {
-            true => Ok(String::from_utf8(out.stdout).unwrap().trim_end().to_owned()),
-            false => Err(String::from_utf8_lossy(&out.stderr).into_owned()),
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let out = Command::new(format!("{BIN}/psql"))
+                .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "boss", "-h"])
+                .arg(self.path("sock"))
+                .args(["-d", database, "-c", sql])
+                .output()
+                .unwrap();
+            if out.status.success() {
+                return Ok(String::from_utf8(out.stdout).unwrap().trim_end().to_owned());
+            }
+            let said = String::from_utf8_lossy(&out.stderr).into_owned();
+            // It has been told to start, and is not there yet.
+            if !said.contains("is starting up") || Instant::now() > deadline {
+                return Err(said);
+            }
+            std::thread::sleep(Duration::from_millis(30));
         }
     }
 

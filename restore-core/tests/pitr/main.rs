@@ -5,6 +5,7 @@
 #[expect(dead_code, reason = "shared")]
 mod local;
 
+mod contract;
 mod faults;
 mod ground;
 mod redis;

@@ -54,14 +54,14 @@ impl Stage<'_> {
     /// Recovers the cluster beside everything, dumps the one database and loads it.
     pub(super) async fn load_recovered(&self, target: &RecoveryTarget) -> Result<Loaded> {
         let cluster = self.pg.its_cluster()?;
-        let loaded = self.from_cluster(cluster, target).await;
+        let loaded = self.of_cluster(cluster, target).await;
         let cleared = cluster.clear(self.cx, Discard::Staged).await;
         let loaded = loaded?;
         cleared?;
         Ok(loaded)
     }
 
-    async fn from_cluster(&self, cluster: &Cluster, target: &RecoveryTarget) -> Result<Loaded> {
+    async fn of_cluster(&self, cluster: &Cluster, target: &RecoveryTarget) -> Result<Loaded> {
         let database = &self.pg.config.database;
         let recovered = cluster.recover(self.cx).await?;
         if !recovered.reached.databases.contains(database) {
