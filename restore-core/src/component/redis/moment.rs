@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn the_time_is_read_from_the_head() {
         let head = b"REDIS0010\xfa\tredis-ver\x057.0.1\xfa\nredis-bits\xc0@\xfa\x05ctime\xc2\x00\xe1\xcd\x65\xfa";
-        assert_eq!(created(head).unwrap().precise(), "2024-02-15 10:04:16 UTC");
+        assert_eq!(created(head).unwrap().precise(), "2024-02-15 10:01:36 UTC");
         assert_eq!(created(b"REDIS0010"), None);
     }
 }
