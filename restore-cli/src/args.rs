@@ -274,19 +274,18 @@ pub(crate) struct PlanArgs {
 
 /// Which moment databases are recovered to.
 #[derive(Debug, Default, clap::Args)]
-#[group(id = "moment", multiple = false, args = ["to", "to_lsn", "to_xid", "to_name"])]
 pub(crate) struct TargetArgs {
     /// Recover database clusters to this time, zone and all ('2024-02-15 10:00:00 UTC'), or to
     /// `latest`: all that was archived
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["to_lsn", "to_xid", "to_name"])]
     pub(crate) to: Option<String>,
 
     /// Recover to this place in the write-ahead log
-    #[arg(long, value_name = "LSN")]
+    #[arg(long, value_name = "LSN", conflicts_with_all = ["to_xid", "to_name"])]
     pub(crate) to_lsn: Option<String>,
 
     /// Recover to the end of this transaction
-    #[arg(long, value_name = "XID")]
+    #[arg(long, value_name = "XID", conflicts_with = "to_name")]
     pub(crate) to_xid: Option<u32>,
 
     /// Recover to this restore point (pg_create_restore_point)
@@ -294,11 +293,11 @@ pub(crate) struct TargetArgs {
     pub(crate) to_name: Option<String>,
 
     /// Leave out what happened exactly at that moment
-    #[arg(long, requires = "moment")]
+    #[arg(long)]
     pub(crate) exclusive: bool,
 
     /// Follow this timeline [default: the live server's]
-    #[arg(long, value_name = "N", requires = "moment")]
+    #[arg(long, value_name = "N")]
     pub(crate) timeline: Option<u32>,
 }
 
@@ -310,6 +309,14 @@ impl TargetArgs {
             (_, Some(lsn), ..) => RecoveryPoint::Lsn(lsn.parse()?),
             (_, _, Some(xid), _) => RecoveryPoint::Xid(xid),
             (.., Some(name)) => RecoveryPoint::Name(name.clone()),
+            _ if self.exclusive || self.timeline.is_some() => {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    "cli.no_moment",
+                    "--exclusive and --timeline say how to come to a moment, and none is given",
+                )
+                .hint("name it with --to, --to-lsn, --to-xid or --to-name"));
+            }
             _ => return Ok(None),
         };
         let target = RecoveryTarget::new(point).exclusive(self.exclusive);
@@ -450,6 +457,7 @@ mod tests {
         let name = parse(&["--to-name", "it's", "--timeline", "3"]).unwrap();
         assert_eq!(name.repeated(), r" --to-name 'it'\''s' --timeline 3");
         assert!(parse(&["--to", "latest", "--to-xid", "5"]).is_err());
-        assert!(parse(&["--exclusive"]).is_err());
+        let none = parse(&["--exclusive"]).unwrap();
+        assert_eq!(none.request().unwrap_err().code(), "cli.no_moment");
     }
 }
