@@ -78,7 +78,9 @@ def make_files(arguments):
     save = 'save ""\n' if arguments.appendonly == "yes" else "save 3600 1\n"
     common.write(
         root / "secrets/redis.conf",
-        f"requirepass {passwords['redis']}\ndir /data\nappendonly {arguments.appendonly}\n{save}",
+        f"requirepass {passwords['redis']}\ndir /data\nappendonly {arguments.appendonly}\n"
+        # With these a cache can be taken back to a moment as well.
+        f"aof-timestamp-enabled yes\n{save}",
         mode=0o600,
     )
 

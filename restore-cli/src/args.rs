@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use restore_core::backup::PruneRequest;
 use restore_core::stream::Compression;
-use restore_core::{BackupRequest, Error, PlanRequest};
+use restore_core::{BackupRequest, Error, ErrorKind, PlanRequest, RecoveryPoint, RecoveryTarget};
 
 use crate::exit;
 
@@ -149,6 +149,11 @@ pub(crate) struct BackupArgs {
     #[arg(long, value_name = "STORE")]
     pub(crate) to: Option<String>,
 
+    /// Also make base backups of database clusters, from which they can be recovered to any later
+    /// moment
+    #[arg(long)]
+    pub(crate) base: bool,
+
     /// How archives are compressed: gzip, which everything reads, or zstd
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     pub(crate) compression: CompressionArg,
@@ -177,6 +182,7 @@ impl BackupArgs {
             .only(self.only.iter().map(|name| name.trim().to_owned()))
             .compression(Compression::named(name, self.level)?);
         request.to.clone_from(&self.to);
+        request.base = self.base;
         Ok(request)
     }
 }
@@ -248,17 +254,102 @@ pub(crate) struct PlanArgs {
     /// Do not back up first what is live now
     #[arg(long)]
     pub(crate) no_safety_backup: bool,
+
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+
+    /// Restore components of another time along with databases that are recovered to a moment
+    #[arg(long)]
+    pub(crate) allow_time_gap: bool,
+}
+
+/// Which moment databases are recovered to.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct TargetArgs {
+    /// Recover database clusters to this time, zone and all ('2024-02-15 10:00:00 UTC'), or to
+    /// `latest`: all that was archived
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["to_lsn", "to_xid", "to_name"])]
+    pub(crate) to: Option<String>,
+
+    /// Recover to this place in the write-ahead log
+    #[arg(long, value_name = "LSN", conflicts_with_all = ["to_xid", "to_name"])]
+    pub(crate) to_lsn: Option<String>,
+
+    /// Recover to the end of this transaction
+    #[arg(long, value_name = "XID", conflicts_with = "to_name")]
+    pub(crate) to_xid: Option<u32>,
+
+    /// Recover to this restore point (pg_create_restore_point)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) to_name: Option<String>,
+
+    /// Leave out what happened exactly at that moment
+    #[arg(long)]
+    pub(crate) exclusive: bool,
+
+    /// Follow this timeline [default: the live server's]
+    #[arg(long, value_name = "N")]
+    pub(crate) timeline: Option<u32>,
+}
+
+impl TargetArgs {
+    /// The target that was given.
+    fn target(&self) -> Result<Option<RecoveryTarget>, Error> {
+        let point = match (&self.to, &self.to_lsn, self.to_xid, &self.to_name) {
+            (Some(to), ..) => to.parse::<RecoveryTarget>()?.point,
+            (_, Some(lsn), ..) => RecoveryPoint::Lsn(lsn.parse()?),
+            (_, _, Some(xid), _) => RecoveryPoint::Xid(xid),
+            (.., Some(name)) => RecoveryPoint::Name(name.clone()),
+            _ if self.exclusive || self.timeline.is_some() => {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    "cli.no_moment",
+                    "--exclusive and --timeline say how to come to a moment, and none is given",
+                )
+                .hint("name it with --to, --to-lsn, --to-xid or --to-name"));
+            }
+            _ => return Ok(None),
+        };
+        let target = RecoveryTarget::new(point).exclusive(self.exclusive);
+        Ok(Some(target.timeline(self.timeline)))
+    }
+
+    fn repeated(&self) -> String {
+        let mut text = String::new();
+        let quoted = |value: &str| format!("'{}'", value.replace('\'', r"'\''"));
+        if let Some(to) = &self.to {
+            text += &format!(" --to {}", quoted(to));
+        }
+        if let Some(lsn) = &self.to_lsn {
+            text += &format!(" --to-lsn {lsn}");
+        }
+        if let Some(xid) = self.to_xid {
+            text += &format!(" --to-xid {xid}");
+        }
+        if let Some(name) = &self.to_name {
+            text += &format!(" --to-name {}", quoted(name));
+        }
+        if self.exclusive {
+            text += " --exclusive";
+        }
+        if let Some(timeline) = self.timeline {
+            text += &format!(" --timeline {timeline}");
+        }
+        text
+    }
 }
 
 impl PlanArgs {
     /// What the library is asked for.
-    pub(crate) fn request(&self) -> PlanRequest {
-        PlanRequest::all()
+    pub(crate) fn request(&self) -> Result<PlanRequest, Error> {
+        Ok(PlanRequest::all()
             .only(self.only.iter().map(|name| name.trim().to_owned()))
             .paths(self.paths.iter().cloned())
             .allow_unverified(self.allow_unverified)
             .over_unconfirmed(self.over_unconfirmed)
             .no_safety_backup(self.no_safety_backup)
+            .to(self.target.target()?)
+            .allow_time_gap(self.allow_time_gap))
     }
 
     /// The options as they were given, to be repeated in a command line that is shown.
@@ -278,6 +369,10 @@ impl PlanArgs {
         }
         if self.no_safety_backup {
             text += " --no-safety-backup";
+        }
+        text += &self.target.repeated();
+        if self.allow_time_gap {
+            text += " --allow-time-gap";
         }
         text
     }
@@ -350,9 +445,34 @@ mod tests {
         let Verb::Plan(plan) = args.verb else {
             panic!("not a plan")
         };
-        let request = plan.request();
+        let request = plan.request().unwrap();
         assert_eq!(request.only, ["a", "b"]);
         assert_eq!(request.paths, ["x/y", "z"]);
         assert_eq!(plan.repeated(), " --only a,b --path x/y --path z");
+    }
+
+    #[test]
+    fn a_moment_is_one_and_is_repeated() {
+        let parse = |args: &[&str]| {
+            let words = ["restore", "plan", "latest"].iter().chain(args);
+            let Verb::Plan(plan) = Args::try_parse_from(words).map_err(|_| "clap")?.verb else {
+                return Err("verb");
+            };
+            Ok(plan)
+        };
+        let plan = parse(&["--to", "2024-02-15 10:00:00 UTC", "--exclusive"]).unwrap();
+        let target = plan.request().unwrap().target.unwrap();
+        assert_eq!(target.to_string(), "2024-02-15 10:00:00 UTC, exclusive");
+        assert_eq!(
+            plan.repeated(),
+            " --to '2024-02-15 10:00:00 UTC' --exclusive"
+        );
+        let bare = parse(&["--to", "2024-02-15 10:00:00"]).unwrap();
+        assert_eq!(bare.request().unwrap_err().code(), "target.no_zone");
+        let name = parse(&["--to-name", "it's", "--timeline", "3"]).unwrap();
+        assert_eq!(name.repeated(), r" --to-name 'it'\''s' --timeline 3");
+        assert!(parse(&["--to", "latest", "--to-xid", "5"]).is_err());
+        let none = parse(&["--exclusive"]).unwrap();
+        assert_eq!(none.request().unwrap_err().code(), "cli.no_moment");
     }
 }

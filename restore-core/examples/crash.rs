@@ -1,8 +1,8 @@
 //! Dies in the middle of a restore, to show what `resume` and `rollback` make of it.
 //!
-//! `crash CONFIG ACTION WHEN [BACKUP]`: opens the site, does ACTION (`run`, `resume` or `rollback`) and, at
+//! `crash CONFIG ACTION WHEN [BACKUP [TO]]`: opens the site, does ACTION (`run`, `resume` or `rollback`) and, at
 //! the boundary number WHEN, kills itself with SIGKILL; `error:WHEN` lets the boundary fail
-//! instead, and `never` only counts. Prints each boundary, then how the run ended. An embedder
+//! instead, and `never` only counts. With TO (a time, or `latest`) the run recovers to that. Prints each boundary, then how the run ended. An embedder
 //! does the same with a [`RunOptions::boundary`] to try components of its own.
 
 use std::path::Path;
@@ -10,7 +10,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use restore_core::run::Boundary;
-use restore_core::{Error, ErrorKind, PlanRequest, Report, Result, RunOptions, Site};
+use restore_core::{
+    Error, ErrorKind, PlanRequest, RecoveryTarget, Report, Result, RunOptions, Site,
+};
 
 #[derive(Clone, Copy)]
 enum Fault {
@@ -22,11 +24,16 @@ enum Fault {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let (config, action, when, backup) = match &args[..] {
-        [config, action, when] => (config, action, when, "latest"),
-        [config, action, when, backup] => (config, action, when, backup.as_str()),
+    let (config, action, when, backup, to) = match &args[..] {
+        [config, action, when] => (config, action, when, "latest", None),
+        [config, action, when, backup] => (config, action, when, backup.as_str(), None),
+        [config, action, when, backup, to] => {
+            (config, action, when, backup.as_str(), Some(to.as_str()))
+        }
         _ => {
-            eprintln!("usage: crash CONFIG run|resume|rollback WHEN|error:WHEN|never [BACKUP]");
+            eprintln!(
+                "usage: crash CONFIG run|resume|rollback WHEN|error:WHEN|never [BACKUP [TO]]"
+            );
             return ExitCode::from(2);
         }
     };
@@ -56,7 +63,7 @@ async fn main() -> ExitCode {
         }
     };
     let options = RunOptions::new().boundary(Arc::new(hook));
-    match act(Path::new(config), action, backup, options).await {
+    match act(Path::new(config), action, (backup, to), options).await {
         Ok(report) => {
             println!("outcome {}", report.outcome);
             if let Some(failure) = report.stuck.or(report.failure) {
@@ -71,16 +78,21 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn act(config: &Path, action: &str, backup: &str, options: RunOptions) -> Result<Report> {
+async fn act(
+    config: &Path,
+    action: &str,
+    (backup, to): (&str, Option<&str>),
+    options: RunOptions,
+) -> Result<Report> {
     let site = Site::open(config).await?;
     match action {
         "resume" => site.resume(None, options).await,
         "rollback" => site.rollback(None, options).await,
         _ => {
-            let backup = site.backup(backup).await?;
-            let plan = site
-                .plan(&backup, PlanRequest::all(), &RunOptions::new())
-                .await?;
+            let target = to.map(str::parse::<RecoveryTarget>).transpose()?;
+            let request = PlanRequest::all().to(target);
+            let backup = site.backup_for(backup, &request).await?;
+            let plan = site.plan(&backup, request, &RunOptions::new()).await?;
             site.run(plan, options).await
         }
     }

@@ -137,10 +137,12 @@ pub mod run;
 pub mod site;
 pub mod store;
 pub mod stream;
+pub mod wal;
 
 mod error;
 mod event;
 mod finding;
+mod target;
 mod time;
 mod unlock;
 
@@ -153,5 +155,6 @@ pub use plan::{Plan, PlanRequest};
 pub use report::Report;
 pub use run::{Outcome, RunId, RunOptions};
 pub use site::Site;
+pub use target::{RecoveryPoint, RecoveryTarget};
 pub use time::Timestamp;
 pub use tokio_util::sync::CancellationToken;

@@ -51,7 +51,7 @@ fn least() -> Value {
         "site": {"name": "x", "state": "state"},
         "stores": {"main": {"kind": "directory", "path": "backups"}},
         "services": {"postgres": service, "redis": service, "app": service, "nginx": service},
-        "volumes": {"redis_data": {"path": "r"}, "grafana_data": {"path": "g"}},
+        "volumes": {"redis_data": {"path": "r"}, "grafana_data": {"path": "g"}, "postgres_data": {"path": "p"}},
         "components": {},
     })
 }

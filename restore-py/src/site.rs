@@ -12,7 +12,8 @@ use restore_core::component::Registry;
 use restore_core::config::SiteConfig;
 use restore_core::stream::Compression;
 use restore_core::{
-    BackupRequest, Error, FetchOptions, PlanRequest, Report, Result, RunId, RunOptions,
+    BackupRequest, Error, FetchOptions, PlanRequest, RecoveryTarget, Report, Result, RunId,
+    RunOptions,
 };
 
 use crate::backup::Backup;
@@ -140,10 +141,11 @@ impl Site {
         })
     }
 
-    fn backup(&self, id: String) -> Task {
+    fn backup(&self, id: String, to: Option<String>) -> Task {
         let site = self.inner.clone();
         Task::reading(|_| async move {
-            let backup = Backup(Arc::new(site.backup(&id).await?));
+            let request = PlanRequest::all().to(target(to)?);
+            let backup = Backup(Arc::new(site.backup_for(&id, &request).await?));
             Ok(Box::new(|py: Python<'_>| Ok(Py::new(py, backup)?.into_any())) as Answer)
         })
     }
@@ -153,20 +155,23 @@ impl Site {
         backup: &Bound<'_, Backup>,
         only: Vec<String>,
         paths: Vec<String>,
-        allow_unverified: bool,
-        over_unconfirmed: bool,
-        safety_backup: bool,
+        words: (bool, bool, bool),
+        recovery: (Option<String>, bool),
     ) -> Task {
         let (site, raised) = (self.inner.clone(), self.raised.clone());
+        let (allow_unverified, over_unconfirmed, safety_backup) = words;
+        let (to, allow_time_gap) = recovery;
         let backup = backup.get().0.clone();
         let request = PlanRequest::all()
             .only(only)
             .paths(paths)
             .allow_unverified(allow_unverified)
             .over_unconfirmed(over_unconfirmed)
-            .no_safety_backup(!safety_backup);
+            .no_safety_backup(!safety_backup)
+            .allow_time_gap(allow_time_gap);
         Task::reading(|options| async move {
             raised.clear();
+            let request = request.to(target(to)?);
             let plan = Plan(site.plan(&backup, request, &options).await?);
             Ok(Box::new(|py: Python<'_>| Ok(Py::new(py, plan)?.into_any())) as Answer)
         })
@@ -375,6 +380,11 @@ fn report_value(py: Python<'_>, report: &Report, raised: &Raised) -> PyResult<Py
     };
     let value = (dump(py, report)?, report.to_text(), error);
     Ok(value.into_pyobject(py)?.into_any().unbind())
+}
+
+/// The moment that a text names.
+fn target(to: Option<String>) -> Result<Option<RecoveryTarget>> {
+    to.map(|to| to.parse()).transpose()
 }
 
 fn run_id(py: Python<'_>, run: Option<&str>) -> PyResult<Option<RunId>> {

@@ -140,6 +140,18 @@ def test_a_selection_may_be_a_text_or_a_list(small: Small) -> None:
     assert caught.value.hint
 
 
+def test_a_moment_is_one_that_somebody_can_recover_to(small: Small) -> None:
+    site = small.site()
+    for backup, to, code in (
+        (BACKUP, "2024-02-15 10:00:00", "target.no_zone"),
+        (BACKUP, "2024-02-15 10:00:00 UTC", "plan.no_point_in_time"),
+        ("latest", "latest", "target.no_base"),
+    ):
+        with pytest.raises(restore.RestoreError) as caught:
+            site.plan(backup, to=to)
+        assert caught.value.code == code
+
+
 def test_what_has_no_checksums_takes_a_word(small: Small) -> None:
     manifest = small.folder / "MANIFEST.txt"
     manifest.write_text(

@@ -11,8 +11,9 @@ use crate::{exit, render};
 pub(super) async fn plan(cx: &Context, args: &PlanArgs) -> Result<Answer> {
     let site = cx.site().await?;
     site.ensure_idle().await?;
-    let backup = site.backup(&args.backup.id).await?;
-    let plan = site.plan(&backup, args.request(), &cx.reading()).await?;
+    let request = args.request()?;
+    let backup = site.backup_for(&args.backup.id, &request).await?;
+    let plan = site.plan(&backup, request, &cx.reading()).await?;
     let refusal = plan.refusal();
     let code = refusal.as_ref().map_or(exit::DONE, exit::of_error);
     Ok(

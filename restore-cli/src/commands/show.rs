@@ -50,10 +50,15 @@ pub(super) async fn show(cx: &Context, id: &str) -> Result<Answer> {
     let files: Vec<FileRow> = files.into_values().collect();
     let summary = backup.summary();
     let store = backup.store().describe();
-    let text = render::show(&summary, &store, &files, &lacking);
+    let (recoverable, findings) = match backup.local_path(Manifest::FILE_NAME) {
+        Some(_) => site.recoverable(&backup).await,
+        None => Default::default(),
+    };
+    let mut text = render::show(&summary, &store, &files, &lacking);
+    text += &render::recoverable(&recoverable, &findings);
     let value = json!({
         "summary": summary, "store": store, "files": files, "manifest": backup.manifest(),
-        "components_without_files": lacking,
+        "components_without_files": lacking, "recoverable": recoverable, "findings": findings,
     });
     Answer::new("backup", &value, text)
 }

@@ -5,6 +5,7 @@ mod fetch;
 mod making;
 mod plan;
 mod prune;
+mod recovery;
 mod run;
 
 pub(crate) use backup::{BackupRow, FileRow, backups, show, verification};
@@ -12,6 +13,7 @@ pub(crate) use fetch::fetched;
 pub(crate) use making::backed_up;
 pub(crate) use plan::plan;
 pub(crate) use prune::{prune_plan, pruned};
+pub(crate) use recovery::recoverable;
 pub(crate) use run::{checks, confirm_question, done_line, history, rollback_question};
 
 use restore_core::Finding;

@@ -12,6 +12,9 @@ pub struct BackupRequest {
     pub to: Option<String>,
     /// How archives are compressed.
     pub compression: Compression,
+    /// Also make base backups of database clusters, from which they can be recovered to any point
+    /// in time.
+    pub base: bool,
 }
 
 impl BackupRequest {
@@ -31,6 +34,13 @@ impl BackupRequest {
     #[must_use]
     pub fn to(mut self, store: impl Into<String>) -> Self {
         self.to = Some(store.into());
+        self
+    }
+
+    /// The same request; base backups of database clusters are made too.
+    #[must_use]
+    pub fn base(mut self, base: bool) -> Self {
+        self.base = base;
         self
     }
 

@@ -12,6 +12,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
 use crate::platform::{Discard, Space};
 use crate::run::RunContext;
+use crate::target::RecoveryTarget;
+use crate::time::Timestamp;
+use crate::wal::Recoverable;
 
 mod archive;
 mod crontab;
@@ -26,7 +29,7 @@ mod volume;
 pub use crontab::Crontab;
 pub use files::Files;
 pub use image::ImageComponent;
-pub use postgres::Postgres;
+pub use postgres::{Cluster, Postgres};
 pub use redis::Redis;
 pub use registry::{ComponentFactory, Parts, Registry};
 pub use volume::VolumeComponent;
@@ -86,6 +89,24 @@ pub struct BackedUp {
     pub findings: Vec<Finding>,
 }
 
+/// What a component is in a run with a [recovery target](crate::RecoveryTarget).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Recovery {
+    /// It is restored as the backup has it, whatever the target.
+    #[default]
+    None,
+    /// A whole database cluster: it takes part where there is a target, or where it is named, and
+    /// is backed up where that is asked for.
+    Cluster,
+    /// One database of the cluster that is the component of this name: part of it in a run with a
+    /// target, recovered alone where it is named and the cluster is not.
+    PartOf(String),
+    /// It is brought as near to the target as its data allows.
+    Near,
+}
+
 /// One check's outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckOutcome {
@@ -143,6 +164,27 @@ pub trait Component: Send + Sync {
     /// single paths can be restored; empty where only the whole can be.
     fn path_prefix(&self) -> Option<String> {
         None
+    }
+
+    /// What it is in a run with a recovery target.
+    fn recovery(&self) -> Recovery {
+        Recovery::None
+    }
+
+    /// From when to when it can be recovered from a backup; `None` where it cannot be at all, or
+    /// the backup has nothing to recover it from. Changes nothing.
+    async fn recoverable(&self, _backup: &Backup) -> Result<Option<Recoverable>> {
+        Ok(None)
+    }
+
+    /// When the backup's base backup ended; `None` where it has none.
+    async fn base_ended(&self, _backup: &Backup) -> Result<Option<Timestamp>> {
+        Ok(None)
+    }
+
+    /// Whether the target lies in what leads on from the backup's base backup.
+    async fn reaches(&self, _backup: &Backup, _target: &RecoveryTarget) -> Result<bool> {
+        Ok(false)
     }
 
     /// The backup's files that it would use, best first, by name only; empty where the backup

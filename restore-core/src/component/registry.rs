@@ -19,6 +19,8 @@ pub struct Parts {
     pub base: PathBuf,
     /// A private directory for small working files, on a local disk.
     pub scratch: PathBuf,
+    /// The sections of all components of the site, for one that belongs to another.
+    pub sections: Arc<BTreeMap<String, Table>>,
 }
 
 impl Parts {
@@ -32,7 +34,15 @@ impl Parts {
             platform,
             base: base.into(),
             scratch: scratch.into(),
+            sections: Arc::default(),
         }
+    }
+
+    /// The same with the sections of the site's components.
+    #[must_use]
+    pub fn with_sections(mut self, sections: BTreeMap<String, Table>) -> Self {
+        self.sections = Arc::new(sections);
+        self
     }
 
     /// A path of the configuration, made absolute.
@@ -78,14 +88,15 @@ impl Registry {
 }
 
 impl Default for Registry {
-    /// The kinds of this library: `postgres`, `redis`, `volume`, `files`, `crontab`,
-    /// `image`.
+    /// The kinds of this library: `postgres`, `postgres_cluster`, `redis`, `volume`, `files`,
+    /// `crontab`, `image`.
     fn default() -> Self {
         fn of(make: fn(&str, Table, &Parts) -> Result<SharedComponent>) -> ComponentFactory {
             Arc::new(make)
         }
         Self::empty()
             .with("postgres", of(super::Postgres::from_table))
+            .with("postgres_cluster", of(super::Cluster::from_table))
             .with("redis", of(super::Redis::from_table))
             .with("volume", of(super::VolumeComponent::from_table))
             .with("files", of(super::Files::from_table))

@@ -6,9 +6,11 @@ use crate::backup::{BackupId, Generation};
 use crate::component::Inspection;
 use crate::finding::{Finding, Severity};
 use crate::run::RunId;
+use crate::target::RecoveryTarget;
 use crate::time::Timestamp;
 
 mod background;
+mod moment;
 mod preflight;
 mod safety;
 mod step;
@@ -36,12 +38,32 @@ pub struct PlanRequest {
     /// A drill: stage, prove, and delete what was staged; nothing live is stopped or replaced.
     #[serde(default)]
     pub drill: bool,
+    /// The moment to recover to, where it is not the backup's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<RecoveryTarget>,
+    /// Restore components of another time than the recovery target's along with it.
+    #[serde(default)]
+    pub allow_time_gap: bool,
 }
 
 impl PlanRequest {
     /// Everything, and no warnings waved through.
     pub fn all() -> Self {
         Self::default()
+    }
+
+    /// The same request, recovered to a moment.
+    #[must_use]
+    pub fn to(mut self, target: impl Into<Option<RecoveryTarget>>) -> Self {
+        self.target = target.into();
+        self
+    }
+
+    /// The same request; components of another time than the target's are restored along with it.
+    #[must_use]
+    pub fn allow_time_gap(mut self, allow: bool) -> Self {
+        self.allow_time_gap = allow;
+        self
     }
 
     /// The same request for these components only.

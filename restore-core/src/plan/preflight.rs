@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 /// Makes one plan; changes nothing.
 pub(crate) struct Preflight<'a> {
     pub(super) site: &'a Site,
-    backup: &'a Backup,
+    pub(super) backup: &'a Backup,
     pub(super) request: PlanRequest,
     options: &'a RunOptions,
     pub(super) findings: Vec<Finding>,
@@ -42,7 +42,7 @@ impl<'a> Preflight<'a> {
 
     /// Looks at everything; whatever speaks against the run becomes a finding of the plan.
     pub(crate) async fn plan(mut self) -> Result<Plan> {
-        let selected = self.select()?;
+        let selected = self.at_one_moment(self.select()?)?;
         self.look_at_backup();
         let mut components = Vec::new();
         for (component, paths) in selected {
@@ -50,6 +50,7 @@ impl<'a> Preflight<'a> {
                 components.push(planned);
             }
         }
+        self.look_at_moments(&components).await?;
         if components.is_empty() && self.findings.is_empty() {
             self.findings.push(Finding::error(
                 "plan.empty",
@@ -256,7 +257,8 @@ impl<'a> Preflight<'a> {
             self.options.events.clone(),
             self.options.cancel.clone(),
         )
-        .with_paths(paths.clone());
+        .with_paths(paths.clone())
+        .with_target(self.request.target.clone());
         context.check_cancelled()?;
         let mut inspection = match component.inspect(&context).await {
             Ok(inspection) => inspection,

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, EventSink, Progress};
 use crate::finding::Finding;
 use crate::stream::Source;
+use crate::target::RecoveryTarget;
 
 /// Where facts survive a crash: the journal of a run.
 #[async_trait]
@@ -67,6 +68,8 @@ pub struct RunContext {
     backup: Arc<Backup>,
     paths: Vec<String>,
     maintenance: bool,
+    target: Option<RecoveryTarget>,
+    time_gap: bool,
     facts: Arc<dyn FactStore>,
     events: Arc<dyn EventSink>,
     cancel: CancellationToken,
@@ -88,6 +91,8 @@ impl RunContext {
             backup,
             paths: Vec::new(),
             maintenance: false,
+            target: None,
+            time_gap: false,
             facts,
             events,
             cancel,
@@ -107,6 +112,30 @@ impl RunContext {
     pub fn with_maintenance(mut self, maintenance: bool) -> Self {
         self.maintenance = maintenance;
         self
+    }
+
+    /// The same context with a moment to recover to.
+    #[must_use]
+    pub fn with_target(mut self, target: Option<RecoveryTarget>) -> Self {
+        self.target = target;
+        self
+    }
+
+    /// The moment to recover to; `None`: what the backup holds is restored.
+    pub fn target(&self) -> Option<&RecoveryTarget> {
+        self.target.as_ref()
+    }
+
+    /// The same context; says whether data of another time than the target's is let in.
+    #[must_use]
+    pub fn with_time_gap(mut self, allowed: bool) -> Self {
+        self.time_gap = allowed;
+        self
+    }
+
+    /// Whether data of another time than the target's is let in.
+    pub fn allows_time_gap(&self) -> bool {
+        self.time_gap
     }
 
     /// The run's id.

@@ -17,7 +17,6 @@ use crate::event::Event;
 use crate::finding::Finding;
 use crate::plan::PlannedService;
 use crate::report::{Failure, Report};
-use crate::run::RunId;
 use crate::site::Site;
 use crate::time::Timestamp;
 
@@ -356,13 +355,21 @@ impl<'a> Execution<'a> {
 
     /// What a component is given. `bracket`: whether the page is up or about to be.
     pub(super) fn context(&self, name: &str) -> RunContext {
-        let (run, paths, maintenance): (RunId, Vec<String>, bool) = self.journal.with(|state| {
+        let (run, paths, maintenance, target, gap) = self.journal.with(|state| {
             let paths = state
                 .plan
                 .component(name)
                 .map(|c| c.paths.clone())
                 .unwrap_or_default();
-            (state.run.clone(), paths, state.plan.maintenance)
+            let target = state.plan.request.target.clone();
+            let gap = state.plan.request.allow_time_gap;
+            (
+                state.run.clone(),
+                paths,
+                state.plan.maintenance,
+                target,
+                gap,
+            )
         });
         RunContext::new(
             run,
@@ -374,6 +381,8 @@ impl<'a> Execution<'a> {
         )
         .with_paths(paths)
         .with_maintenance(maintenance)
+        .with_target(target)
+        .with_time_gap(gap)
     }
 
     pub(super) fn services(&self) -> Vec<PlannedService> {

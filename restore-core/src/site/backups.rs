@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::backup::{BackupJob, BackupReport, BackupRequest};
+use crate::component::Recovery;
 
 impl Site {
     /// The store of that name; without one, the first on this host, or just the first.
@@ -36,7 +37,21 @@ impl Site {
         options: RunOptions,
     ) -> Result<BackupReport> {
         let (store_name, store) = self.store(request.to.as_deref())?;
-        let components = self.chosen(&request.only)?;
+        let mut components = self.chosen(&request.only)?;
+        if request.only.is_empty() && !request.base {
+            components.retain(|component| component.recovery() != Recovery::Cluster);
+        }
+        let clusters = components
+            .iter()
+            .any(|component| component.recovery() == Recovery::Cluster);
+        if request.base && !clusters {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "backup.no_cluster",
+                "there is no database cluster to make a base backup of",
+            )
+            .hint("describe it in restore.toml as a component with kind = \"postgres_cluster\", and name it where --only is given"));
+        }
         self.locked(Action::Backup, async |_lock| {
             self.back_up_locked(store_name, store, components, request, options)
                 .await
@@ -61,7 +76,11 @@ impl Site {
         let job = BackupJob {
             site: self.name(),
             platform: self.platform.as_ref(),
-            whole: components.len() == self.components.len(),
+            whole: self
+                .components
+                .iter()
+                .filter(|component| component.recovery() != Recovery::Cluster)
+                .all(|component| components.iter().any(|it| it.name() == component.name())),
             components,
             store_name: store_name.to_owned(),
             store: store.clone(),

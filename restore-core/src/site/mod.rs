@@ -25,6 +25,7 @@ use crate::time::Timestamp;
 
 mod backups;
 mod fetch;
+mod moment;
 mod prune;
 mod runs;
 
@@ -93,7 +94,15 @@ impl Site {
         platform: Arc<dyn Platform>,
     ) -> Result<Self> {
         let state = base.join(&config.site.state);
-        let parts = Parts::new(platform.clone(), base, state.join("work"));
+        let sections = config
+            .components
+            .iter()
+            .map(|(name, value)| {
+                let table = config::table(&format!("components.{name}"), value)?;
+                Ok((name.clone(), table))
+            })
+            .collect::<Result<_>>()?;
+        let parts = Parts::new(platform.clone(), base, state.join("work")).with_sections(sections);
         let mut components = Vec::new();
         for (name, value) in &config.components {
             let table = config::table(&format!("components.{name}"), value)?;

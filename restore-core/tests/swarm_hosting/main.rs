@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ground::Ground;
 use restore_core::run::{Boundary, Outcome};
-use restore_core::{ErrorKind, PlanRequest, RunOptions};
+use restore_core::{BackupRequest, ErrorKind, PlanRequest, RecoveryTarget, RunOptions};
 
 /// One stack for all of this: making one takes longer than restoring it.
 #[tokio::test(flavor = "multi_thread")]
@@ -23,6 +23,7 @@ async fn a_whole_platform_is_restored_and_taken_back() {
     a_failed_check(&ground).await;
     traffic::the_page_is_everywhere(&ground).await;
     stack::redeployed_and_taken_back(&ground).await;
+    point_in_time(&ground).await;
     another_host(&ground).await;
     ours(&ground).await;
 }
@@ -133,6 +134,83 @@ async fn parts(ground: &Ground) {
     assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
     assert!(file.exists());
     ground.back(&site, "one file").await;
+}
+
+/// The whole cluster, and the one database, to a moment between two rows.
+async fn point_in_time(ground: &Ground) {
+    let site = ground.site().await;
+    let request = BackupRequest::all().only(["cluster"]).base(true);
+    let made = site.back_up(request, RunOptions::new()).await.unwrap();
+    let sql = |sql: &str| {
+        let id = ground.swarm.docker(&[
+            "ps",
+            "-q",
+            "--filter",
+            "label=com.docker.swarm.service.name=hosting_postgres",
+        ]);
+        let args = ["exec", id.trim(), "psql", "-XAtq", "-U", "hosting_user"];
+        let rest = ["-d", "hosting_db", "-c", sql];
+        let all: Vec<&str> = args.into_iter().chain(rest).collect();
+        ground.swarm.docker(&all).trim().to_owned()
+    };
+    sql("CREATE TABLE moments (n int)");
+    sql("INSERT INTO moments VALUES (1)");
+    let time = sql(
+        "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || ' UTC'",
+    );
+    sql("INSERT INTO moments VALUES (2)");
+    sql("SELECT pg_switch_wal()");
+    let archived = || {
+        sql(
+            "SELECT last_archived_wal >= pg_walfile_name(pg_current_wal_lsn() - 1) FROM pg_stat_archiver",
+        )
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while archived() != "t" {
+        assert!(std::time::Instant::now() < deadline, "not archived");
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    for only in ["cluster", "postgres"] {
+        let request = PlanRequest::all()
+            .only([only])
+            .no_safety_backup(true)
+            .to(time.parse::<RecoveryTarget>().unwrap());
+        let backup = site.backup_for("latest", &request).await.unwrap();
+        assert_eq!(*backup.id(), made.id);
+        let plan = site
+            .plan(&backup, request, &RunOptions::new())
+            .await
+            .unwrap();
+        assert!(plan.refusal().is_none(), "{only}: {:?}", plan.findings);
+        let report = site.run(plan, RunOptions::new()).await.unwrap();
+        assert_eq!(
+            report.outcome,
+            Outcome::Restored,
+            "{only}: {}",
+            report.to_text()
+        );
+        assert_eq!(
+            sql("SELECT string_agg(n::text, ' ') FROM moments"),
+            "1",
+            "{only}"
+        );
+        let report = site.rollback(None, RunOptions::new()).await.unwrap();
+        assert_eq!(
+            report.outcome,
+            Outcome::RolledBack,
+            "{only}: {}",
+            report.to_text()
+        );
+        assert_eq!(
+            sql("SELECT string_agg(n::text, ' ') FROM moments"),
+            "1 2",
+            "{only}"
+        );
+        ground.confirm(&site).await;
+    }
+    sql("DROP TABLE moments");
+    // What the others go on with is the backup of everything.
+    std::fs::remove_dir_all(ground.swarm.backup_folder(made.id.as_str())).unwrap();
 }
 
 async fn a_failed_check(ground: &Ground) {

@@ -80,12 +80,12 @@ class Site:
         """Opens a backup by its id, or the newest finished one by the name ``latest``. One that is
         packed or encrypted must be brought first: see :meth:`bring`. A new one is made by
         :meth:`back_up`."""
-        backup: Backup = wait(self._native.backup(id).then(Backup))
+        backup: Backup = wait(self._native.backup(id, None).then(Backup))
         return backup
 
     async def backup_async(self, id: str) -> Backup:
         """The same on an asyncio loop."""
-        backup: Backup = await drive(self._native.backup(id).then(Backup))
+        backup: Backup = await drive(self._native.backup(id, None).then(Backup))
         return backup
 
     def bring(self, id: str, *, on_event: Optional[OnEvent] = None) -> Backup:
@@ -206,6 +206,8 @@ class Site:
         allow_unverified: bool = False,
         over_unconfirmed: bool = False,
         safety_backup: bool = True,
+        to: Optional[str] = None,
+        allow_time_gap: bool = False,
         on_event: Optional[OnEvent] = None,
     ) -> Plan:
         """What restoring ``backup`` would do. Changes nothing; what speaks against it is among
@@ -214,12 +216,18 @@ class Site:
         ``only``: these components. ``paths``: these paths, named as the archives name their
         members. ``allow_unverified``: restore what has no checksum too. ``over_unconfirmed``:
         although an earlier run is not confirmed. ``safety_backup``: whether the run backs up
-        first what it is about to replace.
+        first what it is about to replace. ``to``: recover databases to this time, zone and all
+        (``2024-02-15 10:00:00 UTC``), or to ``latest``; with the backup ``"latest"`` the newest
+        one that leads there is taken. ``allow_time_gap``: restore what is of another time along
+        with them.
         """
-        opened = self.backup(backup) if isinstance(backup, str) else backup
-        task = self._planning(
-            opened, only, paths, allow_unverified, over_unconfirmed, safety_backup
+        opened = (
+            wait(self._native.backup(backup, to).then(Backup))
+            if isinstance(backup, str)
+            else backup
         )
+        words = (allow_unverified, over_unconfirmed, safety_backup)
+        task = self._planning(opened, only, paths, words, (to, allow_time_gap))
         return Plan(self, wait(task, on_event))
 
     async def plan_async(
@@ -231,13 +239,18 @@ class Site:
         allow_unverified: bool = False,
         over_unconfirmed: bool = False,
         safety_backup: bool = True,
+        to: Optional[str] = None,
+        allow_time_gap: bool = False,
         on_event: Optional[OnEventAsync] = None,
     ) -> Plan:
         """The same on an asyncio loop."""
-        opened = await self.backup_async(backup) if isinstance(backup, str) else backup
-        task = self._planning(
-            opened, only, paths, allow_unverified, over_unconfirmed, safety_backup
+        opened = (
+            await drive(self._native.backup(backup, to).then(Backup))
+            if isinstance(backup, str)
+            else backup
         )
+        words = (allow_unverified, over_unconfirmed, safety_backup)
+        task = self._planning(opened, only, paths, words, (to, allow_time_gap))
         return Plan(self, await drive(task, on_event))
 
     def _planning(
@@ -245,9 +258,8 @@ class Site:
         backup: Backup,
         only: Iterable[str],
         paths: Iterable[Path],
-        allow_unverified: bool,
-        over_unconfirmed: bool,
-        safety_backup: bool,
+        words: tuple[bool, bool, bool],
+        recovery: tuple[Optional[str], bool],
     ) -> _restore.Task:
         if isinstance(paths, (str, os.PathLike)):
             paths = [paths]
@@ -255,9 +267,8 @@ class Site:
             backup._native,
             _texts(only),
             [os.fspath(path) for path in paths],
-            allow_unverified,
-            over_unconfirmed,
-            safety_backup,
+            words,
+            recovery,
         )
 
     # --- drills ----------------------------------------------------------------------------

@@ -43,6 +43,7 @@ struct Section {
     reindex: bool,
     #[serde(default)]
     grants: Vec<String>,
+    cluster: Option<String>,
 }
 
 /// Whether a text is one statement about privileges: whatever else should happen to a database is
@@ -92,6 +93,8 @@ pub(super) struct PostgresConfig {
     pub(super) reindex: bool,
     /// Statements about privileges, run in the staged database; each one statement.
     pub(super) grants: Vec<String>,
+    /// The component that its whole cluster is.
+    pub(super) cluster: Option<String>,
 }
 
 impl PostgresConfig {
@@ -152,6 +155,7 @@ impl PostgresConfig {
             missing_roles: section.missing_roles,
             reindex: section.reindex,
             grants: section.grants,
+            cluster: section.cluster,
         })
     }
 }

@@ -22,7 +22,7 @@ const UNPACKED: u64 = 4;
 pub(super) struct Inspect<'a> {
     pub(super) pg: &'a Postgres,
     pub(super) cx: &'a RunContext,
-    out: Inspection,
+    pub(super) out: Inspection,
 }
 
 /// See [`Component::inspect`](crate::component::Component::inspect).
@@ -41,6 +41,10 @@ pub(super) async fn inspect(pg: &Postgres, cx: &RunContext) -> Result<Inspection
             facts: serde_json::Map::new(),
         },
     };
+    if cx.target().is_some() {
+        inspect.recovery().await?;
+        return Ok(inspect.out);
+    }
     let artifacts = pg.find_artifacts(cx.backup());
     let first = artifacts.dump.as_ref().or(artifacts.sql.as_ref());
     match first {
@@ -84,7 +88,7 @@ impl Inspect<'_> {
         self.out.facts.insert(key.to_owned(), value);
     }
 
-    async fn live(&mut self, session: &Session) -> Result<Option<Database>> {
+    pub(super) async fn live(&mut self, session: &Session) -> Result<Option<Database>> {
         let row = session
             .one("SELECT current_setting('server_version')", &[])
             .await?;

@@ -11,16 +11,18 @@ use async_trait::async_trait;
 
 use crate::backup::{Backup, BackupWriter};
 use crate::component::{
-    BackedUp, CheckOutcome, Component, Inspection, Parts, SharedComponent, Staged,
+    BackedUp, CheckOutcome, Component, Inspection, Parts, Recovery, SharedComponent, Staged,
 };
 use crate::config::Table;
 use crate::error::{Error, ErrorKind, Result};
 use crate::platform::{Discard, Platform};
 use crate::run::{RunContext, RunId};
+use crate::time::Timestamp;
 
 mod back_up;
 mod check;
 mod client;
+mod cluster;
 mod compare;
 mod config;
 mod database;
@@ -28,6 +30,7 @@ mod inspect;
 mod inspect_dump;
 mod lines;
 mod names;
+mod point;
 mod privileges;
 mod quoting;
 mod roles;
@@ -40,6 +43,7 @@ mod tools;
 mod unchanged;
 
 use client::{Login, Session};
+pub use cluster::Cluster;
 use config::PostgresConfig;
 use names::Names;
 use roles::Unusable;
@@ -51,6 +55,8 @@ pub struct Postgres {
     name: String,
     config: PostgresConfig,
     platform: Arc<dyn Platform>,
+    /// The cluster that it can be recovered out of.
+    cluster: Option<Cluster>,
 }
 
 /// The files of a backup that it would use.
@@ -62,10 +68,16 @@ struct Artifacts {
 impl Postgres {
     /// The component `name` from its table in the configuration.
     pub fn from_table(name: &str, table: Table, parts: &Parts) -> Result<SharedComponent> {
+        let config = PostgresConfig::from_table(name, table, parts)?;
+        let cluster = match &config.cluster {
+            Some(cluster) => Some(point::cluster_of(name, cluster, parts)?),
+            None => None,
+        };
         Ok(Arc::new(Self {
             name: name.to_owned(),
-            config: PostgresConfig::from_table(name, table, parts)?,
+            config,
             platform: parts.platform.clone(),
+            cluster,
         }))
     }
 
@@ -221,6 +233,20 @@ impl Component for Postgres {
         vec![self.config.service.clone()]
     }
 
+    fn recovery(&self) -> Recovery {
+        match &self.config.cluster {
+            Some(cluster) => Recovery::PartOf(cluster.clone()),
+            None => Recovery::None,
+        }
+    }
+
+    async fn base_ended(&self, backup: &Backup) -> Result<Option<Timestamp>> {
+        match &self.cluster {
+            Some(cluster) => cluster.base_ended(backup).await,
+            None => Ok(None),
+        }
+    }
+
     fn artifacts(&self, backup: &Backup) -> Vec<String> {
         let Artifacts { dump, sql } = self.find_artifacts(backup);
         dump.into_iter().chain(sql).collect()
@@ -255,7 +281,13 @@ impl Component for Postgres {
     }
 
     async fn discard(&self, cx: &RunContext, what: Discard) -> Result<()> {
-        self.named(swap::discard(self, cx, what).await)
+        let work = async {
+            if let (Some(_), Some(cluster)) = (cx.target(), &self.cluster) {
+                cluster.clear(cx, Discard::Staged).await?;
+            }
+            swap::discard(self, cx, what).await
+        };
+        self.named(work.await)
     }
 
     async fn replaced_at(&self, cx: &RunContext) -> Result<Option<String>> {

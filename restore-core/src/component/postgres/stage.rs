@@ -37,9 +37,9 @@ pub(super) async fn stage(pg: &Postgres, cx: &RunContext) -> Result<Staged> {
     }
 }
 
-struct Stage<'a> {
-    pg: &'a Postgres,
-    cx: &'a RunContext,
+pub(super) struct Stage<'a> {
+    pub(super) pg: &'a Postgres,
+    pub(super) cx: &'a RunContext,
     login: Login,
     /// On the maintenance database.
     session: Session,
@@ -49,10 +49,10 @@ struct Stage<'a> {
 }
 
 /// What was loaded, by which way.
-struct Loaded {
+pub(super) struct Loaded {
     script: Script,
     artifact: String,
-    findings: Vec<Finding>,
+    pub(super) findings: Vec<Finding>,
 }
 
 impl<'a> Stage<'a> {
@@ -101,6 +101,9 @@ impl<'a> Stage<'a> {
     }
 
     async fn load(&self) -> Result<Loaded> {
+        if let Some(target) = self.cx.target() {
+            return self.load_recovered(target).await;
+        }
         let artifacts = self.pg.find_artifacts(self.cx.backup());
         let Some(dump) = artifacts.dump else {
             let Some(sql) = artifacts.sql else {
@@ -174,7 +177,7 @@ impl<'a> Stage<'a> {
         Ok(done)
     }
 
-    async fn load_custom(&self, source: &Source) -> Result<Loaded> {
+    pub(super) async fn load_custom(&self, source: &Source) -> Result<Loaded> {
         let runner = self.runner();
         let input = self.input(source).await?;
         let (tools, script) = self

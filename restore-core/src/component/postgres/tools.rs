@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::platform::{Command, Exit, Platform, Process};
 
 /// Where Debian and its kin put the programs of each major version.
-const VERSIONED: &str = "/usr/lib/postgresql";
+pub(super) const VERSIONED: &str = "/usr/lib/postgresql";
 
 /// The client programs of one version.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,13 +4,15 @@ use serde_json::{Map, Value, json};
 use tokio::io::AsyncReadExt;
 
 use super::data::{self, Chosen, HEADER, Header, Kind, Mode};
+use super::rewind::{self, Way};
 use super::scratch::binary_version;
-use super::{Redis, live::Live};
+use super::{Redis, live::Live, moment};
 use crate::component::{Inspection, SpaceNeed};
 use crate::error::{Error, Result};
 use crate::finding::Finding;
-use crate::platform::SwapState;
+use crate::platform::{SwapState, Volume};
 use crate::run::RunContext;
+use crate::target::RecoveryTarget;
 
 impl Redis {
     pub(super) async fn inspect_all(&self, cx: &RunContext) -> Result<Inspection> {
@@ -62,6 +64,27 @@ impl Redis {
         inspection
             .findings
             .extend(header(cx, &chosen, &live).await?);
+        let way = self.way(cx, &live, volume.as_ref()).await?;
+        let moment = match (&way, cx.target().and_then(RecoveryTarget::time)) {
+            (Some(way), Some(time)) => {
+                inspection.findings.push(Finding::info(
+                    "redis.rewound",
+                    &self.name,
+                    format!(
+                        "its live append-only file carries timestamps: it is taken back along that to {}, not to the backup's copy ({} bytes to replay)",
+                        time.precise(),
+                        way.bytes()
+                    ),
+                ));
+                Some(time)
+            }
+            _ => moment::of(cx, &chosen).await?,
+        };
+        if let Some(moment) = moment {
+            let moment = json!(moment.precise());
+            inspection.facts.insert("moment".to_owned(), moment);
+        }
+        let rewound = way.as_ref().map_or(0, Way::bytes);
         inspection.needs.push(SpaceNeed {
             space: volume.free_space().await?,
             bytes: match chosen.kind {
@@ -71,6 +94,7 @@ impl Redis {
                 // Commands shrink to an eighth or so when packed; then as above.
                 Kind::AofDir => size.saturating_mul(16),
             }
+            .saturating_add(rewound.saturating_mul(2))
             .saturating_add(1 << 20),
             inodes: 16,
         });
@@ -86,6 +110,19 @@ impl Redis {
         );
         inspection.artifacts = vec![chosen.path];
         Ok(inspection)
+    }
+
+    /// The way to the run's target along the live append-only file, where there is one.
+    pub(super) async fn way(
+        &self,
+        cx: &RunContext,
+        live: &Live,
+        volume: &dyn Volume,
+    ) -> Result<Option<Way>> {
+        match (cx.target().and_then(RecoveryTarget::time), volume.path()) {
+            (Some(time), Some(root)) => rewind::find(&root, live, time).await,
+            _ => Ok(None),
+        }
     }
 
     /// The scratch server must be what the live one will be after its restart.

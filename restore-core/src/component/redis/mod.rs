@@ -15,7 +15,7 @@ use async_trait::async_trait;
 
 use crate::backup::{Backup, BackupWriter};
 use crate::component::{
-    BackedUp, CheckOutcome, Component, Inspection, Parts, SharedComponent, Staged,
+    BackedUp, CheckOutcome, Component, Inspection, Parts, Recovery, SharedComponent, Staged,
 };
 use crate::config::Table;
 use crate::error::{Error, ErrorKind, Result};
@@ -32,7 +32,9 @@ mod holders;
 mod inspect;
 mod live;
 mod log;
+mod moment;
 mod record;
+mod rewind;
 mod scratch;
 mod stage;
 
@@ -81,6 +83,10 @@ impl Component for Redis {
 
     fn stops(&self) -> Vec<String> {
         self.section.stops()
+    }
+
+    fn recovery(&self) -> Recovery {
+        Recovery::Near
     }
 
     fn artifacts(&self, backup: &Backup) -> Vec<String> {

@@ -10,14 +10,16 @@ use deadpool_redis::redis::ConnectionAddr;
 use super::client::{Client, Login};
 use super::data::{self, Chosen, HEADER, Header, Kind, Layout, Mode};
 use super::record::{Record, keep};
+use super::rewind::Way;
 use super::scratch::{Loaded, Setup, binary_version};
-use super::{Redis, aof, blocking, holders, live::Live, log};
+use super::{Redis, aof, blocking, holders, live::Live, log, moment};
 use crate::component::Staged;
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
 use crate::platform::{Discard, Volume};
 use crate::run::RunContext;
 use crate::stream::UnpackPolicy;
+use crate::target::RecoveryTarget;
 
 /// Where an AOF is unpacked and turned into an RDB, inside the staging folder.
 const WORK: &str = ".restore-work";
@@ -68,7 +70,11 @@ impl Redis {
         };
         let done = async {
             job.let_in(volume.as_ref()).await?;
-            job.run(&live).await
+            let way = self.way(cx, &live, volume.as_ref()).await?;
+            if way.is_none() && cx.target().is_some() && !cx.allows_time_gap() {
+                job.is_of_the_target().await?;
+            }
+            job.run(&live, way).await
         }
         .await;
         if done.is_err() {
@@ -142,15 +148,16 @@ impl Job<'_> {
         .await
     }
 
-    async fn run(&mut self, live: &Live) -> Result<Staged> {
+    async fn run(&mut self, live: &Live, way: Option<Way>) -> Result<Staged> {
         let rdb = self.dir.join(&self.layout.dbfilename);
-        let converted = match self.chosen.kind {
-            Kind::Rdb => {
+        let converted = match (way, self.chosen.kind) {
+            (Some(way), _) => Some(self.convert_live(way, live).await?),
+            (None, Kind::Rdb) => {
                 self.copy(&rdb).await?;
                 None
             }
-            Kind::Aof => Some(self.convert_aof().await?),
-            Kind::AofDir => Some(self.convert_aof_dir().await?),
+            (None, Kind::Aof) => Some(self.convert_aof().await?),
+            (None, Kind::AofDir) => Some(self.convert_aof_dir().await?),
         };
         let size = tokio::fs::metadata(&rdb)
             .await
@@ -236,6 +243,43 @@ impl Job<'_> {
             Header::of(&bytes).expect(kind, &label)
         })
         .await
+    }
+
+    /// What the plan promised may not be there any more: the live file was rewritten since.
+    async fn is_of_the_target(&self) -> Result<()> {
+        let Some(time) = self.cx.target().and_then(RecoveryTarget::time) else {
+            return Ok(());
+        };
+        let moment = moment::of(self.cx, self.chosen).await?;
+        if moment.is_some_and(|moment| moment.since(time).max(time.since(moment)).as_secs() == 0) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Failed,
+            "redis.no_way",
+            format!(
+                "the live append-only file does not lead back to {} any more, and {} is of another time",
+                time.precise(),
+                self.chosen.path
+            ),
+        )
+        .hint("make a new plan; --allow-time-gap takes the backup's data"))
+    }
+
+    /// The live append-only file, cut at the target.
+    async fn convert_live(&mut self, way: Way, live: &Live) -> Result<Loaded> {
+        let layout = Layout {
+            appendfilename: live.layout.appendfilename.clone(),
+            appenddirname: live.layout.appenddirname.clone(),
+            ..Layout::default()
+        };
+        let work = self.dir.join(WORK);
+        self.make_dir(&work).await?;
+        self.make_dir(&work.join(&layout.appenddirname)).await?;
+        for file in way.copy(&work, &layout).await? {
+            self.own(&file).await?;
+        }
+        self.convert(&work, layout).await
     }
 
     /// A single-file AOF becomes the base of a multi-part one, which the scratch server loads.

@@ -1,0 +1,104 @@
+//! `[components.NAME]` with `kind = "postgres_cluster"`.
+
+use std::path::{Component, PathBuf};
+
+use serde::Deserialize;
+
+use crate::component::Parts;
+use crate::config::{SecretSource, Table, parse_section};
+use crate::error::{Error, ErrorKind, Result};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Section {
+    service: String,
+    volume: String,
+    #[serde(default)]
+    data_dir: PathBuf,
+    user: String,
+    password_file: Option<PathBuf>,
+    password_env: Option<String>,
+    #[serde(default = "postgres")]
+    maintenance_database: String,
+    #[serde(default)]
+    stops: Vec<String>,
+    #[serde(default = "default_base")]
+    base: Vec<String>,
+    wal_archive: Option<PathBuf>,
+    bin: Option<PathBuf>,
+}
+
+fn postgres() -> String {
+    "postgres".to_owned()
+}
+
+fn default_base() -> Vec<String> {
+    vec!["postgres/base-{id}.tar.gz".to_owned()]
+}
+
+/// The section, checked.
+#[derive(Clone, Debug)]
+pub(super) struct ClusterConfig {
+    pub(super) service: String,
+    pub(super) volume: String,
+    /// Within the volume; empty: its root.
+    pub(super) data_dir: PathBuf,
+    pub(super) user: String,
+    pub(super) password: SecretSource,
+    pub(super) maintenance: String,
+    stops: Vec<String>,
+    pub(super) base: Vec<String>,
+    pub(super) wal_archive: Option<PathBuf>,
+    pub(super) bin: Option<PathBuf>,
+}
+
+impl ClusterConfig {
+    pub(super) fn from_table(name: &str, table: Table, parts: &Parts) -> Result<Self> {
+        let path = format!("components.{name}");
+        let section: Section = parse_section(&path, table)?;
+        let data_dir: PathBuf = section
+            .data_dir
+            .components()
+            .filter(|part| !matches!(part, Component::CurDir))
+            .collect();
+        if !data_dir
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)))
+        {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "config.bad_value",
+                format!(
+                    "[{path}] data_dir = {:?} is no folder of the volume",
+                    section.data_dir
+                ),
+            )
+            .hint("name the data directory's path within the volume, without a / in front; leave it away where the volume is the data directory"));
+        }
+        Ok(Self {
+            service: section.service,
+            volume: section.volume,
+            data_dir,
+            user: section.user,
+            password: SecretSource::new(
+                &path,
+                section.password_file.map(|path| parts.path(path)),
+                section.password_env,
+            )?,
+            maintenance: section.maintenance_database,
+            stops: section.stops,
+            base: section.base,
+            wal_archive: section.wal_archive.map(|path| parts.path(path)),
+            bin: section.bin.map(|path| parts.path(path)),
+        })
+    }
+
+    /// The further services and the server's own, each once.
+    pub(super) fn stops(&self) -> Vec<String> {
+        let mut all = self.stops.clone();
+        if !all.contains(&self.service) {
+            all.push(self.service.clone());
+        }
+        all
+    }
+}

@@ -1,0 +1,114 @@
+//! Which backup a recovery begins from.
+
+use super::*;
+use crate::component::Recovery;
+use crate::target::RecoveryPoint;
+use crate::wal::Recoverable;
+
+impl Site {
+    /// From when to when each cluster of the site can be recovered from a backup; empty where it
+    /// holds no base backup. Where that cannot be told, the findings say why.
+    pub async fn recoverable(&self, backup: &Backup) -> (Vec<Recoverable>, Vec<Finding>) {
+        let (mut ranges, mut findings) = (Vec::new(), Vec::new());
+        for component in &self.components {
+            if component.recovery() != Recovery::Cluster {
+                continue;
+            }
+            match component.recoverable(backup).await {
+                Ok(range) => ranges.extend(range),
+                Err(error) => findings.push(Finding::from_error(component.name(), &error)),
+            }
+        }
+        (ranges, findings)
+    }
+
+    /// All backups on this host that hold a base backup, and when each of these ended; oldest
+    /// first.
+    pub(crate) async fn base_backups(&self) -> Result<Vec<(Backup, Timestamp)>> {
+        let mut found: Vec<(Backup, Timestamp)> = Vec::new();
+        for (_, store) in self
+            .stores
+            .iter()
+            .filter(|(_, store)| store.directory().is_some())
+        {
+            for id in store.list().await? {
+                // One that cannot be opened is no candidate.
+                let Ok(backup) = Backup::open(store.clone(), id).await else {
+                    continue;
+                };
+                for component in &self.components {
+                    if component.recovery() != Recovery::Cluster
+                        || component.artifacts(&backup).is_empty()
+                        || backup.generation() != crate::backup::Generation::A
+                    {
+                        continue;
+                    }
+                    if let Ok(Some(ended)) = component.base_ended(&backup).await {
+                        found.push((backup.clone(), ended));
+                    }
+                }
+            }
+        }
+        found.sort_by(|a, b| a.1.cmp(&b.1).then_with(|| a.0.id().cmp(b.0.id())));
+        Ok(found)
+    }
+
+    /// The backup to restore: `id`; for `latest` with a recovery target, the newest on this host
+    /// whose base backup ended before the target.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` where there is none, with the earliest moment that can be reached as the hint.
+    pub async fn backup_for(&self, id: &str, request: &PlanRequest) -> Result<Backup> {
+        let Some(target) = request.target.as_ref().filter(|_| id == "latest") else {
+            return self.backup(id).await;
+        };
+        let bases = self.base_backups().await?;
+        let earliest = bases.first().map(|(_, ended)| *ended);
+        for (backup, ended) in bases.into_iter().rev() {
+            let before = match &target.point {
+                RecoveryPoint::Time(time) => ended <= *time,
+                RecoveryPoint::Latest => true,
+                // Only the log knows on which side of it they are.
+                _ => self.holds(&backup, target).await,
+            };
+            if before {
+                return self.backup(backup.id().as_str()).await;
+            }
+        }
+        Err(Error::new(
+            ErrorKind::NotFound,
+            "target.no_base",
+            match earliest {
+                None => format!(
+                    "no backup on this host has a base backup: nothing can be recovered to {target}"
+                ),
+                Some(_) => {
+                    format!("no base backup on this host ended before {target} and leads to it")
+                }
+            },
+        )
+        .hint(match earliest {
+            None => {
+                "`restore backup --base` makes one; from then on every later moment can be reached"
+                    .to_owned()
+            }
+            Some(ended) => format!(
+                "the earliest time that can be reached is {}",
+                ended.precise()
+            ),
+        }))
+    }
+
+    /// Whether the log that leads on from a backup has the target in it.
+    async fn holds(&self, backup: &Backup, target: &crate::RecoveryTarget) -> bool {
+        for component in &self.components {
+            if component.recovery() == Recovery::Cluster
+                && component.reaches(backup, target).await.is_ok_and(|it| it)
+            {
+                return true;
+            }
+        }
+        false
+    }
+}
