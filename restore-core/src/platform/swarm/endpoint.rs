@@ -22,7 +22,7 @@ pub(super) async fn find(nodes: &Nodes, config: &ServiceConfig, view: &View) -> 
         return Err(not_running(config, view));
     };
     let inside = inside_port(&place.engine, config, view).await?;
-    match reach(nodes, &place, inside).await? {
+    match reach(nodes, view, &place, inside).await? {
         Some(endpoint) => Ok(endpoint),
         None => Err(Error::new(
             ErrorKind::Config,
@@ -52,7 +52,7 @@ pub(super) async fn published(
     }
     let mut found = Vec::new();
     for place in &places {
-        found.extend(reach(nodes, place, port).await?);
+        found.extend(reach(nodes, view, place, port).await?);
     }
     if found.is_empty() {
         return Err(not_running(config, view));
@@ -67,7 +67,7 @@ pub(super) async fn published(
 
 /// Where a process of this host reaches a port of a container: at the address that it is
 /// published at, else at the container's own on a bridge of this host.
-async fn reach(nodes: &Nodes, place: &Place, port: u16) -> Result<Option<Endpoint>> {
+async fn reach(nodes: &Nodes, view: &View, place: &Place, port: u16) -> Result<Option<Endpoint>> {
     let (engine, container) = (place.engine.as_ref(), place.container.as_str());
     let seen = engine
         .get(
@@ -93,7 +93,15 @@ async fn reach(nodes: &Nodes, place: &Place, port: u16) -> Result<Option<Endpoin
         }
     }
     if !engine.is_here() {
-        return Ok(None);
+        // A node's own engine need not know what the swarm publishes there.
+        let mut published = view.ports().into_iter();
+        return match published.find(|at| at.inside == port) {
+            Some(at) => Ok(Some(Endpoint::new(
+                node_address(nodes, &place.node).await?,
+                at.outside,
+            ))),
+            None => Ok(None),
+        };
     }
     let address = address(engine, container, &seen).await?;
     Ok(address.map(|address| Endpoint::new(address, port)))
