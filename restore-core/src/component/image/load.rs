@@ -1,0 +1,138 @@
+//! Loading without names, on each machine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::{ImageComponent, LOADED, LOADED_THERE, PLACES, staged_name};
+use crate::component::Staged;
+use crate::error::{Error, ErrorKind, Result};
+use crate::finding::Finding;
+use crate::platform::{Images, LoadedImage};
+use crate::run::RunContext;
+
+impl ImageComponent {
+    pub(super) async fn load(&self, cx: &RunContext) -> Result<Staged> {
+        let images = self.images()?;
+        let mut staged = Staged::default();
+        let mut all: Vec<LoadedImage> = Vec::new();
+        for artifact in self.find(cx.backup()) {
+            let loaded = self
+                .load_one(cx, images.as_ref(), &artifact, all.len())
+                .await?;
+            for image in loaded {
+                if image.tags.is_empty() {
+                    staged.findings.push(Finding::warning(
+                        "image.nameless",
+                        &artifact,
+                        "it holds an image without a name, which no service can run",
+                    ));
+                }
+                all.push(image);
+            }
+            let size = cx.backup().file(&artifact).map_or(0, |file| file.size);
+            staged.bytes = staged.bytes.saturating_add(size);
+        }
+        let tags: Vec<String> = all.iter().flat_map(|image| image.tags.clone()).collect();
+        let places = self.load_elsewhere(cx, images.as_ref(), &tags).await?;
+        let value = serde_json::to_value(&all).unwrap_or_default();
+        cx.record(LOADED, value).await?;
+        staged.facts.insert("images".to_owned(), json!(all.len()));
+        staged.facts.insert("names".to_owned(), json!(tags));
+        if !places.is_empty() {
+            staged.facts.insert("also_on".to_owned(), json!(places));
+        }
+        Ok(staged)
+    }
+
+    /// Loads the same on each other machine that may run it; their names.
+    pub(super) async fn load_elsewhere(
+        &self,
+        cx: &RunContext,
+        images: &dyn Images,
+        tags: &[String],
+    ) -> Result<Vec<String>> {
+        let places = images.elsewhere(tags).await?;
+        if places.is_empty() {
+            return Ok(Vec::new());
+        }
+        cx.record(PLACES, json!(places)).await?;
+        let mut names = Vec::new();
+        let mut all: BTreeMap<String, Vec<LoadedImage>> = BTreeMap::new();
+        for place in places {
+            let name = images.place_name(&place).await?;
+            let there = images.at(&place).await?;
+            let mut loaded = Vec::new();
+            for artifact in self.find(cx.backup()) {
+                let more = self
+                    .load_one(cx, there.as_ref(), &artifact, loaded.len())
+                    .await
+                    .map_err(|error| error.context(&name))?;
+                loaded.extend(more);
+            }
+            all.insert(place, loaded);
+            names.push(name);
+        }
+        cx.record(LOADED_THERE, json!(all)).await?;
+        Ok(names)
+    }
+
+    /// Loads one archive; `before`: how many images of the run are there already.
+    pub(super) async fn load_one(
+        &self,
+        cx: &RunContext,
+        images: &dyn Images,
+        artifact: &str,
+        before: usize,
+    ) -> Result<Vec<LoadedImage>> {
+        let source = cx.source(artifact)?;
+        let progress = cx.progress("load", source.size());
+        let loading = images.load(source, progress);
+        // Dropping it breaks the connection, and the engine forgets what it has so far.
+        let loaded = tokio::select! {
+            () = cx.cancelled().cancelled() => return Err(Error::interrupted()),
+            loaded = loading => loaded?,
+        };
+        for (at, image) in loaded.iter().enumerate() {
+            let name = staged_name(cx.run(), before.saturating_add(at));
+            images.tag(&image.id, &name).await?;
+        }
+        Ok(loaded)
+    }
+
+    /// The other machines where something of the run may be.
+    pub(super) async fn places(&self, cx: &RunContext) -> Result<Vec<(String, Arc<dyn Images>)>> {
+        let places: Vec<String> = cx
+            .recall(PLACES)
+            .and_then(|value| serde_json::from_value(value).ok())
+            .unwrap_or_default();
+        let images = self.images()?;
+        let mut found = Vec::new();
+        for place in places {
+            let there = images.at(&place).await?;
+            found.push((place, there));
+        }
+        Ok(found)
+    }
+
+    pub(super) fn loaded_there(cx: &RunContext) -> BTreeMap<String, Vec<LoadedImage>> {
+        cx.recall(LOADED_THERE)
+            .and_then(|value| serde_json::from_value(value).ok())
+            .unwrap_or_default()
+    }
+
+    pub(super) fn recall(cx: &RunContext) -> Result<Vec<LoadedImage>> {
+        let loaded = cx.recall(LOADED);
+        loaded
+            .and_then(|value| serde_json::from_value(value).ok())
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Failed,
+                    "image.not_staged",
+                    format!("nothing is staged for run {}", cx.run()),
+                )
+                .hint("stage it first")
+            })
+    }
+}
