@@ -12,8 +12,8 @@ use restore_core::component::Registry;
 use restore_core::config::SiteConfig;
 use restore_core::stream::Compression;
 use restore_core::{
-    BackupRequest, Error, FetchOptions, PlanRequest, RecoveryTarget, Report, Result, RunId,
-    RunOptions,
+    BackupRequest, Error, ErrorKind, FetchOptions, PlanRequest, RecoveryPoint, RecoveryTarget,
+    Report, Result, RunId, RunOptions,
 };
 
 use crate::backup::Backup;
@@ -141,7 +141,7 @@ impl Site {
         })
     }
 
-    fn backup(&self, id: String, to: Option<String>) -> Task {
+    fn backup(&self, id: String, to: Option<Target>) -> Task {
         let site = self.inner.clone();
         Task::reading(|_| async move {
             let request = PlanRequest::all().to(target(to)?);
@@ -156,7 +156,7 @@ impl Site {
         only: Vec<String>,
         paths: Vec<String>,
         words: (bool, bool, bool),
-        recovery: (Option<String>, bool),
+        recovery: (Option<Target>, bool),
     ) -> Task {
         let (site, raised) = (self.inner.clone(), self.raised.clone());
         let (allow_unverified, over_unconfirmed, safety_backup) = words;
@@ -266,10 +266,14 @@ impl Site {
         to: Option<String>,
         compression: &str,
         level: Option<u8>,
+        base: bool,
     ) -> PyResult<Task> {
         let compression =
             Compression::named(compression, level).map_err(|error| raise(py, &error))?;
-        let mut request = BackupRequest::all().only(only).compression(compression);
+        let mut request = BackupRequest::all()
+            .only(only)
+            .compression(compression)
+            .base(base);
         request.to = to;
         let site = self.inner.clone();
         Ok(Task::run(|options| async move {
@@ -382,9 +386,30 @@ fn report_value(py: Python<'_>, report: &Report, raised: &Raised) -> PyResult<Py
     Ok(value.into_pyobject(py)?.into_any().unbind())
 }
 
-/// The moment that a text names.
-fn target(to: Option<String>) -> Result<Option<RecoveryTarget>> {
-    to.map(|to| to.parse()).transpose()
+/// A recovery target as Python gives it: what the text is (`time`, `lsn`, `xid`, `name`), the text,
+/// whether it is inclusive, the timeline.
+type Target = (String, String, bool, Option<u32>);
+
+/// The moment that is meant.
+fn target(to: Option<Target>) -> Result<Option<RecoveryTarget>> {
+    let Some((kind, text, inclusive, timeline)) = to else {
+        return Ok(None);
+    };
+    let target: RecoveryTarget = match kind.as_str() {
+        "lsn" => RecoveryPoint::Lsn(text.parse()?).into(),
+        "xid" => RecoveryPoint::Xid(text.parse().map_err(|_| {
+            Error::new(
+                ErrorKind::Config,
+                "target.bad_xid",
+                format!("{text} is no transaction's id"),
+            )
+            .hint("it is a number below 4294967296: SELECT pg_current_xact_id()::xid")
+        })?)
+        .into(),
+        "name" => RecoveryPoint::Name(text).into(),
+        _ => text.parse()?,
+    };
+    Ok(Some(target.exclusive(!inclusive).timeline(timeline)))
 }
 
 fn run_id(py: Python<'_>, run: Option<&str>) -> PyResult<Option<RunId>> {

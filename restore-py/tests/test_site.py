@@ -7,6 +7,7 @@ import json
 import pickle
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 import restore
@@ -142,14 +143,24 @@ def test_a_selection_may_be_a_text_or_a_list(small: Small) -> None:
 
 def test_a_moment_is_one_that_somebody_can_recover_to(small: Small) -> None:
     site = small.site()
-    for backup, to, code in (
+    moments: list[tuple[str, Any, str]] = [
         (BACKUP, "2024-02-15 10:00:00", "target.no_zone"),
+        (BACKUP, datetime(2024, 2, 15, 10), "target.no_zone"),
         (BACKUP, "2024-02-15 10:00:00 UTC", "plan.no_point_in_time"),
+        (BACKUP, datetime(2024, 2, 15, 10, tzinfo=timezone.utc), "plan.no_point_in_time"),
+        (BACKUP, restore.RecoveryTarget(name="before"), "plan.no_point_in_time"),
+        (BACKUP, restore.RecoveryTarget(lsn="1/A2000028", inclusive=False), "plan.no_point_in_time"),
+        (BACKUP, restore.RecoveryTarget(lsn="here"), "target.bad_lsn"),
+        (BACKUP, restore.RecoveryTarget(xid=2**40), "target.bad_xid"),
         ("latest", "latest", "target.no_base"),
-    ):
+    ]
+    for backup, to, code in moments:
         with pytest.raises(restore.RestoreError) as caught:
             site.plan(backup, to=to)
         assert caught.value.code == code
+    for wrong in (restore.RecoveryTarget(), restore.RecoveryTarget(lsn="0/1", name="x")):
+        with pytest.raises(ValueError):
+            site.plan(BACKUP, to=wrong)
 
 
 def test_what_has_no_checksums_takes_a_word(small: Small) -> None:

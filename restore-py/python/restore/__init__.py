@@ -68,6 +68,7 @@ from ._store import (
     Pruned,
     PrunePlan,
 )
+from ._target import RecoveryTarget
 from ._values import (
     BackupFile,
     CheckOutcome,
@@ -126,6 +127,7 @@ __all__ = [
     "Progress",
     "PrunePlan",
     "Pruned",
+    "RecoveryTarget",
     "Report",
     "RestoreError",
     "Run",

@@ -13,6 +13,7 @@ from ._component import Component
 from ._plan import Plan
 from ._report import Report
 from ._store import BackupReport, Compression, FetchReport, PrunePlan, whole_seconds
+from ._target import Moment, Native, native
 from ._task import OnEvent, OnEventAsync, drive, wait
 from ._values import CheckOutcome, ListedBackup
 
@@ -133,16 +134,18 @@ class Site:
         to: Optional[str] = None,
         compression: Compression = "gzip",
         level: Optional[int] = None,
+        base: bool = False,
         on_event: Optional[OnEvent] = None,
     ) -> BackupReport:
         """Backs up what is live now, while the platform serves. Nothing live is changed, nothing
         is deleted.
 
         ``only``: these components. ``to``: the store's name; ``None``: the first on this host.
-        ``level``: 1 to 9 for gzip, 1 to 19 for zstd. Stopped or failed, what there is of it stays
+        ``level``: 1 to 9 for gzip, 1 to 19 for zstd. ``base``: also make base backups of database
+        clusters, from which they can be recovered to any point in time. Stopped or failed, what there is of it stays
         where it is, is seen to be unfinished, and is never restored.
         """
-        task = self._backing_up(only, to, compression, level)
+        task = self._backing_up(only, to, compression, level, base)
         report: BackupReport = wait(task, on_event)
         return report
 
@@ -153,10 +156,11 @@ class Site:
         to: Optional[str] = None,
         compression: Compression = "gzip",
         level: Optional[int] = None,
+        base: bool = False,
         on_event: Optional[OnEventAsync] = None,
     ) -> BackupReport:
         """The same on an asyncio loop."""
-        task = self._backing_up(only, to, compression, level)
+        task = self._backing_up(only, to, compression, level, base)
         report: BackupReport = await drive(task, on_event)
         return report
 
@@ -166,8 +170,10 @@ class Site:
         to: Optional[str],
         compression: Compression,
         level: Optional[int],
+        base: bool,
     ) -> _restore.Task:
-        return self._native.back_up(_texts(only), to, compression, level).then(_store.made)
+        task = self._native.back_up(_texts(only), to, compression, level, base)
+        return task.then(_store.made)
 
     def plan_prune(
         self,
@@ -206,7 +212,7 @@ class Site:
         allow_unverified: bool = False,
         over_unconfirmed: bool = False,
         safety_backup: bool = True,
-        to: Optional[str] = None,
+        to: Optional[Moment] = None,
         allow_time_gap: bool = False,
         on_event: Optional[OnEvent] = None,
     ) -> Plan:
@@ -216,18 +222,18 @@ class Site:
         ``only``: these components. ``paths``: these paths, named as the archives name their
         members. ``allow_unverified``: restore what has no checksum too. ``over_unconfirmed``:
         although an earlier run is not confirmed. ``safety_backup``: whether the run backs up
-        first what it is about to replace. ``to``: recover databases to this time, zone and all
-        (``2024-02-15 10:00:00 UTC``), or to ``latest``; with the backup ``"latest"`` the newest
+        first what it is about to replace. ``to``: recover databases to this moment (a time with
+        its zone, ``latest``, or a :class:`RecoveryTarget`); with the backup ``"latest"`` the newest
         one that leads there is taken. ``allow_time_gap``: restore what is of another time along
         with them.
         """
         opened = (
-            wait(self._native.backup(backup, to).then(Backup))
+            wait(self._native.backup(backup, native(to)).then(Backup))
             if isinstance(backup, str)
             else backup
         )
         words = (allow_unverified, over_unconfirmed, safety_backup)
-        task = self._planning(opened, only, paths, words, (to, allow_time_gap))
+        task = self._planning(opened, only, paths, words, (native(to), allow_time_gap))
         return Plan(self, wait(task, on_event))
 
     async def plan_async(
@@ -239,18 +245,18 @@ class Site:
         allow_unverified: bool = False,
         over_unconfirmed: bool = False,
         safety_backup: bool = True,
-        to: Optional[str] = None,
+        to: Optional[Moment] = None,
         allow_time_gap: bool = False,
         on_event: Optional[OnEventAsync] = None,
     ) -> Plan:
         """The same on an asyncio loop."""
         opened = (
-            await drive(self._native.backup(backup, to).then(Backup))
+            await drive(self._native.backup(backup, native(to)).then(Backup))
             if isinstance(backup, str)
             else backup
         )
         words = (allow_unverified, over_unconfirmed, safety_backup)
-        task = self._planning(opened, only, paths, words, (to, allow_time_gap))
+        task = self._planning(opened, only, paths, words, (native(to), allow_time_gap))
         return Plan(self, await drive(task, on_event))
 
     def _planning(
@@ -259,7 +265,7 @@ class Site:
         only: Iterable[str],
         paths: Iterable[Path],
         words: tuple[bool, bool, bool],
-        recovery: tuple[Optional[str], bool],
+        recovery: tuple[Optional[Native], bool],
     ) -> _restore.Task:
         if isinstance(paths, (str, os.PathLike)):
             paths = [paths]
