@@ -23,9 +23,9 @@ async fn a_platform_of_several_nodes_is_restored_and_taken_back() {
     let ground = Ground::new();
     a_node_without_an_endpoint(&ground).await;
     other_engines(&ground).await;
-    a_database_elsewhere(&ground).await;
     everything(&ground).await;
     a_node_that_goes_away(&ground).await;
+    a_database_elsewhere(&ground).await;
 }
 
 /// Refused before anything is touched, with what to add.
@@ -182,6 +182,9 @@ async fn a_database_elsewhere(ground: &Ground) {
         "mode=host,target=5432,published=15432",
         "--mount",
         "type=volume,source=far_data,target=/var/lib/postgresql/data",
+        // Without a network of its own its port would be published nowhere.
+        "--network",
+        "hosting_backend",
         "--endpoint-mode",
         "dnsrr",
         "restore-example/postgres:15",
