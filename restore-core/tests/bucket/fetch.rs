@@ -201,11 +201,13 @@ async fn what_is_not_whole_there_is_not_fetched() {
 
 #[tokio::test]
 async fn a_full_disk_is_an_error_and_freed_it_goes_on() {
-    let ground = uploaded(FILES);
+    // Enough that the disk is full before all of it has come.
+    let large = [("volumes/prometheus-20240215-020000.tar.gz", 80_000_000)];
+    let ground = uploaded(&large);
     let small = ground.path("small");
     std::fs::create_dir(&small).unwrap();
     let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"])
+        .args(["-t", "tmpfs", "-o", "size=96m", "tmpfs"])
         .arg(&small)
         .status()
         .unwrap();

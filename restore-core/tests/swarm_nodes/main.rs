@@ -371,7 +371,7 @@ async fn a_node_that_goes_away(ground: &Ground) {
             _ => &ground.damaged,
         };
         let now = ground.swarm.fingerprint();
-        for name in ["grafana_data", "hosting_nginx_logs", "services"] {
+        for name in ["grafana", "nginx-logs", "services"] {
             assert_same(
                 &ground::section(wanted, name),
                 &ground::section(&now, name),

@@ -35,12 +35,7 @@ pub(super) fn failed(config: &BucketConfig, what: &str, error: &object_store::Er
         };
     }
     if let object_store::Error::Precondition { .. } = error {
-        return new(
-            ErrorKind::Verification,
-            "store.changed",
-            "it was changed meanwhile",
-        )
-        .hint("let whatever writes there end, and try again");
+        return changed(new);
     }
     let Some(said) = said(error) else {
         return new(ErrorKind::Failed, "object.failed", &deepest(error));
@@ -60,6 +55,8 @@ fn refused(
         (code, message) => format!("{message} ({code})"),
     };
     match (said.status, said.code.as_str()) {
+        // Of a body that the crate goes on with by itself it says no more than that.
+        (412, _) => changed(new),
         (_, "NoSuchBucket" | "ContainerNotFound") => no_bucket(config, &words, &new),
         (_, "RequestTimeTooSkewed") => new(ErrorKind::Failed, "object.clock", &words)
             .hint("set this host's clock: `timedatectl` shows whether it is synchronised"),
@@ -92,6 +89,15 @@ fn refused(
         _ => new(ErrorKind::Failed, "object.refused", &words)
             .hint("the service may not be of this kind, or its endpoint another one"),
     }
+}
+
+fn changed(new: impl Fn(ErrorKind, &'static str, &str) -> Error) -> Error {
+    new(
+        ErrorKind::Verification,
+        "store.changed",
+        "it was changed meanwhile",
+    )
+    .hint("let whatever writes there end, and try again")
 }
 
 fn no_bucket(

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt};
@@ -32,6 +33,9 @@ use failed::failed;
 /// What lies in a backup's folder from its beginning until its manifest does: who lists sees that
 /// it was begun, and of two who begin the same one only one may. Never shown as a file of it.
 const MARKER: &str = ".unfinished";
+
+/// How long to wait before a question is asked again.
+const AGAIN: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
 
 /// Objects deleted at the same time.
 const DELETES: usize = 8;
@@ -137,21 +141,24 @@ impl BucketStore {
     async fn top(&self) -> Result<ListResult> {
         let root = &self.shared.root;
         let root = (!root.as_ref().is_empty()).then_some(root);
-        let found = self.client().await?.list_with_delimiter(root).await;
-        found.map_err(|e| self.failed("list the backups", &e))
+        let client = self.client().await?;
+        again(|| async {
+            let found = client.list_with_delimiter(root).await;
+            found.map_err(|e| self.failed("list the backups", &e))
+        })
+        .await
     }
 
     /// All objects of a backup by their paths in it, the marker too; none where it is not there.
     async fn objects(&self, id: &BackupId) -> Result<Vec<(String, ObjectMeta)>> {
         let folder = self.key(id.as_str())?;
         let start = format!("{folder}/");
-        let found: Vec<ObjectMeta> = self
-            .client()
-            .await?
-            .list(Some(&folder))
-            .try_collect()
-            .await
-            .map_err(|e| self.failed(format!("list the files of backup {id}"), &e))?;
+        let client = self.client().await?;
+        let found: Vec<ObjectMeta> = again(|| async {
+            let found = client.list(Some(&folder)).try_collect().await;
+            found.map_err(|e| self.failed(format!("list the files of backup {id}"), &e))
+        })
+        .await?;
         let mut objects: Vec<(String, ObjectMeta)> = found
             .into_iter()
             .filter_map(|meta| {
@@ -228,6 +235,21 @@ impl BucketStore {
             Err(error) => Err(self.failed(format!("delete {path}"), &error)),
         }
     }
+}
+
+/// Asks once more where a connection was lost in the middle of an answer: the crate repeats only
+/// what had no answer yet.
+async fn again<T, F>(ask: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    for wait in AGAIN {
+        match ask().await {
+            Err(error) if error.is_retryable() => tokio::time::sleep(wait).await,
+            done => return done,
+        }
+    }
+    ask().await
 }
 
 /// What begins a version that is a server's tag.
