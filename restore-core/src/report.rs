@@ -227,7 +227,12 @@ impl Report {
             }
         }
         if self.confirmed {
-            writeln!(out, "Confirmed:     yes; what it replaced is deleted")?;
+            let what = if self.is_as_before() {
+                "had restored"
+            } else {
+                "replaced"
+            };
+            writeln!(out, "Confirmed:     yes; what it {what} is deleted")?;
         }
         if let Some(failure) = &self.failure {
             writeln!(out, "\nWhat went wrong, at {}:", failure.step)?;

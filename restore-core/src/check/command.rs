@@ -69,7 +69,13 @@ impl Command {
         let command = platform::Command::new(self.section.command.iter().cloned());
         let processes = match &self.section.service {
             // Each replica may have a network of its own.
-            Some(service) => self.platform.exec_each(service, command).await?,
+            Some(service) => {
+                // Else it would run aside, in the service's image, and say nothing of the service.
+                if self.platform.service(service).await?.running == 0 {
+                    return Ok(Attempt::NotYet(format!("{service} does not run")));
+                }
+                self.platform.exec_each(service, command).await?
+            }
             None => vec![bound_process(&command)?],
         };
         let mut last = Attempt::NotYet("nothing was run".to_owned());

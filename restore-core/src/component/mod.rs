@@ -254,7 +254,9 @@ pub trait Component: Send + Sync {
     /// Deletes what is named, of this run only. Never touches live data.
     async fn discard(&self, cx: &RunContext, what: Discard) -> Result<()>;
 
-    /// Where the data that the run replaced is, for the report; `None` where nothing was.
+    /// Where the other copy is kept, for the report: after a cut-over the data that the run
+    /// replaced; after an undo, where it can be told, the restored data that was put aside.
+    /// `None` where there is neither: nothing was replaced, or nothing had been live.
     async fn replaced_at(&self, cx: &RunContext) -> Result<Option<String>>;
 }
 

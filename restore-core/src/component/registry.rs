@@ -55,7 +55,24 @@ impl Parts {
 pub type ComponentFactory =
     Arc<dyn Fn(&str, Table, &Parts) -> Result<SharedComponent> + Send + Sync>;
 
-/// The kinds of components that a site may have.
+/// The kinds of components that a site may have: [`Registry::default`] has the library's own, to
+/// which [`with`](Self::with) adds one.
+///
+/// ```
+/// # use std::sync::Arc;
+/// use restore_core::Site;
+/// use restore_core::component::{Parts, Registry, SharedComponent};
+/// use restore_core::config::Table;
+///
+/// # fn make(name: &str, table: Table, parts: &Parts) -> restore_core::Result<SharedComponent> {
+/// #     restore_core::component::Crontab::from_table(name, table, parts)
+/// # }
+/// // `fn make(name: &str, table: Table, parts: &Parts) -> Result<SharedComponent>` reads the table
+/// // `[components.NAME]`, without its `kind`.
+/// let registry = Registry::default().with("sqlite", Arc::new(make));
+/// let site = Site::open_with("restore.toml".as_ref(), &registry);
+/// # assert!(site.is_err());
+/// ```
 #[derive(Clone)]
 pub struct Registry(BTreeMap<String, ComponentFactory>);
 

@@ -6,8 +6,9 @@ use serde_json::Value;
 use super::Table;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Reads a table into `T`. `path` is where the table stands (`components.redis`), for messages;
-/// an unknown key is an error that names the nearest known one.
+/// Reads a table into `T`. `path` is where the table stands (`components.redis`), for messages.
+/// Where `T` has `#[serde(deny_unknown_fields)]`, an unknown key is an error that names the
+/// nearest known one; without it serde takes any key.
 pub fn parse_section<T: DeserializeOwned>(path: &str, table: Table) -> Result<T> {
     serde_json::from_value(Value::Object(table.clone())).map_err(|error| {
         let text = error.to_string();

@@ -22,7 +22,8 @@ pub trait ComponentUnderTest: Send + Sync {
     /// The component, made anew as another process would.
     async fn component(&self) -> Result<SharedComponent>;
 
-    /// A backup that it can restore. What is live is something else.
+    /// A backup that it can restore. Something else is live, and not nothing: that a component
+    /// that restores what was lost is undone too is for a test of your own.
     async fn backup(&self) -> Result<Backup>;
 
     /// The same backup with the component's artifact changed, so that its hash no longer fits;
@@ -329,6 +330,12 @@ impl Trial {
         let clause = "`discard` of what is staged never touches live data";
         self.discard(&run, Discard::Staged, clause).await?;
         self.is(clause, &self.restored).await?;
+        // A process that takes an undo up does not know that the last one came to discarding.
+        let clause = "`undo` does nothing once it was undone and what was staged is discarded";
+        self.undo(&run, clause).await?;
+        self.discard(&run, Discard::Staged, clause).await?;
+        self.undo(&run, clause).await?;
+        self.is(clause, &self.before).await?;
         self.give_up(&run, "a run that was undone and discarded leaves nothing")
             .await
     }

@@ -14,7 +14,8 @@
 //! Each is an async function that ends with the first [`Broken`] clause. The library's own stores,
 //! components and platforms run the same suites. A suite makes what it tests anew for each clause,
 //! as a new process would. A crash is a future that is dropped in its middle, at each of its steps,
-//! in a runtime of its own whose threads end with it.
+//! in a runtime of its own whose threads end with it. A step is what lies between two `await`s:
+//! await each effect (`tokio::fs` instead of `std::fs`), or the suite cannot crash between two.
 //!
 //! They are tests of some seconds, need a tokio runtime of either flavour, and no site: a component
 //! is made as its own constructor makes it. [`backup`] writes what it is to restore.

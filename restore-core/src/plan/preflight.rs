@@ -9,7 +9,7 @@ use super::{Plan, PlanRequest, PlannedComponent, PlannedService, Step};
 use crate::backup::{Backup, Generation};
 use crate::component::{SharedComponent, SpaceNeed};
 use crate::error::{Error, ErrorKind, Result};
-use crate::finding::Finding;
+use crate::finding::{Finding, Severity};
 use crate::platform::Space;
 use crate::run::{MemoryFacts, RunContext, RunId, RunOptions};
 use crate::site::Site;
@@ -74,6 +74,15 @@ impl<'a> Preflight<'a> {
             true => Vec::new(),
             false => self.look_at_services(&components).await?,
         };
+        if components.iter().any(|it| it.deploys.is_some()) {
+            // The way back from a deployment starts services while names of images still mean the
+            // restored ones.
+            for finding in &mut self.findings {
+                if finding.code == "image.not_restarted" {
+                    finding.severity = Severity::Error;
+                }
+            }
+        }
         let users_notice = services.iter().any(|service| !service.background)
             || components
                 .iter()

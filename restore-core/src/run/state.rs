@@ -152,6 +152,8 @@ impl RunState {
             }
             Record::TurnedBack { keep, failure, .. } => {
                 self.turned_back = Some(*keep);
+                // They were made of what is being taken back.
+                self.checks_after.clear();
                 if let Some(failure) = failure {
                     self.failure.get_or_insert_with(|| failure.clone());
                 }

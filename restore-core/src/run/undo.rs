@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::time::Duration;
 
-use super::Outcome;
 use super::execution::{Execution, StepResult};
+use super::{Outcome, RunState};
 use crate::check::When;
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
@@ -87,8 +87,16 @@ impl Execution<'_> {
         };
         // At the same time: neither waits for the other, and an undo that fails behind the scenes
         // does not keep users out.
-        let (visible, behind) =
-            tokio::join!(visible, self.swap_back(&unseen, Phase::Background, false));
+        let behind = self.swap_back(&unseen, Phase::Background, false);
+        let deployed = self.journal.with(|state| {
+            let mut components = state.plan.components.iter();
+            components.any(|it| state.began(&Step::Deploy(it.name.clone())))
+        });
+        let (visible, behind) = match deployed {
+            // The way back of a deployment starts all of its stack as it was described.
+            true => (visible.await, behind.await),
+            false => tokio::join!(visible, behind),
+        };
         let since = match &behind {
             Ok(behind) => visible?.max(*behind),
             Err(_) => visible?,
@@ -142,7 +150,11 @@ impl Execution<'_> {
             }
             for name in cut_over.iter().rev() {
                 let deploy = Step::Deploy(name.clone());
-                if self.journal.with(|state| state.began(&deploy)) {
+                // Once is enough: again, it would start what another attempt has stopped since.
+                let undone = format!("undo:{deploy}");
+                let undeploy =
+                    |state: &RunState| state.began(&deploy) && !state.done.contains(&undone);
+                if self.journal.with(undeploy) {
                     self.undo_component(&deploy, name).await?;
                 }
             }

@@ -58,6 +58,12 @@ impl ImageComponent {
             return Ok(Vec::new());
         }
         cx.record(PLACES, json!(places)).await?;
+        // Those that an attempt before this one wrote down: all else of the run is about them.
+        let kept = cx.recall(PLACES).map(serde_json::from_value::<Vec<String>>);
+        let places = match kept {
+            Some(Ok(kept)) => kept,
+            _ => places,
+        };
         let mut names = Vec::new();
         let mut all: BTreeMap<String, Vec<LoadedImage>> = BTreeMap::new();
         for place in places {

@@ -64,7 +64,11 @@ struct Moment {
 impl<'a> Dump<'a> {
     async fn begin(pg: &'a Postgres, writer: &'a BackupWriter) -> Result<BackedUp> {
         let dump_path = writer.name(&pg.config.dump)?;
-        let sql_path = writer.name(&pg.config.sql)?;
+        // A site that names none wants none.
+        let sql_path = match pg.config.sql.as_slice() {
+            [] => None,
+            names => Some(writer.name(names)?),
+        };
         let login = pg.login().await?;
         let moment = Moment::take(pg).await?;
         let runner = Runner {
@@ -92,9 +96,18 @@ impl<'a> Dump<'a> {
             tools,
         };
         let mut done = BackedUp::default();
+        let sql = async {
+            match &sql_path {
+                Some(path) => {
+                    let format = ["--clean", "--if-exists"];
+                    dump.database(&moment, path, &format).await
+                }
+                None => Ok(()),
+            }
+        };
         let ((), (), counts) = tokio::try_join!(
             dump.database(&moment, &dump_path, &["--format=custom", "-b"]),
-            dump.database(&moment, &sql_path, &["--clean", "--if-exists"]),
+            sql,
             compare::count(&moment.session, writer.cancelled()),
         )?;
         done.facts.clone_from(&moment.facts);

@@ -46,20 +46,25 @@ struct Section {
     cluster: Option<String>,
 }
 
-/// Whether a text is one statement about privileges: whatever else should happen to a database is
-/// no matter of its restore.
+/// Whether a text is one statement about privileges inside the database: whatever else should
+/// happen to it is no matter of its restore, and memberships of roles, privileges on databases,
+/// tablespaces and parameters are the whole cluster's, where no undo would take them back.
 fn is_grant(text: &str) -> bool {
     let words: Vec<String> = text
         .split_whitespace()
-        .take(3)
         .map(str::to_ascii_uppercase)
         .collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let begins = matches!(
-        words.as_slice(),
-        ["GRANT" | "REVOKE", ..] | ["ALTER", "DEFAULT", "PRIVILEGES"]
-    );
-    begins && !text.trim().trim_end_matches(';').contains(';')
+    let inside = match words.as_slice() {
+        ["ALTER", "DEFAULT", "PRIVILEGES", ..] => true,
+        ["GRANT" | "REVOKE", rest @ ..] => {
+            let on = rest.iter().position(|word| *word == "ON");
+            let object = on.and_then(|at| rest.get(at + 1));
+            object.is_some_and(|object| !matches!(*object, "DATABASE" | "TABLESPACE" | "PARAMETER"))
+        }
+        _ => false,
+    };
+    inside && !text.trim().trim_end_matches(';').contains(';')
 }
 
 fn two() -> u32 {
@@ -122,7 +127,7 @@ impl PostgresConfig {
         }
         if let Some(wrong) = section.grants.iter().find(|text| !is_grant(text)) {
             return Err(bad(format!(
-                "grants: {wrong:?} is not one statement that begins with GRANT, REVOKE or ALTER DEFAULT PRIVILEGES"
+                "grants: {wrong:?} is not one GRANT or REVOKE … ON something inside the database, nor one ALTER DEFAULT PRIVILEGES"
             )));
         }
         let mut maintenance = match section.maintenance_database {

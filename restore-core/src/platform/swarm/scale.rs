@@ -63,7 +63,8 @@ pub(super) fn desired(view: &View) -> u32 {
         Mode::Global if view.constraints().iter().any(|c| c == NOWHERE) => 0,
         Mode::Global => {
             let wanted = view.tasks.iter().filter(|task| task.wanted == "running");
-            u32::try_from(wanted.count()).unwrap_or(u32::MAX)
+            // Without a node to run on it is still meant to: 0 would be a service that was stopped.
+            u32::try_from(wanted.count()).unwrap_or(u32::MAX).max(1)
         }
     }
 }

@@ -107,10 +107,15 @@ where
 }
 
 impl SwarmPlatform {
+    /// The service that the swarm calls so, as the site names it, if it does.
+    fn named(&self, name: &str) -> ServiceConfig {
+        let known = self.config.services.iter().find(|it| it.name == name);
+        known.cloned().unwrap_or_else(|| ServiceConfig::named(name))
+    }
+
     /// Returns once a service runs as it is described, whoever changed that last.
     async fn settled(&self, name: &str) -> Result<()> {
-        let known = self.config.services.iter().find(|it| it.name == name);
-        let config = known.cloned().unwrap_or_else(|| ServiceConfig::named(name));
+        let config = self.named(name);
         let deadline = Instant::now() + config.start_timeout;
         loop {
             let view = self.engine.view(name).await?;
@@ -288,7 +293,14 @@ impl Stacks for SwarmPlatform {
             e.context(format!("the stack {stack} cannot be deployed"))
                 .hint("the compose files of the backup may need secrets, networks or variables that are not here; restore without redeploy = true and deploy by hand")
         })?;
-        self.all_settled(stack, &before).await
+        self.all_settled(stack, &before).await?;
+        // Whatever the files say, as many run as before.
+        for view in &before {
+            if let Mode::Replicated(count @ 1..) = view.mode() {
+                self.scale_to(&self.named(&view.name), count).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn put_back(&self, stack: &str, snapshot: &Value) -> Result<()> {
