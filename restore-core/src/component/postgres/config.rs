@@ -184,6 +184,12 @@ mod tests {
             "DROP TABLE users",
             "GRANT x TO y; DROP TABLE users",
             "ALTER TABLE x OWNER TO y",
+            // The whole cluster's.
+            "GRANT admin TO app",
+            "REVOKE CONNECT ON DATABASE shop FROM PUBLIC",
+            "GRANT CREATE ON TABLESPACE fast TO app",
+            "GRANT SET ON PARAMETER work_mem TO app",
+            "GRANT SELECT ON",
         ] {
             assert!(!is_grant(text), "{text}");
         }
