@@ -21,7 +21,7 @@ use crate::time::Timestamp;
 use crate::unlock::Unlock;
 
 /// What a description of the backup is kept in, an entry of the manifest like any other.
-const DESCRIPTION: &str = "restore.json";
+pub(crate) const DESCRIPTION: &str = "restore.json";
 /// The code of a component of a kind that cannot be backed up.
 const CANNOT: &str = "component.no_back_up";
 

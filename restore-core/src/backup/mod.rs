@@ -25,7 +25,7 @@ mod verify;
 mod writer;
 
 pub use id::BackupId;
-pub(crate) use job::BackupJob;
+pub(crate) use job::{BackupJob, DESCRIPTION};
 pub use layout::{Generation, expand_pattern};
 pub use manifest::{Manifest, ManifestEntry, ManifestSize};
 pub use prune::{PrunePlan, PruneRequest, Pruned};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::component::Trial;
 use super::{Kept, broken, given, holds, must};
-use crate::backup::{Backup, BackupId, NewBackup};
+use crate::backup::{Backup, BackupId, DESCRIPTION, NewBackup};
 use crate::error::Error;
 use crate::event::NoEvents;
 use crate::platform::Discard;
@@ -13,6 +13,7 @@ use crate::run::RunId;
 use crate::store::DirectoryStore;
 use crate::stream::Compression;
 use crate::unlock::Unlock;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 /// A folder that is gone when the suite is.
@@ -54,13 +55,25 @@ impl Trial {
 
         let backup = new(BackupId::now(), CancellationToken::new()).await?;
         let clause = "`back_up` writes what is live";
-        match component.back_up(&backup.writer(name)).await {
+        let done = match component.back_up(&backup.writer(name)).await {
             Err(error) if error.code() == "component.no_back_up" => return Ok(()),
             done => must(clause, done)?,
         };
         let clause = "`back_up` changes nothing live";
         self.is(clause, &self.before).await?;
         self.nothing_beside(clause).await?;
+        // As a site describes the backups that it makes.
+        let artifacts = backup.artifacts(name).into_iter();
+        let artifacts: Vec<String> = artifacts.map(|(path, _)| path).collect();
+        let description = json!({
+            "format": 1,
+            "components": [
+                { "name": name, "kind": component.kind(), "artifacts": artifacts, "facts": done.facts },
+            ],
+        });
+        let writer = backup.writer("");
+        let described = writer.text(DESCRIPTION, format!("{description:#}\n")).await;
+        given("the description", described)?;
         given(
             "the manifest",
             backup.finish(Vec::new(), &Unlock::default()).await,

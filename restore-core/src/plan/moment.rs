@@ -1,5 +1,7 @@
 //! Recovery targets in a plan: who takes part, from which backup, and who is of another time.
 
+use std::collections::BTreeMap;
+
 use super::PlannedComponent;
 use super::preflight::Preflight;
 use crate::component::{Recovery, SharedComponent};
@@ -111,6 +113,24 @@ impl Preflight<'_> {
             return Ok(());
         };
         self.look_at_gaps(&target, components);
+        // They would be recovered in the same place at the same time.
+        let mut clusters: BTreeMap<String, &str> = BTreeMap::new();
+        for planned in components {
+            let component = self.site.component(&planned.name);
+            let Some(Recovery::PartOf(cluster)) = component.map(|it| it.recovery()) else {
+                continue;
+            };
+            if let Some(other) = clusters.insert(cluster.clone(), &planned.name) {
+                self.findings.push(
+                    Finding::error(
+                        "plan.two_of_one_cluster",
+                        planned.name.clone(),
+                        format!("it is a database of {cluster}, as {other} is: a run recovers one of them, or all"),
+                    )
+                    .hint(format!("restore one after the other, or all with --only {cluster}")),
+                );
+            }
+        }
         let mut apart: Vec<&str> = Vec::new();
         let mut recovered = None;
         for planned in components {

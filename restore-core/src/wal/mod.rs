@@ -17,4 +17,4 @@ pub(crate) use chain::{Chain, Origin};
 pub use chain::{Hole, Recoverable};
 pub use name::Lsn;
 pub(crate) use name::{SegmentName, segment_of};
-pub(crate) use search::{Reached, Search};
+pub(crate) use search::{End, Reached, Search};

@@ -149,6 +149,11 @@ impl Search {
                 let what = "what comes behind it cannot be reached".to_owned();
                 Err(self.beyond("wal.hole", what, &end))
             }
+            // A disk that is not mounted looks like this too.
+            RecoveryPoint::Latest if self.chain.files.is_empty() => {
+                let what = "it holds nothing of what leads on from the base backup".to_owned();
+                Err(self.beyond("wal.empty", what, &end))
+            }
             RecoveryPoint::Latest => Ok(self.up_to(end.lsn, end.last)),
             RecoveryPoint::Time(time) => self.time(*time, target, &end),
             RecoveryPoint::Lsn(lsn) => self.lsn(*lsn, &end),

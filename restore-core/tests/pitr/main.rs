@@ -128,6 +128,13 @@ async fn one_database_alone() {
     ground.back().await;
     assert_eq!(ground.rows(), ("1 2 3".to_owned(), "1 2 3 4".to_owned()));
 
+    // The swap is of the whole folder: nothing else may be in it.
+    let other = ground.path("volume").join("pg/other");
+    std::fs::create_dir(&other).unwrap();
+    let beside = ground.plan(to_time(&here.time)).await;
+    assert_eq!(codes(&beside), ["cluster.not_alone"]);
+    std::fs::remove_dir(&other).unwrap();
+
     let both = ground
         .try_plan(to_time(&here.time).only(["shop", "cluster"]))
         .await
@@ -238,6 +245,33 @@ async fn what_cannot_be_reached_is_refused() {
     assert_eq!(codes(&plan(to(RecoveryPoint::Latest)).await), ["wal.hole"]);
     std::fs::rename(&aside, &next).unwrap();
     assert!(codes(&plan(to(RecoveryPoint::Latest)).await).is_empty());
+
+    // An archive whose disk is not mounted is no end of the log.
+    let archive = ground.path("archive");
+    std::fs::rename(&archive, &aside).unwrap();
+    std::fs::create_dir(&archive).unwrap();
+    let refused = plan(to(RecoveryPoint::Latest)).await;
+    assert_eq!(codes(&refused), ["wal.empty"], "{:?}", refused.findings);
+    std::fs::remove_dir_all(&archive).unwrap();
+    std::fs::rename(&aside, &archive).unwrap();
+
+    // A damaged segment in the middle is where a server without a target takes the end to be.
+    let whole = std::fs::read(&next).unwrap();
+    let mut damaged = whole.clone();
+    damaged[40..8192].fill(0);
+    std::fs::write(&next, damaged).unwrap();
+    let report = ground
+        .site()
+        .await
+        .run(
+            ground.plan(to(RecoveryPoint::Latest)).await,
+            restore_core::RunOptions::new(),
+        )
+        .await
+        .unwrap();
+    let failure = report.failure.clone().unwrap();
+    assert_eq!(failure.code, "cluster.stopped_short", "{failure:?}");
+    std::fs::write(&next, whole).unwrap();
 
     // A timeline that branched off before the base backup ended.
     let history = ground.path("archive").join("00000009.history");

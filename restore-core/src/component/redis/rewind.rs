@@ -183,7 +183,9 @@ fn words(reader: &mut impl BufRead, count: u64) -> std::io::Result<Option<u64>> 
         let Some(length) = length else {
             return Ok(None);
         };
-        let wanted = length + 2;
+        let Some(wanted) = length.checked_add(2) else {
+            return Ok(None);
+        };
         let passed = std::io::copy(&mut reader.by_ref().take(wanted), &mut std::io::sink())?;
         if passed != wanted {
             return Ok(None);

@@ -5,13 +5,11 @@ use serde_json::{Map, Value};
 use tokio::io::AsyncReadExt;
 
 use super::Cluster;
-use crate::backup::{Backup, expand_pattern};
+use crate::backup::{Backup, DESCRIPTION, expand_pattern};
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Timestamp;
 use crate::wal::{Lsn, Origin};
 
-/// What a backup is described in.
-const DESCRIPTION: &str = "restore.json";
 /// More than this no description has.
 const LARGEST: u64 = 64 << 20;
 

@@ -11,6 +11,7 @@ use super::programs::Programs;
 use crate::component::{Inspection, SpaceNeed, archive};
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
+use crate::platform::Volume;
 use crate::run::RunContext;
 use crate::wal::{Reached, Search};
 
@@ -76,6 +77,17 @@ impl Cluster {
             }
         };
         let volume = self.volume().await?;
+        if volume.path().is_none() {
+            outlook.findings.push(
+                Finding::error(
+                    "cluster.not_here",
+                    &self.name,
+                    format!("the files of {} are not on this host", volume.describe()),
+                )
+                .hint("run this as root on the host whose volume it is"),
+            );
+        }
+        outlook.findings.extend(self.siblings(volume.as_ref()));
         outlook.need = Some(SpaceNeed {
             space: volume.free_space().await?,
             bytes: base
@@ -92,6 +104,37 @@ impl Cluster {
                 .push(Finding::from_error(&self.name, &error));
         }
         Ok(outlook)
+    }
+
+    /// What lies beside the data directory, on its way down from the volume's root: the swap is of
+    /// the first folder of that way, with all that is in it.
+    fn siblings(&self, volume: &dyn Volume) -> Option<Finding> {
+        let mut dir = volume.path()?;
+        let mut way = self.config.data_dir.components();
+        dir.push(way.next()?);
+        for next in way {
+            let entries = std::fs::read_dir(&dir).ok()?;
+            let other = entries
+                .flatten()
+                .find(|it| it.file_name() != next.as_os_str());
+            if let Some(other) = other {
+                return Some(
+                    Finding::error(
+                        "cluster.not_alone",
+                        &self.name,
+                        format!(
+                            "{} lies beside the data directory, and would be swapped away with it",
+                            other.path().display()
+                        ),
+                    )
+                    .hint(
+                        "move it elsewhere: only the data directory may be on the way to data_dir",
+                    ),
+                );
+            }
+            dir.push(next);
+        }
+        None
     }
 
     /// Whether the target can be reached, and over what; how many bytes of log are copied first.

@@ -19,11 +19,24 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::platform::Volume;
 use crate::run::RunContext;
 use crate::stream::UnpackPolicy;
+use crate::target::RecoveryPoint;
 use crate::time::Timestamp;
-use crate::wal::Chain;
+use crate::wal::{Chain, End, Lsn, Search, SegmentName, segment_of};
 
 /// What a database is dumped into, inside the staged tree.
 const DUMP: &str = ".restore-dump";
+
+/// What the scratch server is fed with.
+struct Feed {
+    /// The command that fetches the log.
+    restore_command: String,
+    /// The timeline to follow.
+    timeline: u32,
+    /// How many bytes of log there are, where there is a target.
+    total: Option<u64>,
+    /// The archive's end, where all of it is to be replayed.
+    end: Option<End>,
+}
 
 /// What was reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +84,12 @@ impl Cluster {
         let seen = self.seen(&dir).await?;
         let control = Control::read(&programs, &seen).await?;
         self.same(&base, &control)?;
-        let (restore_command, timeline, total) = self.feed(cx, &base, &staged, owner).await?;
+        let Feed {
+            restore_command,
+            timeline,
+            total,
+            end,
+        } = self.feed(cx, &base, &staged, owner).await?;
         let setup = Setup {
             cluster: self,
             programs: &programs,
@@ -88,6 +106,9 @@ impl Cluster {
         let progress = cx.progress("recover", total);
         setup.wait(&server, &progress).await?;
         let reached = self.reached(cx, &base, &server).await?;
+        if let Some(end) = end {
+            reached.must_be_at(&end, base.facts.segment_size)?;
+        }
         Ok(Recovered {
             cluster: self,
             owner,
@@ -215,9 +236,14 @@ impl Cluster {
         base: &Base,
         staged: &Path,
         owner: Option<(u32, u32)>,
-    ) -> Result<(String, u32, Option<u64>)> {
+    ) -> Result<Feed> {
         if self.config.wal_archive.is_none() && cx.target().is_none() {
-            return Ok(("false".to_owned(), base.facts.timeline, None));
+            return Ok(Feed {
+                restore_command: "false".to_owned(),
+                timeline: base.facts.timeline,
+                total: None,
+                end: None,
+            });
         }
         let archive = self.archive(base).await?;
         let wanted = match cx.target() {
@@ -235,7 +261,20 @@ impl Cluster {
                 self.seen(&copies).await?
             }
         };
-        Ok((feed::command(&place), timeline, total))
+        // Looked at before the server begins: what is archived meanwhile it may take or not.
+        let end = match cx.target().map(|target| &target.point) {
+            Some(RecoveryPoint::Latest) => {
+                let search = Search::new(chain, base.facts.origin(), cx.cancelled().clone());
+                Some(search.end().await?)
+            }
+            _ => None,
+        };
+        Ok(Feed {
+            restore_command: feed::command(&place),
+            timeline,
+            total,
+            end,
+        })
     }
 
     async fn reached(&self, cx: &RunContext, base: &Base, server: &Server) -> Result<Reached> {
@@ -281,6 +320,34 @@ impl Cluster {
         };
         session.close().await;
         Ok(reached)
+    }
+}
+
+impl Reached {
+    /// Without a target a server takes the first segment that it cannot read for the end of all,
+    /// and says nothing: whether it came to the archive's end is seen by where it ended.
+    fn must_be_at(&self, end: &End, segment_size: u64) -> Result<()> {
+        let lsn: Lsn = self.lsn.parse()?;
+        let segment = segment_of(lsn, segment_size);
+        let whole = segment >= segment_of(Lsn(end.lsn.0.saturating_sub(1)), segment_size);
+        let last = end.last.as_ref().map(|mark| mark.time);
+        if whole && last.is_none_or(|last| self.last_transaction.is_some_and(|at| at >= last)) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Verification,
+            "cluster.stopped_short",
+            format!(
+                "the recovery ended at {lsn}, but the WAL archive leads on to {}: the segment {} cannot be read, or is damaged",
+                end.lsn,
+                SegmentName {
+                    timeline: self.timeline.saturating_sub(1).max(1),
+                    number: segment,
+                }
+                .file(segment_size)
+            ),
+        )
+        .hint("let the server's user read all of the archive, copy the segment again from where it is whole, or recover to a time before it"))
     }
 }
 
