@@ -19,7 +19,7 @@ pub trait Stacks: Send + Sync {
     async fn snapshot(&self, stack: &str) -> Result<Value>;
 
     /// Deploys the stack from these files of this host and returns once all its services run as
-    /// described. May be called again. On failure the error carries the deploying program's own
+    /// described, but as many of each as ran before. May be called again. On failure the error carries the deploying program's own
     /// words, or those of the service that does not come up.
     async fn deploy(&self, stack: &str, files: &[PathBuf]) -> Result<()>;
 

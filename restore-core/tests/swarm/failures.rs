@@ -6,7 +6,7 @@ use restore_core::plan::{Phase, Step};
 use restore_core::run::{Boundary, Outcome};
 use restore_core::{ErrorKind, PlanRequest, RunOptions, Site};
 
-use crate::engine::{Engine, IMAGE, Service};
+use crate::engine::{Engine, IMAGE, Service, until};
 use crate::small::Small;
 
 /// A whole run of the small platform, and its way back; a restored task that never becomes healthy;
@@ -224,6 +224,9 @@ async fn a_cut_archive_of_images_changes_nothing() {
             "{{.Repository}}:{{.Tag}} {{.ID}}",
         ])
     };
+    until("the service runs", || {
+        !engine.containers("imaged").is_empty()
+    });
     let (before, containers) = (images(), engine.containers("imaged"));
     let backup = site.backup("latest").await.unwrap();
     let plan = site

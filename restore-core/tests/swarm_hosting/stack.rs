@@ -21,6 +21,7 @@ pub async fn redeployed_and_taken_back(ground: &Ground) {
     settled(ground, "hosting_app_worker");
     assert!(ground.specs().contains("BY_HAND"));
     let before = ground.specs();
+    let replicas = ground.containers("hosting_app").len();
     let site = ground
         .site_but(|text| text.replace("redeploy = false", "redeploy = true"))
         .await;
@@ -36,8 +37,9 @@ pub async fn redeployed_and_taken_back(ground: &Ground) {
     let report = site.run(plan, RunOptions::new()).await.unwrap();
     assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
     assert!(!ground.specs().contains("BY_HAND"));
-    // The files say five.
-    assert_eq!(ground.containers("hosting_app").len(), 5);
+    // Whatever the files say: trap 14.
+    assert!(replicas > 0);
+    assert_eq!(ground.containers("hosting_app").len(), replicas);
     ground.back(&site, "redeployed").await;
     assert_eq!(ground.specs(), before);
     ground.swarm.docker(&[
