@@ -39,7 +39,9 @@ pub async fn redeployed_and_taken_back(ground: &Ground) {
     assert!(!ground.specs().contains("BY_HAND"));
     // Whatever the files say: trap 14.
     assert!(replicas > 0);
-    assert_eq!(ground.containers("hosting_app").len(), replicas);
+    until("as many as before", || {
+        ground.containers("hosting_app").len() == replicas
+    });
     ground.back(&site, "redeployed").await;
     assert_eq!(ground.specs(), before);
     ground.swarm.docker(&[
