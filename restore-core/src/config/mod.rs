@@ -9,10 +9,12 @@ use serde_json::{Map, Value};
 use crate::error::{Error, ErrorKind, Result};
 
 mod duration;
+mod order;
 mod secret;
 mod section;
 
 pub use duration::ConfigDuration;
+pub(crate) use order::ServiceOrder;
 pub use secrecy::SecretString;
 pub use secret::SecretSource;
 pub use section::parse_section;

@@ -146,6 +146,10 @@ pub struct PlannedService {
     /// Whether it is stopped and started before users are turned away, who do not see it.
     #[serde(default)]
     pub background: bool,
+    /// Those of the plan's services that it is started after and stopped before; `None`: all that
+    /// are stopped after it.
+    #[serde(default)]
+    pub after: Option<Vec<String>>,
 }
 
 /// The backup of what is live that a run makes first.

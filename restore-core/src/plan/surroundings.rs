@@ -70,7 +70,7 @@ impl Preflight<'_> {
             Ok(found) => self.findings.extend(found),
             Err(error) => self.findings.push(Finding::from_error("platform", &error)),
         }
-        let mut services = Vec::new();
+        let mut services: Vec<PlannedService> = Vec::new();
         for name in known
             .iter()
             .rev()
@@ -90,12 +90,18 @@ impl Preflight<'_> {
                         replicas: state.desired,
                         start: state.desired.max(1),
                         background: of_background.contains(&name.as_str()),
+                        after: None,
                     });
                 }
                 Err(error) => self
                     .findings
                     .push(Finding::from_error(name.clone(), &error)),
             }
+        }
+        let order = self.site.service_order();
+        let names: Vec<String> = services.iter().map(|it| it.name.clone()).collect();
+        for service in &mut services {
+            service.after = order.waits_for(&service.name, names.iter().map(String::as_str));
         }
         Ok(services)
     }

@@ -3,14 +3,24 @@
 use futures_util::StreamExt;
 
 use super::execution::{Execution, StepResult};
+use super::order;
 use crate::check::When;
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
-use crate::plan::{Phase, Step};
+use crate::plan::{Phase, PlannedService, Step};
 use crate::time::Timestamp;
 
 /// A failed step's id and its error.
 type StepError = (String, Error);
+
+/// Whether two steps that follow each other are begun together: services stop, and start, in the
+/// order in which they wait for each other.
+fn are_together(one: &Step, next: &Step) -> bool {
+    matches!(
+        (one, next),
+        (Step::Stop(_), Step::Stop(_)) | (Step::Start(_), Step::Start(_))
+    )
+}
 
 impl Execution<'_> {
     /// Does every step of the plan that is not done yet, in order.
@@ -19,25 +29,65 @@ impl Execution<'_> {
         self.stage_all().await?;
         let steps = self.journal.with(|state| state.plan.steps.clone());
         let mut services_started = Timestamp::now();
-        for step in steps.iter().filter(|step| step.phase() > Phase::Stage) {
-            if self.can_skip(step) {
+        let bracket: Vec<&Step> = steps
+            .iter()
+            .filter(|step| step.phase() > Phase::Stage)
+            .collect();
+        for together in bracket.chunk_by(|one, next| are_together(one, next)) {
+            let Some(first) = together.first() else {
                 continue;
-            }
-            let id = step.to_string();
-            if self.cancel.is_cancelled() {
-                return Err((id, Error::interrupted()));
-            }
-            if let Step::Deploy(_) | Step::Start(_) | Step::CheckInside = step {
+            };
+            if let Step::Deploy(_) | Step::Start(_) | Step::CheckInside = first {
                 services_started = services_started.min(Timestamp::now());
-            } else if step.phase() == Phase::CutOver {
+            } else if first.phase() == Phase::CutOver {
                 services_started = Timestamp::now();
             }
-            let work = self.bracket_step(step, services_started);
-            self.step(&id, step.describe(), work)
-                .await
-                .map_err(|error| (id.clone(), error))?;
+            let since = services_started;
+            match first {
+                Step::Stop(_) => {
+                    let services = self.services_of(together);
+                    order::stopping(&services, |at| {
+                        self.forward_step(Step::Stop(services[at].name.clone()), since)
+                    })
+                    .await?;
+                }
+                Step::Start(_) => {
+                    let services = self.services_of(together);
+                    order::starting(&services, |at| {
+                        self.forward_step(Step::Start(services[at].name.clone()), since)
+                    })
+                    .await?;
+                }
+                _ => self.forward_step((*first).clone(), since).await?,
+            }
         }
         Ok(())
+    }
+
+    /// The services that these steps stop or start, in the order of stopping.
+    fn services_of(&self, steps: &[&Step]) -> Vec<PlannedService> {
+        let named = |service: &PlannedService| {
+            steps.iter().any(
+                |step| matches!(step, Step::Stop(name) | Step::Start(name) if *name == service.name),
+            )
+        };
+        let services = self.services().into_iter();
+        services.filter(named).collect()
+    }
+
+    /// Does one step, unless it is done and stays so.
+    async fn forward_step(&self, step: Step, since: Timestamp) -> Result<(), StepError> {
+        if self.can_skip(&step) {
+            return Ok(());
+        }
+        let id = step.to_string();
+        if self.cancel.is_cancelled() {
+            return Err((id, Error::interrupted()));
+        }
+        let work = self.bracket_step(&step, since);
+        self.step(&id, step.describe(), work)
+            .await
+            .map_err(|error| (id, error))
     }
 
     /// A process that resumes a run repeats what time may have undone (a reboot starts

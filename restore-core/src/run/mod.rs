@@ -8,6 +8,7 @@ mod forward;
 mod id;
 mod journal;
 mod lock;
+mod order;
 mod outcome;
 mod record;
 mod report;

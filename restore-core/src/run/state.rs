@@ -242,15 +242,18 @@ impl RunState {
     }
 
     fn lets_users_in(&self, step: &str) -> bool {
-        let step = step.strip_prefix("undo:").unwrap_or(step);
+        let (way, step) = match step.strip_prefix("undo:") {
+            Some(step) => ("undo:", step),
+            None => ("", step),
+        };
         if self.plan.maintenance {
             return step == Step::MaintenanceOff.to_string();
         }
-        // Services are started in the reverse order of stopping: the first one comes up last.
-        let mut services = self.plan.services.iter();
-        services
-            .find(|service| !service.background)
-            .is_some_and(|service| step == Step::Start(service.name.clone()).to_string())
+        // With the last of them; this one is done.
+        let mut seen = self.plan.services.iter().filter(|it| !it.background);
+        let start = |name: &String| Step::Start(name.clone()).to_string();
+        let starts_one = seen.clone().any(|it| step == start(&it.name));
+        starts_one && seen.all(|it| self.done.contains(&format!("{way}{}", start(&it.name))))
     }
 
     fn close_downtime(&mut self, at: Timestamp) {

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::execution::{Execution, StepResult};
+use super::order;
 use super::{Outcome, RunState};
 use crate::check::When;
 use crate::error::{Error, ErrorKind, Result};
@@ -143,11 +144,14 @@ impl Execution<'_> {
             .filter(|service| service.background == (phase == Phase::Background))
             .collect();
         if !cut_over.is_empty() {
-            for service in &services {
-                let step = Step::Stop(service.name.clone());
-                self.undo_step(&step, || platform.scale(&service.name, 0))
-                    .await?;
-            }
+            order::stopping(&services, |at| {
+                let name = services[at].name.clone();
+                async move {
+                    let step = Step::Stop(name.clone());
+                    self.undo_step(&step, || platform.scale(&name, 0)).await
+                }
+            })
+            .await?;
             for name in cut_over.iter().rev() {
                 let deploy = Step::Deploy(name.clone());
                 // Once is enough: again, it would start what another attempt has stopped since.
@@ -169,11 +173,15 @@ impl Execution<'_> {
         };
         let since = Timestamp::now();
         if begun || !cut_over.is_empty() || services.iter().any(stopped) {
-            for service in services.iter().rev() {
-                let step = Step::Start(service.name.clone());
-                self.undo_step(&step, || platform.scale(&service.name, service.replicas))
-                    .await?;
-            }
+            order::starting(&services, |at| {
+                let (name, replicas) = (services[at].name.clone(), services[at].replicas);
+                async move {
+                    let step = Step::Start(name.clone());
+                    self.undo_step(&step, || platform.scale(&name, replicas))
+                        .await
+                }
+            })
+            .await?;
         }
         Ok(since)
     }

@@ -37,6 +37,7 @@ const BASELINE: Duration = Duration::from_secs(3);
 /// One configured platform with its components and its stores.
 pub struct Site {
     config: SiteConfig,
+    order: ServiceOrder,
     state: PathBuf,
     log: Option<PathBuf>,
     platform: Arc<dyn Platform>,
@@ -82,7 +83,9 @@ impl Site {
         let base = std::path::absolute(base)
             .map_err(|e| Error::io(format!("find the directory {}", base.display()), e))?;
         let state = base.join(&config.site.state);
-        let platform = platform::make(&config, &base, &state)?;
+        let mut of_platform = config.clone();
+        of_platform.services = ServiceOrder::without(&config.services);
+        let platform = platform::make(&of_platform, &base, &state)?;
         Self::with_platform(config, &base, registry, platform)
     }
 
@@ -93,6 +96,7 @@ impl Site {
         registry: &Registry,
         platform: Arc<dyn Platform>,
     ) -> Result<Self> {
+        let order = ServiceOrder::read(&config)?;
         let state = base.join(&config.site.state);
         let sections = config
             .components
@@ -145,6 +149,7 @@ impl Site {
         Ok(Self {
             log: config.site.log.as_ref().map(|log| base.join(log)),
             config,
+            order,
             state,
             platform,
             stores,
@@ -225,6 +230,10 @@ impl Site {
 
     pub(crate) fn background(&self) -> &[String] {
         &self.config.site.background
+    }
+
+    pub(crate) fn service_order(&self) -> &ServiceOrder {
+        &self.order
     }
 
     pub(crate) fn runs(&self) -> PathBuf {
