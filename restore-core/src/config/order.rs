@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::Map;
 
 use super::{SiteConfig, parse_section, section, table};
 use crate::error::{Error, ErrorKind, Result};
-
-const KEY: &str = "after";
 
 /// Which services must run when another starts, and outlive it when both stop.
 #[derive(Clone, Debug, Default)]
@@ -20,7 +19,7 @@ impl ServiceOrder {
         let mut order: Vec<(String, BTreeSet<String>)> = Vec::new();
         for (name, section) in &config.services {
             let path = format!("services.{name}");
-            let named = match section.get(KEY) {
+            let named = match section.get("after") {
                 None => order.iter().map(|(name, _)| name.clone()).collect(),
                 Some(named) => {
                     let key = Map::from_iter([("after".to_owned(), named.clone())]);
@@ -55,20 +54,9 @@ impl ServiceOrder {
                 .collect(),
         )
     }
-
-    /// The services' sections without this key, which is none of their platform's.
-    pub(crate) fn without(services: &Map<String, Value>) -> Map<String, Value> {
-        let mut services = services.clone();
-        for section in services.values_mut() {
-            if let Value::Object(section) = section {
-                section.remove(KEY);
-            }
-        }
-        services
-    }
 }
 
-#[derive(serde::Deserialize)]
+#[derive(Deserialize)]
 struct After {
     after: Vec<String>,
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::backup::{Backup, BackupId, Manifest};
 use crate::check::{self, Check, Tries};
 use crate::component::{CheckOutcome, Parts, Registry, SharedComponent};
-use crate::config::{self, SiteConfig};
+use crate::config::{self, ServiceOrder, SiteConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::finding::Finding;
@@ -83,9 +83,7 @@ impl Site {
         let base = std::path::absolute(base)
             .map_err(|e| Error::io(format!("find the directory {}", base.display()), e))?;
         let state = base.join(&config.site.state);
-        let mut of_platform = config.clone();
-        of_platform.services = ServiceOrder::without(&config.services);
-        let platform = platform::make(&of_platform, &base, &state)?;
+        let platform = platform::make(&config, &base, &state)?;
         Self::with_platform(config, &base, registry, platform)
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::account::Account;
@@ -28,6 +29,9 @@ struct Section {
     stop_signal: Option<String>,
     stop_timeout: Option<ConfigDuration>,
     start_timeout: Option<ConfigDuration>,
+    /// Read by the site, whose services are also those of other platforms.
+    #[serde(rename = "after")]
+    _after: Option<IgnoredAny>,
 }
 
 /// When a service that runs is ready.

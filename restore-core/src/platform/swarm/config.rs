@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::address::{Address, AddressKeys, SOCKET};
@@ -47,6 +48,9 @@ struct ServiceSection {
     ready: Option<Ready>,
     stop_timeout: Option<ConfigDuration>,
     start_timeout: Option<ConfigDuration>,
+    /// Read by the site, whose services are also those of other platforms.
+    #[serde(rename = "after")]
+    _after: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]
