@@ -5,6 +5,7 @@ use futures_util::StreamExt;
 use super::execution::{Execution, StepResult};
 use super::order;
 use crate::check::When;
+use crate::component::CheckOutcome;
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
 use crate::plan::{Phase, PlannedService, Step};
@@ -220,49 +221,59 @@ impl Execution<'_> {
         Ok(())
     }
 
-    /// Every component's own proof must hold; the site's checks must not have become worse.
+    /// Every component's own proof must hold; the site's checks must not have become worse. All are
+    /// made at the same time, as users wait; none of them changes anything.
     async fn check_inside(&self, since: Timestamp) -> Result<StepResult> {
         let names: Vec<String> = self.journal.with(|state| {
-            state
-                .plan
-                .components
-                .iter()
-                .map(|component| component.name.clone())
-                .collect()
+            let components = state.plan.components.iter();
+            components.map(|component| component.name.clone()).collect()
         });
-        let mut outcomes = Vec::new();
-        for name in names {
-            let component = self.component(&name)?;
-            let found = component
-                .check(&self.context(&name))
-                .await
-                .map_err(|error| error.in_component(name.as_str()))?;
-            if let Some(failed) = found.iter().find(|outcome| !outcome.passed) {
-                return Err(Error::new(
-                    ErrorKind::Failed,
-                    "check.component",
-                    format!("the check {} failed: {}", failed.name, failed.detail),
-                )
-                .hint("read the backup through with `restore verify ID --deep`, look into the service's own log, then run again")
-                .in_component(name));
-            }
-            outcomes.extend(found);
-        }
-        let mut result = self.check(When::BeforeTraffic, since).await?;
-        outcomes.append(&mut result.checks);
+        let proofs = names.iter().map(|name| self.prove(name));
+        let (proofs, made) = tokio::try_join!(
+            futures_util::future::try_join_all(proofs),
+            self.make_checks(When::BeforeTraffic, since),
+        )?;
+        let result = self.judge(made).await?;
         Ok(StepResult {
-            checks: outcomes,
-            ..result
+            checks: proofs.into_iter().flatten().chain(result.checks).collect(),
+            ..StepResult::default()
         })
     }
 
-    /// Makes the site's checks of one kind. A check that failed before the run too is noticed;
-    /// one that had not failed is an error.
+    /// A component's own proof.
+    async fn prove(&self, name: &str) -> Result<Vec<CheckOutcome>> {
+        let component = self.component(name)?;
+        let found = component
+            .check(&self.context(name))
+            .await
+            .map_err(|error| error.in_component(name))?;
+        if let Some(failed) = found.iter().find(|outcome| !outcome.passed) {
+            return Err(Error::new(
+                ErrorKind::Failed,
+                "check.component",
+                format!("the check {} failed: {}", failed.name, failed.detail),
+            )
+            .hint("read the backup through with `restore verify ID --deep`, look into the service's own log, then run again")
+            .in_component(name));
+        }
+        Ok(found)
+    }
+
+    /// The site's checks of one kind.
     async fn check(&self, when: When, since: Timestamp) -> Result<StepResult> {
-        let outcomes = tokio::select! {
-            outcomes = self.checks(when, since, true) => outcomes,
-            () = self.cancel.cancelled() => return Err(Error::interrupted()),
-        };
+        let made = self.make_checks(when, since).await?;
+        self.judge(made).await
+    }
+
+    async fn make_checks(&self, when: When, since: Timestamp) -> Result<Vec<CheckOutcome>> {
+        tokio::select! {
+            outcomes = self.checks(when, since, true) => Ok(outcomes),
+            () = self.cancel.cancelled() => Err(Error::interrupted()),
+        }
+    }
+
+    /// A check that failed before the run too is noticed; one that had not failed is an error.
+    async fn judge(&self, outcomes: Vec<CheckOutcome>) -> Result<StepResult> {
         if let Some(failed) = self.blame(&outcomes) {
             return Err(Error::new(
                 ErrorKind::Failed,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::Read;
 use std::str::FromStr;
+use std::sync::mpsc::sync_channel;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -80,21 +81,19 @@ impl fmt::Debug for Digest {
 pub async fn hash_file(source: &Source, progress: Progress) -> Result<Digest> {
     blocking(source.clone(), move |source, halt| {
         let reading = |error| Error::io(format!("read {}", source.path().display()), error);
-        let mut file = open(source)?;
+        let file = open(source)?;
         let mut hash = Sha256::new();
-        let mut buffer = vec![0; BUFFER];
-        loop {
+        let mut take = |bytes: &[u8]| {
             if halt.is_halted() {
                 return Err(Error::interrupted());
             }
-            let read = match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(reading(error)),
-            };
-            hash.update(buffer.get(..read).unwrap_or_default());
-            progress.add(u64::try_from(read).unwrap_or(u64::MAX));
+            hash.update(bytes);
+            progress.add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+            Ok(())
+        };
+        match file.metadata() {
+            Ok(metadata) if metadata.len() >= LARGE => read_ahead(file, &mut take, reading)?,
+            _ => read_all(file, &mut take, reading)?,
         }
         progress.finish();
         Ok(Digest(hash.finalize().into()))
@@ -104,3 +103,131 @@ pub async fn hash_file(source: &Source, progress: Progress) -> Result<Digest> {
 
 /// Large enough that calls cost nothing, small enough to stay in the second-level cache.
 const BUFFER: usize = 128 * 1024;
+
+/// From this size on a second thread saves more than it costs: it copies out of the page cache
+/// what the first one hashes, which is an eighth of the time.
+const LARGE: u64 = 16 << 20;
+
+/// How many buffers are read ahead.
+const AHEAD: usize = 3;
+
+/// Fills a buffer from the file once; 0 is its end.
+fn fill(file: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match file.read(buffer) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+fn read_all(
+    mut file: impl Read,
+    take: &mut impl FnMut(&[u8]) -> Result<()>,
+    reading: impl Fn(std::io::Error) -> Error,
+) -> Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let read = fill(&mut file, &mut buffer).map_err(&reading)?;
+        if read == 0 {
+            return Ok(());
+        }
+        take(buffer.get(..read).unwrap_or_default())?;
+    }
+}
+
+/// The same with a thread that reads ahead.
+fn read_ahead(
+    mut file: impl Read + Send,
+    take: &mut impl FnMut(&[u8]) -> Result<()>,
+    reading: impl Fn(std::io::Error) -> Error,
+) -> Result<()> {
+    let (give, empty) = sync_channel(AHEAD + 1);
+    let (send, full) = sync_channel(AHEAD + 1);
+    for _ in 0..=AHEAD {
+        // There is room for all of them.
+        let _ = give.send(vec![0; BUFFER]);
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // Either end of a channel that is gone is the end.
+            while let Ok(mut buffer) = empty.recv() {
+                let read = fill(&mut file, &mut buffer);
+                let ends = !matches!(read, Ok(1..));
+                if send.send((buffer, read)).is_err() || ends {
+                    return;
+                }
+            }
+        });
+        // Moved in, so that the thread ends when this is left early.
+        let (give, full) = (give, full);
+        while let Ok((buffer, read)) = full.recv() {
+            let read = read.map_err(&reading)?;
+            if read == 0 {
+                break;
+            }
+            take(buffer.get(..read).unwrap_or_default())?;
+            let _ = give.send(buffer);
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives its content in odd pieces, and then fails where it is to.
+    struct Pieces<'a>(&'a [u8], usize, bool);
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            if self.0.is_empty() && self.2 {
+                return Err(std::io::Error::other("the disk is gone"));
+            }
+            self.1 = self.1 % 70_000 + 9_001;
+            let count = self.1.min(self.0.len()).min(buffer.len());
+            let (now, rest) = self.0.split_at(count);
+            buffer[..count].copy_from_slice(now);
+            self.0 = rest;
+            Ok(count)
+        }
+    }
+
+    fn failed(error: std::io::Error) -> Error {
+        Error::io("read", error)
+    }
+
+    #[test]
+    fn reading_ahead_gives_the_same_bytes_in_their_order() {
+        let content: Vec<u8> = (0_u32..1_000_000).flat_map(u32::to_le_bytes).collect();
+        let mut seen = Vec::new();
+        let mut take = |bytes: &[u8]| {
+            seen.extend_from_slice(bytes);
+            Ok(())
+        };
+        read_ahead(Pieces(&content, 0, false), &mut take, failed).unwrap();
+        assert!(seen == content);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_to_its_end_is_an_error() {
+        let content = vec![7; 3 * BUFFER];
+        let mut seen = 0;
+        let mut take = |bytes: &[u8]| {
+            seen += bytes.len();
+            Ok(())
+        };
+        let error = read_ahead(Pieces(&content, 0, true), &mut take, failed).unwrap_err();
+        assert!(error.to_string().contains("the disk is gone"), "{error}");
+        assert_eq!(seen, content.len());
+    }
+
+    #[test]
+    fn whoever_has_enough_ends_the_reading() {
+        let content = vec![7; 40 * BUFFER];
+        let mut take = |_: &[u8]| Err(Error::interrupted());
+        let error = read_ahead(Pieces(&content, 0, false), &mut take, failed).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Interrupted);
+    }
+}
