@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::Map;
 
-use super::{SiteConfig, parse_section, section, table};
+use super::{SiteConfig, parse_section, section};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Which services must run when another starts, and outlive it when both stop.

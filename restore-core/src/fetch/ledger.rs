@@ -81,15 +81,19 @@ impl Ledger {
             .filter(|known| known.size == stored.file.size && known.version == stored.version)
     }
 
-    /// Notes something, durably. The file's own bytes must be durable before.
-    pub(super) fn note(&self, known: &Known) -> std::io::Result<()> {
+    /// Notes something; `durable`: also for after a crash of the host, before which the file's own
+    /// bytes must be durable.
+    pub(super) fn note(&self, known: &Known, durable: bool) -> std::io::Result<()> {
         // What a full disk cut off before must not spoil this line.
         let mut line = vec![b'\n'];
         serde_json::to_writer(&mut line, known)?;
         line.push(b'\n');
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.write_all(&line)?;
-        file.sync_data()
+        match durable {
+            true => file.sync_data(),
+            false => Ok(()),
+        }
     }
 }
 
@@ -114,14 +118,14 @@ mod tests {
         let path = dir.path().join("ledger");
         let ledger = Ledger::open(&path).unwrap();
         let digest = Digest([1; 32]);
-        ledger.note(&Known::new(&stored("1"), 4, digest)).unwrap();
-        ledger.note(&Known::new(&stored("1"), 8, digest)).unwrap();
+        ledger.note(&Known::new(&stored("1"), 4, digest), true).unwrap();
+        ledger.note(&Known::new(&stored("1"), 8, digest), false).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, &text[..text.len() - 9]).unwrap();
         let again = Ledger::open(&path).unwrap();
         assert_eq!(again.known(&stored("1")).unwrap().bytes, 4);
         assert!(again.known(&stored("2")).is_none());
-        again.note(&Known::new(&stored("1"), 9, digest)).unwrap();
+        again.note(&Known::new(&stored("1"), 9, digest), true).unwrap();
         let third = Ledger::open(&path).unwrap();
         assert_eq!(third.known(&stored("1")).unwrap().bytes, 9);
     }
