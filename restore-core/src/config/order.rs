@@ -1,64 +1,80 @@
-//! `after` of `[services.NAME]`: which services wait for which.
+//! `after` and `wait` of `[services.NAME]`: which services wait for which.
 
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
-use serde_json::Map;
 
-use super::{SiteConfig, parse_section, section};
+use super::{SiteConfig, parse_section, section, table};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Which services must run when another starts, and outlive it when both stop.
+/// Which services come up before another, and outlive it when both stop.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ServiceOrder(Vec<(String, BTreeSet<String>)>);
+pub(crate) struct ServiceOrder(Vec<Place>);
+
+#[derive(Clone, Debug)]
+struct Place {
+    name: String,
+    after: BTreeSet<String>,
+    waits: bool,
+}
+
+/// The keys of a service's section that are not its platform's.
+#[derive(Deserialize)]
+struct Keys {
+    after: Option<Vec<String>>,
+    wait: Option<bool>,
+}
 
 impl ServiceOrder {
-    /// Reads `after` of all services. Without that key a service waits for all that the file names
-    /// before it; with it for those, and for whatever these wait for.
+    /// Reads the keys of all services. Without `after` a service comes after all that the file
+    /// names before it; with it after those, and after whatever these come after.
     pub(crate) fn read(config: &SiteConfig) -> Result<Self> {
-        let mut order: Vec<(String, BTreeSet<String>)> = Vec::new();
+        let mut order: Vec<Place> = Vec::new();
         for (name, section) in &config.services {
             let path = format!("services.{name}");
-            let named = match section.get("after") {
-                None => order.iter().map(|(name, _)| name.clone()).collect(),
-                Some(named) => {
-                    let key = Map::from_iter([("after".to_owned(), named.clone())]);
-                    parse_section::<After>(&path, key)?.after
-                }
-            };
-            let mut all = BTreeSet::new();
+            let mut keys = table(&path, section)?;
+            keys.retain(|key, _| key == "after" || key == "wait");
+            let keys: Keys = parse_section(&path, keys)?;
+            let named = keys
+                .after
+                .unwrap_or_else(|| order.iter().map(|it| it.name.clone()).collect());
+            let mut after = BTreeSet::new();
             for earlier in named {
-                let Some((_, its)) = order.iter().find(|(known, _)| *known == earlier) else {
+                let Some(known) = order.iter().find(|known| known.name == earlier) else {
                     return Err(not_before(config, name, &earlier));
                 };
-                all.extend(its.iter().cloned());
-                all.insert(earlier);
+                after.extend(known.after.iter().cloned());
+                after.insert(earlier);
             }
-            order.push((name.clone(), all));
+            order.push(Place {
+                name: name.clone(),
+                after,
+                waits: keys.wait.unwrap_or(true),
+            });
         }
         Ok(Self(order))
     }
 
-    /// Those of `among` that the service waits for; `None` where the configuration does not know
-    /// it.
-    pub(crate) fn waits_for<'a>(
+    fn place(&self, service: &str) -> Option<&Place> {
+        self.0.iter().find(|place| place.name == service)
+    }
+
+    /// Those of `among` that the service comes after; `None` where the configuration does not
+    /// know it.
+    pub(crate) fn after<'a>(
         &self,
         service: &str,
         among: impl Iterator<Item = &'a str>,
     ) -> Option<Vec<String>> {
-        let (_, all) = self.0.iter().find(|(name, _)| name == service)?;
-        Some(
-            among
-                .filter(|name| all.contains(*name))
-                .map(str::to_owned)
-                .collect(),
-        )
+        let after = &self.place(service)?.after;
+        let found = among.filter(|name| after.contains(*name));
+        Some(found.map(str::to_owned).collect())
     }
-}
 
-#[derive(Deserialize)]
-struct After {
-    after: Vec<String>,
+    /// Whether it is started only once those are ready.
+    pub(crate) fn waits(&self, service: &str) -> bool {
+        self.place(service).is_none_or(|place| place.waits)
+    }
 }
 
 fn not_before(config: &SiteConfig, name: &str, named: &str) -> Error {
@@ -67,7 +83,7 @@ fn not_before(config: &SiteConfig, name: &str, named: &str) -> Error {
         Error::new(
             ErrorKind::Config,
             "config.service_order",
-            format!("[services.{name}] is to start after {named:?}, {what}"),
+            format!("[services.{name}] is to come after {named:?}, {what}"),
         )
     };
     if known.contains(&named) {
@@ -91,7 +107,7 @@ mod tests {
     #[test]
     fn without_the_key_a_service_waits_for_all_before_it() {
         let order = order("[services.a]\n[services.b]\n[services.c]\n").unwrap();
-        let waits = |name| order.waits_for(name, ["c", "b", "a"].into_iter());
+        let waits = |name| order.after(name, ["c", "b", "a"].into_iter());
         assert_eq!(waits("a"), Some(vec![]));
         assert_eq!(waits("c"), Some(vec!["b".to_owned(), "a".to_owned()]));
         assert_eq!(waits("d"), None);
@@ -103,9 +119,17 @@ mod tests {
             "[services.a]\n[services.b]\nafter = ['a']\n[services.c]\nafter = []\n[services.d]\nafter = ['b']\n",
         )
         .unwrap();
-        let waits = |name| order.waits_for(name, ["a", "c"].into_iter());
+        let waits = |name| order.after(name, ["a", "c"].into_iter());
         assert_eq!(waits("d"), Some(vec!["a".to_owned()]));
         assert_eq!(waits("c"), Some(vec![]));
+        assert!(order.waits("d"));
+    }
+
+    #[test]
+    fn a_service_may_come_up_by_itself() {
+        let order = order("[services.a]\n[services.b]\nwait = false\n").unwrap();
+        assert!(order.waits("a") && !order.waits("b"));
+        assert_eq!(order.after("b", ["a"].into_iter()), Some(vec!["a".to_owned()]));
     }
 
     #[test]

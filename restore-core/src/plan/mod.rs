@@ -146,10 +146,18 @@ pub struct PlannedService {
     /// Whether it is stopped and started before users are turned away, who do not see it.
     #[serde(default)]
     pub background: bool,
-    /// Those of the plan's services that it is started after and stopped before; `None`: all that
-    /// are stopped after it.
+    /// Those of the plan's services that it comes after: it is stopped before they are. `None`:
+    /// all that are stopped after it.
     #[serde(default)]
     pub after: Option<Vec<String>>,
+    /// Whether it is started only once those are ready; otherwise at the same time.
+    #[serde(default = "yes")]
+    pub waits: bool,
+}
+
+/// What a plan means that does not say it.
+fn yes() -> bool {
+    true
 }
 
 /// The backup of what is live that a run makes first.

@@ -91,6 +91,7 @@ impl Preflight<'_> {
                         start: state.desired.max(1),
                         background: of_background.contains(&name.as_str()),
                         after: None,
+                        waits: true,
                     });
                 }
                 Err(error) => self
@@ -101,7 +102,8 @@ impl Preflight<'_> {
         let order = self.site.service_order();
         let names: Vec<String> = services.iter().map(|it| it.name.clone()).collect();
         for service in &mut services {
-            service.after = order.waits_for(&service.name, names.iter().map(String::as_str));
+            service.after = order.after(&service.name, names.iter().map(String::as_str));
+            service.waits = order.waits(&service.name);
         }
         Ok(services)
     }

@@ -7,13 +7,14 @@ use futures_util::stream::FuturesUnordered;
 
 use crate::plan::PlannedService;
 
-/// Stops the services, each after those that wait for it; see [`in_order`].
+/// Stops the services, each after those that come after it; see [`in_order`].
 pub(super) async fn stopping<F, Fut, E>(services: &[PlannedService], work: F) -> Result<(), E>
 where
     F: Fn(usize) -> Fut,
     Fut: Future<Output = Result<(), E>>,
 {
-    in_order(services.len(), |one, other| waits(services, other, one), work).await
+    let waits = |one, other| comes_after(services, other, one);
+    in_order(services.len(), waits, work).await
 }
 
 /// Starts the services, each after those that it waits for; see [`in_order`].
@@ -22,12 +23,13 @@ where
     F: Fn(usize) -> Fut,
     Fut: Future<Output = Result<(), E>>,
 {
-    in_order(services.len(), |one, other| waits(services, one, other), work).await
+    let waits = |one: usize, other| services[one].waits && comes_after(services, one, other);
+    in_order(services.len(), waits, work).await
 }
 
-/// Whether a service waits for another when both start. The services are in the order of stopping;
-/// a plan that does not say what waits for what means that all do.
-fn waits(services: &[PlannedService], one: usize, other: usize) -> bool {
+/// Whether a service comes after another. The services are in the order of stopping; a plan that
+/// does not say what comes after what means that each comes after all that are stopped later.
+fn comes_after(services: &[PlannedService], one: usize, other: usize) -> bool {
     match &services[one].after {
         Some(after) => after.contains(&services[other].name),
         None => one < other,
@@ -92,6 +94,7 @@ mod tests {
                 start: 1,
                 background: false,
                 after: after.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
+                waits: true,
             })
             .collect()
     }
@@ -142,6 +145,14 @@ mod tests {
         let started = events(&all, true, None).await;
         assert_eq!(started[..2], ["a+", "a-"]);
         assert_eq!(started[2..4], ["c+", "b+"]);
+    }
+
+    #[tokio::test]
+    async fn what_comes_up_by_itself_is_started_at_once_and_stopped_in_order() {
+        let mut all = services(&[("b", None), ("a", None)]);
+        all[0].waits = false;
+        assert_eq!(events(&all, true, None).await[..2], ["b+", "a+"]);
+        assert_eq!(events(&all, false, None).await, ["b+", "b-", "a+", "a-"]);
     }
 
     #[tokio::test]

@@ -32,6 +32,8 @@ struct Section {
     /// Read by the site, whose services are also those of other platforms.
     #[serde(rename = "after")]
     _after: Option<IgnoredAny>,
+    #[serde(rename = "wait")]
+    _wait: Option<IgnoredAny>,
 }
 
 /// When a service that runs is ready.

@@ -51,6 +51,8 @@ struct ServiceSection {
     /// Read by the site, whose services are also those of other platforms.
     #[serde(rename = "after")]
     _after: Option<IgnoredAny>,
+    #[serde(rename = "wait")]
+    _wait: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]
