@@ -129,15 +129,24 @@ mod tests {
     fn a_service_may_come_up_by_itself() {
         let order = order("[services.a]\n[services.b]\nwait = false\n").unwrap();
         assert!(order.waits("a") && !order.waits("b"));
-        assert_eq!(order.after("b", ["a"].into_iter()), Some(vec!["a".to_owned()]));
+        assert_eq!(
+            order.after("b", ["a"].into_iter()),
+            Some(vec!["a".to_owned()])
+        );
     }
 
     #[test]
     fn a_service_cannot_wait_for_one_that_starts_later() {
         for (services, part) in [
-            ("[services.a]\nafter = ['b']\n[services.b]\n", "not named before"),
+            (
+                "[services.a]\nafter = ['b']\n[services.b]\n",
+                "not named before",
+            ),
             ("[services.a]\nafter = ['a']\n", "not named before"),
-            ("[services.a]\n[services.b]\nafter = ['aa']\n", "none of that name"),
+            (
+                "[services.a]\n[services.b]\nafter = ['aa']\n",
+                "none of that name",
+            ),
             ("[services.a]\nafter = 'b'\n", "services.a"),
         ] {
             let error = order(services).unwrap_err();

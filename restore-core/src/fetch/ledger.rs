@@ -118,14 +118,20 @@ mod tests {
         let path = dir.path().join("ledger");
         let ledger = Ledger::open(&path).unwrap();
         let digest = Digest([1; 32]);
-        ledger.note(&Known::new(&stored("1"), 4, digest), true).unwrap();
-        ledger.note(&Known::new(&stored("1"), 8, digest), false).unwrap();
+        ledger
+            .note(&Known::new(&stored("1"), 4, digest), true)
+            .unwrap();
+        ledger
+            .note(&Known::new(&stored("1"), 8, digest), false)
+            .unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, &text[..text.len() - 9]).unwrap();
         let again = Ledger::open(&path).unwrap();
         assert_eq!(again.known(&stored("1")).unwrap().bytes, 4);
         assert!(again.known(&stored("2")).is_none());
-        again.note(&Known::new(&stored("1"), 9, digest), true).unwrap();
+        again
+            .note(&Known::new(&stored("1"), 9, digest), true)
+            .unwrap();
         let third = Ledger::open(&path).unwrap();
         assert_eq!(third.known(&stored("1")).unwrap().bytes, 9);
     }

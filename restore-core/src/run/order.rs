@@ -58,9 +58,8 @@ where
                 .iter()
                 .copied()
                 .filter(|one| {
-                    (0..count).all(|other| {
-                        other == *one || done.contains(&other) || !waits(*one, other)
-                    })
+                    (0..count)
+                        .all(|other| other == *one || done.contains(&other) || !waits(*one, other))
                 })
                 .collect();
             left.retain(|one| !ready.contains(one));
@@ -134,11 +133,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_does_not_wait_is_done_at_once() {
-        let all = services(&[
-            ("c", Some(&["a"])),
-            ("b", Some(&["a"])),
-            ("a", Some(&[])),
-        ]);
+        let all = services(&[("c", Some(&["a"])), ("b", Some(&["a"])), ("a", Some(&[]))]);
         let stopped = events(&all, false, None).await;
         assert_eq!(stopped[..2], ["c+", "b+"]);
         assert_eq!(stopped[4..], ["a+", "a-"]);
@@ -157,11 +152,7 @@ mod tests {
 
     #[tokio::test]
     async fn after_a_failure_nothing_is_begun_and_nothing_left_alone() {
-        let all = services(&[
-            ("c", Some(&["a", "b"])),
-            ("b", Some(&[])),
-            ("a", Some(&[])),
-        ]);
+        let all = services(&[("c", Some(&["a", "b"])), ("b", Some(&[])), ("a", Some(&[]))]);
         let mut seen = events(&all, true, Some("b")).await;
         seen.sort();
         assert_eq!(seen, ["a+", "a-", "b+", "b-"]);

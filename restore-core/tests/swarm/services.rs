@@ -36,6 +36,45 @@ async fn a_service_has_stopped_when_its_processes_have_ended() {
     assert_eq!(platform.service("slow").await.unwrap().desired, 3);
 }
 
+/// The swarm knows at once that a port of the node is free again: it need not be waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_of_the_node_is_free_when_its_service_has_stopped() {
+    let engine = Engine::shared();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = port.local_addr().unwrap().port();
+    let published = format!("mode=host,target=80,published={port}");
+    let service = Service::new(
+        &engine,
+        "at-a-port",
+        &["--publish", &published, "--restart-delay", "3s"],
+        "trap 'exit 0' TERM; while :; do sleep 0.1; done",
+    );
+    service.runs(1);
+    let platform = engine.platform("[services.at-a-port]\n");
+    for _ in 0..2 {
+        platform.scale("at-a-port", 0).await.unwrap();
+        assert_eq!(engine.containers("at-a-port"), Vec::<String>::new());
+        platform.scale("at-a-port", 1).await.unwrap();
+    }
+    // Each ended by itself, before anything was to take its place.
+    let format = "{{.CurrentState}}";
+    let tasks = engine.docker(&[
+        "service",
+        "ps",
+        "-f",
+        "desired-state=shutdown",
+        "--format",
+        format,
+        "at-a-port",
+    ]);
+    let states: Vec<&str> = tasks
+        .lines()
+        .filter_map(|it| it.split(' ').next())
+        .collect();
+    assert!(states.iter().all(|it| *it == "Complete"), "{tasks}");
+    assert_eq!(engine.containers("at-a-port").len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_had_to_be_killed_is_told_of() {
     let engine = Engine::shared();

@@ -8,6 +8,7 @@ use bollard::query_parameters::{
     ListContainersOptionsBuilder, StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -29,6 +30,9 @@ const MARGIN: Duration = Duration::from_secs(45);
 
 /// So many tasks that failed one after another are no bad luck any more.
 const FAILURES: usize = 4;
+
+/// A swarm that restarts a task sooner than this could be as quick as we are.
+const LEAST_RESTART: Duration = Duration::from_secs(1);
 
 /// No node fits this: it is how a global service, which has no count, is stopped.
 const NOWHERE: &str = "node.labels.stopped-by-restore==true";
@@ -213,18 +217,24 @@ impl SwarmPlatform {
         let ends = watched.iter().map(|(id, engine)| engine.ended(id));
         let ends = futures_util::future::join_all(ends);
         let stopping = async {
+            let mut asked = BTreeSet::new();
+            if let Some(restart) = ends_first(&first) {
+                asked.extend(watched.keys().cloned());
+                end_all(&watched, grace, restart / 2).await;
+            }
             engine
                 .update(&config.name, |view| rescaled(view, 0))
                 .await?;
-            let mut asked = BTreeSet::new();
             loop {
                 let view = engine.view(&config.name).await?;
                 let left = containers_on(&seen, &view.id).await?;
                 // A task of a node that is asked and that had come to run has had its container
-                // there: the swarm only takes its time to say that it has ended.
+                // there: the swarm only takes its time to say that it has ended. One that is not
+                // wanted any more and was not started never is.
                 let over = |task: &&Task| {
-                    task.state == "running"
-                        && task.wanted != "running"
+                    ["assigned", "accepted", "preparing", "ready", "running"]
+                        .contains(&task.state.as_str())
+                        && !["ready", "running"].contains(&task.wanted.as_str())
                         && task
                             .node
                             .as_ref()
@@ -424,6 +434,29 @@ async fn end(engine: Arc<Engine>, container: String, grace: Duration) {
         // Whether it has ended is seen elsewhere, and the swarm will ask again.
         let docker = docker.clone().with_timeout(grace + MARGIN);
         let _ = docker.stop_container(&container, Some(options)).await;
+    }
+}
+
+/// Whether the containers of a service are to end before the swarm hears that none is wanted, and
+/// how long after that it would start others. Told to end a task, it takes two seconds until it
+/// counts the task's ports of the node as free, and starts nothing that wants them; of one that has
+/// ended by itself it knows at once.
+fn ends_first(view: &View) -> Option<Duration> {
+    let replicated = matches!(view.mode(), Mode::Replicated(1..));
+    let holds_ports = view.ports().iter().any(|port| port.host_mode);
+    let restart = view.restarts_after()?;
+    (replicated && holds_ports && restart >= LEAST_RESTART).then_some(restart)
+}
+
+/// Ends these containers. Returns when all have ended, or `patience` after the first one has.
+async fn end_all(containers: &HashMap<String, Arc<Engine>>, grace: Duration, patience: Duration) {
+    let mut ending: FuturesUnordered<_> = containers
+        .iter()
+        .map(|(id, engine)| tokio::spawn(end(engine.clone(), id.clone(), grace)))
+        .collect();
+    if ending.next().await.is_some() {
+        let all = async { while ending.next().await.is_some() {} };
+        let _ = tokio::time::timeout(patience, all).await;
     }
 }
 

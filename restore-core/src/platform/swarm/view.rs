@@ -10,6 +10,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// What the engine gives a process to end, where its service does not say.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// The swarm's own delay before it starts a task in place of one that has ended.
+const RESTART: Duration = Duration::from_secs(5);
+
 /// How many instances a service has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -182,6 +185,18 @@ impl View {
             .pointer("/TaskTemplate/ContainerSpec/StopGracePeriod")
             .and_then(Value::as_u64)
             .map_or(GRACE, Duration::from_nanos)
+    }
+
+    /// How long after the end of a container the swarm starts another in its place; `None` where
+    /// it may not do so at all.
+    pub(super) fn restarts_after(&self) -> Option<Duration> {
+        let Some(policy) = self.spec.pointer("/TaskTemplate/RestartPolicy") else {
+            return Some(RESTART);
+        };
+        let number = |key| policy.get(key).and_then(Value::as_u64);
+        let always = policy.get("Condition").is_none_or(|it| it == "any");
+        let for_ever = number("MaxAttempts").unwrap_or(0) == 0;
+        (always && for_ever).then(|| number("Delay").map_or(RESTART, Duration::from_nanos))
     }
 
     pub(super) fn constraints(&self) -> Vec<String> {
