@@ -69,6 +69,8 @@ async fn they_are_saved_and_brought_back() {
     engine.docker(&["commit", "-m", "other", &container, NAME]);
     engine.docker(&["rm", &container]);
     assert_ne!(id(&engine, NAME), before);
+    // A container of it has ended: that keeps the run from nothing.
+    let ended = engine.docker(&["create", "--network", "none", NAME, "true"]);
     let backup = site.backup("latest").await.unwrap();
     let request = PlanRequest::all().no_safety_backup(true);
     let plan = site
@@ -79,4 +81,8 @@ async fn they_are_saved_and_brought_back() {
     assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
     assert_eq!(id(&engine, NAME), before);
     assert_eq!(id(&engine, OTHER), before);
+    site.confirm(None, RunOptions::new()).await.unwrap();
+    let names = engine.docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+    assert!(!names.contains("restore/"), "{names}");
+    engine.docker(&["rm", &ended]);
 }

@@ -2,7 +2,6 @@
 
 use super::{ImageComponent, replaced_prefix, staged_prefix};
 use crate::error::Result;
-use crate::finding::Finding;
 use crate::platform::{Discard, Images};
 use crate::run::RunContext;
 
@@ -14,30 +13,18 @@ impl ImageComponent {
             Discard::Replaced => replaced_prefix(cx.run()),
         };
         for (_, other) in self.places(cx).await? {
-            self.forget(cx, other.as_ref(), &start).await?;
+            self.forget(other.as_ref(), &start).await?;
         }
-        self.forget(cx, images.as_ref(), &start).await
+        self.forget(images.as_ref(), &start).await
     }
 
     /// Takes names of the run's own away.
-    pub(super) async fn forget(
-        &self,
-        cx: &RunContext,
-        images: &dyn Images,
-        start: &str,
-    ) -> Result<()> {
+    pub(super) async fn forget(&self, images: &dyn Images, start: &str) -> Result<()> {
         for (name, _) in images.names().await? {
             if !name.starts_with(start) {
                 continue;
             }
-            match images.untag(&name).await {
-                // A container that has ended may still hold on to it.
-                Err(error) if error.code() == "swarm.conflict" => cx.notice(
-                    Finding::info("image.in_use", &name, error.message())
-                        .hint("`docker image rm` takes it away once nothing uses it"),
-                ),
-                done => done?,
-            }
+            images.untag(&name).await?;
         }
         Ok(())
     }

@@ -93,7 +93,7 @@ impl ImageComponent {
             }
         }
         // What they name has its own names again.
-        self.forget(cx, images, &replaced_prefix(cx.run())).await
+        self.forget(images, &replaced_prefix(cx.run())).await
     }
 }
 

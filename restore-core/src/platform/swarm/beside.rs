@@ -92,7 +92,11 @@ impl Beside {
         let asked = ExecProcess::start(self.engine.clone(), kept.container(), &command()).await;
         let mut process = match asked {
             Ok(process) => process,
-            Err(_) if !kept.is_running() => return Ok(Some(String::new())),
+            // Its first program is the agent: where that does not run, there is soon no container to
+            // ask, and the engine knows before we do.
+            Err(error) if !kept.is_running() || has_ended(&error) => {
+                return Ok(Some(String::new()));
+            }
             Err(error) => return Err(error),
         };
         drop(process.stdin());
@@ -100,7 +104,10 @@ impl Beside {
         if let Some(stdout) = process.stdout() {
             let _ = stdout.take(64 * 1024).read_to_string(&mut said).await;
         }
-        let exit = process.wait().await?;
+        let exit = match process.wait().await {
+            Err(error) if has_ended(&error) => return Ok(Some(said)),
+            exit => exit?,
+        };
         Ok((!said.contains("\"failed\"")).then(|| format!("{said}{}", exit.stderr)))
     }
 
@@ -145,6 +152,11 @@ impl Beside {
             self.node
         )))
     }
+}
+
+/// Whether an engine says so of a container that it was to run a program in.
+fn has_ended(error: &Error) -> bool {
+    ["swarm.conflict", "swarm.not_found"].contains(&error.code())
 }
 
 fn command() -> Command {

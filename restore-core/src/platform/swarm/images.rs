@@ -336,8 +336,10 @@ impl Images for EngineImages {
             .patiently(|| async {
                 engine.docker().await?;
                 let what = format!("take the name {name} away");
+                // Without `force` a container that has ended, as the engine keeps those of the last
+                // tasks, holds on to the last name of its image; one that runs keeps the image.
                 match engine
-                    .delete(&what, &format!("/images/{}", encoded(name)))
+                    .delete(&what, &format!("/images/{}?force=true", encoded(name)))
                     .await
                 {
                     Err(e) if e.code() == "swarm.not_found" => Ok(()),
