@@ -12,6 +12,7 @@ use crate::toy::Toy;
 mod behind;
 mod crashes;
 mod failures;
+mod order;
 mod plans;
 mod safety;
 mod several;

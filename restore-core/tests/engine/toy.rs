@@ -17,6 +17,7 @@ use restore_core::platform::{
 };
 use restore_core::run::RunContext;
 use restore_core::{Error, ErrorKind, Result, Site, Timestamp};
+use tokio::sync::Barrier;
 
 /// A site of two toy components, `a` (stops `app`) and `b` (stops `app` and `db`).
 pub struct Toy {
@@ -28,6 +29,8 @@ pub struct Toy {
 pub struct ToyPlatform {
     pub services: Mutex<BTreeMap<String, u32>>,
     pub refuse_to_start: Mutex<Option<String>>,
+    /// A service stops, or starts, only when so many do at the same time.
+    pub together: Mutex<Option<Arc<Barrier>>>,
 }
 
 const BACKUP: &str = "20240215-020000";
@@ -61,6 +64,7 @@ impl Toy {
         let platform = Arc::new(ToyPlatform {
             services: Mutex::new([("db".to_owned(), 1), ("app".to_owned(), 5)].into()),
             refuse_to_start: Mutex::default(),
+            together: Mutex::default(),
         });
         Self { dir, platform }
     }
@@ -100,6 +104,26 @@ impl Toy {
             stops = ["watch"]
             "#,
             "background = ['watch']",
+        )
+    }
+
+    /// The same components; `app` comes after `db` as these keys say.
+    pub fn site_ordered(&self, keys: &str) -> Site {
+        self.site_of(
+            &format!(
+                r#"
+                [components.a]
+                kind = "toy"
+                stops = ["app"]
+                [components.b]
+                kind = "toy"
+                stops = ["app", "db"]
+                [services.db]
+                [services.app]
+                {keys}
+                "#
+            ),
+            "",
         )
     }
 
@@ -374,6 +398,11 @@ impl Platform for ToyPlatform {
                 "toy.no_start",
                 format!("the service {name} does not start"),
             ));
+        }
+        let together = self.together.lock().unwrap().clone();
+        if let Some(together) = together {
+            let all = tokio::time::timeout(Duration::from_secs(10), together.wait());
+            all.await.unwrap_or_else(|_| panic!("{name} is alone"));
         }
         self.services
             .lock()
