@@ -62,6 +62,13 @@ impl Trial {
         let clause = "`back_up` changes nothing live";
         self.is(clause, &self.before).await?;
         self.nothing_beside(clause).await?;
+        if !self.something_live {
+            return holds(
+                "`back_up` writes no artifact where nothing is live",
+                backup.artifacts(name).is_empty(),
+                format!("{:?}", backup.artifacts(name)),
+            );
+        }
         // As a site describes the backups that it makes.
         let artifacts = backup.artifacts(name).into_iter();
         let artifacts: Vec<String> = artifacts.map(|(path, _)| path).collect();
