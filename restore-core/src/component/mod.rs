@@ -226,10 +226,10 @@ pub trait Component: Send + Sync {
     /// beside the live data, where there is room for one more; only a small one in
     /// [`Parts::scratch`].
     ///
-    /// Where nothing is live, it writes no artifact and returns `Ok` with a
-    /// [finding](BackedUp::findings) that says so. `Err` means that there is something which cannot
-    /// be read: it fails a backup that somebody asked for, while the safety backup before a run does
-    /// without the component and says so. The code `component.no_back_up`, which the default gives,
+    /// Where nothing is live, it writes no artifact. Is that a usual state (no crontab), it returns
+    /// `Ok` with a [finding](BackedUp::findings) that says so; is it a loss (no database, a disk that
+    /// is not mounted), `Err`, as where something cannot be read. `Err` fails a backup that somebody
+    /// asked for, while the safety backup before a run does without the component and says so. The code `component.no_back_up`, which the default gives,
     /// means that this kind never can: every backup does without it.
     async fn back_up(&self, _writer: &BackupWriter) -> Result<BackedUp> {
         Err(Error::new(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::component::Trial;
 use super::{Kept, broken, given, holds, must};
 use crate::backup::{Backup, BackupId, DESCRIPTION, NewBackup};
+use crate::component::BackedUp;
 use crate::error::Error;
 use crate::event::NoEvents;
 use crate::platform::Discard;
@@ -57,6 +58,8 @@ impl Trial {
         let clause = "`back_up` writes what is live";
         let done = match component.back_up(&backup.writer(name)).await {
             Err(error) if error.code() == "component.no_back_up" => return Ok(()),
+            // That there is nothing may be a loss which somebody must hear of.
+            Err(_) if !self.something_live => BackedUp::default(),
             done => must(clause, done)?,
         };
         let clause = "`back_up` changes nothing live";

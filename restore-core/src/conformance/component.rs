@@ -89,7 +89,7 @@ const SOON: Duration = Duration::from_secs(60);
 ///   `undo`, between any two of their steps, and before and after each fact of `stage` and
 ///   `cut_over`;
 /// - all of it once more [where nothing is live](ComponentUnderTest::where_nothing_is_live), if it
-///   is given that: `undo` then leaves nothing live, and `back_up` writes nothing and is no error.
+///   is given that: `undo` then leaves nothing live, and `back_up` writes no artifact.
 ///
 /// It cannot try what it is not given: services that will not stop, full disks, several artifacts,
 /// single [paths](crate::component::Component::path_prefix), recovery to a moment, `deploy`, that

@@ -282,9 +282,9 @@ class Component(ABC):
     def back_up(self, cx: BackupContext) -> Optional[BackedUp]:
         """Writes the live data as files that ``artifacts`` finds again, from one moment where that
         can be had; the platform serves meanwhile. Changes nothing live. Where nothing is live, it
-        writes nothing and returns a :class:`BackedUp` with a finding that says so. An exception
-        fails a backup that somebody asked for; the safety backup before a run does without the
-        component and says so.
+        writes nothing: is that a usual state, it returns a :class:`BackedUp` with a finding that
+        says so; is it a loss, it raises. An exception fails a backup that somebody asked for; the
+        safety backup before a run does without the component and says so.
 
         Where a class does not have it, backups, also the safety backup before a run, are made
         without this component, and say so."""
