@@ -14,7 +14,7 @@ HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_'
 export CARGO_TARGET_$(HOST)_RUNNER := sudo --preserve-env
 endif
 
-.PHONY: help setup build demo demo-stop test lint scripts-test python-test bench bench-swarm deny doc api fmt clean
+.PHONY: help setup build demo demo-stop test lint lint-features scripts-test python-test bench bench-swarm deny doc api fmt clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -41,6 +41,14 @@ test: setup lint scripts-test ## everything that must pass before a change lands
 lint: ## formatting and clippy
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	@$(MAKE) --no-print-directory lint-features
+
+# Tests enable all features of the library; embedders choose. Each alone, tests left out.
+lint-features:
+	@for each in "" conformance object-store; do \
+	  echo "cargo clippy -p restore-core --no-default-features --features '$$each'"; \
+	  cargo clippy --locked -p restore-core --no-default-features --features "$$each" -- -D warnings; \
+	done
 
 scripts-test: ## the example platforms' scripts: create, back up, damage, compare, stop
 	@examples/local-platform/test.sh

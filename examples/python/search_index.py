@@ -46,6 +46,11 @@ class SearchIndex(restore.Component):
         return backup.find(ARTIFACT)
 
     def back_up(self, cx: restore.BackupContext) -> restore.BackedUp:
+        if not self.file.exists():
+            finding = restore.Finding(
+                "info", "search.none", self.name, f"{self.file} does not exist: nothing to back up"
+            )
+            return restore.BackedUp(findings=[finding])
         # SQLite copies what is live from one moment, also while the application writes.
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "index"
@@ -68,14 +73,9 @@ class SearchIndex(restore.Component):
                 "error", "search.no_folder", str(self.file.parent), "the folder does not exist"
             )
             found.findings.append(finding)
-        elif found.artifacts:
+        else:
             # Compressed, an index of words is about a fifth.
             found.needs.append(restore.Need(self.file.parent, found.read_bytes * 5))
-        else:
-            finding = restore.Finding(
-                "error", "search.no_artifact", cx.backup.id, "the backup has no search index"
-            )
-            found.findings.append(finding)
         return found
 
     def stage(self, cx: restore.RunContext) -> restore.Staged:
@@ -90,6 +90,7 @@ class SearchIndex(restore.Component):
             raise restore.VerificationError(
                 f"{artifact} is not a search index: {error}", code="search.unreadable"
             ) from error
+        cx.record("documents", documents)  # For `check`, which may be called in another process.
         return restore.Staged(bytes=size, facts={"documents": documents})
 
     def cut_over(self, cx: restore.RunContext) -> None:
@@ -116,17 +117,23 @@ class SearchIndex(restore.Component):
 
     def check(self, cx: restore.RunContext) -> Iterable[restore.CheckOutcome]:
         count = self._documents(self.file)
-        yield restore.CheckOutcome(f"{self.name}/documents", count > 0, f"{count} documents")
+        staged = cx.recall("documents")
+        # The application is up and may have added some.
+        passed = count >= staged and not self._staged(cx).exists()
+        yield restore.CheckOutcome(
+            f"{self.name}/documents", passed, f"{count} documents, {staged} were staged"
+        )
 
     def discard(self, cx: restore.RunContext, what: Literal["staged", "replaced"]) -> None:
         path = self._staged(cx) if what == "staged" else self._replaced(cx)
         path.unlink(missing_ok=True)
 
     def replaced_at(self, cx: restore.RunContext) -> Optional[str]:
-        for path in (self._replaced(cx), self._staged(cx)):
-            if path.exists():
-                return str(path)
-        return None
+        if self._replaced(cx).exists():
+            return str(self._replaced(cx))
+        # After an undo, the restored index is where it was staged.
+        put_aside = cx.recall("existed") is not None and self._staged(cx).exists()
+        return str(self._staged(cx)) if put_aside else None
 
     def _staged(self, cx: restore.RunContext) -> Path:
         return self.file.with_name(f".{self.file.name}.staged-{cx.run}")

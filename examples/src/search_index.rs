@@ -29,6 +29,8 @@ use serde::Deserialize;
 const MAGIC: &str = "search-index 1";
 /// Whether there was an index before: once it is renamed, nothing else would tell.
 const EXISTED: &str = "existed";
+/// How many documents were staged: what `check` compares with.
+const DOCUMENTS: &str = "documents";
 /// What a backup has of it.
 const ARTIFACT: &str = "search/search-{id}.idx.gz";
 
@@ -141,6 +143,17 @@ impl Component for SearchIndex {
     async fn back_up(&self, writer: &BackupWriter) -> Result<BackedUp> {
         // Whoever writes an index renames a whole one into place: what is opened stays as it is.
         let mut done = BackedUp::default();
+        if !exists(&self.file).await? {
+            done.findings.push(Finding::info(
+                "search.none",
+                &self.name,
+                format!(
+                    "{} does not exist: there is nothing to back up",
+                    self.file.display()
+                ),
+            ));
+            return Ok(done);
+        }
         let count = documents(&self.file).await?;
         done.facts.insert("documents".to_owned(), count.into());
         let artifact = writer.name(&[ARTIFACT.to_owned()])?;
@@ -179,6 +192,7 @@ impl Component for SearchIndex {
         let mut found = Staged::default();
         found.bytes = bytes;
         let count = documents(&staged).await?;
+        cx.record(DOCUMENTS, count).await?;
         found.facts.insert("documents".to_owned(), count.into());
         Ok(found)
     }
@@ -216,24 +230,35 @@ impl Component for SearchIndex {
     async fn check(&self, cx: &RunContext) -> Result<Vec<CheckOutcome>> {
         let live = documents(&self.file).await?;
         let swapped = !exists(&self.staged(cx)).await?;
+        let staged = cx.recall(DOCUMENTS).and_then(|count| count.as_u64());
+        let same = staged == u64::try_from(live).ok();
         Ok(vec![CheckOutcome::new(
             format!("{}/documents", self.name),
-            swapped && live > 0,
-            format!("{live} documents"),
+            swapped && same,
+            format!("{live} documents, {} were staged", staged.unwrap_or(0)),
         )])
     }
 
     async fn discard(&self, cx: &RunContext, what: Discard) -> Result<()> {
         match what {
             Discard::Staged => remove(&self.staged(cx)).await,
-            _ => remove(&self.replaced(cx)).await,
+            Discard::Replaced => remove(&self.replaced(cx)).await,
+            // Better than to delete what nobody named.
+            other => Err(Error::new(
+                ErrorKind::Internal,
+                "search.discard",
+                format!("{} does not know how to discard {other:?}", self.name),
+            )),
         }
     }
 
     async fn replaced_at(&self, cx: &RunContext) -> Result<Option<String>> {
-        let replaced = self.replaced(cx);
-        Ok(exists(&replaced)
-            .await?
-            .then(|| replaced.display().to_string()))
+        let (staged, replaced) = (self.staged(cx), self.replaced(cx));
+        if exists(&replaced).await? {
+            return Ok(Some(replaced.display().to_string()));
+        }
+        // After an undo, the restored index is where it was staged.
+        let put_aside = cx.recall(EXISTED).is_some() && exists(&staged).await?;
+        Ok(put_aside.then(|| staged.display().to_string()))
     }
 }

@@ -86,6 +86,12 @@ impl ComponentUnderTest for Trying {
         ))
     }
 
+    async fn where_nothing_is_live(&self) -> Result<Option<Arc<dyn ComponentUnderTest>>> {
+        let lost = Self::new();
+        std::fs::remove_file(lost.path("app/search.idx")).unwrap();
+        Ok(Some(Arc::new(lost)))
+    }
+
     async fn beside(&self) -> Result<Vec<String>> {
         let entries = std::fs::read_dir(self.path("app")).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());

@@ -71,19 +71,18 @@
 //! - **Restore from a program of your own:** [`Site`]. [`RunOptions`] takes an [`EventSink`] to
 //!   watch a run and a [`CancellationToken`] to stop it; a cancelled run undoes itself, a dropped
 //!   future leaves the run to [`Site::resume`] or [`Site::rollback`]. An [`Error`] has a
-//!   [kind](Error::kind), a stable [code](Error::code) and a [hint](Error::hint_text). Programs that
-//!   do it are in the repository's `examples/examples`: `smallest`, `events`, `announce`,
-//!   `service`.
+//!   [kind](Error::kind), a stable [code](Error::code) and a [hint](Error::hint_text).
 //! - **Make a backup:** [`Site::back_up`]; [`Site::plan_prune`] and [`Site::prune`] delete old ones.
-//! - **Add a component:** implement [`component::Component`], whose documentation is the contract,
-//!   and give its factory to [`component::Registry::with`], then open the site with
-//!   [`Site::open_with`]. [`RunContext`](run::RunContext) is what it is given; [`stream`] copies,
-//!   verifies and unpacks in one pass. The documentation of `conformance` shows one, whole, with the
-//!   test that tries it; `examples/src/search_index.rs` is another.
+//! - **Add a component:** implement [`component::Component`], whose documentation is the contract.
+//!   A [`component::Registry`] makes components from configuration by their kind: add yours to it
+//!   [like this](component::Registry), and open the site with [`Site::open_with`].
+//!   [`RunContext`](run::RunContext) is what it is given; [`stream`] copies, verifies and unpacks in
+//!   one pass. The documentation of `conformance` shows one, whole: its section of the
+//!   configuration, its factory, and the test that tries it.
 //! - **Add a platform:** implement [`platform::Platform`] and [`platform::Volume`], and open the
 //!   site with [`Site::with_platform`].
-//! - **Add a store:** implement [`store::BackupStore`], and give it to [`Site::with_store`];
-//!   `examples/src/filed_by_year.rs` is one. The library's own are directories, other hosts by
+//! - **Add a store:** implement [`store::BackupStore`], and give it to [`Site::with_store`]. The
+//!   library's own are directories, other hosts by
 //!   `ssh`, and buckets. [`Site::fetch`] brings a backup here, resumable and
 //!   verified, from whatever store has it.
 //! - **Add a check or another maintenance mode:** [`check::Check`] and
@@ -91,17 +90,24 @@
 //!
 //! Whatever you add, the suites of the feature `conformance` try whether it keeps its contract, the
 //! way they try the library's own; what a killed *run* comes to is shown by a
-//! [`RunOptions::boundary`] (the example `crash` of this crate).
+//! [`RunOptions::boundary`], at which a test may stop one.
+//!
+//! The repository has whole programs, tried by its tests: in `examples/examples` the smallest
+//! restore, events into a web page or a chat message, a service that restores and can be stopped, a
+//! nightly verification; in `examples/src` a component and a store of one's own; in
+//! `restore-core/examples` a run that is killed at each boundary.
 //!
 //! # What it asks of a program
 //!
 //! The library never prints, reads no arguments, and keeps no global state. Work on files is done
-//! on blocking threads; all else needs a tokio runtime with time and I/O enabled.
+//! on blocking threads; all else needs a tokio runtime with time and I/O enabled. Whoever adds a part
+//! also depends on `async-trait`, and on `serde` with its feature `derive` for the part's section of
+//! the configuration.
 //!
 //! | feature | |
 //! |---|---|
 //! | `object-store` | stores in buckets, [`store::BucketStore`] and the kinds `s3`, `azure` and `gcs`; brings some twenty crates more. The command line and the Python module have it |
-//! | `conformance` | `restore_core::conformance`: the suites for stores, components, volumes and platforms of your own; for tests |
+//! | `conformance` | `restore_core::conformance`: the suites for stores, components, volumes and platforms of your own. For tests: enable it where `[dev-dependencies]` names this crate once more |
 //!
 //! Types of other crates are in its signatures where they are the point, and there only: tokio's
 //! `AsyncRead` and `AsyncWrite`, tokio-util's [`CancellationToken`], [`serde_json::Value`] for

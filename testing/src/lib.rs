@@ -1,7 +1,9 @@
 //! What the tests and benches of `restore` share.
 
 mod hosting;
+mod processes;
 mod swarm;
 
 pub use hosting::{Hosting, assert_same, run, text};
+pub use processes::processes;
 pub use swarm::Swarm;

@@ -265,7 +265,8 @@ impl BackupWriter {
 
     /// Copies the file `from` of this host as the artifact `path`, compressed where that name ends in
     /// `.gz` or `.zst`, readable by as few as `from` is. Read once, in pieces; the caller sees to it
-    /// that nobody writes to it meanwhile.
+    /// that nobody writes to it meanwhile: where somebody may, of a snapshot (see
+    /// [`Component::back_up`](crate::component::Component::back_up)), which stays the caller's to delete.
     ///
     /// # Errors
     ///

@@ -72,7 +72,8 @@ pub struct SpaceNeed {
 pub struct Staged {
     /// Bytes written beside the live data.
     pub bytes: u64,
-    /// Facts for the report and for [`Component::check`]: tables, rows, keys, files.
+    /// Facts for the report: tables, rows, keys, files. [`Component::check`] is not given them:
+    /// what it is to compare, [`Component::stage`] also gives to [`RunContext::record`].
     pub facts: Map<String, Value>,
     /// Things the report must say: a fallback taken, members left out.
     pub findings: Vec<Finding>,
@@ -139,6 +140,20 @@ impl CheckOutcome {
 /// method, or `undo`, is then called by a new process with the same run id. A fact that the act
 /// destroys is given to [`RunContext::record`] (durable when that returns) before the act.
 ///
+/// What one method finds out and a later one needs goes the same way, as the later one may be
+/// called by another process on another instance: `stage` records what it counted or hashed, `check`
+/// recalls it. The first value under a key stays, also when `stage` begins again after a crash: record
+/// what is the same for the same backup, and only once it is known to be right.
+///
+/// In a run, `undo` is the end of the way forward: it is followed by `undo` again or by `discard`,
+/// never by `stage` or `cut_over`. Restoring the same backup again is another run, with another id
+/// and no facts. `discard` of `Staged` may come at any time and find nothing; that of
+/// `Replaced` comes when the run is confirmed.
+///
+/// Work for longer than a moment belongs into async calls or onto blocking threads, which outlive a
+/// future that is dropped: before `stage` uses a place again, whoever wrote to it has to be at its end
+/// (see [`stream::copy_verified`](crate::stream::copy_verified)).
+///
 /// A cancelled `stage` (see [`RunContext::cancelled`]) returns
 /// [`ErrorKind::Interrupted`](crate::ErrorKind) soon; the others run to their end, they are short.
 ///
@@ -151,7 +166,10 @@ pub trait Component: Send + Sync {
     /// The kind, as written in the configuration.
     fn kind(&self) -> &'static str;
 
-    /// The services that must be down while it cuts over or undoes; may be empty.
+    /// The services that must be down while it cuts over or undoes; may be empty. The run stops
+    /// them before and starts them after, each once for all components. Planning a run is an error
+    /// (`plan.unknown_service`) where the site has none of such a name. By convention they are
+    /// what the key `stops` of the component's section lists.
     fn stops(&self) -> Vec<String>;
 
     /// The services that must run for `stage`, `cut_over` and `undo`; a process that takes a run
@@ -202,6 +220,17 @@ pub trait Component: Send + Sync {
     /// serves meanwhile. Finishes an artifact only when it is known to be whole: one that was
     /// finished stays in the backup whatever happens to the next. Changes nothing live, and may
     /// stop at any time.
+    ///
+    /// A snapshot that it has to make first is its own to delete, whatever happens, and to
+    /// replace where a killed process has left one: a site makes one backup at a time. It lies best
+    /// beside the live data, where there is room for one more; only a small one in
+    /// [`Parts::scratch`].
+    ///
+    /// Where nothing is live, it writes no artifact. Is that a usual state (no crontab), it returns
+    /// `Ok` with a [finding](BackedUp::findings) that says so; is it a loss (no database, a disk that
+    /// is not mounted), `Err`, as where something cannot be read. `Err` fails a backup that somebody
+    /// asked for, while the safety backup before a run does without the component and says so. The code `component.no_back_up`, which the default gives,
+    /// means that this kind never can: every backup does without it.
     async fn back_up(&self, _writer: &BackupWriter) -> Result<BackedUp> {
         Err(Error::new(
             ErrorKind::Preflight,
@@ -248,7 +277,9 @@ pub trait Component: Send + Sync {
         Ok(())
     }
 
-    /// Proves, after the cut-over and with the services up, that what is live is what was staged.
+    /// Proves, after the cut-over and with the services up, that what is live is what was staged:
+    /// by its content, not only by its being there. Users are still kept out where there is a
+    /// maintenance page, but a service that was started may have written already.
     async fn check(&self, cx: &RunContext) -> Result<Vec<CheckOutcome>>;
 
     /// Deletes what is named, of this run only. Never touches live data.

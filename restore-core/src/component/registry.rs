@@ -17,7 +17,9 @@ pub struct Parts {
     pub platform: Arc<dyn Platform>,
     /// The directory of the configuration file: relative paths are taken from it.
     pub base: PathBuf,
-    /// A private directory for small working files, on a local disk.
+    /// A private directory for small working files, on a local disk: `work` in the site's `state`.
+    /// Not made beforehand, shared by all components, and never cleared: whoever puts something
+    /// there names it by the component (and the run), and deletes it.
     pub scratch: PathBuf,
     /// The sections of all components of the site, for one that belongs to another.
     pub sections: Arc<BTreeMap<String, Table>>,
@@ -59,16 +61,51 @@ pub type ComponentFactory =
 /// which [`with`](Self::with) adds one.
 ///
 /// ```
-/// # use std::sync::Arc;
-/// use restore_core::Site;
-/// use restore_core::component::{Parts, Registry, SharedComponent};
-/// use restore_core::config::Table;
+/// use std::path::PathBuf;
+/// use std::sync::Arc;
 ///
-/// # fn make(name: &str, table: Table, parts: &Parts) -> restore_core::Result<SharedComponent> {
-/// #     restore_core::component::Crontab::from_table(name, table, parts)
+/// use restore_core::component::{Component, Parts, Registry, SharedComponent};
+/// use restore_core::config::{Table, parse_section};
+/// use restore_core::{Result, Site};
+///
+/// # use async_trait::async_trait;
+/// # use restore_core::backup::Backup;
+/// # use restore_core::component::{CheckOutcome, Inspection, Staged};
+/// # use restore_core::{platform::Discard, run::RunContext};
+/// # struct Sqlite { name: String, file: PathBuf, stops: Vec<String> }
+/// # #[async_trait]
+/// # impl Component for Sqlite {
+/// #     fn name(&self) -> &str { &self.name }
+/// #     fn kind(&self) -> &'static str { "sqlite" }
+/// #     fn stops(&self) -> Vec<String> { self.stops.clone() }
+/// #     fn artifacts(&self, _: &Backup) -> Vec<String> { vec![self.file.display().to_string()] }
+/// #     async fn inspect(&self, _: &RunContext) -> Result<Inspection> { Ok(Inspection::default()) }
+/// #     async fn stage(&self, _: &RunContext) -> Result<Staged> { Ok(Staged::default()) }
+/// #     async fn cut_over(&self, _: &RunContext) -> Result<()> { Ok(()) }
+/// #     async fn undo(&self, _: &RunContext) -> Result<()> { Ok(()) }
+/// #     async fn check(&self, _: &RunContext) -> Result<Vec<CheckOutcome>> { Ok(Vec::new()) }
+/// #     async fn discard(&self, _: &RunContext, _: Discard) -> Result<()> { Ok(()) }
+/// #     async fn replaced_at(&self, _: &RunContext) -> Result<Option<String>> { Ok(None) }
 /// # }
-/// // `fn make(name: &str, table: Table, parts: &Parts) -> Result<SharedComponent>` reads the table
-/// // `[components.NAME]`, without its `kind`.
+/// /// `[components.NAME]`, without its `kind`. Unknown keys are errors, as everywhere.
+/// #[derive(serde::Deserialize)]
+/// #[serde(deny_unknown_fields)]
+/// struct Section {
+///     file: PathBuf,
+///     /// The services to stop during the swap, as the library's own components call them.
+///     #[serde(default)]
+///     stops: Vec<String>,
+/// }
+///
+/// fn make(name: &str, table: Table, parts: &Parts) -> Result<SharedComponent> {
+///     let section: Section = parse_section(&format!("components.{name}"), table)?;
+///     Ok(Arc::new(Sqlite {
+///         name: name.to_owned(),
+///         file: parts.path(section.file), // Relative ones are below the configuration's folder.
+///         stops: section.stops,
+///     }))
+/// }
+///
 /// let registry = Registry::default().with("sqlite", Arc::new(make));
 /// let site = Site::open_with("restore.toml".as_ref(), &registry);
 /// # assert!(site.is_err());

@@ -169,8 +169,9 @@ impl RunContext {
         Ok(self.backup.source(path)?.cancelled_by(self.cancel.clone()))
     }
 
-    /// Keeps a fact that the next act destroys; durable once this returns. The first value
-    /// given for a key is kept.
+    /// Keeps a fact that the next act destroys, or that a later method needs; durable once this
+    /// returns. The first value given for a key is kept, for the whole run: another one changes
+    /// nothing and is no error. Keys are the component's own; secrets do not belong there.
     pub async fn record(&self, key: &str, value: impl Into<Value> + Send) -> Result<()> {
         self.facts.record(&self.component, key, value.into()).await
     }

@@ -267,7 +267,14 @@ impl Site {
     }
 
     /// What restoring `backup` would do. Changes nothing; what speaks against it is among the
-    /// plan's findings.
+    /// plan's findings, an error of a component's `inspect` included.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no sense in a plan: `Config` with `plan.unknown_service`, where a component
+    /// of the plan or the site says that it stops a service that the site does not have;
+    /// `plan.unknown_component` and `plan.unknown_path`, where the request names what there is not; a
+    /// backup that has nothing for this site, or is not on this host; `Interrupted`.
     pub async fn plan(
         &self,
         backup: &Backup,

@@ -36,6 +36,10 @@ pub async fn read_through(source: Source, progress: Progress) -> Result<Digest> 
 /// written and the hash of the stored (compressed) bytes, once the copy is durable. On any
 /// error there is no `dest`.
 ///
+/// Dropped, it stops soon after, on the threads that it works on, and then removes `dest`; nobody
+/// can wait for that. Whoever wants to write to the same `dest` again in this process cancels the
+/// source's token and awaits the end instead. A killed process leaves what it had written.
+///
 /// # Errors
 ///
 /// Those of [`read_through`]; `io.disk_full` and other `io.*` for the copy, an existing `dest`

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use restore_core::backup::Verdict;
 use restore_core::{ErrorKind, Event, FetchOptions};
+use restore_testing::processes;
 use serde_json::json;
 
 use crate::fixture::*;
@@ -242,20 +243,6 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
-}
-
-/// What every process of this machine was called with, and has in its environment.
-fn processes() -> String {
-    let mut all = String::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        // The server itself knows the key, and is not ours.
-        for name in ["cmdline", "environ"] {
-            let text = std::fs::read(entry.path().join(name)).unwrap_or_default();
-            all.push_str(&String::from_utf8_lossy(&text).replace('\0', " "));
-            all.push('\n');
-        }
-    }
-    all
 }
 
 #[tokio::test(flavor = "multi_thread")]

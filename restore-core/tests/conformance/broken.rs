@@ -57,6 +57,9 @@ impl Component for Faulty {
         if self.has("back_up touches live") {
             io(std::fs::write(&live, "touched"))?;
         }
+        if !live.exists() {
+            return Ok(BackedUp::default());
+        }
         let name = if self.has("back_up under another name") {
             "other.txt"
         } else {
@@ -108,9 +111,9 @@ impl Component for Faulty {
             }
             return Ok(());
         }
-        cx.record("replaced", true).await?;
+        cx.record("replaced", live.exists()).await?;
         if staged.exists() {
-            if !replaced.exists() {
+            if live.exists() && !replaced.exists() {
                 io(std::fs::rename(&live, &replaced))?;
             }
             tokio::task::yield_now().await;
@@ -128,6 +131,10 @@ impl Component for Faulty {
                 io(std::fs::rename(&live, &staged))?;
             }
             io(std::fs::rename(&replaced, &live))?;
+        } else if cx.recall("replaced") == Some(false.into()) {
+            if live.exists() && !self.has("undo leaves what is new") {
+                io(std::fs::rename(&live, &staged))?;
+            }
         } else if self.has("undo where nothing is") {
             return Err(Error::interrupted());
         }
@@ -170,6 +177,12 @@ impl Trying {
         std::fs::write(site.path("data/live"), "old").unwrap();
         Self { site, fault }
     }
+
+    fn after_a_loss(fault: &'static str) -> Self {
+        let trying = Self::new(fault);
+        std::fs::remove_file(trying.site.path("data/live")).unwrap();
+        trying
+    }
 }
 
 #[async_trait]
@@ -195,6 +208,9 @@ impl ComponentUnderTest for Trying {
         let entries = std::fs::read_dir(self.site.path("data")).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         Ok(names.filter(|name| name != "live").collect())
+    }
+    async fn where_nothing_is_live(&self) -> Result<Option<Arc<dyn ComponentUnderTest>>> {
+        Ok(Some(Arc::new(Self::after_a_loss(self.fault))))
     }
 }
 
@@ -223,6 +239,7 @@ async fn each_fault_of_a_component_is_named() {
         ("check is blind", "`check` does not pass"),
         ("discard forgets", "leaves nothing"),
         ("fact too late", "another process"),
+        ("undo leaves what is new", "where nothing is live"),
     ] {
         let broken = conformance::component(Arc::new(Trying::new(fault))).await;
         let broken = broken.expect_err(fault);

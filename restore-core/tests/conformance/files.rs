@@ -19,6 +19,8 @@ struct OfFiles {
     artifact: String,
     /// What is live: a file or a directory.
     live: &'static str,
+    /// The same after a loss.
+    lost: Option<fn() -> OfFiles>,
 }
 
 impl OfFiles {
@@ -80,6 +82,10 @@ impl ComponentUnderTest for OfFiles {
         })
     }
 
+    async fn where_nothing_is_live(&self) -> Result<Option<Arc<dyn ComponentUnderTest>>> {
+        Ok(self.lost.map(|make| Arc::new(make()) as _))
+    }
+
     async fn beside(&self) -> Result<Vec<String>> {
         let root = self.site.path("");
         let all = self.names(&root).into_iter();
@@ -111,6 +117,7 @@ async fn a_volume() {
         ",
         artifact,
         live: "volume",
+        lost: None,
     };
     conformance::component(Arc::new(under_test)).await.unwrap();
 }
@@ -137,18 +144,20 @@ async fn a_tree_of_files() {
         ",
         artifact,
         live: "host/etc/app",
+        lost: None,
     };
     conformance::component(Arc::new(under_test)).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_crontab() {
+fn crontab(live: Option<&str>) -> OfFiles {
     let site = Site::new();
     let artifact = format!("configs/crontab-{ID}.txt");
     std::fs::write(site.artifact(&artifact), "1 2 * * * good\n").unwrap();
     site.list();
-    std::fs::write(site.path("crontab"), "3 4 * * * damaged\n").unwrap();
-    let under_test = OfFiles {
+    if let Some(live) = live {
+        std::fs::write(site.path("crontab"), live).unwrap();
+    }
+    OfFiles {
         site,
         config: "
             [components.it]
@@ -157,6 +166,12 @@ async fn a_crontab() {
         ",
         artifact,
         live: "crontab",
-    };
+        lost: Some(|| crontab(None)),
+    }
+}
+
+#[tokio::test]
+async fn a_crontab() {
+    let under_test = crontab(Some("3 4 * * * damaged\n"));
     conformance::component(Arc::new(under_test)).await.unwrap();
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use restore_core::backup::Verdict;
 use restore_core::{ErrorKind, Event, FetchOptions, Site};
+use restore_testing::processes;
 use serde_json::json;
 
 use crate::fixture::*;
@@ -201,19 +202,6 @@ async fn a_public_key_is_the_operator_s_own_keyring_s_matter() {
     locked.assert_unpacked();
 }
 
-/// What every process of this machine was called with.
-fn arguments() -> String {
-    let mut all = String::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        for name in ["cmdline", "environ"] {
-            let text = std::fs::read(entry.path().join(name)).unwrap_or_default();
-            all.push_str(&String::from_utf8_lossy(&text).replace('\0', " "));
-            all.push('\n');
-        }
-    }
-    all
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn over_a_wire_that_is_cut_it_goes_on_and_the_passphrase_is_nowhere_to_be_seen() {
     let locked = Locked::new();
@@ -241,7 +229,7 @@ async fn over_a_wire_that_is_cut_it_goes_on_and_the_passphrase_is_nowhere_to_be_
     let options = FetchOptions::new().events(Arc::new(move |event: &Event| {
         let mut seen = sink.lock().unwrap();
         if matches!(event, Event::Progress { .. }) && !seen.contains("--passphrase-fd 0") {
-            seen.push_str(&arguments());
+            seen.push_str(&processes());
         }
         seen.push_str(&format!("{event:?}\n"));
     }));

@@ -70,7 +70,8 @@ class Staged:
     bytes: int = 0
     """Bytes written beside the live data."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """Facts for the report: tables, rows, documents."""
+    """Facts for the report: tables, rows, documents. ``check`` is not given them: what it is to
+    compare, ``stage`` also gives to ``cx.record``."""
     findings: list[Finding] = field(default_factory=list)
     """Things the report must say."""
 
@@ -131,7 +132,8 @@ class BackupContext:
     def copy(self, source: Pathname, artifact: str) -> int:
         """Copies a file of this host into the backup, compressed where ``artifact`` ends in
         ``.gz`` or ``.zst``; hashed in the same pass, durable once this returns. Gives the
-        artifact's bytes. Nobody may write to ``source`` meanwhile."""
+        artifact's bytes. Nobody may write to ``source`` meanwhile: where somebody may, make a
+        snapshot first and copy that; it is yours to delete, also what a killed process has left."""
         return self._native.copy(os.fspath(source), artifact)
 
     def write(self, artifact: str, content: Union[bytes, str], *, private: bool = False) -> None:
@@ -186,8 +188,9 @@ class RunContext:
         self._native.check_cancelled()
 
     def record(self, key: str, value: object) -> None:
-        """Keeps a fact that the next act destroys; durable once this returns. The first value
-        given for a key is kept."""
+        """Keeps a fact that the next act destroys, or that a later method needs; durable once this
+        returns. ``value`` is anything that JSON knows. The first value given for a key is kept, for
+        the whole run: another one changes nothing. No secrets."""
         self._native.record(key, value)
 
     def recall(self, key: str) -> Any:
@@ -226,7 +229,12 @@ class Component(ABC):
     act: given ``cx.run`` and what is really there, each tells whether its work is done, wholly,
     partly or not at all, and finishes it. The process may be killed at any moment inside any of
     them; the same method, or ``undo``, is then called by a new process with the same run. A fact
-    that the act destroys is given to ``cx.record`` before the act.
+    that the act destroys is given to ``cx.record`` before the act. What one method finds out and a
+    later one needs goes the same way, not into ``self``: the later one may be called in another
+    process.
+
+    In a run, ``undo`` is the end of the way forward: ``undo`` again or ``discard`` follow it, never
+    ``stage`` or ``cut_over``. Restoring once more is another run, with another ``cx.run``.
 
     Methods are called on threads of the library's, one at a time for each run. An exception is a
     failure: the run undoes itself. A :class:`~restore.RestoreError` keeps its code and hint.
@@ -234,6 +242,10 @@ class Component(ABC):
 
     kind: ClassVar[str]
     """As written in the configuration."""
+    name: str
+    """The name that the site gives it."""
+    base: Path
+    """The directory that relative paths are taken from."""
 
     def __init__(self, name: str, options: Mapping[str, Any], base: Path) -> None:
         """``options``: the table of the configuration, without ``kind``. ``base``: the directory
@@ -246,7 +258,9 @@ class Component(ABC):
             raise ConfigError(f"unknown key {unknown}", code="config.unknown_key")
 
     def stops(self) -> Iterable[str]:
-        """The services that must be down while it cuts over or undoes. Asked once."""
+        """The services that must be down while it cuts over or undoes: the run stops them before
+        and starts them after. Asked once. A plan is refused (:class:`~restore.ConfigError`) where
+        the site has no service of such a name. By convention, what the option ``stops`` lists."""
         return ()
 
     def needs(self) -> Iterable[str]:
@@ -267,7 +281,10 @@ class Component(ABC):
 
     def back_up(self, cx: BackupContext) -> Optional[BackedUp]:
         """Writes the live data as files that ``artifacts`` finds again, from one moment where that
-        can be had; the platform serves meanwhile. Changes nothing live.
+        can be had; the platform serves meanwhile. Changes nothing live. Where nothing is live, it
+        writes nothing: is that a usual state, it returns a :class:`BackedUp` with a finding that
+        says so; is it a loss, it raises. An exception fails a backup that somebody asked for; the
+        safety backup before a run does without the component and says so.
 
         Where a class does not have it, backups, also the safety backup before a run, are made
         without this component, and say so."""
@@ -279,10 +296,15 @@ class Component(ABC):
 
     def inspect(self, cx: RunContext) -> Inspection:
         """Looks at the backup and the live side; changes nothing. Whatever speaks against the run
-        is a finding."""
+        is a finding. Take what this one gives, which is an error where the backup has nothing, and
+        add to it."""
         artifacts = list(self.artifacts(cx.backup))
         sizes = {file.path: file.size for file in cx.backup.files}
-        return Inspection(artifacts=artifacts, read_bytes=sum(sizes[path] for path in artifacts))
+        found = Inspection(artifacts=artifacts, read_bytes=sum(sizes[path] for path in artifacts))
+        if not artifacts:
+            message = f"backup {cx.backup.id} has nothing for it"
+            found.findings.append(Finding("error", "component.no_artifact", self.name, message))
+        return found
 
     @abstractmethod
     def stage(self, cx: RunContext) -> Optional[Staged]:
@@ -300,7 +322,8 @@ class Component(ABC):
 
     @abstractmethod
     def check(self, cx: RunContext) -> Iterable[CheckOutcome]:
-        """Proves, after the cut-over, that what is live is what was staged."""
+        """Proves, after the cut-over and with the services up, that what is live is what was
+        staged: by its content, not only by its being there."""
 
     @abstractmethod
     def discard(self, cx: RunContext, what: Literal["staged", "replaced"]) -> None:
@@ -308,7 +331,9 @@ class Component(ABC):
 
     @abstractmethod
     def replaced_at(self, cx: RunContext) -> Optional[str]:
-        """Where the data that the run replaced is, for the report; ``None`` where nothing was."""
+        """Where the other copy is kept, for the report: after a cut-over the data that the run
+        replaced; after an undo, where it can be told, the restored data that was put aside. ``None``
+        where there is neither."""
 
     def _restore_artifacts(self, backup: _restore.Backup) -> list[str]:
         return list(self.artifacts(Backup(backup)))
