@@ -119,17 +119,7 @@ stops = []
                 root = this.root().display()
             ),
         );
-        this.site()
-            .await
-            .platform()
-            .scale("postgres", 1)
-            .await
-            .unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while this.try_sql("postgres", "SELECT 1").is_err() {
-            assert!(Instant::now() < deadline, "the server does not come up");
-            std::thread::sleep(Duration::from_millis(30));
-        }
+        this.start().await;
         for database in ["shop", "other"] {
             this.sql("postgres", &format!("CREATE DATABASE {database}"));
             this.sql(
@@ -248,6 +238,31 @@ stops = []
         report.id.to_string()
     }
 
+    /// Stops and starts the server.
+    pub async fn restart(&self) {
+        let site = self.site().await;
+        site.platform().scale("postgres", 0).await.unwrap();
+        self.start().await;
+    }
+
+    pub async fn start(&self) {
+        let site = self.site().await;
+        site.platform().scale("postgres", 1).await.unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.try_sql("postgres", "SELECT 1").is_err() {
+            assert!(Instant::now() < deadline, "the server does not come up");
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    /// The plan for the backup of this id.
+    pub async fn plan_of(&self, id: &str, request: PlanRequest) -> Plan {
+        let site = self.site().await;
+        let backup = site.backup(id).await.unwrap();
+        let plan = site.plan(&backup, request, &RunOptions::new()).await;
+        plan.unwrap()
+    }
+
     pub async fn plan(&self, request: PlanRequest) -> Plan {
         self.try_plan(request).await.unwrap()
     }
@@ -260,6 +275,10 @@ stops = []
 
     pub async fn run(&self, request: PlanRequest) -> Report {
         let plan = self.plan(request).await;
+        self.carry_out(plan).await
+    }
+
+    pub async fn carry_out(&self, plan: Plan) -> Report {
         assert!(plan.refusal().is_none(), "{:?}", plan.findings);
         let report = self
             .site()
