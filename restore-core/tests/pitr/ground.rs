@@ -36,9 +36,24 @@ impl Ground {
         Self::with("", "").await
     }
 
+    /// The same in memory, and with small segments of the log: to try much in little time.
+    pub async fn quick() -> Self {
+        // Nothing waits for a disk there, which others may be busy with.
+        let memory = Path::new("/dev/shm");
+        let room = rustix::fs::statvfs(memory).is_ok_and(|it| it.f_bavail * it.f_frsize > 4 << 30);
+        let ground = match room {
+            true => local::Ground::below(memory),
+            false => local::Ground::new(),
+        };
+        Self::made(ground, "", "", "1").await
+    }
+
     /// A server whose data directory is this folder of its volume; `more` is configured besides.
     pub async fn with(folder: &str, more: &str) -> Self {
-        let ground = local::Ground::new();
+        Self::made(local::Ground::new(), folder, more, "16").await
+    }
+
+    async fn made(ground: local::Ground, folder: &str, more: &str, segment: &str) -> Self {
         let id = |flag: &str| {
             let out = Command::new("id")
                 .args([flag, "postgres"])
@@ -65,7 +80,7 @@ impl Ground {
         let made = this
             .as_postgres(&format!("{BIN}/initdb"))
             .args(["--no-sync", "-A", "trust", "-U", "boss", "-E", "UTF8"])
-            .args(["--locale=C.UTF-8", "-D", &data])
+            .args(["--locale=C.UTF-8", "--wal-segsize", segment, "-D", &data])
             .output()
             .unwrap();
         assert!(made.status.success(), "{made:?}");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use restore_core::{Plan, RecoveryPoint, RecoveryTarget};
+use restore_core::{Plan, RecoveryPoint, RecoveryTarget, RunOptions};
 
 use crate::codes;
 use crate::ground::{Ground, to, to_time};
@@ -54,6 +54,8 @@ async fn what_was_left_behind_is_not_brought_back_unasked() {
     let here = ground.write(2);
     ground.write(3);
     ground.archive();
+    let early = ground.plan(latest()).await;
+    assert_eq!(followed(&early), 1);
     ground.run(to_time(&here.time)).await;
     ground.confirm().await;
     assert_eq!(ground.rows(), both("1 2"));
@@ -61,6 +63,12 @@ async fn what_was_left_behind_is_not_brought_back_unasked() {
 
     ground.write(4);
     ground.archive();
+
+    // Whoever has approved the old one has not approved the new one.
+    let site = ground.site().await;
+    let stale = site.run(early, RunOptions::new()).await.unwrap_err();
+    assert_eq!(stale.code(), "plan.stale", "{stale}");
+    assert!(stale.message().contains("timeline"), "{stale}");
 
     // As long as the archive has nothing of the new timeline, what goes on in the segment in which
     // it began is what was left behind.
