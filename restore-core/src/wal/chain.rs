@@ -86,7 +86,7 @@ impl Chain {
                 ),
             )
             .hint(format!(
-                "the base backup is of timeline {}",
+                "the base backup is of timeline {}; {timeline:08X}.history, which the server of that timeline archives and has in pg_wal, would tell where it began",
                 origin.timeline
             )));
         }

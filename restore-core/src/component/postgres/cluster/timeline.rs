@@ -87,7 +87,7 @@ impl Cluster {
             }
         };
         self.adopt(archive, timeline).await?;
-        if !leads(archive, &origin, timeline) {
+        if is_left_behind(archive, &origin, timeline) {
             return Err(abandoned(&origin, timeline));
         }
         Ok(Followed { timeline, noted })
@@ -121,7 +121,7 @@ impl Cluster {
         self.adopt(&mut archive, timeline).await?;
         Ok(origins
             .iter()
-            .map(|origin| (!leads(&archive, origin, timeline)).then_some(origin.timeline))
+            .map(|origin| is_left_behind(&archive, origin, timeline).then_some(origin.timeline))
             .collect())
     }
 
@@ -217,9 +217,12 @@ fn histories(dir: &Path) -> impl Iterator<Item = (u32, Ancestors)> {
     })
 }
 
-fn leads(archive: &Archive, origin: &Origin, timeline: u32) -> bool {
+/// Whether the timeline does not come from a base backup. Of one whose history nobody has that is
+/// not known, and said when it is to be followed.
+fn is_left_behind(archive: &Archive, origin: &Origin, timeline: u32) -> bool {
     let from = (origin.timeline, origin.stop);
-    archive.timelines.leads(from, timeline)
+    let known = timeline < origin.timeline || archive.timelines.of(timeline).is_some();
+    known && !archive.timelines.leads(from, timeline)
 }
 
 /// The timelines that an archive knows of.
