@@ -287,7 +287,8 @@ pub(crate) struct TargetArgs {
     #[arg(long)]
     pub(crate) exclusive: bool,
 
-    /// Follow this timeline [default: the live server's]
+    /// Follow this timeline, also one that a recovery or a rollback left behind [default: the live
+    /// server's]
     #[arg(long, value_name = "N")]
     pub(crate) timeline: Option<u32>,
 }
@@ -390,15 +391,24 @@ pub(crate) struct DrillArgs {
     /// Drill with what has no checksum to verify it by
     #[arg(long)]
     pub(crate) allow_unverified: bool,
+
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+
+    /// Drill with components of another time than the moment that databases are recovered to
+    #[arg(long)]
+    pub(crate) allow_time_gap: bool,
 }
 
 impl DrillArgs {
     /// What the library is asked for.
-    pub(crate) fn request(&self) -> PlanRequest {
-        PlanRequest::all()
+    pub(crate) fn request(&self) -> Result<PlanRequest, Error> {
+        Ok(PlanRequest::all()
             .only(self.only.iter().map(|name| name.trim().to_owned()))
             .allow_unverified(self.allow_unverified)
-            .drill(true)
+            .to(self.target.target()?)
+            .allow_time_gap(self.allow_time_gap)
+            .drill(true))
     }
 }
 

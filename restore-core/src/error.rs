@@ -144,6 +144,13 @@ impl Error {
         self
     }
 
+    /// The same error with `more` behind its message, after a semicolon.
+    #[must_use]
+    pub(crate) fn with_more(mut self, more: impl fmt::Display) -> Self {
+        self.0.message = one_line(format!("{}; {more}", self.0.message));
+        self
+    }
+
     /// What can be done about it.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

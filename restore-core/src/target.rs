@@ -9,6 +9,9 @@ use crate::error::Result;
 use crate::time::Timestamp;
 use crate::wal::Lsn;
 
+/// The fact of a planned component that says which timeline staging follows.
+pub(crate) const FOLLOWS: &str = "follows_timeline";
+
 /// A moment that a PostgreSQL cluster is recovered to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -36,7 +39,9 @@ pub struct RecoveryTarget {
     /// very microsecond.
     #[serde(default = "yes")]
     pub inclusive: bool,
-    /// The timeline to follow; `None`: the newest that the base backup is on.
+    /// The timeline to follow; `None`: the one that the live cluster is on. What the live cluster
+    /// does not come from, because a recovery or a rollback left it behind, is reached by naming
+    /// its timeline only.
     #[serde(default)]
     pub timeline: Option<u32>,
 }
@@ -46,7 +51,7 @@ fn yes() -> bool {
 }
 
 impl RecoveryTarget {
-    /// To this moment, inclusive, on the newest timeline.
+    /// To this moment, inclusive, on the live cluster's timeline.
     pub fn new(point: RecoveryPoint) -> Self {
         Self {
             point,

@@ -177,13 +177,22 @@ impl Site {
         })
     }
 
-    fn drill(&self, backup: &Bound<'_, Backup>, only: Vec<String>, allow_unverified: bool) -> Task {
+    fn drill(
+        &self,
+        backup: &Bound<'_, Backup>,
+        only: Vec<String>,
+        allow_unverified: bool,
+        recovery: (Option<Target>, bool),
+    ) -> Task {
+        let (to, allow_time_gap) = recovery;
         let backup = backup.get().0.clone();
         let request = PlanRequest::all()
             .only(only)
             .allow_unverified(allow_unverified)
+            .allow_time_gap(allow_time_gap)
             .drill(true);
         self.reporting(|site, options| async move {
+            let request = request.to(target(to)?);
             let plan = site.plan(&backup, request, &options).await?;
             site.run(plan, options).await
         })

@@ -15,8 +15,12 @@ use crate::{exit, render};
 pub(super) async fn drill(cx: &Context, args: &DrillArgs) -> Result<Answer> {
     let site = cx.site().await?;
     site.ensure_idle().await?;
-    let backup = bring(cx, &site, &args.backup.id).await?;
-    let plan = site.plan(&backup, args.request(), &cx.reading()).await?;
+    let request = args.request()?;
+    let backup = match &request.target {
+        Some(_) if args.backup.id == "latest" => site.backup_for("latest", &request).await?,
+        _ => bring(cx, &site, &args.backup.id).await?,
+    };
+    let plan = site.plan(&backup, request, &cx.reading()).await?;
     let text = render::plan(&plan, None);
     if let Some(refusal) = plan.refusal() {
         let code = exit::of_error(&refusal);

@@ -30,6 +30,9 @@ pub(crate) fn recoverable(ranges: &[Recoverable], noticed: &[Finding]) -> String
             range.timeline,
             human::count(segments, "segment")
         );
+        if let Some(why) = &range.needs_timeline {
+            out += &format!("  ONLY with --timeline {}: {why}\n", range.timeline);
+        }
         for (at, hole) in range.holes.iter().enumerate() {
             let missing = match hole.segments {
                 1 => hole.first.clone(),
@@ -59,6 +62,7 @@ mod tests {
             "segments": 4, "archive": "/srv/wal",
             "holes": [{"first": "000000010000000000000006", "last": "000000010000000000000007",
                        "segments": 2}],
+            "needs_timeline": "the live cluster does not come from it",
         }))
         .unwrap();
         assert_eq!(
@@ -68,6 +72,7 @@ Point in time: cluster can be recovered
   from  2024-02-15 02:00:10 UTC (0/2000100)
   to    2024-02-15 10:00:00.25 UTC (0/5000060)
   along timeline 1, 4 segments in /srv/wal
+  ONLY with --timeline 1: the live cluster does not come from it
   HOLE: 000000010000000000000006 to 000000010000000000000007 (2 segments) missing; nothing behind it can be reached
 "
         );

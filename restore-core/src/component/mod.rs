@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::backup::{Backup, BackupWriter};
+use crate::backup::{Backup, BackupId, BackupWriter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
 use crate::platform::{Discard, Space};
@@ -203,6 +203,23 @@ pub trait Component: Send + Sync {
     /// Whether the target lies in what leads on from the backup's base backup.
     async fn reaches(&self, _backup: &Backup, _target: &RecoveryTarget) -> Result<bool> {
         Ok(false)
+    }
+
+    /// Of backups that have a base backup: the timeline of each base backup that the timeline which
+    /// a recovery to the target would follow does not lead on from, so that it would bring back
+    /// history that was left behind; `None` where it does lead on. In the backups' order.
+    async fn left_behind(
+        &self,
+        backups: &[Backup],
+        _target: &RecoveryTarget,
+    ) -> Result<Vec<Option<u32>>> {
+        Ok(vec![None; backups.len()])
+    }
+
+    /// Of these backups of a store, oldest first: those without which a moment could not be
+    /// recovered any more that can be with them, each with why. Changes nothing.
+    async fn must_keep(&self, _backups: &[Backup]) -> Result<Vec<(BackupId, String)>> {
+        Ok(Vec::new())
     }
 
     /// The backup's files that it would use, best first, by name only; empty where the backup

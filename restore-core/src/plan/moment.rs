@@ -2,13 +2,30 @@
 
 use std::collections::BTreeMap;
 
-use super::PlannedComponent;
+use serde_json::Value;
+
 use super::preflight::Preflight;
+use super::{Plan, PlannedComponent};
 use crate::component::{Recovery, SharedComponent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
-use crate::target::RecoveryTarget;
+use crate::target::{FOLLOWS, RecoveryPoint, RecoveryTarget};
 use crate::time::Timestamp;
+
+impl Plan {
+    /// The moment that a component is recovered to, along the timeline that was planned: what the
+    /// live server would answer when it is staged may be another, or nothing.
+    pub(crate) fn target_of(&self, component: &str) -> Option<RecoveryTarget> {
+        let target = self.request.target.clone()?;
+        let facts = self.component(component).map(|it| &it.inspection.facts);
+        let planned = facts
+            .and_then(|facts| facts.get(FOLLOWS))
+            .and_then(Value::as_u64)
+            .and_then(|timeline| u32::try_from(timeline).ok());
+        let timeline = target.timeline.or(planned);
+        Some(target.timeline(timeline))
+    }
+}
 
 type Selected = Vec<(SharedComponent, Vec<String>)>;
 
@@ -150,7 +167,14 @@ impl Preflight<'_> {
         let Some(ended) = recovered else {
             return Ok(());
         };
-        let newer = self.newer_bases(&target, ended).await?;
+        let (newer, left) = self.newer_bases(&target, ended).await?;
+        if !left.is_empty() {
+            self.findings.push(Finding::info(
+                "plan.base_left_behind",
+                left.join(", "),
+                "newer base backups, of timelines that do not lead to the one that is followed: passed over",
+            ));
+        }
         self.findings.push(match newer.as_slice() {
             [] => Finding::info(
                 "plan.base_chosen",
@@ -231,16 +255,33 @@ impl Preflight<'_> {
         }
     }
 
-    /// Backups with a base backup that ended after `than`, and before the target where that is a
-    /// time.
-    async fn newer_bases(&self, target: &RecoveryTarget, than: Timestamp) -> Result<Vec<String>> {
+    /// Backups with a base backup that ended after `than` and, as far as their times tell, before
+    /// the target: those that lead to it, and those that were left behind.
+    async fn newer_bases(
+        &self,
+        target: &RecoveryTarget,
+        than: Timestamp,
+    ) -> Result<(Vec<String>, Vec<String>)> {
+        let before = |ended: &Timestamp| match &target.point {
+            RecoveryPoint::Time(time) => ended <= time,
+            RecoveryPoint::Latest => true,
+            _ => false,
+        };
         let found = self.site.base_backups().await?;
-        Ok(found
+        let newer: Vec<_> = found
             .into_iter()
-            .filter(|(_, ended)| *ended > than && target.time().is_none_or(|time| *ended <= time))
-            .filter(|_| target.time().is_some())
-            .map(|(backup, _)| backup.id().to_string())
-            .collect())
+            .filter(|(_, ended)| *ended > than && before(ended))
+            .map(|(backup, _)| backup)
+            .collect();
+        let left = self.site.left_behind(&newer, target).await;
+        let (mut leading, mut behind) = (Vec::new(), Vec::new());
+        for (backup, left) in newer.iter().zip(left) {
+            match left {
+                None => leading.push(backup.id().to_string()),
+                Some(timeline) => behind.push(format!("{} (timeline {timeline})", backup.id())),
+            }
+        }
+        Ok((leading, behind))
     }
 }
 

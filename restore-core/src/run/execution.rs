@@ -361,7 +361,7 @@ impl<'a> Execution<'a> {
                 .component(name)
                 .map(|c| c.paths.clone())
                 .unwrap_or_default();
-            let target = state.plan.request.target.clone();
+            let target = state.plan.target_of(name);
             let gap = state.plan.request.allow_time_gap;
             (
                 state.run.clone(),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::component::Recovery;
-use crate::target::RecoveryPoint;
+use crate::target::{RecoveryPoint, RecoveryTarget};
 use crate::wal::Recoverable;
 
 impl Site {
@@ -53,8 +53,39 @@ impl Site {
         Ok(found)
     }
 
+    /// Of backups with a base backup, the timeline of each that was left behind by the one that
+    /// leads to the target; `None` for the others, and for all where that cannot be told: then the
+    /// plan says so.
+    pub(crate) async fn left_behind(
+        &self,
+        backups: &[Backup],
+        target: &RecoveryTarget,
+    ) -> Vec<Option<u32>> {
+        let mut left = vec![None; backups.len()];
+        for component in &self.components {
+            if component.recovery() != Recovery::Cluster {
+                continue;
+            }
+            let (at, having): (Vec<usize>, Vec<Backup>) = backups
+                .iter()
+                .enumerate()
+                .filter(|(_, backup)| !component.artifacts(backup).is_empty())
+                .map(|(at, backup)| (at, backup.clone()))
+                .unzip();
+            let Ok(of) = component.left_behind(&having, target).await else {
+                continue;
+            };
+            for (at, timeline) in at.into_iter().zip(of) {
+                if let Some(left) = left.get_mut(at) {
+                    *left = left.or(timeline);
+                }
+            }
+        }
+        left
+    }
+
     /// The backup to restore: `id`; for `latest` with a recovery target, the newest on this host
-    /// whose base backup ended before the target.
+    /// whose base backup ended before the target and is of the timeline that leads to it.
     ///
     /// # Errors
     ///
@@ -64,17 +95,48 @@ impl Site {
             return self.backup(id).await;
         };
         let bases = self.base_backups().await?;
-        let earliest = bases.first().map(|(_, ended)| *ended);
-        for (backup, ended) in bases.into_iter().rev() {
+        let backups: Vec<Backup> = bases.iter().map(|(backup, _)| backup.clone()).collect();
+        let left = self.left_behind(&backups, target).await;
+        let mut leading = bases.iter().zip(&left).filter(|(_, left)| left.is_none());
+        let earliest = leading.next().map(|((_, ended), _)| *ended);
+        let mut passed_over = Vec::new();
+        for ((backup, ended), left) in bases.into_iter().zip(left).rev() {
             let before = match &target.point {
                 RecoveryPoint::Time(time) => ended <= *time,
                 RecoveryPoint::Latest => true,
                 // Only the log knows on which side of it they are.
-                _ => self.holds(&backup, target).await,
+                _ => left.is_some() || self.holds(&backup, target).await,
             };
-            if before {
-                return self.backup(backup.id().as_str()).await;
+            match left {
+                None if before => return self.backup(backup.id().as_str()).await,
+                Some(timeline) if before => passed_over.push((backup.id().clone(), timeline)),
+                _ => {}
             }
+        }
+        if let Some((_, newest)) = passed_over.first() {
+            let names: Vec<String> = passed_over
+                .iter()
+                .map(|(id, timeline)| format!("{id} (timeline {timeline})"))
+                .collect();
+            let which = match target.timeline {
+                Some(timeline) => format!("timeline {timeline}"),
+                None => "the live cluster's timeline".to_owned(),
+            };
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                "target.no_base",
+                format!(
+                    "no base backup on this host ended before {target} and leads to {which}; these are of others, which a recovery or a rollback left behind: {}",
+                    names.join(", ")
+                ),
+            )
+            .hint(match earliest {
+                Some(ended) => format!(
+                    "the earliest time that can be reached is {}; --timeline {newest} brings back what was left behind",
+                    ended.precise()
+                ),
+                None => format!("`restore backup --base` makes one that every later moment can be reached from; --timeline {newest} brings back what was left behind"),
+            }));
         }
         Err(Error::new(
             ErrorKind::NotFound,
@@ -101,7 +163,7 @@ impl Site {
     }
 
     /// Whether the log that leads on from a backup has the target in it.
-    async fn holds(&self, backup: &Backup, target: &crate::RecoveryTarget) -> bool {
+    async fn holds(&self, backup: &Backup, target: &RecoveryTarget) -> bool {
         for component in &self.components {
             if component.recovery() == Recovery::Cluster
                 && component.reaches(backup, target).await.is_ok_and(|it| it)

@@ -4,18 +4,25 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::backup::{PrunePlan, PruneRequest, Pruned, prune};
+use crate::component::Recovery;
 
 impl Site {
-    /// What pruning would delete, and why all else stays: always the newest finished backup, and
-    /// whatever a run that is not confirmed restored from or made first. Changes nothing.
+    /// What pruning would delete, and why all else stays: always the newest finished backup,
+    /// whatever a run that is not confirmed restored from or made first, and base backups without
+    /// which a moment could not be recovered any more. Changes nothing.
     pub async fn plan_prune(&self, request: &PruneRequest) -> Result<PrunePlan> {
         let (name, store) = self.store(request.store.as_deref())?;
         let mut known = Vec::new();
+        let mut whole = Vec::new();
         for id in store.list().await? {
             let opened = Backup::open(store.clone(), id.clone()).await;
-            known.push(prune::Known::of(id, opened));
+            let backup = opened.as_ref().ok().cloned();
+            let of = prune::Known::of(id, opened);
+            whole.extend(backup.filter(|_| of.state == prune::State::Whole));
+            known.push(of);
         }
-        let needed = self.needed_by_runs().await?;
+        let mut needed = self.needed_to_recover(&whole).await;
+        needed.extend(self.needed_by_runs().await?);
         prune::plan(request, (name, store.describe()), &known, &needed)
     }
 
@@ -69,6 +76,32 @@ impl Site {
             deleted.push(backup);
         }
         Ok(deleted)
+    }
+
+    /// The base backups that recoveries to a point in time begin from.
+    async fn needed_to_recover(&self, whole: &[Backup]) -> BTreeMap<BackupId, String> {
+        let mut needed = BTreeMap::new();
+        for component in &self.components {
+            let having: Vec<Backup> = whole
+                .iter()
+                .filter(|backup| {
+                    component.recovery() == Recovery::Cluster
+                        && !component.artifacts(backup).is_empty()
+                })
+                .cloned()
+                .collect();
+            match component.must_keep(&having).await {
+                Ok(keep) => needed.extend(keep),
+                // An archive whose disk is not mounted makes no base backup needless.
+                Err(error) => needed.extend(having.iter().map(|backup| {
+                    let why = format!(
+                        "it has a base backup, and whether that is needed is not known: {error}"
+                    );
+                    (backup.id().clone(), why)
+                })),
+            }
+        }
+        needed
     }
 
     /// What runs that have not ended, or keep data until they are confirmed, refer to.

@@ -365,6 +365,13 @@ fn difference(approved: &Plan, now: &Plan) -> Option<&'static str> {
     if components(approved) != components(now) {
         return Some("what the backup holds for the components has changed");
     }
+    let timelines = |plan: &Plan| -> Vec<Option<u32>> {
+        let targets = plan.components.iter().map(|c| plan.target_of(&c.name));
+        targets.map(|target| target?.timeline).collect()
+    };
+    if timelines(approved) != timelines(now) {
+        return Some("the timeline that the live cluster is on has changed");
+    }
     if approved.services != now.services {
         return Some("the services to stop, or how many of them run, have changed");
     }

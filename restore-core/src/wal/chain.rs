@@ -51,6 +51,10 @@ pub struct Recoverable {
     pub archive: Option<String>,
     /// What the archive lacks; nothing behind the first of them can be reached.
     pub holes: Vec<Hole>,
+    /// Why it is reached only by whoever names the timeline: the live cluster does not come from
+    /// it, or which one that is on cannot be told. `None`: no timeline must be named.
+    #[serde(default)]
+    pub needs_timeline: Option<String>,
 }
 
 /// What leads on from a base backup, without a gap.
@@ -66,12 +70,10 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// Follows the archive from a base backup to the timeline `wanted`; without one, to the newest
-    /// that the backup is on.
-    pub(crate) fn follow(archive: &Archive, origin: &Origin, wanted: Option<u32>) -> Result<Self> {
+    /// Follows the archive from a base backup to the timeline `timeline`.
+    pub(crate) fn follow(archive: &Archive, origin: &Origin, timeline: u32) -> Result<Self> {
         let from = (origin.timeline, origin.stop);
         let timelines = &archive.timelines;
-        let timeline = wanted.unwrap_or_else(|| timelines.newest(from));
         let leads = timelines.leads(from, timeline);
         let known = timeline == origin.timeline || timelines.ids().any(|id| id == timeline);
         if !known {
@@ -84,7 +86,7 @@ impl Chain {
                 ),
             )
             .hint(format!(
-                "the base backup is of timeline {}",
+                "the base backup is of timeline {}; {timeline:08X}.history, which the server of that timeline archives and has in pg_wal, would tell where it began",
                 origin.timeline
             )));
         }
@@ -102,8 +104,8 @@ impl Chain {
         let mut chain = Self {
             segment_size: archive.segment_size,
             timeline,
-            others: timelines
-                .ids()
+            others: std::iter::once(origin.timeline)
+                .chain(timelines.ids().filter(|id| *id != origin.timeline))
                 .filter(|id| *id != timeline && timelines.leads(from, *id))
                 .collect(),
             files: Vec::new(),
@@ -116,72 +118,62 @@ impl Chain {
     fn gather(&mut self, archive: &Archive, origin: &Origin) {
         let size = self.segment_size;
         let way = archive.timelines.way_to(self.timeline);
-        // On each timeline, the segments from where it begins to where it was left.
-        let mut spans: Vec<(u32, u64, u64)> = Vec::new();
+        // Each timeline from the segment that it begins in: the segment in which it branched off
+        // is on both, and what the older one's has behind the branch is abandoned history.
+        let mut begin: Vec<(u64, u32)> = Vec::new();
         let mut begins = 0;
         for (id, left) in way {
-            let ends = left.map_or(u64::MAX, |left| segment_of(left, size));
-            spans.push((id, begins, ends));
-            begins = ends;
+            begin.push((begins, id));
+            begins = left.map_or(u64::MAX, |left| segment_of(left, size));
         }
-        let find = |number: u64| {
-            let of = |&(timeline, begins, ends): &(u32, u64, u64)| {
-                let name = SegmentName { timeline, number };
-                let file = archive.segments.get(&name)?;
-                (begins..=ends).contains(&number).then_some((name, file))
-            };
-            // The newest timeline's first: a segment in which it branched off is on both.
-            spans.iter().rev().find_map(of)
+        let name = |number: u64| {
+            let of = begin.iter().rev().find(|(begins, _)| *begins <= number);
+            let timeline = of.map_or(self.timeline, |(_, id)| *id);
+            SegmentName { timeline, number }
         };
-        let last = archive
-            .segments
-            .keys()
-            .filter(|name| {
-                spans.iter().any(|(id, begins, ends)| {
-                    *id == name.timeline && (*begins..=*ends).contains(&name.number)
-                })
-            })
-            .map(|name| name.number)
-            .max();
+        let archived = archive.segments.keys().rev();
+        let last = archived.copied().find(|it| *it == name(it.number));
+        // What it begins with is not at the archive's end where it is missing: without it even
+        // the end of the timeline before cannot be reached.
+        let branch = begin.last().map_or(0, |(begins, _)| *begins);
+        let last = last.map_or(0, |it| it.number).max(branch);
         let first = segment_of(origin.start, size);
         // A base backup brings the log of the time that it took.
         let own = segment_of(Lsn(origin.stop.0.saturating_sub(1)), size);
-        let mut missing: Option<(u64, u64)> = None;
-        for number in first..=last.unwrap_or(0) {
-            match find(number) {
-                Some((name, file)) => {
-                    self.close(&mut missing);
+        let mut holes: Vec<(SegmentName, SegmentName)> = Vec::new();
+        let mut open = false;
+        for name in (first..=last).map(name) {
+            match archive.segments.get(&name) {
+                Some(file) => {
+                    open = false;
                     // A part is the end of all.
-                    if self.holes.is_empty() {
+                    if holes.is_empty() {
                         self.files.push((name, file.clone()));
                     }
                 }
-                None if number <= own => {}
-                None => {
-                    let from = missing.map_or(number, |(from, _)| from);
-                    missing = Some((from, number));
-                }
+                None if name.number <= own && name.timeline == origin.timeline => {}
+                None => match holes.last_mut().filter(|_| open) {
+                    Some(hole) => hole.1 = name,
+                    None => {
+                        holes.push((name, name));
+                        open = true;
+                    }
+                },
             }
         }
+        self.holes = holes
+            .into_iter()
+            .map(|(first, last)| Hole {
+                first: first.file(size),
+                last: last.file(size),
+                segments: last.number - first.number + 1,
+            })
+            .collect();
     }
 
-    fn close(&mut self, missing: &mut Option<(u64, u64)>) {
-        let Some((first, last)) = missing.take() else {
-            return;
-        };
-        let name = |number| {
-            SegmentName {
-                timeline: self.timeline,
-                number,
-            }
-            .file(self.segment_size)
-        };
-        let hole = Hole {
-            first: name(first),
-            last: name(last),
-            segments: last - first + 1,
-        };
-        self.holes.push(hole);
+    /// The number of the last segment that can be reached.
+    pub(crate) fn last(&self) -> Option<u64> {
+        self.files.last().map(|(name, _)| name.number)
     }
 
     /// Bytes of log that the files hold, uncompressed.

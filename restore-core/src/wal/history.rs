@@ -11,21 +11,34 @@ pub(crate) type Ancestors = Vec<(u32, Lsn)>;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Timelines(BTreeMap<u32, Ancestors>);
 
-/// Reads a `.history` file; `None` where it is none.
+/// Reads a `.history` file; `None` where it is none, or is not whole: one that was cut while it was
+/// copied would name another place.
 pub(crate) fn parse(text: &str) -> Option<Ancestors> {
-    let lines = text.lines().map(str::trim);
-    lines
+    let lines = text.strip_suffix('\n')?.lines().map(str::trim);
+    let ancestors: Ancestors = lines
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .map(|line| {
             let mut words = line.split_whitespace();
             Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
         })
-        .collect()
+        .collect::<Option<_>>()?;
+    (!ancestors.is_empty()).then_some(ancestors)
 }
 
 impl Timelines {
     pub(crate) fn add(&mut self, timeline: u32, ancestors: Ancestors) {
         self.0.insert(timeline, ancestors);
+    }
+
+    /// The ancestors of a timeline that has a history.
+    pub(crate) fn of(&self, timeline: u32) -> Option<&Ancestors> {
+        self.0.get(&timeline)
+    }
+
+    /// The history of a timeline, as a server reads it.
+    pub(crate) fn text(&self, timeline: u32) -> String {
+        let line = |(id, left): &(u32, Lsn)| format!("{id}\t{left}\tas known\n");
+        self.of(timeline).into_iter().flatten().map(line).collect()
     }
 
     /// The ids of those that have a history.
@@ -86,6 +99,10 @@ mod tests {
                 (3, None)
             ]
         );
+        assert_eq!(parse(&timelines.text(3)).as_ref(), timelines.of(3));
         assert_eq!(parse("no history\n"), None);
+        // A copy that has only begun.
+        assert_eq!(parse(""), None);
+        assert_eq!(parse("1\t0/50"), None);
     }
 }

@@ -15,6 +15,7 @@ mod search;
 pub(crate) use archive::{Archive, ArchivedFile, Packing};
 pub(crate) use chain::{Chain, Origin};
 pub use chain::{Hole, Recoverable};
+pub(crate) use history::{Ancestors, parse as parse_history};
 pub use name::Lsn;
 pub(crate) use name::{SegmentName, segment_of};
 pub(crate) use search::{End, Reached, Search};

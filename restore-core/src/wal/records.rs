@@ -35,6 +35,9 @@ pub(crate) struct Scanned {
 const HEADER: usize = 24;
 /// As much of a record as is looked at.
 const KEPT: usize = 256;
+/// As much of one that ends a prepared transaction: behind all that it tells besides, lists of
+/// subtransactions and files, stands whose end it is.
+const KEPT_OF_PREPARED: usize = 4 << 20;
 /// The page size of every build that there is; a long header says if it is another one.
 const PAGE: usize = 8192;
 
@@ -184,8 +187,14 @@ fn mark(record: &[u8]) -> Option<(What, Timestamp)> {
     match (manager, info & 0xf0) {
         // The uppermost bit says that more follows; commit, abort, and both of prepared ones.
         (1, info) if matches!(info & 0x70, 0x00 | 0x20 | 0x30 | 0x40) => {
-            let time = moment(main_data(record)?)?;
-            Some((What::End { xid }, time))
+            let data = main_data(record)?;
+            let prepared = matches!(info & 0x70, 0x30 | 0x40);
+            // The record of a prepared one is written by another transaction, or by none.
+            let xid = prepared
+                .then(|| prepared_xid(data, info))
+                .flatten()
+                .unwrap_or(xid);
+            Some((What::End { xid }, moment(data)?))
         }
         (0, 0x70) => {
             let data = main_data(record)?;
@@ -213,15 +222,56 @@ fn main_data(record: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// Whose end a record of a prepared transaction tells. `info` is that of the record.
+fn prepared_xid(data: &[u8], info: u8) -> Option<u32> {
+    const HAS_INFO: u8 = 0x80;
+    const TWO_PHASE: u32 = 1 << 4;
+    if info & HAS_INFO == 0 {
+        return None;
+    }
+    let told = u32_at(data, 8)?;
+    let mut at = 12;
+    // The database and its tablespace.
+    if told & 1 != 0 {
+        at += 8;
+    }
+    // Lists, each behind how many it has: subtransactions, files, statistics of what was dropped,
+    // invalidations (of commits only).
+    for (flag, size) in [(1 << 1, 4), (1 << 2, 12), (1 << 8, 12), (1 << 3, 16)] {
+        if told & flag != 0 {
+            let count = usize::try_from(u32_at(data, at)?).ok()?;
+            at = count.checked_mul(size)?.checked_add(at + 4)?;
+        }
+    }
+    (told & TWO_PHASE != 0).then(|| u32_at(data, at)).flatten()
+}
+
 /// Microseconds since the year 2000.
 fn moment(data: &[u8]) -> Option<Timestamp> {
     let micros = i64::from_le_bytes(data.get(..8)?.try_into().ok()?);
     Timestamp::of_postgres(micros)
 }
 
+/// Takes more of a record that has begun with `kept`, as far as it is looked at.
 fn keep(kept: &mut Vec<u8>, bytes: &[u8]) {
-    let room = KEPT.saturating_sub(kept.len()).min(bytes.len());
+    let taken = fill_up(kept, bytes, KEPT);
+    let ends_prepared = kept.get(17) == Some(&1)
+        && kept
+            .get(16)
+            .is_some_and(|info| matches!(info & 0x70, 0x30 | 0x40));
+    if ends_prepared {
+        fill_up(
+            kept,
+            bytes.get(taken..).unwrap_or_default(),
+            KEPT_OF_PREPARED,
+        );
+    }
+}
+
+fn fill_up(kept: &mut Vec<u8>, bytes: &[u8], limit: usize) -> usize {
+    let room = limit.saturating_sub(kept.len()).min(bytes.len());
     kept.extend_from_slice(bytes.get(..room).unwrap_or_default());
+    room
 }
 
 fn to_u64(number: usize) -> u64 {
@@ -240,11 +290,60 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
 
-/// Fills the page; `false` at the end.
+/// Fills the page; `false` at the end. That a packed segment was cut is an error: it is no end.
 fn filled(reader: &mut dyn Read, page: &mut [u8]) -> std::io::Result<bool> {
-    match reader.read_exact(page) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(e) => Err(e),
+    let mut rest = page;
+    while !rest.is_empty() {
+        match reader.read(rest) {
+            Ok(0) => return Ok(false),
+            Ok(read) => rest = rest.get_mut(read..).unwrap_or_default(),
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_prepared_transaction_is_its_own() {
+        let words = |words: &[u32]| -> Vec<u8> {
+            words.iter().flat_map(|word| word.to_le_bytes()).collect()
+        };
+        // Its time, then what it tells, in this order: the database, two subtransactions, a file,
+        // the statistics of one thing, an invalidation, and whose end it is.
+        let mut data = 7_i64.to_le_bytes().to_vec();
+        data.extend(words(&[0b1_0001_1111, 5, 1663, 2, 801, 802]));
+        data.extend(words(&[1, 1663, 5, 16384, 1, 1, 5, 16384]));
+        data.extend(words(&[1, 1, 2, 3, 4, 800]));
+        assert_eq!(prepared_xid(&data, 0xb0), Some(800));
+        assert_eq!(prepared_xid(&data, 0x30), None);
+        for cut in 0..data.len() {
+            assert_eq!(prepared_xid(&data[..cut], 0xb0), None);
+        }
+        // A count that is no count.
+        data[20..24].fill(0xff);
+        assert_eq!(prepared_xid(&data, 0xb0), None);
+
+        let mut record = vec![0; HEADER];
+        record[4] = 9;
+        (record[16], record[17]) = (0xb0, 1);
+        record.extend([255, 0]);
+        record.extend(words(&[7, 0, 1 << 4, 800]));
+        assert!(matches!(mark(&record), Some((What::End { xid: 800 }, _))));
+        // Long ones are kept as far as they must be, in however many pieces they come.
+        record.resize(3000, 1);
+        let mut kept = Vec::new();
+        for piece in record.chunks(10) {
+            keep(&mut kept, piece);
+        }
+        assert_eq!(kept, record);
+        record[16] = 0x80;
+        kept.clear();
+        keep(&mut kept, &record);
+        assert_eq!(kept.len(), KEPT);
     }
 }

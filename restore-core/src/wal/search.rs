@@ -99,7 +99,7 @@ impl Search {
                     "wal.damaged",
                     format!("{} cannot be read: {e}", file.path.display()),
                 )
-                .hint("copy it again from where it is whole; nothing behind it can be recovered without it")
+                .hint("it was cut, or is being copied right now: copy it again from where it is whole, or try again in a moment; nothing behind it can be recovered without it")
             })?;
             end = scanned.end.or(end);
             if scanner.stopped() || !scanned.whole {
@@ -336,7 +336,7 @@ impl Search {
                     }
                 ),
             )
-            .hint(format!("find the missing segments and copy them into the archive; {nearest}")),
+            .hint(format!("find the missing segments and copy them into the archive (what the live server has not archived yet it archives after SELECT pg_switch_wal()); {nearest}")),
             None => Error::new(
                 ErrorKind::Preflight,
                 code,

@@ -96,7 +96,7 @@ impl ComponentUnderTest for OfCluster {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_keeps_the_contract() {
-    let ground = Ground::new().await;
+    let ground = Ground::quick().await;
     ground.write(1);
     let id = ground.back_up().await;
     ground.write(2);

@@ -41,7 +41,7 @@ async fn up(ground: &Ground) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_every_boundary() {
-    let ground = Ground::new().await;
+    let ground = Ground::quick().await;
     ground.write(1);
     ground.back_up().await;
     let here = ground.write(2);

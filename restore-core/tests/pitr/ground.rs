@@ -36,9 +36,24 @@ impl Ground {
         Self::with("", "").await
     }
 
+    /// The same in memory, and with small segments of the log: to try much in little time.
+    pub async fn quick() -> Self {
+        // Nothing waits for a disk there, which others may be busy with.
+        let memory = Path::new("/dev/shm");
+        let room = rustix::fs::statvfs(memory).is_ok_and(|it| it.f_bavail * it.f_frsize > 4 << 30);
+        let ground = match room {
+            true => local::Ground::below(memory),
+            false => local::Ground::new(),
+        };
+        Self::made(ground, "", "", "1").await
+    }
+
     /// A server whose data directory is this folder of its volume; `more` is configured besides.
     pub async fn with(folder: &str, more: &str) -> Self {
-        let ground = local::Ground::new();
+        Self::made(local::Ground::new(), folder, more, "16").await
+    }
+
+    async fn made(ground: local::Ground, folder: &str, more: &str, segment: &str) -> Self {
         let id = |flag: &str| {
             let out = Command::new("id")
                 .args([flag, "postgres"])
@@ -65,7 +80,7 @@ impl Ground {
         let made = this
             .as_postgres(&format!("{BIN}/initdb"))
             .args(["--no-sync", "-A", "trust", "-U", "boss", "-E", "UTF8"])
-            .args(["--locale=C.UTF-8", "-D", &data])
+            .args(["--locale=C.UTF-8", "--wal-segsize", segment, "-D", &data])
             .output()
             .unwrap();
         assert!(made.status.success(), "{made:?}");
@@ -119,17 +134,7 @@ stops = []
                 root = this.root().display()
             ),
         );
-        this.site()
-            .await
-            .platform()
-            .scale("postgres", 1)
-            .await
-            .unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while this.try_sql("postgres", "SELECT 1").is_err() {
-            assert!(Instant::now() < deadline, "the server does not come up");
-            std::thread::sleep(Duration::from_millis(30));
-        }
+        this.start().await;
         for database in ["shop", "other"] {
             this.sql("postgres", &format!("CREATE DATABASE {database}"));
             this.sql(
@@ -248,6 +253,31 @@ stops = []
         report.id.to_string()
     }
 
+    /// Stops and starts the server.
+    pub async fn restart(&self) {
+        let site = self.site().await;
+        site.platform().scale("postgres", 0).await.unwrap();
+        self.start().await;
+    }
+
+    pub async fn start(&self) {
+        let site = self.site().await;
+        site.platform().scale("postgres", 1).await.unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.try_sql("postgres", "SELECT 1").is_err() {
+            assert!(Instant::now() < deadline, "the server does not come up");
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    /// The plan for the backup of this id.
+    pub async fn plan_of(&self, id: &str, request: PlanRequest) -> Plan {
+        let site = self.site().await;
+        let backup = site.backup(id).await.unwrap();
+        let plan = site.plan(&backup, request, &RunOptions::new()).await;
+        plan.unwrap()
+    }
+
     pub async fn plan(&self, request: PlanRequest) -> Plan {
         self.try_plan(request).await.unwrap()
     }
@@ -260,6 +290,10 @@ stops = []
 
     pub async fn run(&self, request: PlanRequest) -> Report {
         let plan = self.plan(request).await;
+        self.carry_out(plan).await
+    }
+
+    pub async fn carry_out(&self, plan: Plan) -> Report {
         assert!(plan.refusal().is_none(), "{:?}", plan.findings);
         let report = self
             .site()

@@ -6,9 +6,15 @@
 mod local;
 
 mod contract;
+mod drills;
 mod faults;
 mod ground;
+mod prepared;
+mod prune;
 mod redis;
+mod room;
+mod short;
+mod timelines;
 
 use ground::{Ground, to, to_time};
 use restore_core::{PlanRequest, RecoveryPoint, RecoveryTarget, Timestamp};
@@ -271,6 +277,10 @@ async fn what_cannot_be_reached_is_refused() {
         .unwrap();
     let failure = report.failure.clone().unwrap();
     assert_eq!(failure.code, "cluster.stopped_short", "{failure:?}");
+    assert!(
+        failure.message.contains("its log ends with:"),
+        "{failure:?}"
+    );
     std::fs::write(&next, whole).unwrap();
 
     // A timeline that branched off before the base backup ended.

@@ -111,5 +111,37 @@ async fn a_cache_of_another_time_is_a_choice() {
         );
         ground.back().await;
         assert_eq!(redis(&ground, &["DBSIZE"]), "0");
+        if timestamps == "yes" {
+            turned_off(&ground).await;
+        }
     }
+}
+
+/// Timestamps that are not written any more are of another time than the commands behind them.
+async fn turned_off(ground: &Ground) {
+    let here = ground.write(4);
+    ground.write(5);
+    ground.archive();
+    let refused = async || {
+        let plan = ground.plan(to_time(&here.time)).await;
+        codes(&plan).join(" ")
+    };
+    assert_eq!(refused().await, "");
+    redis(ground, &["CONFIG", "SET", "aof-timestamp-enabled", "no"]);
+    assert_eq!(refused().await, "plan.time_gap");
+    // With the server down the file tells: written to after the moment without a timestamp of it.
+    let site = ground.site().await;
+    site.platform().scale("redis", 0).await.unwrap();
+    let written = |ago: &str| {
+        let script = r#"touch -d "$2" "$1"/redis/appendonlydir/*.incr.aof"#;
+        let root = ground.root();
+        let done = Command::new("sh")
+            .args(["-ec", script, "x", root.to_str().unwrap(), ago])
+            .status();
+        assert!(done.unwrap().success());
+    };
+    written("1 minute");
+    assert_eq!(refused().await, "plan.time_gap");
+    written("1 minute ago");
+    assert_eq!(refused().await, "");
 }

@@ -15,9 +15,13 @@ pub struct Ground {
 
 impl Ground {
     pub fn new() -> Self {
+        Self::below(&std::env::temp_dir())
+    }
+
+    pub fn below(parent: &Path) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("restore-local-")
-            .tempdir()
+            .tempdir_in(parent)
             .unwrap();
         // Servers that run as other users live in it.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);

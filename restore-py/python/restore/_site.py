@@ -285,12 +285,20 @@ class Site:
         *,
         only: Iterable[str] = (),
         allow_unverified: bool = False,
+        to: Optional[Moment] = None,
+        allow_time_gap: bool = False,
         on_event: Optional[OnEvent] = None,
     ) -> Report:
         """Proves that ``backup`` restores: stages and checks it beside the live data, then deletes
-        it again. Nothing is stopped or replaced. Raises what does not restore."""
-        opened = self.backup(backup) if isinstance(backup, str) else backup
-        report: Report = wait(self._drilling(opened, only, allow_unverified), on_event)
+        it again. Nothing is stopped or replaced. Raises what does not restore. ``to`` and
+        ``allow_time_gap`` as in :meth:`plan`: proves that databases can be recovered to then."""
+        opened = (
+            wait(self._native.backup(backup, native(to)).then(Backup))
+            if isinstance(backup, str)
+            else backup
+        )
+        recovery = (native(to), allow_time_gap)
+        report: Report = wait(self._drilling(opened, only, allow_unverified, recovery), on_event)
         return report
 
     async def drill_async(
@@ -299,17 +307,29 @@ class Site:
         *,
         only: Iterable[str] = (),
         allow_unverified: bool = False,
+        to: Optional[Moment] = None,
+        allow_time_gap: bool = False,
         on_event: Optional[OnEventAsync] = None,
     ) -> Report:
         """The same on an asyncio loop."""
-        opened = await self.backup_async(backup) if isinstance(backup, str) else backup
-        report: Report = await drive(self._drilling(opened, only, allow_unverified), on_event)
+        opened = (
+            await drive(self._native.backup(backup, native(to)).then(Backup))
+            if isinstance(backup, str)
+            else backup
+        )
+        recovery = (native(to), allow_time_gap)
+        task = self._drilling(opened, only, allow_unverified, recovery)
+        report: Report = await drive(task, on_event)
         return report
 
     def _drilling(
-        self, backup: Backup, only: Iterable[str], allow_unverified: bool
+        self,
+        backup: Backup,
+        only: Iterable[str],
+        allow_unverified: bool,
+        recovery: tuple[Optional[Native], bool],
     ) -> _restore.Task:
-        task = self._native.drill(backup._native, _texts(only), allow_unverified)
+        task = self._native.drill(backup._native, _texts(only), allow_unverified, recovery)
         return task.then(_report.ended)
 
     # --- runs ------------------------------------------------------------------------------

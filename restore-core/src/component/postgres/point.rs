@@ -6,7 +6,7 @@ use super::Postgres;
 use super::cluster::Cluster;
 use super::inspect::Inspect;
 use super::stage::{Loaded, Stage};
-use crate::component::Parts;
+use crate::component::{Parts, SpaceNeed};
 use crate::config::take_kind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
@@ -118,7 +118,19 @@ impl Inspect<'_> {
         self.out.summary += &outlook.way;
         self.out.artifacts.extend(outlook.artifact);
         self.out.read_bytes = outlook.read_bytes;
-        self.out.needs.extend(outlook.need);
+        // The dump lies beside the recovered cluster until it is loaded.
+        let size = |facts: &serde_json::Map<String, serde_json::Value>, key: &str| {
+            facts.get(key).and_then(serde_json::Value::as_u64)
+        };
+        let dump = match size(&self.out.facts, "database_bytes").filter(|bytes| *bytes > 0) {
+            Some(bytes) => bytes,
+            // It is not there, or nobody says how large it is; the copy made of it counts too.
+            None => size(&outlook.facts, "bytes").unwrap_or(0).saturating_mul(2),
+        };
+        self.out.needs.extend(outlook.need.map(|need| SpaceNeed {
+            bytes: need.bytes.saturating_add(dump),
+            ..need
+        }));
         self.out.findings.extend(outlook.findings);
         self.out.facts.extend(outlook.facts);
         Ok(())

@@ -78,6 +78,17 @@ impl Redis {
                 ));
                 Some(time)
             }
+            (None, Some(_)) if live.timestamps == Some(false) && live.layout.mode != Mode::Off => {
+                inspection.findings.push(
+                    Finding::info(
+                        "redis.timestamps_off",
+                        &self.name,
+                        "its append-only file carries no timestamps (any more): when what is in it was written is not known",
+                    )
+                    .hint("CONFIG SET aof-timestamp-enabled yes, and in redis.conf, for the next time"),
+                );
+                moment::of(cx, &chosen).await?
+            }
             _ => moment::of(cx, &chosen).await?,
         };
         if let Some(moment) = moment {

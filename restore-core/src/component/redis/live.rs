@@ -22,6 +22,8 @@ pub(super) struct Live {
     pub(super) databases: u64,
     pub(super) dir: Option<String>,
     pub(super) maxmemory: Option<u64>,
+    /// Whether it writes timestamps into its append-only file; `None` where it does not say.
+    pub(super) timestamps: Option<bool>,
     pub(super) modules: Vec<Module>,
     pub(super) findings: Vec<Finding>,
 }
@@ -58,6 +60,7 @@ impl Redis {
             databases: 16,
             dir: None,
             maxmemory: None,
+            timestamps: None,
             modules: Vec::new(),
             findings: Vec::new(),
         };
@@ -128,7 +131,7 @@ impl Redis {
         live: &mut Live,
         appendonly: &mut Option<bool>,
     ) -> Result<()> {
-        const NAMES: [&str; 7] = [
+        const NAMES: [&str; 8] = [
             "dir",
             "dbfilename",
             "appendonly",
@@ -136,6 +139,7 @@ impl Redis {
             "appenddirname",
             "databases",
             "maxmemory",
+            "aof-timestamp-enabled",
         ];
         let mut found = BTreeMap::new();
         for name in NAMES {
@@ -175,6 +179,7 @@ impl Redis {
         if let Some(value) = found.get("maxmemory").and_then(|v| v.parse().ok()) {
             live.maxmemory = Some(value);
         }
+        live.timestamps = found.get("aof-timestamp-enabled").map(|it| it == "yes");
         live.dir = found.remove("dir");
         match client.modules().await {
             Ok(modules) => live.modules = modules,

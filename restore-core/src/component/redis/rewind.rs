@@ -1,8 +1,14 @@
 //! Back to a moment along the live append-only file, where it carries timestamps
 //! (`aof-timestamp-enabled`): what was written after the moment is cut off a copy of it.
+//!
+//! A command is of the time of the timestamp before it. Where the server has stopped to write them
+//! that would be a lie: so it must write them now, and where commands are taken up to a file's end,
+//! its last timestamp must be of when it was written last. That they were off for a while and are
+//! on again cannot be seen.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::data::{Layout, Mode};
@@ -10,6 +16,10 @@ use super::live::Live;
 use super::moment::created;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Timestamp;
+
+/// How much later than its last timestamp a file may have been written, in seconds: the server
+/// waits that long for a disk that is busy.
+const LAG: i64 = 5;
 
 /// The files that lead to a moment, each with the length to take of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +39,7 @@ impl Way {
 
 /// The way to `time` along the live files below `root`; `None`: they do not lead there.
 pub(super) async fn find(root: &Path, live: &Live, time: Timestamp) -> Result<Option<Way>> {
-    if live.layout.mode == Mode::Off {
+    if live.layout.mode == Mode::Off || live.timestamps == Some(false) {
         return Ok(None);
     }
     let (root, layout) = (root.to_owned(), live.layout.clone());
@@ -72,11 +82,18 @@ fn look(root: &Path, layout: &Layout, time: i64) -> std::io::Result<Option<Way>>
                 way.take(line, name, path.metadata()?.len());
             }
             "i" => {
-                let Some((length, cut)) = measure(BufReader::new(File::open(&path)?), time)? else {
+                let file = File::open(&path)?;
+                // Both of one moment: what is written from here on is not looked at.
+                let meta = file.metadata()?;
+                let reader = BufReader::new(file.take(meta.len()));
+                let Some(measured) = measure(reader, time)? else {
                     return Ok(None);
                 };
-                way.take(line, name, length);
-                if cut {
+                if !measured.is_of_time(meta.mtime(), time) {
+                    return Ok(None);
+                }
+                way.take(line, name, measured.length);
+                if measured.cut {
                     break;
                 }
             }
@@ -132,10 +149,33 @@ fn changed() -> Error {
     .retryable()
 }
 
-/// How much of an increment to take: up to the first command behind `time` (then `true`), or up to
-/// the last whole one. `None`: it has commands that carry no time.
-fn measure(mut reader: impl BufRead, time: i64) -> std::io::Result<Option<(u64, bool)>> {
-    let (mut at, mut timed) = (0_u64, false);
+/// How much of an increment to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Measured {
+    length: u64,
+    /// Whether something behind the moment was cut off.
+    cut: bool,
+    /// The last timestamp of what is taken.
+    last: Option<i64>,
+}
+
+impl Measured {
+    /// Whether what is taken up to the end of a file, written last at `written`, is not of after
+    /// `time`.
+    fn is_of_time(&self, written: i64, time: i64) -> bool {
+        self.cut
+            || written <= time
+            || self
+                .last
+                .is_none_or(|last| written.saturating_sub(last) <= LAG)
+    }
+}
+
+/// How much of an increment to take: up to the first command behind `time`, or up to the last whole
+/// one. `None`: it has commands that carry no time.
+fn measure(mut reader: impl BufRead, time: i64) -> std::io::Result<Option<Measured>> {
+    let (mut at, mut last) = (0_u64, None);
+    let taken = |length, cut, last| Ok(Some(Measured { length, cut, last }));
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -145,23 +185,23 @@ fn measure(mut reader: impl BufRead, time: i64) -> std::io::Result<Option<(u64, 
             .read_until(b'\n', &mut line)?;
         let mut end = at + read as u64;
         if !line.ends_with(b"\n") {
-            return Ok(Some((at, false)));
+            return taken(at, false, last);
         }
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end();
         if let Some(stamp) = text.strip_prefix("#TS:") {
             match stamp.parse::<i64>() {
-                Ok(stamp) if stamp > time => return Ok(Some((at, true))),
-                Ok(_) => timed = true,
+                Ok(stamp) if stamp > time => return taken(at, true, last),
+                Ok(stamp) => last = Some(stamp),
                 Err(_) => return Ok(None),
             }
         } else if let Some(count) = text.strip_prefix('*').and_then(|it| it.parse::<u64>().ok()) {
-            if !timed {
+            if last.is_none() {
                 return Ok(None);
             }
             match words(&mut reader, count)? {
                 Some(length) => end += length,
-                None => return Ok(Some((at, false))),
+                None => return taken(at, false, last),
             }
         } else if !text.starts_with('#') {
             return Ok(None);
@@ -204,7 +244,10 @@ mod tests {
         let one = "#TS:100\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$9\r\n#TS:1\r\n12\r\n";
         let two = "#TS:200\r\n*2\r\n$3\r\nDEL\r\n$1\r\na\r\n";
         let both = format!("{one}{two}");
-        let of = |text: &str, time| measure(text.as_bytes(), time).unwrap();
+        let of = |text: &str, time| {
+            let measured = measure(text.as_bytes(), time).unwrap();
+            measured.map(|it| (it.length, it.cut))
+        };
         assert_eq!(of(&both, 150), Some((one.len() as u64, true)));
         assert_eq!(of(&both, 200), Some((both.len() as u64, false)));
         assert_eq!(of(&both, 99), Some((0, true)));
@@ -214,5 +257,25 @@ mod tests {
         // Without timestamps nothing is known.
         assert_eq!(of(&two[9..], 300), None);
         assert_eq!(of("", 300), Some((0, false)));
+    }
+
+    #[test]
+    fn a_file_that_was_written_long_after_its_last_timestamp_tells_no_time() {
+        let text = "#TS:100\r\n*2\r\n$3\r\nDEL\r\n$1\r\na\r\n";
+        let all = measure(text.as_bytes(), 200).unwrap().unwrap();
+        assert_eq!((all.cut, all.last), (false, Some(100)));
+        // Timestamps were turned off, and commands went on: of before the moment, or of after it?
+        assert!(all.is_of_time(100, 200) && all.is_of_time(200, 200));
+        assert!(!all.is_of_time(201, 200));
+        let late = measure(text.as_bytes(), 100).unwrap().unwrap();
+        assert!(late.is_of_time(103, 100));
+        // What is cut off does not matter, nor does a file without a command.
+        assert!(
+            measure(text.as_bytes(), 99)
+                .unwrap()
+                .unwrap()
+                .is_of_time(900, 99)
+        );
+        assert!(measure(&b""[..], 99).unwrap().unwrap().is_of_time(900, 99));
     }
 }

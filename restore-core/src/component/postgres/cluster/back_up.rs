@@ -29,7 +29,7 @@ pub(super) async fn live_bytes(cluster: &Cluster) -> Result<u64> {
     Ok(bytes)
 }
 
-async fn size(session: &Session) -> Result<u64> {
+pub(super) async fn size(session: &Session) -> Result<u64> {
     let row = session
         .one(
             "SELECT coalesce(sum(pg_database_size(oid)), 0)::int8 FROM pg_database",

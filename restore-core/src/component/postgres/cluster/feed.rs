@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::Cluster;
 use super::scratch::own;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::run::RunContext;
 use crate::wal::{Archive, ArchivedFile, Chain, Packing};
 
-/// Where copies lie, inside the staged tree.
+/// Where copies or links lie, inside the staged tree.
 pub(super) const COPIES: &str = ".restore-wal";
 
 /// Whether the server can read the archive as it is: every file under its own name, in a place
@@ -36,6 +36,74 @@ pub(super) fn command(place: &Path) -> String {
     format!("cp '{}'/%f '%p'", place.replace('%', "%%"))
 }
 
+/// What the server may ask for, by the names that it asks for.
+struct Files {
+    segments: Vec<(String, ArchivedFile)>,
+    histories: Vec<(String, ArchivedFile)>,
+    /// Histories that only the live server has as yet.
+    texts: Vec<(String, String)>,
+}
+
+impl Files {
+    fn of(archive: &Archive, chain: &Chain) -> Self {
+        let segments = chain.files.iter();
+        let histories = archive.histories.iter().filter_map(|file| {
+            let name = file.path.file_name()?.to_str()?;
+            let name = name.split_inclusive(".history").next()?;
+            Some((name.to_owned(), file.clone()))
+        });
+        let histories: Vec<_> = histories.collect();
+        let texts = archive
+            .timelines
+            .ids()
+            .map(|id| (format!("{id:08X}.history"), archive.timelines.text(id)))
+            .filter(|(name, _)| !histories.iter().any(|(archived, _)| archived == name))
+            .collect();
+        Self {
+            segments: segments
+                .map(|(name, file)| (name.file(chain.segment_size), file.clone()))
+                .collect(),
+            histories,
+            texts,
+        }
+    }
+
+    /// Makes the folder, and writes what no file has.
+    fn begin(&self, folder: &Path, owner: Option<(u32, u32)>) -> Result<()> {
+        std::fs::create_dir(folder)
+            .map_err(|e| Error::io(format!("make {}", folder.display()), e))?;
+        own(folder, owner)?;
+        for (name, text) in &self.texts {
+            let path = folder.join(name);
+            std::fs::write(&path, text)
+                .map_err(|e| Error::io(format!("write {}", path.display()), e))?;
+            own(&path, owner)?;
+        }
+        Ok(())
+    }
+}
+
+/// Links what is needed into the staged tree: the server gets that and nothing else, whatever lies
+/// in the archive besides. A segment that is being copied there has not its size yet, and those of
+/// timelines that were left behind are not on the way.
+pub(super) fn link(
+    place: &Path,
+    (archive, chain): (&Archive, &Chain),
+    staged: &Path,
+    owner: Option<(u32, u32)>,
+) -> Result<PathBuf> {
+    let target = staged.join(COPIES);
+    let files = Files::of(archive, chain);
+    files.begin(&target, owner)?;
+    for (name, file) in files.segments.iter().chain(&files.histories) {
+        let path = target.join(name);
+        let file = place.join(file.path.file_name().unwrap_or_default());
+        std::os::unix::fs::symlink(&file, &path)
+            .map_err(|e| Error::io(format!("link {}", path.display()), e))?;
+    }
+    Ok(target)
+}
+
 /// Copies what is needed into the staged tree, unpacked, under the names that the server asks
 /// for.
 pub(super) async fn copy(
@@ -45,30 +113,31 @@ pub(super) async fn copy(
     owner: Option<(u32, u32)>,
 ) -> Result<PathBuf> {
     let target = staged.join(COPIES);
-    let mut files: Vec<(String, ArchivedFile)> = chain
-        .files
-        .iter()
-        .map(|(name, file)| (name.file(chain.segment_size), file.clone()))
-        .collect();
-    for file in &archive.histories {
-        let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-        if let Some(stem) = name.split_inclusive(".history").next() {
-            files.push((stem.to_owned(), file.clone()));
-        }
-    }
+    let files = Files::of(archive, chain);
+    let size = chain.segment_size;
     let progress = cx.progress("copy WAL", Some(chain.bytes()));
     let (cancel, made) = (cx.cancelled().clone(), target.clone());
     tokio::task::spawn_blocking(move || {
-        std::fs::create_dir(&made).map_err(|e| Error::io(format!("make {}", made.display()), e))?;
-        own(&made, owner)?;
-        for (name, file) in files {
+        files.begin(&made, owner)?;
+        let segments = files.segments.iter().map(|it| (it, Some(size)));
+        let histories = files.histories.iter().map(|it| (it, None));
+        for ((name, file), size) in segments.chain(histories) {
             if cancel.is_cancelled() {
                 return Err(Error::interrupted());
             }
             let path = made.join(name);
             let failed = |e| Error::io(format!("copy {} here", file.path.display()), e);
             let mut out = std::fs::File::create(&path).map_err(failed)?;
-            let bytes = std::io::copy(&mut file.open()?, &mut out).map_err(failed)?;
+            let bytes = match std::io::copy(&mut file.open()?, &mut out) {
+                Ok(bytes) => bytes,
+                Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    return Err(damaged(file, "breaks off"));
+                }
+                Err(e) => return Err(failed(e)),
+            };
+            if size.is_some_and(|size| size != bytes && !file.partial) {
+                return Err(damaged(file, &format!("holds {bytes} bytes only")));
+            }
             own(&path, owner)?;
             progress.add(bytes);
         }
@@ -78,10 +147,20 @@ pub(super) async fn copy(
     .await
     .unwrap_or_else(|e| {
         Err(Error::new(
-            crate::ErrorKind::Internal,
+            ErrorKind::Internal,
             "cluster.task",
             format!("copying the log broke off: {e}"),
         ))
     })?;
     Ok(target)
+}
+
+/// A server would take it for the end of all.
+fn damaged(file: &ArchivedFile, what: &str) -> Error {
+    Error::new(
+        ErrorKind::Verification,
+        "wal.damaged",
+        format!("{} {what}: it is no whole segment", file.path.display()),
+    )
+    .hint("it was cut, or is being copied right now: copy it again from where it is whole, or try again in a moment")
 }

@@ -13,10 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
 use crate::platform::Volume;
 use crate::run::RunContext;
-use crate::wal::{Reached, Search};
-
-/// Room for the log that a server keeps while it recovers.
-const LOG: u64 = 512 << 20;
+use crate::target::FOLLOWS;
+use crate::wal::Reached;
 
 /// What a recovery would come to.
 #[derive(Debug, Default)]
@@ -88,14 +86,12 @@ impl Cluster {
             );
         }
         outlook.findings.extend(self.siblings(volume.as_ref()));
+        let own = base.facts.stop_lsn.0.saturating_sub(base.facts.start_lsn.0);
+        let replayed = outlook.facts.get("wal_bytes").and_then(Value::as_u64);
+        let room = self.room(&base, replayed.unwrap_or(own), copied).await;
         outlook.need = Some(SpaceNeed {
             space: volume.free_space().await?,
-            bytes: base
-                .facts
-                .bytes
-                .max(outlook.read_bytes)
-                .saturating_add(copied)
-                .saturating_add(LOG),
+            bytes: room.max(outlook.read_bytes),
             inodes: 4096,
         });
         if let Err(error) = self.live(&base, &mut outlook).await {
@@ -146,7 +142,8 @@ impl Cluster {
             );
             return Ok(0);
         };
-        let search: Search = self.search(base, target.timeline, cx.cancelled()).await?;
+        let (search, noted) = self.search(base, target.timeline, cx.cancelled()).await?;
+        outlook.findings.extend(noted);
         let chain = search.chain();
         if !chain.others.is_empty() && target.timeline.is_none() {
             let others: Vec<String> = chain.others.iter().map(ToString::to_string).collect();
@@ -191,7 +188,7 @@ impl Cluster {
             .insert("last_transaction".to_owned(), json!(last));
         outlook
             .facts
-            .insert("follows_timeline".to_owned(), json!(chain.timeline));
+            .insert(FOLLOWS.to_owned(), json!(chain.timeline));
         let archive = self.archive(base).await?;
         let direct = feed::direct(self, &archive, chain).await?;
         Ok(match direct {

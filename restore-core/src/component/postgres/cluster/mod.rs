@@ -10,7 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::client::{Login, Session};
-use crate::backup::{Backup, BackupWriter};
+use crate::backup::{Backup, BackupId, BackupWriter};
 use crate::component::{
     BackedUp, CheckOutcome, Component, Inspection, Parts, Recovery, SharedComponent, Staged,
     archive,
@@ -31,11 +31,14 @@ mod control;
 mod feed;
 mod holders;
 mod inspect;
+mod keep;
 mod programs;
 mod range;
 mod recover;
+mod room;
 mod scratch;
 mod stage;
+mod timeline;
 
 use config::ClusterConfig;
 
@@ -173,10 +176,24 @@ impl Component for Cluster {
         let work = async {
             let base = self.base(backup).await?;
             let never = tokio_util::sync::CancellationToken::new();
-            let search = self.search(&base, target.timeline, &never).await?;
+            let (search, _) = self.search(&base, target.timeline, &never).await?;
             Ok(search.find(target).await.is_ok())
         };
         work.await.map_err(self.at())
+    }
+
+    async fn left_behind(
+        &self,
+        backups: &[Backup],
+        target: &RecoveryTarget,
+    ) -> Result<Vec<Option<u32>>> {
+        self.timelines_left(backups, target)
+            .await
+            .map_err(self.at())
+    }
+
+    async fn must_keep(&self, backups: &[Backup]) -> Result<Vec<(BackupId, String)>> {
+        keep::must_keep(self, backups).await.map_err(self.at())
     }
 
     fn artifacts(&self, backup: &Backup) -> Vec<String> {

@@ -2,13 +2,12 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::super::client::column;
 use super::Cluster;
 use super::base::Base;
-use super::control::Control;
-use super::programs::Programs;
+use super::timeline::{ABANDONED, UNKNOWN};
 use crate::backup::Backup;
 use crate::error::{Error, ErrorKind, Result};
+use crate::finding::Finding;
 use crate::wal::{Archive, Chain, Recoverable, Search};
 
 impl Cluster {
@@ -27,64 +26,19 @@ impl Cluster {
         Archive::open(root, base.facts.segment_size).await
     }
 
-    /// The timeline to follow: the one asked for, else the one that the live server is on. An
-    /// archive may also have newer ones, of recoveries that were rolled back.
-    pub(super) async fn follows(
-        &self,
-        base: &Base,
-        archive: &Archive,
-        wanted: Option<u32>,
-    ) -> Option<u32> {
-        if wanted.is_some() {
-            return wanted;
-        }
-        let origin = base.facts.origin();
-        let live = self.live_timeline(base).await?;
-        archive
-            .timelines
-            .leads((origin.timeline, origin.stop), live)
-            .then_some(live)
-    }
-
-    async fn live_timeline(&self, base: &Base) -> Option<u32> {
-        if let Ok(session) = self.session().await {
-            let row = session
-                .one(
-                    "SELECT ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int8",
-                    &[],
-                )
-                .await
-                .ok()?;
-            let timeline: i64 = column(&row, 0).ok()?;
-            session.close().await;
-            return u32::try_from(timeline).ok();
-        }
-        let programs = Programs::find(
-            self.platform.as_ref(),
-            &self.config.service,
-            self.config.bin.as_deref(),
-            base.facts.major,
-        )
-        .await
-        .ok()?;
-        let dir = self.data_dir(self.volume().await.ok()?.as_ref()).ok()?;
-        let seen = self.platform.path_in(&self.config.service, &dir).await;
-        let control = Control::read(&programs, &seen.ok()??).await.ok()?;
-        control.timeline()
-    }
-
     /// What leads on from a base backup.
     pub(super) async fn search(
         &self,
         base: &Base,
         timeline: Option<u32>,
         cancel: &CancellationToken,
-    ) -> Result<Search> {
-        let archive = self.archive(base).await?;
+    ) -> Result<(Search, Option<Finding>)> {
+        let mut archive = self.archive(base).await?;
         let origin = base.facts.origin();
-        let timeline = self.follows(base, &archive, timeline).await;
-        let chain = Chain::follow(&archive, &origin, timeline)?;
-        Ok(Search::new(chain, origin, cancel.clone()))
+        let followed = self.follows(base, &mut archive, timeline).await?;
+        let chain = Chain::follow(&archive, &origin, followed.timeline)?;
+        let search = Search::new(chain, origin, cancel.clone());
+        Ok((search, followed.noted))
     }
 }
 
@@ -105,12 +59,22 @@ pub(super) async fn of(cluster: &Cluster, backup: &Backup) -> Result<Option<Reco
         segments: 0,
         archive: None,
         holes: Vec::new(),
+        needs_timeline: None,
     };
     if let Some(root) = &cluster.config.wal_archive {
         range.archive = Some(root.display().to_string());
-        let search = cluster
-            .search(&base, None, &CancellationToken::new())
-            .await?;
+        let never = CancellationToken::new();
+        let search = match cluster.search(&base, None, &never).await {
+            Ok((search, _)) => search,
+            // What it holds can be told all the same, and reached by somebody who means it.
+            Err(error) if matches!(error.code(), ABANDONED | UNKNOWN) => {
+                range.needs_timeline = Some(error.message().to_owned());
+                let archive = cluster.archive(&base).await?;
+                let newest = archive.timelines.newest((facts.timeline, facts.stop_lsn));
+                cluster.search(&base, Some(newest), &never).await?.0
+            }
+            Err(error) => return Err(error),
+        };
         let end = search.end().await?;
         let chain = search.chain();
         range.timeline = chain.timeline;

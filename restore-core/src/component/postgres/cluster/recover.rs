@@ -107,7 +107,9 @@ impl Cluster {
         setup.wait(&server, &progress).await?;
         let reached = self.reached(cx, &base, &server).await?;
         if let Some(end) = end {
-            reached.must_be_at(&end, base.facts.segment_size)?;
+            reached
+                .must_be_at(&end, timeline, base.facts.segment_size)
+                .map_err(|error| server.with_last_words(error))?;
         }
         Ok(Recovered {
             cluster: self,
@@ -131,7 +133,7 @@ impl Cluster {
         self.platform.owner(&self.config.service).await
     }
 
-    async fn seen(&self, dir: &Path) -> Result<PathBuf> {
+    pub(super) async fn seen(&self, dir: &Path) -> Result<PathBuf> {
         let seen = self.platform.path_in(&self.config.service, dir).await?;
         seen.ok_or_else(|| {
             Error::new(
@@ -245,22 +247,20 @@ impl Cluster {
                 end: None,
             });
         }
-        let archive = self.archive(base).await?;
+        let mut archive = self.archive(base).await?;
+        // Of a run with a plan it is pinned: what is asked now may have changed since.
         let wanted = match cx.target() {
             Some(target) => target.timeline,
             None => Some(base.facts.timeline),
         };
-        let wanted = self.follows(base, &archive, wanted).await;
-        let chain = Chain::follow(&archive, &base.facts.origin(), wanted)?;
+        let timeline = self.follows(base, &mut archive, wanted).await?.timeline;
+        let chain = Chain::follow(&archive, &base.facts.origin(), timeline)?;
         let total = cx.target().map(|_| chain.bytes());
-        let timeline = chain.timeline;
-        let place = match feed::direct(self, &archive, &chain).await? {
-            Some(place) => place,
-            None => {
-                let copies = feed::copy(cx, (&archive, &chain), staged, owner).await?;
-                self.seen(&copies).await?
-            }
+        let made = match feed::direct(self, &archive, &chain).await? {
+            Some(place) => feed::link(&place, (&archive, &chain), staged, owner)?,
+            None => feed::copy(cx, (&archive, &chain), staged, owner).await?,
         };
+        let place = self.seen(&made).await?;
         // Looked at before the server begins: what is archived meanwhile it may take or not.
         let end = match cx.target().map(|target| &target.point) {
             Some(RecoveryPoint::Latest) => {
@@ -326,7 +326,7 @@ impl Cluster {
 impl Reached {
     /// Without a target a server takes the first segment that it cannot read for the end of all,
     /// and says nothing: whether it came to the archive's end is seen by where it ended.
-    fn must_be_at(&self, end: &End, segment_size: u64) -> Result<()> {
+    fn must_be_at(&self, end: &End, timeline: u32, segment_size: u64) -> Result<()> {
         let lsn: Lsn = self.lsn.parse()?;
         let segment = segment_of(lsn, segment_size);
         let whole = segment >= segment_of(Lsn(end.lsn.0.saturating_sub(1)), segment_size);
@@ -341,7 +341,7 @@ impl Reached {
                 "the recovery ended at {lsn}, but the WAL archive leads on to {}: the segment {} cannot be read, or is damaged",
                 end.lsn,
                 SegmentName {
-                    timeline: self.timeline.saturating_sub(1).max(1),
+                    timeline,
                     number: segment,
                 }
                 .file(segment_size)

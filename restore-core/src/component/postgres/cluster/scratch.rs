@@ -9,6 +9,7 @@ use super::super::client::{Login, Session};
 use super::Cluster;
 use super::control::Control;
 use super::programs::Programs;
+use super::room::max_wal_size;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Progress;
 use crate::platform::{Endpoint, Scratch};
@@ -18,6 +19,10 @@ use crate::wal::{Lsn, SegmentName, segment_of};
 const CONFIG: &str = ".restore-scratch.conf";
 const HBA: &str = ".restore-scratch-hba.conf";
 const PORT: u16 = 5432;
+/// How many of its last lines an error tells.
+const WORDS: usize = 6;
+/// More of a line nobody reads.
+const LINE: usize = 300;
 /// How often its words are looked at.
 const LOOK: Duration = Duration::from_millis(30);
 /// How long it may take to end: all that it has changed is written then.
@@ -107,6 +112,9 @@ impl Setup<'_> {
             ("full_page_writes", "on".to_owned()),
             ("autovacuum", "off".to_owned()),
             ("hot_standby", "off".to_owned()),
+            // The room that is planned for holds for these.
+            ("max_wal_size", megabytes(max_wal_size(self.segment_size))),
+            ("min_wal_size", megabytes(self.segment_size * 2)),
             ("shared_preload_libraries", String::new()),
             ("max_logical_replication_workers", "0".to_owned()),
             ("primary_conninfo", String::new()),
@@ -229,6 +237,11 @@ impl Server {
         self.process.log_tail()
     }
 
+    /// An error of the recovery, with what the server has said last.
+    pub(super) fn with_last_words(&self, error: Error) -> Error {
+        with_last_words(error, &self.said())
+    }
+
     /// Ends it cleanly and removes what it left that is no data.
     pub(super) async fn stop(self) -> Result<PathBuf> {
         self.process.stop(GRACE).await?;
@@ -253,6 +266,10 @@ impl Server {
         }
         Ok(self.dir)
     }
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{}MB", bytes.div_ceil(1 << 20))
 }
 
 /// Gives a file to the server's user.
@@ -280,7 +297,7 @@ fn explain(said: &str) -> Error {
         .rfind(|line| line.contains("FATAL:") || line.contains("PANIC:"))
         .or_else(|| said.lines().rfind(|line| !line.trim().is_empty()))
         .unwrap_or("without a word");
-    let line: String = line.trim().chars().take(300).collect();
+    let line: String = line.trim().chars().take(LINE).collect();
     let (code, hint) = if said.contains("ended before configured recovery target was reached") {
         (
             "cluster.target_not_reached",
@@ -294,13 +311,28 @@ fn explain(said: &str) -> Error {
     } else {
         (
             "cluster.recovery_failed",
-            "its log says more; the live server was not touched",
+            "what it said last tells more; the live server was not touched",
         )
     };
-    Error::new(
+    let error = Error::new(
         ErrorKind::Failed,
         code,
         format!("the scratch server ended while it recovered: {line}"),
-    )
-    .hint(hint)
+    );
+    with_last_words(error, said).hint(hint)
+}
+
+/// The log of a scratch server is gone with it: its last lines are told with the error.
+fn with_last_words(error: Error, said: &str) -> Error {
+    let lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let mut last: Vec<String> = lines
+        .rev()
+        .take(WORDS)
+        .map(|line| line.chars().take(LINE).collect())
+        .collect();
+    last.reverse();
+    if last.is_empty() {
+        return error;
+    }
+    error.with_more(format!("its log ends with: {}", last.join(" / ")))
 }
