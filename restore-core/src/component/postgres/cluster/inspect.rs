@@ -7,6 +7,7 @@ use super::Cluster;
 use super::base::Base;
 use super::control::Control;
 use super::feed;
+use super::fetched;
 use super::programs::Programs;
 use crate::component::{Inspection, SpaceNeed, archive};
 use crate::error::{Error, ErrorKind, Result};
@@ -168,6 +169,7 @@ impl Cluster {
             bytes,
             last,
             end,
+            until,
         } = search.find(target).await?;
         let last = last.map(|mark| mark.time.precise());
         outlook.way = format!(
@@ -192,6 +194,9 @@ impl Cluster {
         outlook
             .facts
             .insert("follows_timeline".to_owned(), json!(chain.timeline));
+        if let Some(room) = fetched::room(chain, until) {
+            return Ok(room);
+        }
         let archive = self.archive(base).await?;
         let direct = feed::direct(self, &archive, chain).await?;
         Ok(match direct {

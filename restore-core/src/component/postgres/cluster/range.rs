@@ -21,7 +21,7 @@ impl Cluster {
                 "the component names no WAL archive: nothing leads on from its base backups",
             )
             .hint(
-                "name the directory that the server's archive_command copies to as wal_archive",
+                "name the directory or the store that the server's archive_command copies to as wal_archive",
             ));
         };
         Archive::open(root, base.facts.segment_size).await
@@ -107,7 +107,7 @@ pub(super) async fn of(cluster: &Cluster, backup: &Backup) -> Result<Option<Reco
         holes: Vec::new(),
     };
     if let Some(root) = &cluster.config.wal_archive {
-        range.archive = Some(root.display().to_string());
+        range.archive = Some(root.display());
         let search = cluster
             .search(&base, None, &CancellationToken::new())
             .await?;
