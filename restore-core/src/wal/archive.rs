@@ -177,6 +177,11 @@ impl Archive {
         Ok(archive)
     }
 
+    /// All files of it.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &ArchivedFile> {
+        self.segments.values().chain(&self.histories)
+    }
+
     fn take(&mut self, segment: SegmentName, file: ArchivedFile) {
         // One that was cut while it was copied is none; a whole one goes before a part.
         let whole = file.packing != Packing::Plain || file.bytes == self.segment_size;

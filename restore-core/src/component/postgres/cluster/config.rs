@@ -48,7 +48,10 @@ fn wal_archive(name: &str, value: Value, parts: &Parts) -> Result<WalSource> {
         Value::Object(table) => Ok(match folder(&path, table, &parts.base)? {
             Folder::Here(dir) => WalSource::Directory(dir),
             Folder::Elsewhere(remote) => {
-                let kept = parts.scratch.join("wal").join(name);
+                // Deleted as a whole: whatever the name is, the folder is its own.
+                let of = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+                let folder = format!("wal-{}", name.chars().map(of).collect::<String>());
+                let kept = parts.scratch.join(folder);
                 WalSource::Store(Arc::new(Shelf::new(remote, kept)))
             }
         }),

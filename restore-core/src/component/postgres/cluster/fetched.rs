@@ -91,26 +91,24 @@ fn folder(root: &Path, run: &str) -> PathBuf {
 }
 
 /// Bytes that lie beside the staged data while what leads on to a target in the segment `until` is
-/// replayed: what is fetched, and where some of it is packed, all of it unpacked. `None` where the
-/// archive is on this host.
-pub(super) fn room(chain: &Chain, until: u64) -> Option<u64> {
-    let needed: Vec<&ArchivedFile> = chain
-        .files
-        .iter()
-        .filter(|(name, _)| name.number <= until)
-        .map(|(_, file)| file)
-        .collect();
-    needed.first()?.elsewhere.as_ref()?;
-    let fetched = needed
-        .iter()
-        .fold(0_u64, |sum, file| sum.saturating_add(file.bytes));
-    let plain = |file: &&ArchivedFile| file.packing == Packing::Plain && !file.partial;
-    let count = u64::try_from(needed.len()).unwrap_or(u64::MAX);
-    let unpacked = match needed.iter().all(plain) {
-        true => 0,
-        false => count.saturating_mul(chain.segment_size),
-    };
-    Some(fetched.saturating_add(unpacked))
+/// replayed out of an archive in a store: what is fetched, and where some of it is packed, all of
+/// it unpacked.
+pub(super) fn room(chain: &Chain, until: u64) -> u64 {
+    let needed = || chain.files.iter().filter(|(name, _)| name.number <= until);
+    let plain = |file: &ArchivedFile| file.packing == Packing::Plain && !file.partial;
+    let packed = !needed().all(|(_, file)| plain(file));
+    needed().fold(0, |sum, (_, file)| {
+        let unpacked = if packed { chain.segment_size } else { 0 };
+        sum.saturating_add(file.bytes).saturating_add(unpacked)
+    })
+}
+
+/// What is in a store of these, by name.
+fn stored<'a>(files: impl Iterator<Item = &'a ArchivedFile>) -> Files {
+    files
+        .filter_map(|file| file.elsewhere.as_ref())
+        .map(|(_, stored)| (stored.file.path.clone(), stored.clone()))
+        .collect()
 }
 
 /// Bringing what one recovery needs.
@@ -131,14 +129,15 @@ impl Fetching<'_> {
         let mut known = Files::new();
         for round in 0..ROUNDS {
             let archive = self.cluster.archive(self.base).await?;
-            let wanted = self.wanted(&archive, &mut until).await?;
+            let there: Files = stored(archive.files());
             for (name, file) in &known {
-                match wanted.get(name) {
+                match there.get(name) {
                     Some(now) if now == file => {}
                     Some(_) => return Err(self.shelf.changed(name)),
                     None => return Err(self.shelf.vanished(file)),
                 }
             }
+            let wanted = self.wanted(&archive, &mut until).await?;
             let new: Vec<StoredFile> = wanted
                 .values()
                 .filter(|file| !known.contains_key(&file.file.path))
@@ -191,10 +190,7 @@ impl Fetching<'_> {
         *until = Some(last);
         let segments = chain.files.iter().filter(|(name, _)| name.number <= last);
         let files = segments.map(|(_, file)| file).chain(&archive.histories);
-        Ok(files
-            .filter_map(|file| file.elsewhere.as_ref())
-            .map(|(_, stored)| (stored.file.path.clone(), stored.clone()))
-            .collect())
+        Ok(stored(files))
     }
 
     /// Removes what an earlier attempt has left and is not wanted any more.

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
 use crate::platform::Volume;
 use crate::run::RunContext;
-use crate::wal::{Reached, Search};
+use crate::wal::{Reached, Search, WalSource};
 
 /// Room for the log that a server keeps while it recovers.
 const LOG: u64 = 512 << 20;
@@ -194,8 +194,8 @@ impl Cluster {
         outlook
             .facts
             .insert("follows_timeline".to_owned(), json!(chain.timeline));
-        if let Some(room) = fetched::room(chain, until) {
-            return Ok(room);
+        if let Some(WalSource::Store(_)) = &self.config.wal_archive {
+            return Ok(fetched::room(chain, until));
         }
         let archive = self.archive(base).await?;
         let direct = feed::direct(self, &archive, chain).await?;
