@@ -116,7 +116,9 @@ pub(super) async fn other_runs(cx: &RunContext, root: &Path, findings: &mut Vec<
             entries
                 .filter_map(std::result::Result::ok)
                 .filter_map(|entry| entry.file_name().into_string().ok())
-                .filter(|name| name.starts_with(".restore-") && !name.ends_with(".trash"))
+                .filter(|name| name.starts_with(".restore-"))
+                // About to be deleted, and the log that a recovery fetches.
+                .filter(|name| !name.ends_with(".trash") && !name.ends_with(".wal"))
                 .collect::<Vec<_>>()
         })
     })

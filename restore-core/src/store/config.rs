@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{BackupStore, DirectoryStore, SshConfig, SshStore};
+use super::{BackupStore, DirectoryStore, Folder, SshConfig, SshStore};
 use crate::config::{self, SecretSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::unlock::Unlock;
@@ -105,18 +105,8 @@ pub(crate) fn make(name: &str, value: &Value, base: &Path) -> Result<Configured>
             (Arc::new(store), keys, directory.unlocked)
         }
         "ssh" => {
-            let mut ssh: Ssh = config::parse_section(&path, table)?;
-            let keys = ssh.keys();
-            let store = SshStore::new(SshConfig {
-                host: ssh.host,
-                path: ssh.path,
-                user: ssh.user,
-                port: ssh.port,
-                config: ssh.config.map(|file| base.join(file)),
-                sftp_server: ssh.sftp_server,
-            })
-            .map_err(|error| error.context(format!("[{path}]")))?;
-            (Arc::new(store), keys, false)
+            let (store, keys) = ssh(&path, table, base)?;
+            (store, keys, false)
         }
         kind => {
             let (store, keys) = bucket(kind, &path, table, base)?;
@@ -128,6 +118,53 @@ pub(crate) fn make(name: &str, value: &Value, base: &Path) -> Result<Configured>
     Ok(Configured { store, keys })
 }
 
+fn ssh(path: &str, table: config::Table, base: &Path) -> Result<(Arc<SshStore>, Keys)> {
+    let mut ssh: Ssh = config::parse_section(path, table)?;
+    let keys = ssh.keys();
+    let store = SshStore::new(SshConfig {
+        host: ssh.host,
+        path: ssh.path,
+        user: ssh.user,
+        port: ssh.port,
+        config: ssh.config.map(|file| base.join(file)),
+        sftp_server: ssh.sftp_server,
+    })
+    .map_err(|error| error.context(format!("[{path}]")))?;
+    Ok((Arc::new(store), keys))
+}
+
+/// The folder that the section at `path` describes, by the same keys as a store's: what it names
+/// is the folder itself.
+pub(crate) fn folder(path: &str, mut table: config::Table, base: &Path) -> Result<Folder> {
+    let kind = config::take_kind(path, &mut table, &KINDS)?;
+    let (folder, keys) = match kind.as_str() {
+        "directory" => {
+            let mut directory: Directory = config::parse_section(path, table)?;
+            let keys = directory.keys();
+            (Folder::Here(base.join(directory.path)), keys)
+        }
+        "ssh" => {
+            let (store, keys) = ssh(path, table, base)?;
+            (Folder::Elsewhere(store), keys)
+        }
+        kind => {
+            let (store, keys) = bucket(kind, path, table, base)?;
+            (Folder::Elsewhere(store), keys)
+        }
+    };
+    match keys.first() {
+        None => Ok(folder),
+        Some(key) => Err(Error::new(
+            ErrorKind::Config,
+            "config.bad_value",
+            format!(
+                "[{path}] `{key}` is of backups alone: what is here is neither encrypted nor signed"
+            ),
+        )
+        .hint("leave it away")),
+    }
+}
+
 #[cfg(feature = "object-store")]
 use super::bucket::from_table as bucket;
 
@@ -137,7 +174,7 @@ fn bucket(
     path: &str,
     _table: config::Table,
     _base: &Path,
-) -> Result<(Arc<dyn BackupStore>, Keys)> {
+) -> Result<(Arc<SshStore>, Keys)> {
     Err(Error::new(
         ErrorKind::Config,
         "config.no_object_storage",
@@ -147,6 +184,19 @@ fn bucket(
 }
 
 impl Keys {
+    /// One that is set.
+    fn first(&self) -> Option<&'static str> {
+        [
+            ("passphrase_file", self.passphrase_file.is_some()),
+            ("passphrase_env", self.passphrase_env.is_some()),
+            ("gnupg_home", self.gnupg_home.is_some()),
+            ("signed_by", !self.signed_by.is_empty()),
+            ("sign_with", self.sign_with.is_some()),
+        ]
+        .into_iter()
+        .find_map(|(key, set)| set.then_some(key))
+    }
+
     fn unlock(self, path: &str, base: &Path) -> Result<Unlock> {
         let at = |file: Option<PathBuf>| file.map(|file| base.join(file));
         if let Some(key) = &self.sign_with

@@ -18,14 +18,16 @@ mod directory;
 mod directory_write;
 mod folder;
 mod latest;
+mod remote;
 pub(crate) mod ssh;
 
 #[cfg(feature = "object-store")]
 pub use bucket::{BucketConfig, BucketService, BucketStore, SignIn};
-pub(crate) use config::{StoreKeys, make};
+pub(crate) use config::{StoreKeys, folder, make};
 pub use directory::DirectoryStore;
 pub use folder::BackupFolder;
 pub use latest::latest;
+pub(crate) use remote::{Folder, RemoteFolder};
 pub use ssh::{SshConfig, SshStore};
 
 /// Something in a backup's folder that is neither a regular file nor a folder, or cannot be named.

@@ -11,6 +11,8 @@ mod history;
 mod name;
 mod records;
 mod search;
+mod shelf;
+mod source;
 
 pub(crate) use archive::{Archive, ArchivedFile, Packing};
 pub(crate) use chain::{Chain, Origin};
@@ -19,3 +21,5 @@ pub(crate) use history::{Ancestors, parse as parse_history};
 pub use name::Lsn;
 pub(crate) use name::{SegmentName, segment_of};
 pub(crate) use search::{End, Reached, Search};
+pub(crate) use shelf::{Patience, Shelf};
+pub(crate) use source::WalSource;

@@ -22,6 +22,9 @@ pub(crate) struct Reached {
     pub(crate) last: Option<Mark>,
     /// Where replaying ends, about.
     pub(crate) end: Lsn,
+    /// The number of the last segment that a server reads before it stops there; more than there
+    /// are where it reads all.
+    pub(crate) until: u64,
 }
 
 /// Looks for targets in what leads on from a base backup.
@@ -92,12 +95,13 @@ impl Search {
             if self.cancel.is_cancelled() {
                 return Err(Error::interrupted());
             }
-            let mut reader = std::io::BufReader::with_capacity(1 << 18, file.open()?);
+            let mut reader =
+                std::io::BufReader::with_capacity(1 << 18, file.open_until(&self.cancel)?);
             let scanned = scanner.segment(name.number, &mut reader).map_err(|e| {
                 Error::new(
                     ErrorKind::Preflight,
                     "wal.damaged",
-                    format!("{} cannot be read: {e}", file.path.display()),
+                    format!("{file} cannot be read: {e}"),
                 )
                 .hint("it was cut, or is being copied right now: copy it again from where it is whole, or try again in a moment; nothing behind it can be recovered without it")
             })?;
@@ -154,7 +158,10 @@ impl Search {
                 let what = "it holds nothing of what leads on from the base backup".to_owned();
                 Err(self.beyond("wal.empty", what, &end))
             }
-            RecoveryPoint::Latest => Ok(self.up_to(end.lsn, end.last)),
+            RecoveryPoint::Latest => Ok(Reached {
+                until: u64::MAX,
+                ..self.up_to(end.lsn, end.last)
+            }),
             RecoveryPoint::Time(time) => self.time(*time, target, &end),
             RecoveryPoint::Lsn(lsn) => self.lsn(*lsn, &end),
             RecoveryPoint::Xid(xid) => {
@@ -192,7 +199,14 @@ impl Search {
             bytes: end.0.saturating_sub(self.origin.start.0),
             last,
             end,
+            until: self.seen_at(end),
         }
+    }
+
+    /// The segment in which a record that ends at `end` has been read, and one more: a server may
+    /// look at the page that follows.
+    fn seen_at(&self, end: Lsn) -> u64 {
+        segment_of(end, self.chain.segment_size).saturating_add(1)
     }
 
     /// The first mark behind the base backup that is wanted.
@@ -265,7 +279,11 @@ impl Search {
             .as_ref()
             .or(over.as_ref())
             .map_or(stop, |mark| mark.end);
-        Ok(self.up_to(at, last))
+        // It stops when it sees what is behind the target.
+        let over = over.map_or(u64::MAX, |mark| self.seen_at(mark.end));
+        let mut reached = self.up_to(at, last);
+        reached.until = reached.until.max(over);
+        Ok(reached)
     }
 
     fn lsn(&self, lsn: Lsn, end: &End) -> Result<Reached> {
@@ -291,7 +309,27 @@ impl Search {
                 ControlFlow::Continue(())
             })?;
         }
-        Ok(self.up_to(lsn, last))
+        let mut reached = self.up_to(lsn, last);
+        reached.until = reached.until.max(self.begun_behind(lsn, at)?);
+        Ok(reached)
+    }
+
+    /// The segment in which a record ends that begins at `lsn` or behind it, which is where a server
+    /// stops; `at` is the file that the place is in.
+    fn begun_behind(&self, lsn: Lsn, at: Option<usize>) -> Result<u64> {
+        let mut over = None;
+        for at in at.unwrap_or(usize::MAX)..self.chain.files.len() {
+            let (Some(end), _) = self.last_of(at)? else {
+                continue;
+            };
+            if over.is_some_and(|over| end > over) {
+                return Ok(self.seen_at(end));
+            }
+            if end >= lsn {
+                over.get_or_insert(end);
+            }
+        }
+        Ok(u64::MAX)
     }
 
     fn too_early(&self, what: String) -> Error {

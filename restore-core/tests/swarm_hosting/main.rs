@@ -2,6 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod ground;
+#[path = "../support/sshd.rs"]
+#[expect(dead_code, reason = "shared")]
+mod sshd;
 mod stack;
 mod traffic;
 
@@ -136,7 +139,8 @@ async fn parts(ground: &Ground) {
     ground.back(&site, "one file").await;
 }
 
-/// The whole cluster, and the one database, to a moment between two rows.
+/// The whole cluster out of an archive on another host, and the one database out of the directory,
+/// to a moment between two rows.
 async fn point_in_time(ground: &Ground) {
     let site = ground.site().await;
     let request = BackupRequest::all().only(["cluster"]).base(true);
@@ -170,7 +174,14 @@ async fn point_in_time(ground: &Ground) {
         assert!(std::time::Instant::now() < deadline, "not archived");
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
-    for only in ["cluster", "postgres"] {
+    let sshd = sshd::Sshd::start();
+    let path = format!("\"{}/srv/wal\"", ground.swarm.root().display());
+    let table = format!(
+        "{{ kind = \"ssh\", host = \"nas\", path = {path}, config = \"{}\" }}",
+        sshd.good_client(sshd.port).display()
+    );
+    let stored = ground.site_but(|text| text.replace(&path, &table)).await;
+    for (only, site) in [("cluster", &stored), ("postgres", &site)] {
         let request = PlanRequest::all()
             .only([only])
             .no_safety_backup(true)
@@ -206,7 +217,7 @@ async fn point_in_time(ground: &Ground) {
             "1 2",
             "{only}"
         );
-        ground.confirm(&site).await;
+        ground.confirm(site).await;
     }
     sql("DROP TABLE moments");
     // What the others go on with is the backup of everything.

@@ -20,6 +20,7 @@ use crate::platform::Space;
 
 mod config;
 mod failed;
+mod folder;
 mod http;
 mod section;
 mod upload;

@@ -8,7 +8,6 @@ use serde::Deserialize;
 use super::{BucketConfig, BucketService, BucketStore, SignIn};
 use crate::config::{self, SecretSource, Table};
 use crate::error::Result;
-use crate::store::BackupStore;
 use crate::store::config::{Keys, section};
 
 section!(S3 {
@@ -113,7 +112,7 @@ pub(in crate::store) fn from_table(
     path: &str,
     table: Table,
     base: &Path,
-) -> Result<(Arc<dyn BackupStore>, Keys)> {
+) -> Result<(Arc<BucketStore>, Keys)> {
     let at = |file: Option<PathBuf>| file.map(|file| base.join(file));
     let secret = |file, env| SecretSource::new(path, at(file), env);
     let (config, keys) = match kind {

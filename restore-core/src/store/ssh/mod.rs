@@ -16,6 +16,7 @@ use crate::backup::{BackupFile, BackupId};
 use crate::error::{Error, ErrorKind, Result};
 
 pub(crate) mod connect;
+mod folder;
 mod session;
 mod wire;
 

@@ -437,11 +437,13 @@ fn entry<'a>(
     }
 }
 
-/// `.restore-RUN`, and what is about to be deleted of one: a way back, no live data.
+/// `.restore-RUN`, what is about to be deleted of one, and the log that is fetched for one: a way
+/// back, no live data.
 pub(super) fn is_run_folder(name: &[u8]) -> bool {
     let Some(run) = name.strip_prefix(b".restore-") else {
         return false;
     };
     let run = run.strip_suffix(b".trash").unwrap_or(run);
+    let run = run.strip_suffix(b".wal").unwrap_or(run);
     std::str::from_utf8(run).is_ok_and(|run| run.parse::<RunId>().is_ok())
 }

@@ -235,7 +235,11 @@ fn run_folder(dir: &std::path::Path) -> Option<String> {
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .find_map(|name| {
             let run = name.strip_prefix(".restore-")?;
-            Some(run.trim_end_matches(".trash").to_owned())
+            Some(
+                run.trim_end_matches(".trash")
+                    .trim_end_matches(".wal")
+                    .to_owned(),
+            )
         })
 }
 
@@ -251,13 +255,13 @@ async fn archiving(cluster: &Cluster, session: &Session) -> Result<Option<Findin
     if mode == "off" {
         return Ok(Some(warn(
             "the server archives no log (archive_mode is off): the base backup can be restored, and recovered to no later time",
-            "set archive_mode = on and an archive_command, and name the directory as wal_archive",
+            "set archive_mode = on and an archive_command, and name the directory, or the store, as wal_archive",
         )));
     }
     if cluster.config.wal_archive.is_none() {
         return Ok(Some(warn(
             "the component does not say where the server archives its log: the base backup can be restored, and recovered to no later time",
-            "name the directory as wal_archive in the component's section",
+            "name the directory, or the store, as wal_archive in the component's section",
         )));
     }
     let row = session

@@ -1,12 +1,16 @@
 //! `[components.NAME]` with `kind = "postgres_cluster"`.
 
 use std::path::{Component, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::component::Parts;
 use crate::config::{SecretSource, Table, parse_section};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::{Folder, folder};
+use crate::wal::{Shelf, WalSource};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,7 +28,7 @@ struct Section {
     stops: Vec<String>,
     #[serde(default = "default_base")]
     base: Vec<String>,
-    wal_archive: Option<PathBuf>,
+    wal_archive: Option<Value>,
     bin: Option<PathBuf>,
 }
 
@@ -34,6 +38,30 @@ fn postgres() -> String {
 
 fn default_base() -> Vec<String> {
     vec!["postgres/base-{id}.tar.gz".to_owned()]
+}
+
+/// A path, or a table that describes a store.
+fn wal_archive(name: &str, value: Value, parts: &Parts) -> Result<WalSource> {
+    let path = format!("components.{name}.wal_archive");
+    match value {
+        Value::String(dir) => Ok(WalSource::Directory(parts.path(dir))),
+        Value::Object(table) => Ok(match folder(&path, table, &parts.base)? {
+            Folder::Here(dir) => WalSource::Directory(dir),
+            Folder::Elsewhere(remote) => {
+                // Deleted as a whole: whatever the name is, the folder is its own.
+                let of = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+                let folder = format!("wal-{}", name.chars().map(of).collect::<String>());
+                let kept = parts.scratch.join(folder);
+                WalSource::Store(Arc::new(Shelf::new(remote, kept)))
+            }
+        }),
+        _ => Err(Error::new(
+            ErrorKind::Config,
+            "config.bad_value",
+            format!("[components.{name}] `wal_archive`: neither a path in quotes nor a table"),
+        )
+        .hint("name a directory, or a store by kind and the keys of that kind: wal_archive = { kind = \"ssh\", host = \"…\", path = \"…\" }")),
+    }
 }
 
 /// The section, checked.
@@ -48,7 +76,7 @@ pub(super) struct ClusterConfig {
     pub(super) maintenance: String,
     stops: Vec<String>,
     pub(super) base: Vec<String>,
-    pub(super) wal_archive: Option<PathBuf>,
+    pub(super) wal_archive: Option<WalSource>,
     pub(super) bin: Option<PathBuf>,
 }
 
@@ -88,7 +116,10 @@ impl ClusterConfig {
             maintenance: section.maintenance_database,
             stops: section.stops,
             base: section.base,
-            wal_archive: section.wal_archive.map(|path| parts.path(path)),
+            wal_archive: match section.wal_archive {
+                Some(value) => Some(wal_archive(name, value, parts)?),
+                None => None,
+            },
             bin: section.bin.map(|path| parts.path(path)),
         })
     }

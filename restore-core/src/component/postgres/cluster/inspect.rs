@@ -7,6 +7,7 @@ use super::Cluster;
 use super::base::Base;
 use super::control::Control;
 use super::feed;
+use super::fetched;
 use super::programs::Programs;
 use crate::component::{Inspection, SpaceNeed, archive};
 use crate::error::{Error, ErrorKind, Result};
@@ -14,7 +15,7 @@ use crate::finding::Finding;
 use crate::platform::Volume;
 use crate::run::RunContext;
 use crate::target::FOLLOWS;
-use crate::wal::Reached;
+use crate::wal::{Reached, WalSource};
 
 /// What a recovery would come to.
 #[derive(Debug, Default)]
@@ -165,6 +166,7 @@ impl Cluster {
             bytes,
             last,
             end,
+            until,
         } = search.find(target).await?;
         let last = last.map(|mark| mark.time.precise());
         outlook.way = format!(
@@ -189,6 +191,9 @@ impl Cluster {
         outlook
             .facts
             .insert(FOLLOWS.to_owned(), json!(chain.timeline));
+        if let Some(WalSource::Store(_)) = &self.config.wal_archive {
+            return Ok(fetched::room(chain, until));
+        }
         let archive = self.archive(base).await?;
         let direct = feed::direct(self, &archive, chain).await?;
         Ok(match direct {

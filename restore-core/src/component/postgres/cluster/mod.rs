@@ -29,6 +29,7 @@ mod check;
 mod config;
 mod control;
 mod feed;
+mod fetched;
 mod holders;
 mod inspect;
 mod keep;
@@ -114,6 +115,9 @@ impl Cluster {
     pub(super) async fn clear(&self, cx: &RunContext, what: Discard) -> Result<()> {
         let volume = self.volume().await?;
         holders::end_scratch(cx, volume.as_ref()).await?;
+        if let Some(root) = volume.path() {
+            self.forget_fetched(&root, &cx.run().folder())?;
+        }
         volume.discard(cx.run(), what).await
     }
 

@@ -20,7 +20,7 @@ impl Cluster {
                 "the component names no WAL archive: nothing leads on from its base backups",
             )
             .hint(
-                "name the directory that the server's archive_command copies to as wal_archive",
+                "name the directory or the store that the server's archive_command copies to as wal_archive",
             ));
         };
         Archive::open(root, base.facts.segment_size).await
@@ -62,7 +62,7 @@ pub(super) async fn of(cluster: &Cluster, backup: &Backup) -> Result<Option<Reco
         needs_timeline: None,
     };
     if let Some(root) = &cluster.config.wal_archive {
-        range.archive = Some(root.display().to_string());
+        range.archive = Some(root.display());
         let never = CancellationToken::new();
         let search = match cluster.search(&base, None, &never).await {
             Ok((search, _)) => search,

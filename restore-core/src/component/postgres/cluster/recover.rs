@@ -247,7 +247,7 @@ impl Cluster {
                 end: None,
             });
         }
-        let mut archive = self.archive(base).await?;
+        let mut archive = self.archive_here(cx, base, owner).await?;
         // Of a run with a plan it is pinned: what is asked now may have changed since.
         let wanted = match cx.target() {
             Some(target) => target.timeline,
@@ -416,6 +416,10 @@ impl Recovered<'_> {
                 return Err(Error::io(format!("remove {}", copies.display()), e));
             }
             _ => {}
+        }
+        if let Some((folder, root)) = staged.parent().and_then(|it| Some((it, it.parent()?))) {
+            let run = folder.file_name().unwrap_or_default().to_string_lossy();
+            self.cluster.forget_fetched(root, &run)?;
         }
         let control = Control::read(&self.programs, &seen).await?;
         if !control.is_shut_down() || dir.join("recovery.signal").exists() {

@@ -1,0 +1,23 @@
+//! Where an archive is, as it was configured.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Shelf;
+
+/// A directory of this host, or a folder of a store.
+#[derive(Clone, Debug)]
+pub(crate) enum WalSource {
+    Directory(PathBuf),
+    Store(Arc<Shelf>),
+}
+
+impl WalSource {
+    /// The place, for people.
+    pub(crate) fn display(&self) -> String {
+        match self {
+            Self::Directory(root) => root.display().to_string(),
+            Self::Store(shelf) => shelf.describe(),
+        }
+    }
+}
