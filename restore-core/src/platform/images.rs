@@ -97,6 +97,14 @@ pub trait Images: Send + Sync {
     /// there is not is as wanted.
     async fn untag(&self, name: &str) -> Result<()>;
 
+    /// Takes away a name that nobody needs any more, and waits a little for what has ended to let
+    /// go of the image. Where something holds on to it the name is taken away all the same, what
+    /// is left is deleted by a later [`Platform::tidy`](super::Platform::tidy), and the answer is
+    /// what holds it, in words for people.
+    async fn let_go(&self, name: &str) -> Result<Option<String>> {
+        self.untag(name).await.map(|()| None)
+    }
+
     /// The services whose descriptions name this image.
     async fn users(&self, name: &str) -> Result<Vec<ImageUser>>;
 

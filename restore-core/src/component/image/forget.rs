@@ -30,13 +30,15 @@ impl ImageComponent {
             if !name.starts_with(start) {
                 continue;
             }
-            match images.untag(&name).await {
-                // A container that has ended may still hold on to it.
-                Err(error) if error.code() == "swarm.conflict" => cx.notice(
-                    Finding::info("image.in_use", &name, error.message())
-                        .hint("`docker image rm` takes it away once nothing uses it"),
-                ),
-                done => done?,
+            if let Some(holders) = images.let_go(&name).await? {
+                cx.notice(
+                    Finding::info(
+                        "image.in_use",
+                        &name,
+                        format!("the image cannot be deleted yet: {holders}"),
+                    )
+                    .hint("it is deleted by a later run or confirm, once `docker rm` or the swarm has removed these containers"),
+                );
             }
         }
         Ok(())

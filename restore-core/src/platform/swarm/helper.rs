@@ -28,7 +28,7 @@ use crate::platform::local::Tail;
 use crate::platform::{Command, Exit, Process, Scratch};
 
 /// The label of every container of ours: the site's name.
-const SITE: &str = "restore.site";
+pub(super) const SITE: &str = "restore.site";
 
 /// How long something killed may take to be gone.
 const KILL_GRACE: Duration = Duration::from_secs(10);
@@ -227,6 +227,23 @@ impl Kept {
 
     pub(super) fn is_running(&self) -> bool {
         self.helper.is_running()
+    }
+
+    /// Whether its program ends within this time; then what it has said is all there.
+    pub(super) async fn ends_within(&mut self, patience: Duration) -> bool {
+        let ends = async {
+            while self.helper.is_running() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(patience, ends).await.is_err() {
+            return false;
+        }
+        if let Some(mut pump) = self.helper.pump.take() {
+            let _ = tokio::time::timeout(Duration::from_secs(1), &mut pump).await;
+            pump.abort();
+        }
+        true
     }
 
     /// What its program has said.

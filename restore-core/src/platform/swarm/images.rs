@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use tokio::io::AsyncRead;
 use tokio_util::io::StreamReader;
 
-use super::config::ServiceConfig;
+use super::config::{ServiceConfig, SwarmConfig};
 use super::engine::Engine;
 use super::nodes::{Node, Nodes};
 use super::untag::{Listed, Untag};
-use super::view::{View, encoded, strings, text};
+use super::view::{View, encoded, text};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Progress;
 use crate::platform::local::LocalVolume;
@@ -39,20 +39,19 @@ pub(super) struct EngineImages {
     manager: Arc<Engine>,
     nodes: Arc<Nodes>,
     services: Vec<ServiceConfig>,
+    /// Stacks are deployed from restored files.
+    deploys: bool,
 }
 
 impl EngineImages {
     /// Those of the engine of `[platform]`.
-    pub(super) fn new(
-        manager: Arc<Engine>,
-        nodes: Arc<Nodes>,
-        services: Vec<ServiceConfig>,
-    ) -> Self {
+    pub(super) fn new(manager: Arc<Engine>, nodes: Arc<Nodes>, config: &SwarmConfig) -> Self {
         Self {
             engine: manager.clone(),
             manager,
             nodes,
-            services,
+            services: config.services.clone(),
+            deploys: config.deploys,
         }
     }
 
@@ -166,43 +165,11 @@ pub(super) fn plain(image: &str) -> (String, bool) {
 #[async_trait]
 impl Images for EngineImages {
     async fn names(&self) -> Result<Vec<(String, String)>> {
-        let engine = &self.engine;
-        let listed = engine
-            .patiently(|| async {
-                engine.docker().await?;
-                engine.get("list the images", "/images/json").await
-            })
-            .await?;
-        Ok(listed
-            .as_array()
-            .into_iter()
-            .flatten()
-            .flat_map(|image| {
-                let id = text(image, "/Id").unwrap_or_default();
-                let tags = strings(image, "/RepoTags");
-                tags.into_iter()
-                    .filter(|tag| !tag.starts_with("<none>"))
-                    .map(move |tag| (tag, id.clone()))
-            })
-            .collect())
+        self.engine.image_names().await
     }
 
     async fn id(&self, name: &str) -> Result<Option<String>> {
-        let engine = &self.engine;
-        engine
-            .patiently(|| async {
-                engine.docker().await?;
-                let what = format!("look at the image {name}");
-                match engine
-                    .get(&what, &format!("/images/{}/json", encoded(name)))
-                    .await
-                {
-                    Ok(image) => Ok(text(&image, "/Id")),
-                    Err(e) if e.code() == "swarm.not_found" => Ok(None),
-                    Err(e) => Err(e),
-                }
-            })
-            .await
+        self.engine.image_id(name).await
     }
 
     async fn load(&self, source: Source, progress: Progress) -> Result<Vec<LoadedImage>> {
@@ -313,38 +280,15 @@ impl Images for EngineImages {
     }
 
     async fn tag(&self, id: &str, name: &str) -> Result<()> {
-        let engine = &self.engine;
-        let (repository, tag) = name.rsplit_once(':').unwrap_or((name, "latest"));
-        let path = format!(
-            "/images/{}/tag?repo={}&tag={}",
-            encoded(id),
-            encoded(repository),
-            encoded(tag)
-        );
-        engine
-            .patiently(|| async {
-                engine.docker().await?;
-                let what = format!("give an image the name {name}");
-                engine.post(&what, &path, &json!({})).await.map(drop)
-            })
-            .await
+        self.engine.tag_image(id, name).await
     }
 
     async fn untag(&self, name: &str) -> Result<()> {
-        let engine = &self.engine;
-        engine
-            .patiently(|| async {
-                engine.docker().await?;
-                let what = format!("take the name {name} away");
-                match engine
-                    .delete(&what, &format!("/images/{}", encoded(name)))
-                    .await
-                {
-                    Err(e) if e.code() == "swarm.not_found" => Ok(()),
-                    done => done,
-                }
-            })
-            .await
+        self.engine.untag_image(name).await
+    }
+
+    async fn let_go(&self, name: &str) -> Result<Option<String>> {
+        self.engine.let_go(name).await
     }
 
     async fn users(&self, name: &str) -> Result<Vec<ImageUser>> {
@@ -385,16 +329,24 @@ impl Images for EngineImages {
 
     async fn elsewhere(&self, names: &[String]) -> Result<Vec<String>> {
         let mut places = BTreeSet::new();
+        let mut unused: BTreeSet<&String> = names.iter().collect();
         for service in self.manager.all_services().await? {
-            if !names.contains(&plain(&service.image()).0) {
+            let (plain, _) = plain(&service.image());
+            if !names.contains(&plain) {
                 continue;
             }
+            unused.remove(&plain);
             let view = self.manager.view(&service.name).await?;
             for node in self.others(&view).await? {
                 if self.nodes.has_way_to(&node).await? {
                     places.insert(node.id);
                 }
             }
+        }
+        // Restored compose files may name it, and only the engine's own program reads those.
+        if self.deploys && !unused.is_empty() {
+            let nodes = self.nodes.given_tasks().await?;
+            places.extend(nodes.with_way.into_iter().map(|node| node.id));
         }
         Ok(places.into_iter().collect())
     }
@@ -405,6 +357,7 @@ impl Images for EngineImages {
             manager: self.manager.clone(),
             nodes: self.nodes.clone(),
             services: self.services.clone(),
+            deploys: self.deploys,
         }))
     }
 

@@ -19,6 +19,8 @@ mod engine;
 mod exec;
 mod helper;
 mod images;
+mod leaving;
+mod leftover;
 mod lock;
 mod logs;
 mod nodes;
@@ -271,7 +273,7 @@ impl Platform for SwarmPlatform {
         Some(Arc::new(images::EngineImages::new(
             self.engine.clone(),
             self.nodes.clone(),
-            self.config.services.clone(),
+            &self.config,
         )))
     }
 
@@ -306,6 +308,7 @@ impl Platform for SwarmPlatform {
 
     async fn tidy(&self) -> Result<()> {
         helper::tidy(&self.engine, &self.config.site).await?;
+        leftover::tidy(&self.engine).await?;
         for node in self.nodes.all().await? {
             if !self.nodes.has_way_to(&node).await? || self.nodes.own().await? == node.id {
                 continue;
@@ -314,7 +317,10 @@ impl Platform for SwarmPlatform {
             // that is back.
             match self.nodes.engine_of(&node).await {
                 Ok(engine) => {
-                    let tidied = helper::tidy(&engine, &self.config.site).await;
+                    let tidied = match helper::tidy(&engine, &self.config.site).await {
+                        Ok(()) => leftover::tidy(&engine).await,
+                        failed => failed,
+                    };
                     tidied.or_else(|error| {
                         if error.is_retryable() {
                             Ok(())
