@@ -108,21 +108,24 @@ impl Files {
             return Ok(());
         };
         let stacks = self.stacks()?;
-        if cx.recall(DEPLOYED).is_none() {
-            let described = stacks.snapshot(&deployment.stack).await?;
-            keep(self.described(cx.run()), described.to_string().into_bytes()).await?;
-            cx.record(DEPLOYED, deployment.stack.clone()).await?;
-        }
+        let described = match cx.recall(DEPLOYED) {
+            // What is there now may be half of what is about to be made.
+            Some(_) => self.recorded(cx.run(), &deployment.stack).await?,
+            None => {
+                let described = stacks.snapshot(&deployment.stack).await?;
+                keep(self.described(cx.run()), described.to_string().into_bytes()).await?;
+                cx.record(DEPLOYED, deployment.stack.clone()).await?;
+                described
+            }
+        };
         let live = self.section.live();
         let files: Vec<PathBuf> = deployment.compose.iter().map(|it| live.join(it)).collect();
-        stacks.deploy(&deployment.stack, &files).await
+        stacks.deploy(&deployment.stack, &files, &described).await
     }
 
-    pub(super) async fn undeploy_stack(&self, cx: &RunContext) -> Result<()> {
-        let Some(Value::String(stack)) = cx.recall(DEPLOYED) else {
-            return Ok(());
-        };
-        let path = self.described(cx.run());
+    /// How the stack was described before this run touched it.
+    async fn recorded(&self, run: &RunId, stack: &str) -> Result<Value> {
+        let path = self.described(run);
         let text = tokio::fs::read(&path).await.map_err(|e| {
             Error::io(
                 format!(
@@ -132,13 +135,20 @@ impl Files {
                 e,
             )
         })?;
-        let described: Value = serde_json::from_slice(&text).map_err(|e| {
+        serde_json::from_slice(&text).map_err(|e| {
             Error::new(
                 ErrorKind::Internal,
                 "files.described",
                 format!("{} cannot be read: {e}", path.display()),
             )
-        })?;
+        })
+    }
+
+    pub(super) async fn undeploy_stack(&self, cx: &RunContext) -> Result<()> {
+        let Some(Value::String(stack)) = cx.recall(DEPLOYED) else {
+            return Ok(());
+        };
+        let described = self.recorded(cx.run(), &stack).await?;
         self.stacks()?.put_back(&stack, &described).await
     }
 

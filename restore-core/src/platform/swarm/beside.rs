@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -25,6 +26,9 @@ const AGENT: &str = "/restore-volume-agent";
 
 /// Where the volume is there.
 const VOLUME: &str = "/restore-volume";
+
+/// How long the engine may take to say that a container has ended whose program it no longer runs.
+const MOMENT: Duration = Duration::from_secs(3);
 
 /// Starts agents beside one volume.
 pub(super) struct Beside {
@@ -74,11 +78,15 @@ impl Beside {
             true => self.cannot_start(&agent, &image, error.message()),
             false => error,
         })?;
-        match self.answers(&kept).await? {
+        let mut kept = kept;
+        match self.answers(&mut kept).await? {
             None => Ok(kept),
             Some(said) => {
                 let said = [said, kept.log_tail()].join(" ");
-                let said = said.trim().lines().next_back().unwrap_or_default();
+                let said = match said.trim().lines().next_back() {
+                    Some(said) => said.trim(),
+                    None => "it ended at once, and said nothing",
+                };
                 let error = self.cannot_start(&agent, &image, said);
                 let _ = kept.remove().await;
                 Err(error)
@@ -88,26 +96,28 @@ impl Beside {
 
     /// Whether an agent can be run in it: asked for nothing it says so. `Some`: what it said
     /// instead.
-    async fn answers(&self, kept: &Kept) -> Result<Option<String>> {
-        let asked = ExecProcess::start(self.engine.clone(), kept.container(), &command()).await;
-        let mut process = match asked {
-            Ok(process) => process,
-            // Its first program is the agent: where that does not run, there is soon no container to
-            // ask, and the engine knows before we do.
-            Err(error) if !kept.is_running() || has_ended(&error) => {
-                return Ok(Some(String::new()));
+    async fn answers(&self, kept: &mut Kept) -> Result<Option<String>> {
+        let asked = self.ask(kept.container()).await;
+        match asked {
+            // Of one that has ended all answers say only that: what counts is its own words.
+            Ok(Some(said)) if said.is_empty() => {
+                kept.ends_within(MOMENT).await;
+                Ok(Some(said))
             }
-            Err(error) => return Err(error),
-        };
+            Err(_) if kept.ends_within(MOMENT).await => Ok(Some(String::new())),
+            answer => answer,
+        }
+    }
+
+    async fn ask(&self, container: &str) -> Result<Option<String>> {
+        let mut process =
+            ExecProcess::start(self.engine.clone(), container, &command()).await?;
         drop(process.stdin());
         let mut said = String::new();
         if let Some(stdout) = process.stdout() {
             let _ = stdout.take(64 * 1024).read_to_string(&mut said).await;
         }
-        let exit = match process.wait().await {
-            Err(error) if has_ended(&error) => return Ok(Some(said)),
-            exit => exit?,
-        };
+        let exit = process.wait().await?;
         Ok((!said.contains("\"failed\"")).then(|| format!("{said}{}", exit.stderr)))
     }
 
@@ -152,11 +162,6 @@ impl Beside {
             self.node
         )))
     }
-}
-
-/// Whether an engine says so of a container that it was to run a program in.
-fn has_ended(error: &Error) -> bool {
-    ["swarm.conflict", "swarm.not_found"].contains(&error.code())
 }
 
 fn command() -> Command {

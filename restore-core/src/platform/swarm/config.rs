@@ -140,6 +140,8 @@ pub(super) struct SwarmConfig {
     pub(super) order: Vec<String>,
     pub(super) services: Vec<ServiceConfig>,
     pub(super) volumes: Vec<VolumeConfig>,
+    /// Some component deploys a stack.
+    pub(super) deploys: bool,
 }
 
 /// Whether a section is that of a service of the host itself: cron, for one.
@@ -214,6 +216,10 @@ impl SwarmConfig {
             order: config.services.keys().cloned().collect(),
             services,
             volumes,
+            deploys: config
+                .components
+                .values()
+                .any(|section| section.get("redeploy").and_then(Value::as_bool) == Some(true)),
         })
     }
 }

@@ -229,6 +229,23 @@ impl Kept {
         self.helper.is_running()
     }
 
+    /// Whether its program ends within this time; then what it has said is all there.
+    pub(super) async fn ends_within(&mut self, patience: Duration) -> bool {
+        let ends = async {
+            while self.helper.is_running() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(patience, ends).await.is_err() {
+            return false;
+        }
+        if let Some(mut pump) = self.helper.pump.take() {
+            let _ = tokio::time::timeout(Duration::from_secs(1), &mut pump).await;
+            pump.abort();
+        }
+        true
+    }
+
     /// What its program has said.
     pub(super) fn log_tail(&self) -> String {
         self.helper.said.text()

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncRead;
 use tokio_util::io::StreamReader;
 
-use super::config::ServiceConfig;
+use super::config::{ServiceConfig, SwarmConfig};
 use super::engine::Engine;
 use super::nodes::{Node, Nodes};
 use super::untag::{Listed, Untag};
@@ -39,20 +39,19 @@ pub(super) struct EngineImages {
     manager: Arc<Engine>,
     nodes: Arc<Nodes>,
     services: Vec<ServiceConfig>,
+    /// Stacks are deployed from restored files.
+    deploys: bool,
 }
 
 impl EngineImages {
     /// Those of the engine of `[platform]`.
-    pub(super) fn new(
-        manager: Arc<Engine>,
-        nodes: Arc<Nodes>,
-        services: Vec<ServiceConfig>,
-    ) -> Self {
+    pub(super) fn new(manager: Arc<Engine>, nodes: Arc<Nodes>, config: &SwarmConfig) -> Self {
         Self {
             engine: manager.clone(),
             manager,
             nodes,
-            services,
+            services: config.services.clone(),
+            deploys: config.deploys,
         }
     }
 
@@ -387,16 +386,24 @@ impl Images for EngineImages {
 
     async fn elsewhere(&self, names: &[String]) -> Result<Vec<String>> {
         let mut places = BTreeSet::new();
+        let mut unused: BTreeSet<&String> = names.iter().collect();
         for service in self.manager.all_services().await? {
-            if !names.contains(&plain(&service.image()).0) {
+            let (plain, _) = plain(&service.image());
+            if !names.contains(&plain) {
                 continue;
             }
+            unused.remove(&plain);
             let view = self.manager.view(&service.name).await?;
             for node in self.others(&view).await? {
                 if self.nodes.has_way_to(&node).await? {
                     places.insert(node.id);
                 }
             }
+        }
+        // Restored compose files may name it, and only the engine's own program reads those.
+        if self.deploys && !unused.is_empty() {
+            let nodes = self.nodes.given_tasks().await?;
+            places.extend(nodes.with_way.into_iter().map(|node| node.id));
         }
         Ok(places.into_iter().collect())
     }
@@ -407,6 +414,7 @@ impl Images for EngineImages {
             manager: self.manager.clone(),
             nodes: self.nodes.clone(),
             services: self.services.clone(),
+            deploys: self.deploys,
         }))
     }
 

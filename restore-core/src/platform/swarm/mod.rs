@@ -19,6 +19,7 @@ mod engine;
 mod exec;
 mod helper;
 mod images;
+mod leaving;
 mod lock;
 mod logs;
 mod nodes;
@@ -271,7 +272,7 @@ impl Platform for SwarmPlatform {
         Some(Arc::new(images::EngineImages::new(
             self.engine.clone(),
             self.nodes.clone(),
-            self.config.services.clone(),
+            &self.config,
         )))
     }
 

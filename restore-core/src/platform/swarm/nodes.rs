@@ -42,6 +42,13 @@ pub(super) struct Place {
     pub(super) node: String,
 }
 
+/// Nodes that may be given tasks, by whether there is a way to their engines.
+#[derive(Default)]
+pub(super) struct Given {
+    pub(super) with_way: Vec<Node>,
+    pub(super) beyond: Vec<Node>,
+}
+
 impl Nodes {
     pub(super) fn new(manager: Arc<Engine>, configs: Vec<NodeConfig>) -> Self {
         Self {
@@ -113,6 +120,22 @@ impl Nodes {
             || self
                 .config(node)
                 .is_some_and(|config| config.address.is_some()))
+    }
+
+    /// The nodes other than ours that are up and may be given any task.
+    pub(super) async fn given_tasks(&self) -> Result<Given> {
+        let own = self.own().await?;
+        let mut given = Given::default();
+        for node in self.all().await? {
+            if node.id == own || !node.takes_tasks || !node.is_ready() {
+                continue;
+            }
+            match self.has_way_to(&node).await? {
+                true => given.with_way.push(node),
+                false => given.beyond.push(node),
+            }
+        }
+        Ok(given)
     }
 
     /// The engine of a node; an error that names what to add where there is no way to it.

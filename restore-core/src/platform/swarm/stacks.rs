@@ -24,9 +24,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
 use crate::platform::local::bound_process;
 use crate::platform::{Command, Stacks};
+use crate::time::Timestamp;
 
 /// By this label the engine's program knows what belongs to a stack.
-const STACK: &str = "com.docker.stack.namespace";
+pub(super) const STACK: &str = "com.docker.stack.namespace";
 
 /// Longer than a deployment takes to be described; that it runs is waited for afterwards.
 const DEPLOY: Duration = Duration::from_secs(120);
@@ -36,6 +37,13 @@ const RELEASE: Duration = Duration::from_secs(60);
 
 /// Within this time the swarm begins to do what a new description says.
 const BEGIN: Duration = Duration::from_secs(3);
+
+/// A service of which a task failed so shortly ago does not run as described, whatever runs now.
+const CALM: Duration = Duration::from_secs(30);
+
+/// The keys of a snapshot: descriptions by names, and the names of what ran as described.
+const SERVICES: &str = "services";
+const SETTLED: &str = "settled";
 
 /// How often the swarm is asked.
 const LOOK: Duration = Duration::from_millis(200);
@@ -52,7 +60,7 @@ const THINGS: [(&str, &str); 3] = [
 ];
 
 impl Engine {
-    async fn of_stack(&self, stack: &str) -> Result<Vec<View>> {
+    pub(super) async fn of_stack(&self, stack: &str) -> Result<Vec<View>> {
         let services = self.all_services().await?;
         let belongs = |view: &View| {
             let label = view.spec.pointer("/Labels").and_then(|it| it.get(STACK));
@@ -153,9 +161,15 @@ impl SwarmPlatform {
         }
     }
 
-    /// The same for all services of a stack, which were described so `before`.
-    async fn all_settled(&self, stack: &str, before: &[View]) -> Result<()> {
-        let services = self.engine.of_stack(stack).await?;
+    /// The same for those services of a stack that are `meant`; they were described so `before`.
+    async fn all_settled(
+        &self,
+        stack: &str,
+        before: &[View],
+        meant: impl Fn(&View) -> bool,
+    ) -> Result<()> {
+        let mut services = self.engine.of_stack(stack).await?;
+        services.retain(meant);
         let waiting = services.iter().map(|view| async {
             if let Some(before) = before.iter().find(|it| it.id == view.id) {
                 self.update_begun(before).await?;
@@ -232,6 +246,19 @@ impl Stacks for SwarmPlatform {
                 .hint("install Docker's command line on this host, or set redeploy = false"),
             );
         }
+        for node in self.nodes.given_tasks().await?.beyond {
+            findings.push(
+                Finding::warning(
+                    "swarm.image_beyond",
+                    stack,
+                    format!(
+                        "there is no way to the engine of the node {}: an image that only the restored compose files name is not loaded there, and a service that is started there without it does not come up",
+                        node.name
+                    ),
+                )
+                .hint(node.how_to_add()),
+            );
+        }
         if self.engine.of_stack(stack).await?.is_empty() {
             findings.push(
                 Finding::warning(
@@ -246,15 +273,18 @@ impl Stacks for SwarmPlatform {
     }
 
     async fn snapshot(&self, stack: &str) -> Result<Value> {
-        let services: Map<String, Value> = self
-            .engine
-            .of_stack(stack)
-            .await?
-            .into_iter()
-            .map(|view| (view.name, view.spec))
-            .collect();
+        let mut services = Map::new();
+        let mut settled = Vec::new();
+        for view in self.engine.of_stack(stack).await? {
+            let view = self.engine.view(&view.name).await?;
+            if is_settled(&view) {
+                settled.push(view.name.clone());
+            }
+            services.insert(view.name, view.spec);
+        }
         let mut snapshot = Map::new();
-        snapshot.insert("services".to_owned(), Value::Object(services));
+        snapshot.insert(SERVICES.to_owned(), Value::Object(services));
+        snapshot.insert(SETTLED.to_owned(), json!(settled));
         for (kind, name) in THINGS {
             let names = self.engine.things(stack, kind, name).await?;
             let names: Vec<String> = names.into_iter().map(|(name, _)| name).collect();
@@ -263,7 +293,8 @@ impl Stacks for SwarmPlatform {
         Ok(Value::Object(snapshot))
     }
 
-    async fn deploy(&self, stack: &str, files: &[PathBuf]) -> Result<()> {
+    async fn deploy(&self, stack: &str, files: &[PathBuf], snapshot: &Value) -> Result<()> {
+        let ran = services_of(stack, snapshot)?;
         let (host, options) = self.config.address.for_docker().ok_or_else(|| {
             Error::new(
                 ErrorKind::Config,
@@ -293,10 +324,10 @@ impl Stacks for SwarmPlatform {
             e.context(format!("the stack {stack} cannot be deployed"))
                 .hint("the compose files of the backup may need secrets, networks or variables that are not here; restore without redeploy = true and deploy by hand")
         })?;
-        self.all_settled(stack, &before).await?;
-        // Whatever the files say, as many run as before.
-        for view in &before {
-            if let Mode::Replicated(count @ 1..) = view.mode() {
+        self.all_settled(stack, &before, |_| true).await?;
+        // Whatever the files say, and whatever an attempt before this one has made of it already.
+        for view in self.engine.of_stack(stack).await? {
+            if let Some(Mode::Replicated(count @ 1..)) = ran.get(&view.name).map(Mode::of) {
                 self.scale_to(&self.named(&view.name), count).await?;
             }
         }
@@ -304,15 +335,9 @@ impl Stacks for SwarmPlatform {
     }
 
     async fn put_back(&self, stack: &str, snapshot: &Value) -> Result<()> {
-        let services = snapshot.get("services").and_then(Value::as_object);
-        let services = services.ok_or_else(|| {
-            Error::new(
-                ErrorKind::Internal,
-                "swarm.snapshot",
-                format!("what was recorded of the stack {stack} cannot be read"),
-            )
-        })?;
+        let services = services_of(stack, snapshot)?;
         let before = self.engine.of_stack(stack).await?;
+        let mut patience = RELEASE;
         for view in &before {
             if services.contains_key(&view.name) {
                 continue;
@@ -320,18 +345,9 @@ impl Stacks for SwarmPlatform {
             self.engine
                 .patiently(|| self.engine.remove("services", &view.name, &view.id))
                 .await?;
-            until_released(|| async {
-                match self.engine.containers_of(&view.id).await?.is_empty() {
-                    true => Ok(()),
-                    false => Err(Error::new(
-                        ErrorKind::Failed,
-                        "swarm.does_not_end",
-                        format!("containers of the removed service {} still run", view.name),
-                    )),
-                }
-            })
-            .await?;
+            patience = patience.max(view.grace() + RELEASE);
         }
+        self.until_left(stack, patience).await?;
         for (name, spec) in services {
             self.describe_as(name, spec).await?;
         }
@@ -350,8 +366,42 @@ impl Stacks for SwarmPlatform {
                 }
             }
         }
-        self.all_settled(stack, &before).await
+        let settled = snapshot.get(SETTLED).and_then(Value::as_array);
+        // One that did not run as described before is none the worse for that now.
+        self.all_settled(stack, &before, |view| {
+            settled.is_none_or(|names| names.iter().any(|name| *name == view.name))
+        })
+        .await
     }
+}
+
+/// The descriptions of a snapshot, by the services' names.
+fn services_of<'a>(stack: &str, snapshot: &'a Value) -> Result<&'a Map<String, Value>> {
+    let services = snapshot.get(SERVICES).and_then(Value::as_object);
+    services.ok_or_else(|| {
+        Error::new(
+            ErrorKind::Internal,
+            "swarm.snapshot",
+            format!("what was recorded of the stack {stack} cannot be read"),
+        )
+    })
+}
+
+/// Whether it runs as it is described, by what the swarm says of it at one moment.
+fn is_settled(view: &View) -> bool {
+    let updating = view.update().is_some_and(|(state, _)| {
+        ["updating", "paused", "rollback_started", "rollback_paused"].contains(&state.as_str())
+    });
+    let calm = |told: &str| {
+        Timestamp::parse(told).is_ok_and(|told| Timestamp::now().since(told) > CALM)
+    };
+    let failed = view
+        .tasks
+        .iter()
+        .any(|task| task.failure().is_some() && !calm(&task.told));
+    let running = u32::try_from(view.running().count()).unwrap_or(u32::MAX);
+    let wanted = desired(view);
+    !updating && running >= wanted && (wanted == 0 || !failed)
 }
 
 /// Runs a program of this host to its end; it is killed when we are.

@@ -146,6 +146,25 @@ impl Engine {
     }
 }
 
+impl Mode {
+    /// What a service's description says.
+    pub(super) fn of(spec: &Value) -> Self {
+        let mode = spec.get("Mode");
+        let has = |key| mode.is_some_and(|mode: &Value| mode.get(key).is_some());
+        if has("Global") {
+            Self::Global
+        } else if has("ReplicatedJob") || has("GlobalJob") {
+            Self::Job
+        } else {
+            let replicas = mode
+                .and_then(|mode| mode.pointer("/Replicated/Replicas"))
+                .and_then(Value::as_u64)
+                .unwrap_or(1);
+            Self::Replicated(u32::try_from(replicas).unwrap_or(u32::MAX))
+        }
+    }
+}
+
 impl View {
     fn read(service: Value) -> Option<Self> {
         Some(Self {
@@ -159,19 +178,7 @@ impl View {
     }
 
     pub(super) fn mode(&self) -> Mode {
-        let mode = self.spec.get("Mode");
-        let has = |key| mode.is_some_and(|mode: &Value| mode.get(key).is_some());
-        if has("Global") {
-            Mode::Global
-        } else if has("ReplicatedJob") || has("GlobalJob") {
-            Mode::Job
-        } else {
-            let replicas = mode
-                .and_then(|mode| mode.pointer("/Replicated/Replicas"))
-                .and_then(Value::as_u64)
-                .unwrap_or(1);
-            Mode::Replicated(u32::try_from(replicas).unwrap_or(u32::MAX))
-        }
+        Mode::of(&self.spec)
     }
 
     /// The image that its tasks run, as written in its description.
@@ -257,7 +264,7 @@ impl View {
 }
 
 impl Task {
-    fn read(task: &Value) -> Option<Self> {
+    pub(super) fn read(task: &Value) -> Option<Self> {
         Some(Self {
             id: text(task, "/ID")?,
             slot: task.get("Slot").and_then(Value::as_u64).unwrap_or(0),
