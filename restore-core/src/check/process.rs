@@ -56,6 +56,13 @@ impl Process {
                     state.running, state.detail
                 ));
             }
+            // Users wait for this check: what the platform has seen for that long is not watched again.
+            if state
+                .since
+                .is_some_and(|since| Timestamp::now().since(since) >= MOMENT)
+            {
+                return Attempt::Passed(format!("{service} runs ({})", state.detail));
+            }
             match seen {
                 Some(before) if before == state.detail => {
                     return Attempt::Passed(format!("{service} runs ({before})"));

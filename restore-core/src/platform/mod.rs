@@ -55,6 +55,9 @@ pub struct ServiceState {
     pub running: u32,
     /// What runs, for people: a pid, task ids and nodes.
     pub detail: String,
+    /// Since when all of them have run, where the platform knows that.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
 }
 
 impl ServiceState {
@@ -70,7 +73,15 @@ impl ServiceState {
             desired,
             running,
             detail: detail.into(),
+            since: None,
         }
+    }
+
+    /// The same service, all instances of which have run since then.
+    #[must_use]
+    pub fn since(mut self, since: Option<Timestamp>) -> Self {
+        self.since = since;
+        self
     }
 }
 

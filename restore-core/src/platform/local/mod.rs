@@ -197,6 +197,7 @@ impl Service {
             desired: running.into(),
             running: running.into(),
             detail,
+            since: None,
         })
     }
 }

@@ -161,12 +161,8 @@ impl Platform for SwarmPlatform {
             (true, Some(note)) => note,
             (true, None) => "no task runs".to_owned(),
         };
-        Ok(ServiceState::new(
-            name,
-            scale::desired(&view),
-            running,
-            detail,
-        ))
+        let state = ServiceState::new(name, scale::desired(&view), running, detail);
+        Ok(state.since(view.running_since()))
     }
 
     async fn scale(&self, name: &str, replicas: u32) -> Result<()> {

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::time::Timestamp;
 
 /// What the engine gives a process to end, where its service does not say.
 const GRACE: Duration = Duration::from_secs(10);
@@ -253,6 +254,15 @@ impl View {
     /// Tasks that run, as the swarm wants them to.
     pub(super) fn running(&self) -> impl Iterator<Item = &Task> {
         self.tasks.iter().filter(|task| task.runs())
+    }
+
+    /// Since when all of those have run; `None` where none does, or where it is not said.
+    pub(super) fn running_since(&self) -> Option<Timestamp> {
+        let since: Option<Vec<Timestamp>> = self
+            .running()
+            .map(|task| Timestamp::parse(&task.told).ok())
+            .collect();
+        since?.into_iter().max()
     }
 
     /// Tasks that have a place to run and have not ended, whatever is wanted of them.
