@@ -1,8 +1,9 @@
 //! Images on request: saved by a backup, read by the operator's own commands, restored.
 
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
-use restore_core::{BackupRequest, ErrorKind, Outcome, PlanRequest, RunOptions};
+use restore_core::{BackupRequest, ErrorKind, Event, Outcome, PlanRequest, RunOptions};
 use restore_testing::{run, text};
 
 use super::engine::{Engine, IMAGE};
@@ -79,4 +80,47 @@ async fn they_are_saved_and_brought_back() {
     assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
     assert_eq!(id(&engine, NAME), before);
     assert_eq!(id(&engine, OTHER), before);
+
+    // Somebody's container holds on to what the run replaced: the name of the run goes all the
+    // same, and what is left goes once the container has gone.
+    let replaced = ["images", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}"];
+    let ours = || {
+        let all = engine.docker(&replaced);
+        let all = all.lines().filter(|line| line.starts_with("restore/"));
+        all.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let kept = ours();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    let kept = kept[0].split(' ').next().unwrap();
+    engine.docker(&["create", "--name", "holder", "--network", "none", kept, "true"]);
+    let said = Arc::new(Mutex::new(String::new()));
+    let heard = said.clone();
+    let options = RunOptions::new().events(Arc::new(move |event: &Event| {
+        *heard.lock().unwrap() += &format!("{event:?}\n");
+    }));
+    assert!(site.confirm(None, options).await.unwrap().confirmed);
+    {
+        let said = said.lock().unwrap();
+        assert!(
+            said.contains("image.in_use") && said.contains("holder (created)"),
+            "{said}"
+        );
+    }
+    let left = ours();
+    assert!(
+        left.len() == 1 && left[0].starts_with("restore/leftover:"),
+        "{left:?}"
+    );
+    // Whatever works there next: first in vain, then not.
+    site.platform().tidy().await.unwrap();
+    assert_eq!(ours(), left);
+    engine.docker(&["rm", "holder"]);
+    let request = PlanRequest::all().no_safety_backup(true);
+    let plan = site
+        .plan(&backup, request, &RunOptions::new())
+        .await
+        .unwrap();
+    site.run(plan, RunOptions::new()).await.unwrap();
+    site.confirm(None, RunOptions::new()).await.unwrap();
+    assert_eq!(ours(), Vec::<String>::new());
 }

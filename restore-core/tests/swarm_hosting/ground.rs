@@ -128,18 +128,9 @@ impl Ground {
     }
 
     pub fn nothing_left(&self) {
-        let list = || {
-            self.swarm
-                .docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"])
-        };
-        // A container that has ended may hold on to one: the report names it (`image.in_use`).
-        for held in list()
-            .lines()
-            .filter(|it| it.starts_with("restore/staged:"))
-        {
-            self.swarm.docker(&["image", "rm", "--force", held]);
-        }
-        let images = list();
+        let images = self
+            .swarm
+            .docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
         assert!(!images.contains("restore/"), "{images}");
         let containers = self
             .swarm
