@@ -83,16 +83,25 @@ async fn they_are_saved_and_brought_back() {
 
     // Somebody's container holds on to what the run replaced: the name of the run goes all the
     // same, and what is left goes once the container has gone.
-    let replaced = ["images", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}"];
+    let format = "{{.Repository}}:{{.Tag}} {{.ID}}";
+    let replaced = ["images", "--no-trunc", "--format", format];
     let ours = || {
         let all = engine.docker(&replaced);
         let all = all.lines().filter(|line| line.starts_with("restore/"));
         all.map(str::to_owned).collect::<Vec<_>>()
     };
     let kept = ours();
-    assert_eq!(kept.len(), 1, "{kept:?}");
-    let kept = kept[0].split(' ').next().unwrap();
-    engine.docker(&["create", "--name", "holder", "--network", "none", kept, "true"]);
+    let kept = kept.iter().find(|line| !line.contains(&before)).unwrap();
+    let kept = kept.split(' ').next().unwrap();
+    engine.docker(&[
+        "create",
+        "--name",
+        "holder",
+        "--network",
+        "none",
+        kept,
+        "true",
+    ]);
     let said = Arc::new(Mutex::new(String::new()));
     let heard = said.clone();
     let options = RunOptions::new().events(Arc::new(move |event: &Event| {

@@ -123,10 +123,7 @@ async fn what_did_not_run_before_is_not_waited_for() {
     let platform = engine.platform("[services.krank_bad]\nstart_timeout = '40s'\n");
     let stacks = platform.stacks().unwrap();
     let good = SERVICE.replace("COUNT", "1");
-    let bad = good.replace(
-        "trap 'exit 0' TERM; while :; do sleep 0.05; done",
-        "exit 3",
-    );
+    let bad = good.replace("trap 'exit 0' TERM; while :; do sleep 0.05; done", "exit 3");
     let both = |bad: &str| format!("  good:{good}\n  bad:{bad}");
     let first = compose(&engine, "krank.yml", &both(&bad), "");
     engine.docker(&[
@@ -139,7 +136,13 @@ async fn what_did_not_run_before_is_not_waited_for() {
         "krank",
     ]);
     until("one runs", || engine.containers("krank_good").len() == 1);
-    let tasks = ["service", "ps", "--format", "{{.CurrentState}}", "krank_bad"];
+    let tasks = [
+        "service",
+        "ps",
+        "--format",
+        "{{.CurrentState}}",
+        "krank_bad",
+    ];
     until("one fails", || engine.docker(&tasks).contains("Failed"));
     let spec = || {
         let inspect = ["service", "inspect", "-f", "{{json .Spec}}"];
