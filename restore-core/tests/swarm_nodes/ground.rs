@@ -111,6 +111,16 @@ impl Ground {
         self.made("agent", &socket, Path::new(agent), more).await
     }
 
+    /// The same with another `redeploy = …`.
+    pub async fn site_but(&self, name: &str, redeploy: &str, more: &str) -> Site {
+        self.site(name, more).await;
+        let path = self.swarm.root().join(format!("{name}.toml"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("redeploy = false"));
+        std::fs::write(&path, text.replace("redeploy = false", redeploy)).unwrap();
+        Site::open(&path).await.unwrap()
+    }
+
     async fn made(&self, name: &str, platform: &str, agent: &Path, more: &str) -> Site {
         let text = std::fs::read_to_string(self.swarm.config()).unwrap();
         let socket = format!("socket = \"{}\"", self.swarm.socket().display());

@@ -24,6 +24,7 @@ async fn a_platform_of_several_nodes_is_restored_and_taken_back() {
     a_node_without_an_endpoint(&ground).await;
     other_engines(&ground).await;
     everything(&ground).await;
+    a_stack_elsewhere(&ground).await;
     a_node_that_goes_away(&ground).await;
     a_database_elsewhere(&ground).await;
 }
@@ -149,8 +150,60 @@ async fn other_engines(ground: &Ground) {
     let volume = site.platform().volume("grafana_data").await.unwrap();
     let error = volume.state(&run).await.unwrap_err();
     assert_eq!(error.code(), "agent.cannot_start", "{error}");
-    assert!(error.hint_text().unwrap().contains("[nodes.worker1]"));
+    assert!(error.message().contains("exec format error"), "{error}");
+    assert!(
+        error.hint_text().unwrap().contains("[nodes.worker1]"),
+        "{error}"
+    );
+    // One that runs, and ends at once without being what it should.
+    let wrong = ground.swarm.root().join("no-agent");
+    std::fs::write(&wrong, "#!/bin/sh\necho no such library >&2\nexit 127\n").unwrap();
+    for _ in 0..5 {
+        let site = ground
+            .site_with_agent(wrong.to_str().unwrap(), &nodes)
+            .await;
+        let volume = site.platform().volume("grafana_data").await.unwrap();
+        let error = volume.state(&run).await.unwrap_err();
+        assert_eq!(error.code(), "agent.cannot_start", "{error}");
+        assert!(error.message().contains("no such library"), "{error}");
+    }
     ground.nothing_left().await;
+}
+
+/// A stack of which a part runs on worker1: what its removal leaves running there is waited for,
+/// and images that only its files name are loaded wherever they may be needed.
+async fn a_stack_elsewhere(ground: &Ground) {
+    let site = ground.site("stack", &ground.nodes()).await;
+    let platform = site.platform().clone();
+    let stacks = platform.stacks().unwrap();
+    let none = stacks.snapshot("fern").await.unwrap();
+    let file = ground.swarm.root().join("fern.yml");
+    let text = "version: '3.8'\nservices:\n  slow:\n    image: restore-example/tools:1\n    \
+        entrypoint: [sh, -c, \"trap 'sleep 3; exit 0' TERM; while :; do sleep 0.05; done\"]\n    \
+        networks: [outside]\n    stop_grace_period: 10s\n    \
+        deploy: {endpoint_mode: dnsrr, placement: {constraints: [node.hostname==worker1]}}\n\
+        networks:\n  outside: {external: true, name: host}\n";
+    std::fs::write(&file, text).unwrap();
+    stacks.deploy("fern", &[file], &none).await.unwrap();
+    let socket = format!("unix://{}", ground.swarm.worker_socket(1).display());
+    let there = || {
+        let mut command = std::process::Command::new("docker");
+        let filter = "label=com.docker.swarm.service.name=fern_slow";
+        command.args(["--host", &socket, "ps", "-q", "--filter", filter]);
+        restore_testing::text(&restore_testing::run(&mut command))
+    };
+    assert!(!there().is_empty());
+    stacks.put_back("fern", &none).await.unwrap();
+    assert_eq!(there(), "", "it still runs");
+
+    let names = ["nobody/runs-it:1".to_owned()];
+    for (deploys, nodes) in [("false", 0), ("true", 2)] {
+        let deploys = format!("redeploy = {deploys}");
+        let site = ground.site_but("stack", &deploys, &ground.nodes()).await;
+        let images = site.platform().images().unwrap();
+        let elsewhere = images.elsewhere(&names).await.unwrap();
+        assert_eq!(elsewhere.len(), nodes, "{deploys}: {elsewhere:?}");
+    }
 }
 
 /// A PostgreSQL on worker1, backed up and restored with the programs of its own container.

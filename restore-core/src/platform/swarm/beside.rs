@@ -110,8 +110,7 @@ impl Beside {
     }
 
     async fn ask(&self, container: &str) -> Result<Option<String>> {
-        let mut process =
-            ExecProcess::start(self.engine.clone(), container, &command()).await?;
+        let mut process = ExecProcess::start(self.engine.clone(), container, &command()).await?;
         drop(process.stdin());
         let mut said = String::new();
         if let Some(stdout) = process.stdout() {

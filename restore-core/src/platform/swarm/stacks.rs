@@ -392,9 +392,8 @@ fn is_settled(view: &View) -> bool {
     let updating = view.update().is_some_and(|(state, _)| {
         ["updating", "paused", "rollback_started", "rollback_paused"].contains(&state.as_str())
     });
-    let calm = |told: &str| {
-        Timestamp::parse(told).is_ok_and(|told| Timestamp::now().since(told) > CALM)
-    };
+    let calm =
+        |told: &str| Timestamp::parse(told).is_ok_and(|told| Timestamp::now().since(told) > CALM);
     let failed = view
         .tasks
         .iter()
