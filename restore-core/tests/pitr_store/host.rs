@@ -17,7 +17,7 @@ async fn an_archive_on_a_host() {
     crate::there_and_back(&place).await;
 }
 
-/// Packed segments are fetched as they are; one database alone.
+/// Packed segments are fetched as they are; one database alone; and all that a server must see.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_packed_archive_on_a_host() {
     let place = Place::on_a_host().await;
@@ -25,14 +25,22 @@ async fn a_packed_archive_on_a_host() {
     ground.write(1);
     ground.back_up().await;
     let here = ground.write(2);
+    // Segments without the end of a transaction: a server goes on reading until it sees one that is
+    // behind the target, and to the end of the record that begins at a place in the log.
+    ground.sql(
+        "shop",
+        "SELECT pg_logical_emit_message(false, 'x', repeat('x', 36000000))",
+    );
     ground.write(3);
+    ground.archive();
+    ground.write(4);
     ground.archive();
     ground.pack_archive();
     ground.run(to_time(&here.time).only(["shop"])).await;
-    assert_eq!(ground.rows(), ("1 2".to_owned(), "1 2 3".to_owned()));
+    assert_eq!(ground.rows(), ("1 2".to_owned(), "1 2 3 4".to_owned()));
     place.nothing_kept();
     ground.back().await;
-    assert_eq!(ground.rows(), both("1 2 3"));
+    assert_eq!(ground.rows(), both("1 2 3 4"));
     ground
         .run(to(RecoveryPoint::Lsn(here.lsn.parse().unwrap())))
         .await;
