@@ -251,12 +251,15 @@ impl Shelf {
             .create(&self.kept)?;
         make_room(&self.kept, size)?;
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let draft = self.kept.join(format!(".{}-{count}", std::process::id()));
+        // In two containers two processes may have the same id.
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.map_or(0, |it| it.as_nanos());
+        let name = format!(".{}-{now}-{count}", std::process::id());
+        let draft = self.kept.join(name);
         let file = File::options()
             .read(true)
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
             .open(&draft)?;
         Ok((file, draft))
