@@ -59,7 +59,7 @@ python-test: setup ## the Python module: built, installed, typed, tried on the l
 
 bench: setup ## the questions that a number answers, as ratios of alternating runs
 	cargo build --release --locked -p restore-cli -p restore-benches
-	@for each in verify staging backup fetch downtime; do \
+	@for each in verify staging backup fetch downtime pitr; do \
 	  printf '\n%s\n\n' "== $$each"; \
 	  cargo run --quiet --release --locked -p restore-benches --bin "$$each"; \
 	done
