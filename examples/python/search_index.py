@@ -129,11 +129,11 @@ class SearchIndex(restore.Component):
         path.unlink(missing_ok=True)
 
     def replaced_at(self, cx: restore.RunContext) -> Optional[str]:
-        if self._replaced(cx).exists():
-            return str(self._replaced(cx))
         # After an undo, the restored index is where it was staged.
-        put_aside = cx.recall("existed") is not None and self._staged(cx).exists()
-        return str(self._staged(cx)) if put_aside else None
+        for path in (self._replaced(cx), self._staged(cx)):
+            if path.exists():
+                return str(path)
+        return None
 
     def _staged(self, cx: restore.RunContext) -> Path:
         return self.file.with_name(f".{self.file.name}.staged-{cx.run}")

@@ -258,7 +258,7 @@ impl Component for SearchIndex {
             return Ok(Some(replaced.display().to_string()));
         }
         // After an undo, the restored index is where it was staged.
-        let put_aside = cx.recall(EXISTED).is_some() && exists(&staged).await?;
+        let put_aside = exists(&staged).await?;
         Ok(put_aside.then(|| staged.display().to_string()))
     }
 }
