@@ -100,6 +100,9 @@ pub struct Report {
     /// Seconds in which users were turned away, all attempts and undos added up; `None` where
     /// they never were.
     pub downtime_seconds: Option<f64>,
+    /// Since when users are turned away, where they still are: those seconds are in no sum yet.
+    #[serde(default)]
+    pub down_since: Option<Timestamp>,
     /// Why it did not end as asked.
     pub failure: Option<Failure>,
     /// What stands in the way of undoing it, where it is stuck.
@@ -216,9 +219,14 @@ impl Report {
             )?,
             None => writeln!(out, "Ended:         not yet")?,
         }
-        match self.downtime_seconds {
-            Some(s) => writeln!(out, "Downtime:      {}", seconds(s))?,
-            None => writeln!(out, "Downtime:      none")?,
+        match (self.down_since, self.downtime_seconds) {
+            (Some(since), _) => writeln!(
+                out,
+                "Downtime:      users are turned away, since {}",
+                moment(since)
+            )?,
+            (None, Some(s)) => writeln!(out, "Downtime:      {}", seconds(s))?,
+            (None, None) => writeln!(out, "Downtime:      none")?,
         }
         if let Some(safety) = &self.safety {
             writeln!(out, "Safety backup: {} in {}", safety.id, safety.place)?;

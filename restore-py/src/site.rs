@@ -55,7 +55,7 @@ impl Plan {
             .0
             .steps
             .iter()
-            .map(|step| (step.to_string(), step.describe(), step.phase()))
+            .map(|step| (step.to_string(), step.describe(), self.0.phase(step)))
             .collect();
         dump(py, &steps)
     }

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Optional
@@ -124,6 +125,57 @@ def test_an_exception_undoes_the_run_and_is_the_cause(searching: Searching, meth
             site.confirm()
     assert searching.documents() == 1 and searching.beside() == []
     assert searching.live() == Small.DAMAGED
+
+
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        ("artifacts", "abc"),
+        ("artifacts", ["search/none.gz"]),
+        ("inspect", None),
+        ("stage", 7),
+        ("check", None),
+        ("check", ["fine"]),
+    ],
+)
+def test_what_a_method_may_not_return_is_named(
+    searching: Searching, method: str, answer: object
+) -> None:
+    class Odd(SearchIndex):
+        pass
+
+    setattr(Odd, method, lambda self, cx: answer)
+    site = searching.site(Odd)
+    with pytest.raises(restore.RestoreError) as caught:
+        site.plan("latest", only=["search"]).run()
+    assert f"{method}()" in str(caught.value), caught.value
+    assert searching.documents() == 1
+    if caught.value.report is not None and caught.value.report.components[0].kept_at:
+        site.confirm()
+    assert searching.beside() == []
+
+
+def test_classes_that_cannot_be_meant_are_refused(searching: Searching) -> None:
+    class Nameless(SearchIndex):
+        kind = ""
+
+    class Twin(SearchIndex):
+        pass
+
+    instance = SearchIndex("a", {"file": "x"}, searching.root)
+    odd: list[Any] = [[SearchIndex, Twin], [Nameless], [3], SearchIndex, [instance]]
+    for components in odd:
+        with pytest.raises(restore.ConfigError) as caught:
+            restore.Site(searching.searching(), base=searching.root, components=components)
+        assert caught.value.code == "config.components"
+    with pytest.raises(restore.ConfigError, match="Site.open|dict"):
+        restore.Site("restore.toml")  # type: ignore[arg-type]
+
+
+def test_a_hint_is_in_the_traceback_too() -> None:
+    error = restore.ConfigError("no", hint="say yes")
+    if sys.version_info >= (3, 11):
+        assert "hint: say yes" in "".join(traceback.format_exception(error))
 
 
 def test_errors_keep_their_code_and_hint(searching: Searching) -> None:

@@ -62,11 +62,16 @@ pub(crate) fn checks(outcomes: &[CheckOutcome]) -> String {
 
 /// The last line of a run, a rollback or a resumption that took so long.
 pub(crate) fn done_line(report: &Report, took: Duration) -> String {
-    let downtime = report
-        .downtime_seconds
-        .map_or_else(|| "none".to_owned(), human::seconds);
+    let downtime = match (report.down_since, report.downtime_seconds) {
+        (Some(since), _) => format!(
+            "users are turned away, since {}",
+            human::moment(&since.to_string())
+        ),
+        (None, Some(seconds)) => format!("downtime {}", human::seconds(seconds)),
+        (None, None) => "downtime none".to_owned(),
+    };
     format!(
-        "Run {}: {} in {}; downtime {downtime}.\n",
+        "Run {}: {} in {}; {downtime}.\n",
         report.run,
         report.outcome,
         human::seconds(took.as_secs_f64())

@@ -299,6 +299,15 @@ impl<'a> Preflight<'a> {
 
     /// Whether what will be used can be verified.
     fn look_at_artifacts(&mut self, components: &[PlannedComponent]) {
+        if components.is_empty() {
+            let id = self.backup.id().to_string();
+            let message = "the backup has nothing for any component: there is nothing to restore";
+            self.findings
+                .push(Finding::error("plan.empty", id, message).hint(
+                "compare its files (`restore show ID`) with the names that the components look for",
+            ));
+            return;
+        }
         let unverifiable: Vec<&str> = components
             .iter()
             .flat_map(|component| &component.inspection.artifacts)

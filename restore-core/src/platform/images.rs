@@ -119,6 +119,12 @@ pub trait Images: Send + Sync {
         ))
     }
 
+    /// Whether one of these machines is down or gone, so that it runs nothing: a way back then does
+    /// without it.
+    async fn is_away(&self, _place: &str) -> Result<bool> {
+        Ok(false)
+    }
+
     /// What people call one of these machines.
     async fn place_name(&self, place: &str) -> Result<String> {
         Ok(place.to_owned())

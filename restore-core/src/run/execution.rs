@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    Action, Journal, Outcome, Record, RunContext, RunOptions, SafetyBackup, SiteLock, report_of,
+    Action, Journal, Outcome, Record, RunContext, RunOptions, SafetyBackup, SiteLock, Turn,
+    report_of,
 };
 use crate::backup::Backup;
 use crate::check::{Check, Tries, When};
@@ -269,16 +270,14 @@ impl<'a> Execution<'a> {
     where
         F: Future<Output = Result<StepResult>> + Send,
     {
-        let write = async |record: Record| match self.journal.append(record).await {
+        let write = async |record: Record| match self.journal.append_and_see(record).await {
             Err(error) if journal_first => Err(error),
-            _ => Ok(()),
+            written => Ok(written.unwrap_or(Turn::None)),
         };
         let step = id.to_owned();
         let started = Timestamp::now();
-        let down_since = || self.journal.with(|state| state.down_since);
         let result: Result<()> = async {
-            let down_before = down_since();
-            write(Record::Intent {
+            let turn = write(Record::Intent {
                 at: started,
                 step: step.clone(),
             })
@@ -287,7 +286,7 @@ impl<'a> Execution<'a> {
                 step: step.clone(),
                 what,
             });
-            if let (None, Some(at)) = (down_before, down_since()) {
+            if let Turn::Away(at) = turn {
                 self.emit(&Event::DowntimeStarted { at });
             }
             let StepResult {
@@ -303,8 +302,7 @@ impl<'a> Execution<'a> {
                 });
             }
             let at = Timestamp::now();
-            let was_down = down_since();
-            write(Record::Done {
+            let turn = write(Record::Done {
                 at,
                 step: step.clone(),
                 staged,
@@ -317,7 +315,7 @@ impl<'a> Execution<'a> {
                 step: step.clone(),
                 seconds,
             });
-            if let (Some(since), None) = (was_down, down_since()) {
+            if let Turn::In(since) = turn {
                 let seconds = at.since(since).as_secs_f64();
                 self.emit(&Event::DowntimeEnded { at, seconds });
             }

@@ -221,21 +221,24 @@ impl Execution<'_> {
         Ok(())
     }
 
-    /// Every component's own proof must hold; the site's checks must not have become worse. All are
-    /// made at the same time, as users wait; none of them changes anything.
+    /// Every component's own proof must hold; the site's checks must not have become worse. The
+    /// proofs are made at the same time, as users wait, and all of them to their end: what a failed
+    /// one leads to must not meet another that still looks. The site's checks may be anything, and
+    /// write what a proof would find.
     async fn check_inside(&self, since: Timestamp) -> Result<StepResult> {
         let names: Vec<String> = self.journal.with(|state| {
             let components = state.plan.components.iter();
             components.map(|component| component.name.clone()).collect()
         });
         let proofs = names.iter().map(|name| self.prove(name));
-        let (proofs, made) = tokio::try_join!(
-            futures_util::future::try_join_all(proofs),
-            self.make_checks(When::BeforeTraffic, since),
-        )?;
-        let result = self.judge(made).await?;
+        let mut outcomes = Vec::new();
+        for proof in futures_util::future::join_all(proofs).await {
+            outcomes.extend(proof?);
+        }
+        let result = self.check(When::BeforeTraffic, since).await?;
+        outcomes.extend(result.checks);
         Ok(StepResult {
-            checks: proofs.into_iter().flatten().chain(result.checks).collect(),
+            checks: outcomes,
             ..StepResult::default()
         })
     }
@@ -259,21 +262,13 @@ impl Execution<'_> {
         Ok(found)
     }
 
-    /// The site's checks of one kind.
+    /// Makes the site's checks of one kind. A check that failed before the run too is noticed;
+    /// one that had not failed is an error.
     async fn check(&self, when: When, since: Timestamp) -> Result<StepResult> {
-        let made = self.make_checks(when, since).await?;
-        self.judge(made).await
-    }
-
-    async fn make_checks(&self, when: When, since: Timestamp) -> Result<Vec<CheckOutcome>> {
-        tokio::select! {
-            outcomes = self.checks(when, since, true) => Ok(outcomes),
-            () = self.cancel.cancelled() => Err(Error::interrupted()),
-        }
-    }
-
-    /// A check that failed before the run too is noticed; one that had not failed is an error.
-    async fn judge(&self, outcomes: Vec<CheckOutcome>) -> Result<StepResult> {
+        let outcomes = tokio::select! {
+            outcomes = self.checks(when, since, true) => outcomes,
+            () = self.cancel.cancelled() => return Err(Error::interrupted()),
+        };
         if let Some(failed) = self.blame(&outcomes) {
             return Err(Error::new(
                 ErrorKind::Failed,

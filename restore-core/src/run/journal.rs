@@ -11,12 +11,24 @@ use serde_json::Value;
 
 use super::{Boundary, BoundaryHook, FactStore, Record, RunId, RunState};
 use crate::error::{Error, ErrorKind, Result};
+use crate::time::Timestamp;
 
 /// The journal of one run, open for appending; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Journal {
     inner: Arc<Mutex<Inner>>,
     hook: Option<Arc<BoundaryHook>>,
+}
+
+/// What a record has changed for users. Of steps that are done at the same time only one does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Nothing.
+    None,
+    /// They are turned away from then on.
+    Away(Timestamp),
+    /// They are let in again, who were turned away since then.
+    In(Timestamp),
 }
 
 struct Inner {
@@ -169,20 +181,31 @@ impl Journal {
     /// Appends a record; durable when this returns. An error of the boundary hook comes after
     /// the record is durable.
     pub(crate) async fn append(&self, record: Record) -> Result<()> {
+        self.append_and_see(record).await.map(drop)
+    }
+
+    /// The same, and what this very record has changed for users.
+    pub(crate) async fn append_and_see(&self, record: Record) -> Result<Turn> {
         let name = record.name();
         let journal = self.clone();
         // A dropped caller does not tear this: the blocking task runs to its end.
-        blocking(move || {
+        let turn = blocking(move || {
             let mut inner = journal.lock();
             let inner = &mut *inner;
             inner
                 .write(&record)
                 .map_err(|e| Error::io(format!("write the journal {}", inner.path.display()), e))?;
+            let before = inner.state.down_since;
             inner.state.apply(&record);
-            Ok(())
+            Ok(match (before, inner.state.down_since) {
+                (None, Some(at)) => Turn::Away(at),
+                (Some(since), None) => Turn::In(since),
+                _ => Turn::None,
+            })
         })
         .await?;
-        self.boundary(&name)
+        self.boundary(&name)?;
+        Ok(turn)
     }
 
     /// What the journal says now.

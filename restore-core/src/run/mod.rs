@@ -20,7 +20,7 @@ pub use boundary::{Boundary, BoundaryHook, RunOptions};
 pub use context::{FactStore, MemoryFacts, RunContext};
 pub(crate) use execution::Execution;
 pub use id::RunId;
-pub(crate) use journal::Journal;
+pub(crate) use journal::{Journal, Turn};
 pub(crate) use lock::SiteLock;
 pub use outcome::Outcome;
 pub(crate) use record::{Action, Record};

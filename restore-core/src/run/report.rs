@@ -52,6 +52,7 @@ pub(crate) async fn report_of(site: &Site, state: &RunState) -> Report {
         started: state.started,
         ended: state.ended.filter(|_| state.outcome != Outcome::Unfinished),
         downtime_seconds: state.downtime,
+        down_since: state.down_since,
         failure: state.failure.clone(),
         stuck: state
             .stuck

@@ -109,6 +109,8 @@ impl RunState {
             Record::Intent { at, step } => {
                 self.intents.insert(step.clone());
                 self.done.remove(step);
+                // A service that is stopped again is not up any more, whatever an earlier attempt did.
+                self.done.remove(&step.replacen("stop:", "start:", 1));
                 self.steps.push(StepTime {
                     step: step.clone(),
                     started: *at,

@@ -42,11 +42,13 @@ async fn downtime_is_over_when_all_are_up() {
     *toy.platform.refuse_to_start.lock().unwrap() = Some("db".to_owned());
     let report = run(&site).await;
     assert_eq!(report.outcome, Outcome::Stuck, "{}", report.to_text());
-    assert_eq!(report.downtime_seconds, None, "it goes on");
+    assert_eq!(report.downtime_seconds, None);
+    assert!(report.down_since.is_some(), "it goes on");
+    assert!(report.to_text().contains("users are turned away, since"));
     *toy.platform.refuse_to_start.lock().unwrap() = None;
     let report = site.rollback(None, RunOptions::new()).await.unwrap();
     assert_eq!(toy.live(), Toy::OLD);
-    assert!(report.downtime_seconds.is_some());
+    assert!(report.downtime_seconds.is_some() && report.down_since.is_none());
 }
 
 #[tokio::test]

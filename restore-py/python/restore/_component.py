@@ -336,21 +336,51 @@ class Component(ABC):
         where there is neither."""
 
     def _restore_artifacts(self, backup: _restore.Backup) -> list[str]:
-        return list(self.artifacts(Backup(backup)))
+        found = self.artifacts(Backup(backup))
+        if isinstance(found, str) or not isinstance(found, Iterable):
+            raise _misfit("artifacts", found, "the names of files of the backup, in a list")
+        artifacts = list(found)
+        known = {file.path for file in Backup(backup).files}
+        for artifact in artifacts:
+            if artifact not in known:
+                raise ConfigError(
+                    f"artifacts() gave {artifact!r}, which is no file of backup {backup.id}",
+                    code="component.no_such_artifact",
+                    hint="return what `backup.find(…)` finds",
+                )
+        return artifacts
 
     def _restore_call(self, method: str, native: Any, what: Any) -> Any:
         """One call of the native half; the answer as what JSON knows."""
         if method == "live_bytes":
             return self.live_bytes()
         if method == "back_up":
-            return (self.back_up(BackupContext(native)) or BackedUp())._raw()
+            backed_up = self.back_up(BackupContext(native))
+            return _given("back_up", BackedUp() if backed_up is None else backed_up, BackedUp)._raw()
         cx = RunContext(native)
         if method == "inspect":
-            return self.inspect(cx)._raw()
+            return _given("inspect", self.inspect(cx), Inspection)._raw()
         if method == "stage":
-            return (self.stage(cx) or Staged())._raw()
+            staged = self.stage(cx)
+            return _given("stage", Staged() if staged is None else staged, Staged)._raw()
         if method == "check":
-            return [asdict(outcome) for outcome in self.check(cx)]
+            outcomes = _given("check", self.check(cx), Iterable)
+            return [asdict(_given("check", outcome, CheckOutcome)) for outcome in outcomes]
         if method == "discard":
             return self.discard(cx, what)
         return getattr(self, method)(cx)
+
+
+def _misfit(method: str, found: object, wanted: str) -> ConfigError:
+    return ConfigError(
+        f"{method}() returned {found!r}, not {wanted}",
+        code="component.bad_answer",
+        hint=f"see help(restore.Component.{method})",
+    )
+
+
+def _given(method: str, found: Any, wanted: type) -> Any:
+    """What a method returned, where it is what it is to be."""
+    if isinstance(found, wanted) and not isinstance(found, str):
+        return found
+    raise _misfit(method, found, "an iterable of CheckOutcome" if wanted is Iterable else f"a {wanted.__name__}")

@@ -48,6 +48,11 @@ class RestoreError(Exception):
         self.component = component
         self.retryable = retryable
         self.report = None
+        if hint is not None:
+            # In a traceback too, which is all that many scripts show. From Python 3.11 on.
+            add_note = getattr(self, "add_note", None)
+            if add_note is not None:
+                add_note(f"hint: {hint}")
 
     # Not KeyError's, which quotes.
     def __str__(self) -> str:

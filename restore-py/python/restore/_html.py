@@ -58,7 +58,9 @@ def plan(it: Plan) -> str:
         for component in it.components
     ]
     components = table(("component", "kind", "from", "replaces", "to read"), rows)
-    phases = {"stage": "while the platform serves", "cut_over": "downtime", "after": "afterwards"}
+    serves = "while the platform serves"
+    phases = {"before": serves, "stage": serves, "background": serves}
+    phases |= {"cut_over": "downtime", "after": "afterwards"}
     steps = [(phases.get(step.phase, step.phase), step.what) for step in it.steps]
     refusal = it.refusal
     end = f"<p><b>Refused:</b> {escape(str(refusal))}</p>" if refusal else ""

@@ -18,7 +18,7 @@ from ._values import Finding
 if TYPE_CHECKING:
     from ._site import Site
 
-Phase = Literal["before", "stage", "cut_over", "after"]
+Phase = Literal["before", "stage", "background", "cut_over", "after"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,12 @@ class PlannedService:
     """Instances now, which an undo brings back."""
     start: int
     """Instances after the restore."""
+    background: bool = False
+    """Users do not see it: it is stopped and started before they are turned away."""
+    after: Optional[tuple[str, ...]] = None
+    """Those of the plan's services that it comes after; ``None``: all that are stopped later."""
+    waits: bool = True
+    """Whether it is started only once those are ready."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,7 @@ class Plan:
     @property
     def services(self) -> tuple[PlannedService, ...]:
         """The services to stop, in the order of stopping."""
-        return tuple(PlannedService(**value) for value in self._value["services"])
+        return tuple(decode(PlannedService, value) for value in self._value["services"])
 
     @property
     def safety(self) -> Optional[PlannedSafety]:
@@ -242,7 +248,9 @@ def _component(value: dict[str, Any]) -> PlannedComponent:
 
 
 _TITLES = {
+    "before": "First, while the platform serves:",
     "stage": "Beside the live data, while the platform serves:",
+    "background": "Of services that users do not see, while the platform serves:",
     "cut_over": "Downtime:",
     "after": "Once users are let in again:",
 }
@@ -269,7 +277,11 @@ def _text(plan: Plan) -> str:
             lines += ["", title]
         for step in steps:
             number += 1
-            lines.append(f"  {number}. {step.what}")
+            what = step.what
+            if step.phase == "before" and plan.safety is not None:
+                size = _html.size(plan.safety.bytes)
+                what += f" to {plan.safety.place} (about {size} to read)"
+            lines.append(f"  {number}. {what}")
     if plan.findings:
         lines += ["", "Findings:"]
     for finding in plan.findings:

@@ -82,6 +82,7 @@ class _Report:
     started: datetime
     ended: Optional[datetime]
     downtime_seconds: Optional[float]
+    down_since: Optional[datetime]
     failure: Optional[Failure]
     stuck: Optional[Failure]
     safety: Optional[SafetyBackup]
@@ -103,8 +104,8 @@ class Report:
         self._raw = raw
         self._text = text
         self._error = error
-        # Reports of versions that made no safety backup, or no drills, have no such keys.
-        self._value = decode(_Report, {"safety": None, "drill": False, **raw})
+        # Reports of versions that did not know of these have no such keys.
+        self._value = decode(_Report, {"safety": None, "drill": False, "down_since": None, **raw})
         if error is not None:
             error.report = self
 
@@ -166,6 +167,11 @@ class Report:
     def downtime_seconds(self) -> Optional[float]:
         """Seconds in which users were turned away; ``None`` where they never were."""
         return self._value.downtime_seconds
+
+    @property
+    def down_since(self) -> Optional[datetime]:
+        """Since when users are turned away, where they still are; these seconds are in no sum."""
+        return self._value.down_since
 
     @property
     def failure(self) -> Optional[Failure]:

@@ -10,6 +10,7 @@ from typing import Any, Optional, Union
 from . import _report, _restore, _store
 from ._backup import Backup, Backups
 from ._component import Component
+from ._errors import ConfigError
 from ._plan import Plan
 from ._report import Report
 from ._store import BackupReport, Compression, FetchReport, PrunePlan, whole_seconds
@@ -38,6 +39,12 @@ class Site:
     def __init__(
         self, config: Mapping[str, Any], *, base: Path = ".", components: Kinds = ()
     ) -> None:
+        if not isinstance(config, Mapping):
+            raise ConfigError(
+                f"a site is made of a dict, not of {config!r}",
+                code="config.shape",
+                hint="Site.open(path) reads a restore.toml",
+            )
         self._native = _restore.Site(dict(config), os.fspath(base), _by_kind(components))
 
     @classmethod
@@ -466,7 +473,24 @@ def _texts(values: Iterable[str]) -> list[str]:
 
 
 def _by_kind(components: Kinds) -> dict[str, type[Component]]:
-    return {component.kind: component for component in components}
+    def refused(message: str) -> ConfigError:
+        return ConfigError(message, code="config.components", hint="components=[MyComponent]")
+
+    if isinstance(components, type):
+        raise refused("components is a class, and not a list of classes")
+    kinds: dict[str, type[Component]] = {}
+    for component in components:
+        if not (isinstance(component, type) and issubclass(component, Component)):
+            raise refused(f"components: {component!r} is no class below restore.Component")
+        kind = getattr(component, "kind", None)
+        if not isinstance(kind, str) or not kind:
+            raise refused(f"components: {component.__name__} has no `kind`")
+        if kind in kinds:
+            raise refused(
+                f"components: {kinds[kind].__name__} and {component.__name__} have the same kind {kind!r}"
+            )
+        kinds[kind] = component
+    return kinds
 
 
 def _listed(values: list[dict[str, Any]]) -> list[ListedBackup]:

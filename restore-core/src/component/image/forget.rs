@@ -12,7 +12,7 @@ impl ImageComponent {
             Discard::Staged => staged_prefix(cx.run()),
             Discard::Replaced => replaced_prefix(cx.run()),
         };
-        for (_, other) in self.places(cx).await? {
+        for (_, other) in self.places_there(cx).await? {
             self.forget(other.as_ref(), &start).await?;
         }
         self.forget(images.as_ref(), &start).await

@@ -109,17 +109,46 @@ impl ImageComponent {
 
     /// The other machines where something of the run may be.
     pub(super) async fn places(&self, cx: &RunContext) -> Result<Vec<(String, Arc<dyn Images>)>> {
-        let places: Vec<String> = cx
-            .recall(PLACES)
-            .and_then(|value| serde_json::from_value(value).ok())
-            .unwrap_or_default();
         let images = self.images()?;
         let mut found = Vec::new();
-        for place in places {
+        for place in Self::recorded_places(cx) {
             let there = images.at(&place).await?;
             found.push((place, there));
         }
         Ok(found)
+    }
+
+    /// The same on a way back: nothing runs on a machine that is away, which is no reason to keep
+    /// users out. What is left there is told.
+    pub(super) async fn places_there(
+        &self,
+        cx: &RunContext,
+    ) -> Result<Vec<(String, Arc<dyn Images>)>> {
+        let images = self.images()?;
+        let mut found = Vec::new();
+        for place in Self::recorded_places(cx) {
+            if images.is_away(&place).await? {
+                let name = images.place_name(&place).await?;
+                cx.notice(
+                    Finding::warning(
+                        "image.place_away",
+                        &name,
+                        format!("{name} is away: names of images of run {} stay as they are there", cx.run()),
+                    )
+                    .hint("before it runs services again, look there with `docker images` for names that begin with restore/, and move or remove them"),
+                );
+                continue;
+            }
+            let there = images.at(&place).await?;
+            found.push((place, there));
+        }
+        Ok(found)
+    }
+
+    fn recorded_places(cx: &RunContext) -> Vec<String> {
+        cx.recall(PLACES)
+            .and_then(|value| serde_json::from_value(value).ok())
+            .unwrap_or_default()
     }
 
     pub(super) fn loaded_there(cx: &RunContext) -> BTreeMap<String, Vec<LoadedImage>> {

@@ -72,7 +72,7 @@ impl ImageComponent {
         for (service, image) in &before.pinned {
             images.run_image(service, image).await?;
         }
-        for (place, other) in self.places(cx).await? {
+        for (place, other) in self.places_there(cx).await? {
             if let Some(names) = before.there.get(&place) {
                 self.put_back(cx, other.as_ref(), names).await?;
             }

@@ -418,6 +418,10 @@ impl Images for EngineImages {
         }))
     }
 
+    async fn is_away(&self, place: &str) -> Result<bool> {
+        Ok(!self.nodes.by_id(place).await?.is_ready())
+    }
+
     async fn place_name(&self, place: &str) -> Result<String> {
         Ok(format!("the node {}", self.nodes.by_id(place).await?.name))
     }

@@ -1,7 +1,6 @@
 //! What is left of services that a stack has no more: tasks, and containers on any node.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -38,11 +37,15 @@ impl Engine {
 impl SwarmPlatform {
     /// Returns once nothing runs any more of services that the stack had and has not, on no node
     /// that can be asked; of the others the swarm's word is taken. Found by what is there, not by
-    /// who removed them.
+    /// who removed them. Nodes that are down are left out: for a day the swarm counts what ran there,
+    /// and nobody gets a task of a service back that is no more.
     pub(super) async fn until_left(&self, stack: &str, patience: Duration) -> Result<()> {
         let deadline = Instant::now() + patience;
-        let mut engines: BTreeMap<String, Arc<Engine>> = BTreeMap::new();
+        let own = self.nodes.own().await?.to_owned();
+        let mut engines = BTreeMap::from([(own.clone(), self.engine.clone())]);
         loop {
+            let nodes = self.nodes.all().await?;
+            let is_down = |id: &str| nodes.iter().all(|node| node.id != id || !node.is_ready());
             let services = self.engine.of_stack(stack).await?;
             let there: BTreeSet<&str> = services.iter().map(|view| view.id.as_str()).collect();
             let is_gone = |id: Option<String>| id.is_some_and(|id| !there.contains(id.as_str()));
@@ -53,12 +56,21 @@ impl SwarmPlatform {
                 .iter()
                 .filter(|task| is_gone(text(task, "/ServiceID")))
                 .filter_map(Task::read)
-                .filter(|task| !task.ended())
+                .filter(|task| !task.ended() && !task.node.as_deref().is_some_and(is_down))
                 .collect();
-            engines.extend(self.nodes.seen(tasks.iter()).await?);
+            match self.nodes.seen(tasks.iter()).await {
+                Ok(seen) => engines.extend(seen),
+                Err(error) if error.is_retryable() => {}
+                Err(error) => return Err(error),
+            }
+            engines.retain(|id, _| *id == own || !is_down(id));
             let mut left = BTreeSet::new();
-            for engine in engines.values() {
-                for container in engine.labelled(stack, "containers").await? {
+            for (id, engine) in &engines {
+                let listed = match engine.labelled(stack, "containers").await {
+                    Err(error) if *id != own && error.is_retryable() => continue,
+                    listed => listed?,
+                };
+                for container in listed {
                     let labels = container.get("Labels");
                     let label = |key: &str| {
                         let value = labels.and_then(|labels| labels.get(key));

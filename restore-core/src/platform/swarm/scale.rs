@@ -229,12 +229,10 @@ impl SwarmPlatform {
                 let view = engine.view(&config.name).await?;
                 let left = containers_on(&seen, &view.id).await?;
                 // A task of a node that is asked and that had come to run has had its container
-                // there: the swarm only takes its time to say that it has ended. One that is not
-                // wanted any more and was not started never is.
+                // there: the swarm only takes its time to say that it has ended.
                 let over = |task: &&Task| {
-                    ["assigned", "accepted", "preparing", "ready", "running"]
-                        .contains(&task.state.as_str())
-                        && !["ready", "running"].contains(&task.wanted.as_str())
+                    task.state == "running"
+                        && task.wanted != "running"
                         && task
                             .node
                             .as_ref()

@@ -10,6 +10,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::time::Timestamp;
 use crate::wal::{Lsn, Origin};
 
+/// The backup has no base backup of the cluster.
+pub(super) const NO_BASE: &str = "cluster.no_base";
+/// It has one of which nothing is known.
+pub(super) const UNDESCRIBED: &str = "cluster.undescribed";
+
 /// More than this no description has.
 const LARGEST: u64 = 64 << 20;
 
@@ -68,7 +73,7 @@ impl Cluster {
                 .collect();
             return Err(Error::new(
                 ErrorKind::Preflight,
-                "cluster.no_base",
+                NO_BASE,
                 match found.len() {
                     0 => format!(
                         "backup {} has no base backup (looked for {})",
@@ -87,7 +92,7 @@ impl Cluster {
         let facts = facts(backup, artifact).await?.ok_or_else(|| {
             Error::new(
                 ErrorKind::Preflight,
-                "cluster.undescribed",
+                UNDESCRIBED,
                 format!(
                     "backup {} does not say in {DESCRIPTION} when and where in the log {artifact} was taken",
                     backup.id()

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Cluster;
-use super::base::Base;
+use super::base::{Base, NO_BASE, UNDESCRIBED};
 use crate::backup::{Backup, BackupId};
 use crate::error::Result;
 use crate::target::{RecoveryPoint, RecoveryTarget};
@@ -17,9 +17,12 @@ pub(super) async fn must_keep(
 ) -> Result<Vec<(BackupId, String)>> {
     let mut bases: Vec<(Backup, Base)> = Vec::new();
     for backup in backups {
-        // One that nothing can be recovered from keeps nothing.
-        if let Ok(base) = cluster.base(backup).await {
-            bases.push((backup.clone(), base));
+        match cluster.base(backup).await {
+            Ok(base) => bases.push((backup.clone(), base)),
+            // One that nothing can be recovered from keeps nothing.
+            Err(error) if [NO_BASE, UNDESCRIBED].contains(&error.code()) => {}
+            // One that cannot be read just now may be the very one.
+            Err(error) => return Err(error),
         }
     }
     bases.sort_by_key(|(_, base)| base.facts.stopped);
