@@ -226,7 +226,8 @@ impl Component for PyComponent {
             }
             Err(error) => {
                 *failed = Some(error.in_component(self.name.as_str()));
-                Vec::new()
+                // With none it would be left out, and the run go on without it.
+                vec!["(artifacts() failed)".to_owned()]
             }
         }
     }

@@ -147,7 +147,7 @@ def test_what_a_method_may_not_return_is_named(
     setattr(Odd, method, lambda self, cx: answer)
     site = searching.site(Odd)
     with pytest.raises(restore.RestoreError) as caught:
-        site.plan("latest", only=["search"]).run()
+        site.plan("latest").run()
     assert f"{method}()" in str(caught.value), caught.value
     assert searching.documents() == 1
     if caught.value.report is not None and caught.value.report.components[0].kept_at:

@@ -161,3 +161,15 @@ async fn cancelling_undoes_and_says_interrupted() {
     assert_eq!(report.error().unwrap().kind(), ErrorKind::Interrupted);
     assert_eq!(toy.live(), Toy::OLD);
 }
+
+/// A proof that fails does not leave another one at work beside the undo.
+#[tokio::test]
+async fn proofs_are_made_to_their_end() {
+    let toy = Toy::new();
+    toy.sabotage("a", "check");
+    toy.sabotage("b", "slow_check");
+    let report = run(&toy.site()).await;
+    assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
+    assert_eq!(toy.live(), Toy::OLD);
+    assert!(!toy.path().join("b/looking").exists());
+}

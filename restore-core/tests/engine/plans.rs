@@ -111,3 +111,26 @@ async fn steps_come_in_order_and_stages_side_by_side() {
         ]
     );
 }
+
+/// A renamed pattern must not pass for a restore.
+#[tokio::test]
+async fn a_backup_that_has_nothing_for_anybody_is_refused() {
+    let toy = Toy::new();
+    let site = toy.site();
+    let folder = toy.path().join("backups/20240215-020000");
+    for name in ["a", "b"] {
+        let file = folder.join(format!("{name}.txt"));
+        std::fs::rename(&file, file.with_extension("old")).unwrap();
+    }
+    let manifest = folder.join("MANIFEST.txt");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(&manifest, text.replace(".txt|", ".old|")).unwrap();
+    let backup = site.backup("latest").await.unwrap();
+    let plan = site
+        .plan(&backup, PlanRequest::all(), &RunOptions::new())
+        .await
+        .unwrap();
+    assert!(plan.errors().any(|it| it.code == "plan.empty"), "{plan:?}");
+    let error = site.run(plan, RunOptions::new()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Preflight);
+}

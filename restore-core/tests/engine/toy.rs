@@ -315,6 +315,7 @@ impl Component for ToyComponent {
     }
     async fn undo(&self, cx: &RunContext) -> Result<()> {
         self.services_are_down().await;
+        assert!(!self.dir.join("looking").exists(), "undone while it looks");
         self.fail("undo")?;
         let (live, staged, replaced) = self.paths(cx);
         if replaced.exists() {
@@ -347,6 +348,12 @@ impl Component for ToyComponent {
     async fn check(&self, cx: &RunContext) -> Result<Vec<CheckOutcome>> {
         let (live, ..) = self.paths(cx);
         let text = std::fs::read_to_string(live).unwrap();
+        if self.dir.join("fail-slow_check").exists() {
+            // It looks for so long, and is not to be met by an undo meanwhile.
+            std::fs::write(self.dir.join("looking"), "").unwrap();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            std::fs::remove_file(self.dir.join("looking")).unwrap();
+        }
         let right = text.starts_with("restored") && !self.dir.join("fail-check").exists();
         Ok(vec![CheckOutcome::new(
             format!("{}/live", self.name),
