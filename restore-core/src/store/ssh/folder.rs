@@ -44,6 +44,6 @@ impl RemoteFolder for SshStore {
         file: &StoredFile,
         offset: u64,
     ) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
-        self.stream(file.file.path.clone(), offset).await
+        self.stream(file.file.path.clone(), offset, None).await
     }
 }

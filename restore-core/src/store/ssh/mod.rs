@@ -273,7 +273,12 @@ impl SshStore {
         }
     }
 
-    async fn stream(&self, path: String, offset: u64) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
+    async fn stream(
+        &self,
+        path: String,
+        offset: u64,
+        size: Option<u64>,
+    ) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
         let full = self.path(&path);
         let open = move |mut session: Session| -> Working<Bytes> {
             let full = full.clone();
@@ -288,7 +293,7 @@ impl SshStore {
         // Dropping the reader ends the task, and with it `ssh`: an answer under way cannot be
         // called back.
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
-            match session.pump(&handle, offset, &send).await {
+            match session.pump(&handle, offset, size, &send).await {
                 Ok(true) => store.shared.keep(session),
                 Ok(false) => {}
                 Err(refused) => {
@@ -373,7 +378,21 @@ impl BackupStore for SshStore {
         if !is_inside(path) {
             return Err(super::bad_path(path));
         }
-        self.stream(format!("{id}/{path}"), offset).await
+        self.stream(format!("{id}/{path}"), offset, None).await
+    }
+
+    async fn read_stored(
+        &self,
+        id: &BackupId,
+        stored: &StoredFile,
+        offset: u64,
+    ) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
+        let path = &stored.file.path;
+        if !is_inside(path) {
+            return Err(super::bad_path(path));
+        }
+        let size = Some(stored.file.size);
+        self.stream(format!("{id}/{path}"), offset, size).await
     }
 
     async fn packed(&self) -> Result<Vec<PackedBackup>> {
@@ -397,7 +416,7 @@ impl BackupStore for SshStore {
         packed: &PackedBackup,
         offset: u64,
     ) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
-        self.stream(packed.name.clone(), offset).await
+        self.stream(packed.name.clone(), offset, None).await
     }
 
     fn local_path(&self, _id: &BackupId, _path: &str) -> Option<PathBuf> {

@@ -1,6 +1,6 @@
 //! One SFTP session: requests and answers, one after the other, reads many at a time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -45,6 +45,8 @@ pub(super) struct Session {
     next: u32,
     /// The largest read that the server answers in full.
     read: u32,
+    /// Requests whose answers nobody waits for.
+    unheard: HashSet<u32>,
 }
 
 impl Session {
@@ -55,6 +57,7 @@ impl Session {
             host: config.host.clone(),
             next: 0,
             read: READ,
+            unheard: HashSet::new(),
         };
         match tokio::time::timeout(PATIENCE, session.greet()).await {
             Ok(Ok(())) => Ok(session),
@@ -149,12 +152,14 @@ impl Session {
         .await
     }
 
-    /// Sends the file's bytes from `offset` to its end into `to`, and closes it. Ends early,
-    /// with `false`, when nobody takes them any more: the session is then of no further use.
+    /// Sends the file's bytes from `offset` to its end into `to`, and closes it; where its size is
+    /// known, no byte behind that. Ends early, with `false`, when nobody takes them any more: the
+    /// session is then of no further use.
     pub(super) async fn pump(
         &mut self,
         handle: &Bytes,
         offset: u64,
+        size: Option<u64>,
         to: &Sender<std::io::Result<Bytes>>,
     ) -> Result<bool, Refused> {
         let most = usize::try_from((WINDOW / self.read).max(2)).unwrap_or(2);
@@ -167,10 +172,16 @@ impl Session {
         loop {
             let mut requests = BytesMut::new();
             while !ended && asked.len() < window {
+                // Of a small file, which is asked for in one go, that saves most of the waiting.
+                let left = size.map_or(u64::MAX, |size| size.saturating_sub(next));
+                let length = u32::try_from(left).unwrap_or(u32::MAX).min(self.read);
+                if length == 0 {
+                    break;
+                }
                 let id = self.id();
-                requests.extend_from_slice(&read(id, handle, next, self.read));
-                asked.push_back((id, next, self.read));
-                next = next.saturating_add(u64::from(self.read));
+                requests.extend_from_slice(&read(id, handle, next, length));
+                asked.push_back((id, next, length));
+                next = next.saturating_add(u64::from(length));
             }
             self.write(&requests).await?;
             let Some((id, at, wanted)) = asked.pop_front() else {
@@ -181,8 +192,7 @@ impl Session {
                 if let Some(answer) = early.remove(&id) {
                     break answer;
                 }
-                let (found, mut fields) = self.receive().await?;
-                let other = fields.u32().map_err(|e| self.malformed(e))?;
+                let (found, other, fields) = self.next_answer().await?;
                 if other == id {
                     break (found, fields);
                 }
@@ -217,7 +227,11 @@ impl Session {
             }
             window = most.min(window + 1);
         }
-        self.close(handle).await?;
+        // Whether that went well changes nothing.
+        let id = self.id();
+        self.unheard.insert(id);
+        self.send(Packet::new(kind::CLOSE, id).bytes(handle))
+            .await?;
         Ok(true)
     }
 
@@ -247,10 +261,20 @@ impl Session {
 
     async fn answer(&mut self, id: u32, request: Packet) -> Result<(u8, Fields)> {
         self.send(request).await?;
-        let (found, mut fields) = self.receive().await?;
-        match fields.u32() {
-            Ok(other) if other == id => Ok((found, fields)),
+        match self.next_answer().await? {
+            (found, other, fields) if other == id => Ok((found, fields)),
             _ => Err(self.malformed(Malformed)),
+        }
+    }
+
+    /// The next answer that somebody waits for, with the request's id.
+    async fn next_answer(&mut self) -> Result<(u8, u32, Fields)> {
+        loop {
+            let (found, mut fields) = self.receive().await?;
+            let id = fields.u32().map_err(|e| self.malformed(e))?;
+            if !self.unheard.remove(&id) {
+                return Ok((found, id, fields));
+            }
         }
     }
 
