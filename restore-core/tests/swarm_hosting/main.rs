@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ground::Ground;
 use restore_core::run::{Boundary, Outcome};
-use restore_core::{BackupRequest, ErrorKind, PlanRequest, RecoveryTarget, RunOptions};
+use restore_core::{
+    BackupRequest, ErrorKind, PlanRequest, RecoveryPoint, RecoveryTarget, RunOptions,
+};
 
 /// One stack for all of this: making one takes longer than restoring it.
 #[tokio::test(flavor = "multi_thread")]
@@ -158,7 +160,9 @@ async fn point_in_time(ground: &Ground) {
         ground.swarm.docker(&all).trim().to_owned()
     };
     sql("CREATE TABLE moments (n int)");
-    sql("INSERT INTO moments VALUES (1)");
+    let xid = sql("INSERT INTO moments VALUES (1) RETURNING pg_current_xact_id()");
+    let lsn = sql("SELECT pg_create_restore_point('here'), pg_current_wal_lsn()");
+    let (_, lsn) = lsn.split_once('|').unwrap();
     let time = sql(
         "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || ' UTC'",
     );
@@ -181,41 +185,66 @@ async fn point_in_time(ground: &Ground) {
         sshd.good_client(sshd.port).display()
     );
     let stored = ground.site_but(|text| text.replace(&path, &table)).await;
-    for (only, site) in [("cluster", &stored), ("postgres", &site)] {
+    let time: RecoveryTarget = time.parse().unwrap();
+    let point = RecoveryTarget::new;
+    for (only, site, target, rows) in [
+        ("cluster", &stored, time.clone(), "1"),
+        ("postgres", &site, time, "1"),
+        (
+            "cluster",
+            &site,
+            point(RecoveryPoint::Lsn(lsn.parse().unwrap())),
+            "1",
+        ),
+        (
+            "cluster",
+            &site,
+            point(RecoveryPoint::Xid(xid.parse().unwrap())),
+            "1",
+        ),
+        (
+            "cluster",
+            &site,
+            point(RecoveryPoint::Name("here".to_owned())),
+            "1",
+        ),
+        ("cluster", &site, point(RecoveryPoint::Latest), "1 2"),
+    ] {
+        let only_to = format!("{only} to {target}");
         let request = PlanRequest::all()
             .only([only])
             .no_safety_backup(true)
-            .to(time.parse::<RecoveryTarget>().unwrap());
+            .to(target);
         let backup = site.backup_for("latest", &request).await.unwrap();
         assert_eq!(*backup.id(), made.id);
         let plan = site
             .plan(&backup, request, &RunOptions::new())
             .await
             .unwrap();
-        assert!(plan.refusal().is_none(), "{only}: {:?}", plan.findings);
+        assert!(plan.refusal().is_none(), "{only_to}: {:?}", plan.findings);
         let report = site.run(plan, RunOptions::new()).await.unwrap();
         assert_eq!(
             report.outcome,
             Outcome::Restored,
-            "{only}: {}",
+            "{only_to}: {}",
             report.to_text()
         );
         assert_eq!(
             sql("SELECT string_agg(n::text, ' ') FROM moments"),
-            "1",
-            "{only}"
+            rows,
+            "{only_to}"
         );
         let report = site.rollback(None, RunOptions::new()).await.unwrap();
         assert_eq!(
             report.outcome,
             Outcome::RolledBack,
-            "{only}: {}",
+            "{only_to}: {}",
             report.to_text()
         );
         assert_eq!(
             sql("SELECT string_agg(n::text, ' ') FROM moments"),
             "1 2",
-            "{only}"
+            "{only_to}"
         );
         ground.confirm(site).await;
     }
