@@ -295,7 +295,7 @@ def test_what_does_not_fit_is_said(searching: Searching) -> None:
 
     with pytest.raises(restore.RestoreError) as caught:
         searching.site(Odd).plan("latest").run()
-    assert "TypeError" in str(caught.value)
+    assert "check() returned 3" in str(caught.value)
     assert searching.documents() == 1
 
 

@@ -31,6 +31,8 @@ def test_no_phase_is_left_out(platform: Platform) -> None:
     assert {step.phase for step in plan.steps} == {
         step.phase for step in plan.steps if step.id in STEPS
     }
+    app = next(it for it in plan.services if it.name == "app")
+    assert app.start == 1 and app.waits and not app.background
 
 
 def test_a_whole_restore(platform: Platform) -> None:
