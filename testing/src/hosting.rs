@@ -13,11 +13,7 @@ pub struct Hosting {
 impl Hosting {
     /// Creates and starts a platform with so many rows and megabytes of volumes.
     pub fn new(rows: u32, volume_mb: u32) -> Self {
-        // The servers run as users of their own, who must be able to reach their folders: a
-        // tempfile directory is closed to them.
-        let made = run(Command::new("mktemp").args(["-d", "-t", "restore-test.XXXXXXXX"]));
-        let work = PathBuf::from(text(&made).trim());
-        run(Command::new("chmod").arg("755").arg(&work));
+        let work = folder();
         let hosting = Self {
             root: work.join("platform"),
             work,
@@ -150,4 +146,13 @@ pub fn run(command: &mut Command) -> Output {
 /// What a command printed.
 pub fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A new folder of the test's own, which is the caller's to delete. Open to all users: servers run as
+/// users of their own, who must reach their folders. Sockets lie in it, whose paths must be short.
+pub fn folder() -> PathBuf {
+    let made = run(Command::new("mktemp").args(["-d", "-t", "restore-test.XXXXXXXX"]));
+    let work = PathBuf::from(text(&made).trim());
+    run(Command::new("chmod").arg("755").arg(&work));
+    work
 }

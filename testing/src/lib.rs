@@ -4,6 +4,6 @@ mod hosting;
 mod processes;
 mod swarm;
 
-pub use hosting::{Hosting, assert_same, run, text};
+pub use hosting::{Hosting, assert_same, folder, run, text};
 pub use processes::processes;
 pub use swarm::Swarm;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::hosting::{run, text};
+use crate::hosting::{folder, run, text};
 
 /// A running platform in a folder of its own.
 ///
@@ -267,14 +267,6 @@ fn client(engine: &Path, args: &[&str]) -> Command {
         .env("DOCKER_CONFIG", engine.join("client"))
         .args(args);
     command
-}
-
-/// A folder of the test's own. Sockets lie in it, whose paths must be short.
-fn folder() -> PathBuf {
-    let made = run(Command::new("mktemp").args(["-d", "-t", "restore-test.XXXXXXXX"]));
-    let work = PathBuf::from(text(&made).trim());
-    run(Command::new("chmod").arg("755").arg(&work));
-    work
 }
 
 fn utf8(path: &Path) -> &str {

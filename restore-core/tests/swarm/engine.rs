@@ -9,7 +9,7 @@ use restore_core::Site;
 use restore_core::component::Registry;
 use restore_core::config::SiteConfig;
 use restore_core::platform::Platform;
-use restore_testing::{run, text};
+use restore_testing::{folder, run, text};
 
 /// A shell and its tools in two megabytes.
 pub const IMAGE: &str = "restore-test/tools:1";
@@ -34,10 +34,7 @@ impl Engine {
 
     /// One that the caller may stop and restart.
     pub fn new() -> Self {
-        let made = run(Command::new("mktemp").args(["-d", "-t", "restore-test.XXXXXXXX"]));
-        let engine = Self {
-            dir: PathBuf::from(text(&made).trim()),
-        };
+        let engine = Self { dir: folder() };
         engine.script(&["start"]);
         engine.import();
         engine
@@ -45,10 +42,7 @@ impl Engine {
 
     /// One with so many further nodes, which have no image.
     pub fn with_workers(count: u32) -> Self {
-        let made = run(Command::new("mktemp").args(["-d", "-t", "restore-test.XXXXXXXX"]));
-        let engine = Self {
-            dir: PathBuf::from(text(&made).trim()),
-        };
+        let engine = Self { dir: folder() };
         engine.script(&["start", "--workers", &count.to_string()]);
         engine.import();
         engine
