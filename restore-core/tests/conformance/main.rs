@@ -11,7 +11,7 @@ mod local;
 #[path = "../support/pg.rs"]
 #[expect(dead_code, reason = "shared")]
 mod pg;
-#[path = "../support/redis.rs"]
+#[path = "../support/redis/mod.rs"]
 #[expect(dead_code, reason = "shared")]
 mod redis_servers;
 #[path = "../support/trees.rs"]
