@@ -6,6 +6,7 @@
 mod sshd;
 
 mod ground;
+mod redis;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +28,7 @@ async fn a_platform_of_several_nodes_is_restored_and_taken_back() {
     a_stack_elsewhere(&ground).await;
     a_node_that_goes_away(&ground).await;
     a_database_elsewhere(&ground).await;
+    redis::a_redis_elsewhere(&ground).await;
 }
 
 /// Refused before anything is touched, with what to add.

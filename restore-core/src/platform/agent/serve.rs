@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::message::{Answer, Failure, Request, VERSION, What};
+use crate::component::{ErrandAlong, run_errand};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventSink, Progress};
 use crate::platform::Volume;
@@ -73,6 +74,22 @@ async fn act(root: &Path, what: What, input: File, output: Arc<Lines>) -> Result
             value(volume.pack(policy, sink, progress, cancel).await?)
         }
         What::Measure { except } => value(volume.measure(&except).await?),
+        What::Errand { kind, order, along } => {
+            let source =
+                along.map(|along| Source::given(input, along.label, along.size, along.expected));
+            let steps = |action: &str, total| {
+                // Whoever asked is gone: the next answer says so too.
+                let _ = output.write(&Answer::Step(action.to_owned(), total));
+                Progress::new(output.clone(), "", "", total)
+            };
+            let along = ErrandAlong {
+                source,
+                steps: &steps,
+                cancel: CancellationToken::new(),
+            };
+            // Boxed: components are deep, and this is within the main function of a program.
+            Box::pin(run_errand(&kind, &volume, order, along)).await
+        }
     }
 }
 
