@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use restore_core::ErrorKind;
 use restore_core::platform::Discard;
 
-use crate::pg::{Cluster, codes};
-use crate::{fingerprint, rig};
+use crate::pg::Cluster;
+use crate::{codes, fingerprint, rig};
 
 /// Cuts a file to a share of its length.
 fn cut(file: &std::path::Path, percent: u64) {
