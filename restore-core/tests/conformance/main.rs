@@ -8,7 +8,7 @@ mod archives;
 #[path = "../support/local.rs"]
 #[expect(dead_code, reason = "shared")]
 mod local;
-#[path = "../support/pg.rs"]
+#[path = "../support/pg/mod.rs"]
 #[expect(dead_code, reason = "shared")]
 mod pg;
 #[path = "../support/redis/mod.rs"]

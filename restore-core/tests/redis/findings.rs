@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::assert_same;
 use crate::support::{BACKUP, Case, Form, Server, back_up};
+use crate::{assert_same, codes};
 
 /// Trap 30: an RDB of a newer Redis is told by its first bytes.
 #[tokio::test(flavor = "multi_thread")]
@@ -43,13 +43,10 @@ async fn an_inspection_refuses_another_directory_and_replicas() {
         &[&format!("CONFIG SET dir {}", elsewhere.path().display())],
     );
     case.server().run(0, &["REPLICAOF 127.0.0.1 1"]);
-    let inspection = case.component.inspect(&case.cx().await).await.unwrap();
-    let codes: Vec<&str> = inspection
-        .findings
-        .iter()
-        .map(|f| f.code.as_str())
-        .collect();
-    assert_eq!(codes, ["redis.replica", "redis.other_directory"]);
+    assert_eq!(
+        codes(&case).await,
+        ["redis.replica", "redis.other_directory"]
+    );
 }
 
 /// `CONFIG SET appendonly no` leaves the files of the mode that a restart comes back to.
@@ -58,14 +55,9 @@ async fn a_manifest_speaks_against_appendonly_no() {
     let case = Case::new(Server::new(&["appendonly yes"]), "");
     back_up(&case, Form::Rdb);
     case.server().start().unwrap();
-    let codes = async || {
-        let inspection = case.component.inspect(&case.cx().await).await.unwrap();
-        let codes = inspection.findings.into_iter().map(|f| f.code.to_string());
-        codes.collect::<Vec<String>>()
-    };
-    assert_eq!(codes().await, [""; 0]);
+    assert_eq!(codes(&case).await, [""; 0]);
     case.server().run(0, &["CONFIG SET appendonly no"]);
-    assert_eq!(codes().await, ["redis.appendonly_differs"]);
+    assert_eq!(codes(&case).await, ["redis.appendonly_differs"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,3 +35,10 @@ fn assert_same(found: &BTreeMap<String, String>, wanted: &BTreeMap<String, Strin
     let more = differ.count();
     assert!(some.is_empty(), "{some:#?} and {more} more");
 }
+
+/// The codes of what an inspection finds.
+async fn codes(case: &Case) -> Vec<String> {
+    let inspection = case.component.inspect(&case.cx().await).await.unwrap();
+    let codes = inspection.findings.into_iter().map(|f| f.code);
+    codes.collect()
+}

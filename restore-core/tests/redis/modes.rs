@@ -4,7 +4,7 @@ use restore_core::platform::Discard;
 use serde_json::json;
 
 use crate::support::{Case, Form, Server, back_up};
-use crate::{assert_same, ends_as_the_backup};
+use crate::{assert_same, codes, ends_as_the_backup};
 
 const FORMS: [Form; 3] = [Form::Rdb, Form::Aof, Form::AofDir];
 
@@ -58,13 +58,10 @@ async fn a_server_that_is_down_may_start_either_way() {
     for appendonly in ["yes", "no"] {
         let case = Case::new(Server::new(&[]), "");
         let content = back_up(&case, Form::Rdb);
-        let inspection = case.component.inspect(&case.cx().await).await.unwrap();
-        let codes: Vec<&str> = inspection
-            .findings
-            .iter()
-            .map(|f| f.code.as_str())
-            .collect();
-        assert_eq!(codes, ["redis.down", "redis.appendonly_unknown"]);
+        assert_eq!(
+            codes(&case).await,
+            ["redis.down", "redis.appendonly_unknown"]
+        );
         case.server().set("appendonly", appendonly);
         case.restore().await;
         ends_as_the_backup(&case, &content).await;
