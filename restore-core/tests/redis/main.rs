@@ -4,6 +4,7 @@
 mod support;
 
 mod backups;
+mod elsewhere;
 mod findings;
 mod modes;
 mod password;

@@ -51,7 +51,7 @@ async fn a_leftover_scratch_server_is_ended() {
 }
 
 /// Writes an RDB that takes a while to load.
-fn large(case: &Case) {
+pub fn large(case: &Case) {
     let source = Server::new(&["save \"\"", "enable-debug-command yes"]);
     source.start().unwrap();
     source.run(0, &["DEBUG POPULATE 2000000", "SAVE"]);
@@ -62,7 +62,7 @@ fn large(case: &Case) {
 }
 
 /// The processes at work below a folder.
-fn in_folder(folder: &std::path::Path) -> Vec<u32> {
+pub fn in_folder(folder: &std::path::Path) -> Vec<u32> {
     std::fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())

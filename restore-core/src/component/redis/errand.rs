@@ -1,6 +1,7 @@
 //! What is done where the server's files are: by this process where they are on this host,
 //! otherwise by one of ours beside the volume. Orders and answers are values either way.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -161,27 +162,63 @@ async fn act(
     }
 }
 
-async fn end_below(folder: PathBuf) -> Result<()> {
-    let left = blocking(move || Ok(holders::scratch_servers_below(&folder))).await?;
-    for (pid, socket) in left {
-        let addr = ConnectionAddr::Unix(socket.clone());
-        let what = format!("a leftover scratch server (process {pid})");
-        let client = Client::new(addr, &Login::default(), what, Duration::from_secs(5))?;
-        client.shutdown().await;
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while socket.exists() {
-            if Instant::now() > deadline {
-                return Err(Error::new(
-                    ErrorKind::Failed,
-                    "redis.leftover",
-                    format!("{} does not end", client.what()),
-                )
-                .hint(format!("end it by hand (kill {pid}), then try again")));
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+/// Held while a run's data is prepared in its folder. An agent whose asker is gone still works, and
+/// takes away what it has made: nobody else may prepare there until it has ended. `None` where the
+/// file system has no such locks.
+pub(super) fn hold(folder: &Path) -> Result<Option<File>> {
+    let file =
+        File::open(folder).map_err(|e| Error::io(format!("open {}", folder.display()), e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::Error(_)) => Ok(None),
+        Err(TryLockError::WouldBlock) => Err(Error::new(
+            ErrorKind::Failed,
+            "redis.leftover",
+            format!("an earlier attempt still works in {}", folder.display()),
+        )
+        .hint("it ends by itself within seconds: try again (`restore resume`)")
+        .retryable()),
     }
-    Ok(())
+}
+
+/// How long what is left of an earlier attempt may take to end.
+const ENDING: Duration = Duration::from_secs(20);
+
+/// Ends what is left of an earlier attempt: its servers, and then it has nothing to wait for.
+async fn end_below(folder: PathBuf) -> Result<()> {
+    let deadline = Instant::now() + ENDING;
+    loop {
+        let below = folder.clone();
+        let left = blocking(move || Ok(holders::scratch_servers_below(&below))).await?;
+        for (pid, socket) in &left {
+            let addr = ConnectionAddr::Unix(socket.clone());
+            let what = format!("a leftover scratch server (process {pid})");
+            let client = Client::new(addr, &Login::default(), what, Duration::from_secs(5))?;
+            client.shutdown().await;
+        }
+        let busy = match folder.is_dir() {
+            true => hold(&folder).err(),
+            false => None,
+        };
+        if left.is_empty() && busy.is_none() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(match (left.first(), busy) {
+                (None, Some(busy)) => busy,
+                (pid, _) => {
+                    let pid = pid.map_or(0, |(pid, _)| *pid);
+                    Error::new(
+                        ErrorKind::Failed,
+                        "redis.leftover",
+                        format!("a leftover scratch server (process {pid}) does not end"),
+                    )
+                    .hint(format!("end it by hand (kill {pid}), then try again"))
+                }
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 fn value(answer: impl Serialize) -> Result<Value> {

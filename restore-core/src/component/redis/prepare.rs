@@ -12,7 +12,7 @@ use super::client::Module;
 use super::data::{HEADER, Header, Kind, Layout, Mode};
 use super::rewind::{self, Rewind, Way};
 use super::scratch::{Ground, Loaded, Setup};
-use super::{aof, blocking, log};
+use super::{aof, blocking, errand, log};
 use crate::component::ErrandAlong;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Progress;
@@ -79,6 +79,7 @@ pub(super) async fn prepare(
     along: ErrandAlong<'_>,
 ) -> Result<Prepared> {
     let dir = volume.stage_dir(&order.run).await?;
+    let _held = errand::hold(&root.join(order.run.folder()))?;
     if order.owner.is_none() {
         order.owner = root.metadata().ok().map(|meta| (meta.uid(), meta.gid()));
     }

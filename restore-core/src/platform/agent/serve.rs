@@ -24,7 +24,10 @@ const LONGEST: usize = 1 << 20;
 ///
 /// Nothing else may read the input: where an archive is staged, it follows the request.
 pub async fn serve(root: &Path, input: File, output: File) -> Result<()> {
-    let output = Arc::new(Lines(Mutex::new(output)));
+    let output = Arc::new(Lines {
+        output: Mutex::new(output),
+        unheard: CancellationToken::new(),
+    });
     let (input, request) = blocking(move || {
         let request = read(&input)?;
         Ok((input, request))
@@ -78,14 +81,13 @@ async fn act(root: &Path, what: What, input: File, output: Arc<Lines>) -> Result
             let source =
                 along.map(|along| Source::given(input, along.label, along.size, along.expected));
             let steps = |action: &str, total| {
-                // Whoever asked is gone: the next answer says so too.
-                let _ = output.write(&Answer::Step(action.to_owned(), total));
+                output.tell(&Answer::Step(action.to_owned(), total));
                 Progress::new(output.clone(), "", "", total)
             };
             let along = ErrandAlong {
                 source,
                 steps: &steps,
-                cancel: CancellationToken::new(),
+                cancel: output.unheard.clone(),
             };
             // Boxed: components are deep, and this is within the main function of a program.
             Box::pin(run_errand(&kind, &volume, order, along)).await
@@ -153,18 +155,29 @@ fn read(mut input: &File) -> Result<Result<Request>> {
 }
 
 /// Where the answer's lines go, one at a time.
-struct Lines(Mutex<File>);
+struct Lines {
+    output: Mutex<File>,
+    /// Fires when whoever asked is seen to be gone.
+    unheard: CancellationToken,
+}
 
 impl Lines {
     fn write(&self, answer: &Answer) -> Result<()> {
         let mut line = serde_json::to_vec(answer)
             .map_err(|e| broken(format!("an answer cannot be written: {e}")))?;
         line.push(b'\n');
-        let mut output = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
         output
             .write_all(&line)
             .and_then(|()| output.flush())
             .map_err(|e| Error::io("answer", e))
+    }
+
+    /// Writes what is not the answer itself.
+    fn tell(&self, answer: &Answer) {
+        if self.write(answer).is_err() {
+            self.unheard.cancel();
+        }
     }
 }
 
@@ -175,7 +188,8 @@ impl Write for Pieces {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let mut line = serde_json::to_vec(&Answer::Data(bytes.len()))?;
         line.push(b'\n');
-        let mut output = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = &self.0.output;
+        let mut output = lines.lock().unwrap_or_else(PoisonError::into_inner);
         output.write_all(&line)?;
         output.write_all(bytes)?;
         Ok(bytes.len())
@@ -196,8 +210,7 @@ impl SinkFile for Pieces {
 impl EventSink for Lines {
     fn emit(&self, event: &Event) {
         if let Event::Progress { done, .. } = event {
-            // Whoever asked is gone: the end of the input says so too.
-            let _ = self.write(&Answer::Progress(*done));
+            self.tell(&Answer::Progress(*done));
         }
     }
 }

@@ -26,6 +26,15 @@ pub struct Case {
 impl Case {
     /// A case over a server that is not started, with more lines for the component's section.
     pub fn new(server: Server, section: &str) -> Self {
+        Self::with(server, section, false)
+    }
+
+    /// The same where the server's files are another machine's.
+    pub fn elsewhere(server: Server, section: &str) -> Self {
+        Self::with(server, section, true)
+    }
+
+    fn with(server: Server, section: &str, elsewhere: bool) -> Self {
         let backups = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(backups.path().join(BACKUP).join("redis")).unwrap();
         let mut text = format!(
@@ -40,6 +49,7 @@ impl Case {
         let platform = Arc::new(OneServer {
             server,
             started: Mutex::default(),
+            elsewhere,
             leave_scratch: Mutex::new(false),
         });
         let parts = Parts::new(platform.clone(), backups.path(), backups.path());

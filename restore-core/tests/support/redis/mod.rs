@@ -1,6 +1,8 @@
 //! A throwaway Redis, a platform of nothing but that one service, and backups of it.
 
 mod backup;
+#[path = "../beside.rs"]
+mod beside;
 mod case;
 mod content;
 mod platform;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use restore_core::platform::agent::RemoteVolume;
 use restore_core::platform::local::LocalVolume;
 use restore_core::platform::{
     Command, Endpoint, Exit, Platform, Process, Scratch, ServiceState, Volume,
@@ -14,6 +15,7 @@ use restore_core::{Error, ErrorKind, Result, Timestamp};
 use tokio::io::AsyncReadExt;
 
 use super::Server;
+use super::beside::Here;
 use super::server::become_user;
 
 /// A platform with the service `redis` and the volume `redis_data`.
@@ -21,6 +23,8 @@ pub struct OneServer {
     pub server: Server,
     /// Every program that was started, arguments and all.
     pub started: Mutex<Vec<Vec<String>>>,
+    /// Its files are another machine's: reached by an agent beside them.
+    pub elsewhere: bool,
     /// Scratch servers are left running when dropped, as when we are killed.
     pub leave_scratch: Mutex<bool>,
 }
@@ -67,9 +71,22 @@ impl Platform for OneServer {
     }
     async fn volume(&self, name: &str) -> Result<Arc<dyn Volume>> {
         assert_eq!(name, "redis_data");
-        Ok(Arc::new(LocalVolume::new(self.server.data())))
+        let root = self.server.data();
+        if !self.elsewhere {
+            return Ok(Arc::new(LocalVolume::new(root)));
+        }
+        Ok(Arc::new(RemoteVolume::new(Arc::new(Here {
+            root,
+            through: None,
+            leave: true,
+        }))))
+    }
+    async fn volume_in(&self, _service: &str, name: &str) -> Result<Option<PathBuf>> {
+        assert_eq!(name, "redis_data");
+        Ok(Some(self.server.data()))
     }
     async fn scratch(&self, _service: &str, command: Command) -> Result<Box<dyn Scratch>> {
+        assert!(!self.elsewhere, "its files are not here");
         self.started.lock().unwrap().push(command.argv.clone());
         let mut std = std::process::Command::new(&command.argv[0]);
         std.args(&command.argv[1..])
