@@ -232,6 +232,12 @@ pub trait Platform: Send + Sync {
     /// name; looking never creates one.
     async fn volume(&self, name: &str) -> Result<Arc<dyn Volume>>;
 
+    /// The programs that run beside a volume of the site whose files are not on this host, but for
+    /// our own: their command lines, as far as the platform sees them.
+    async fn at_work_on(&self, _volume: &str) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Runs a throwaway server in the context of a service (its user, its machine or image),
     /// for instance over staged data. `command` must stay in the foreground.
     async fn scratch(&self, service: &str, command: Command) -> Result<Box<dyn Scratch>>;

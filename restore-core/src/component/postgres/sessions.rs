@@ -51,17 +51,18 @@ pub(super) async fn drop_database(session: &Session, name: &str) -> Result<()> {
 /// whose client is gone, and a rename must not happen after it was looked for. Returns once
 /// nothing of it is left.
 ///
-/// Only sessions that began before this one count: what is left of another process may itself be
-/// in the middle of this, and must not end whoever comes after it.
+/// Only sessions that began before this one are ended: what is left of another process may itself
+/// be in the middle of this, and must not end whoever comes after it. The others end by themselves.
 pub(super) async fn end_leftovers(session: &Session, application: &str) -> Result<()> {
     let deadline = Instant::now() + LIMIT;
     loop {
         let rows = session
             .rows(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                 WHERE pid <> pg_backend_pid() AND usename = current_user \
-                 AND application_name = $1 AND backend_start < \
-                 (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())",
+                "SELECT CASE WHEN other.backend_start < own.backend_start \
+                 THEN pg_terminate_backend(other.pid) END \
+                 FROM pg_stat_activity own, pg_stat_activity other \
+                 WHERE own.pid = pg_backend_pid() AND other.pid <> own.pid \
+                 AND other.usename = current_user AND other.application_name = $1",
                 &[&application],
             )
             .await?;

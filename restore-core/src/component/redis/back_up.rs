@@ -29,8 +29,11 @@ impl Redis {
         let path = writer.name(&self.section.rdb)?;
         let client = self.client().await?;
         let volume = self.volume().await?;
-        let live = self.look(volume.as_ref()).await?;
-        if let Some(other) = self.directory(&live, volume.as_ref()).await? {
+        let (live, _) = self.ask_server().await?;
+        // Where the files are not here the server's own program reads its own directory.
+        if volume.path().is_some()
+            && let Some(other) = self.directory(&live, volume.as_ref()).await?
+        {
             return Err(
                 Error::new(ErrorKind::Preflight, "redis.other_directory", other.message)
                     .hint(other.hint.unwrap_or_default()),

@@ -14,13 +14,13 @@ use super::client::{Client, Login};
 use super::data::Layout;
 use super::prepare::{self, Preparation};
 use super::rewind::{self, Rewind};
-use super::scratch::Ground;
+use super::scratch::{Ground, socket_in};
 use super::{Redis, blocking, holders};
 use crate::component::ErrandAlong;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Progress;
 use crate::platform::local::LocalVolume;
-use crate::platform::{Errand, Volume};
+use crate::platform::{Discard, Errand, Volume};
 use crate::run::{RunContext, RunId};
 use crate::stream::Source;
 
@@ -85,11 +85,11 @@ impl Redis {
         cx: &RunContext,
         volume: &dyn Volume,
         order: Order,
-        source: Source,
+        source: Option<Source>,
     ) -> Result<T> {
         let steps = |action: &str, total| cx.progress(action, total);
         let along = ErrandAlong {
-            source: Some(source),
+            source,
             steps: &steps,
             cancel: cx.cancelled().clone(),
         };
@@ -121,7 +121,20 @@ impl Redis {
     /// Ends scratch servers of this run that a killed process left behind.
     pub(super) async fn end_leftovers(&self, cx: &RunContext, volume: &dyn Volume) -> Result<()> {
         let run = cx.run().clone();
-        self.ask(volume, Order::End { run }).await
+        let ending = self.ask(volume, Order::End { run });
+        match tokio::time::timeout(ENDING * 2, ending).await {
+            Ok(ended) => ended,
+            Err(_) => Err(Error::new(
+                ErrorKind::Failed,
+                LEFTOVER,
+                format!(
+                    "{} does not answer whether an earlier attempt has ended",
+                    volume.describe()
+                ),
+            )
+            .hint("see whether its file system can be read, then try again (`restore resume`)")
+            .retryable()),
+        }
     }
 }
 
@@ -131,9 +144,20 @@ pub(crate) async fn serve(
     order: Value,
     along: ErrandAlong<'_>,
 ) -> Result<Value> {
-    let order = serde_json::from_value(order).map_err(unsaid)?;
+    let order: Order = serde_json::from_value(order).map_err(unsaid)?;
     let root = volume.path().unwrap_or_default();
-    act(volume, &root, Ground::Beside, order, along).await
+    let run = match &order {
+        Order::Prepare(preparation) => Some(preparation.run.clone()),
+        _ => None,
+    };
+    let answer = act(volume, &root, Ground::Beside, order, along).await;
+    // Whoever asked may be gone, and would not know that there is something.
+    if let (Err(error), Some(run)) = (&answer, run)
+        && error.code() != LEFTOVER
+    {
+        let _ = volume.discard(&run, Discard::Staged).await;
+    }
+    answer
 }
 
 async fn act(
@@ -173,13 +197,16 @@ pub(super) fn hold(folder: &Path) -> Result<Option<File>> {
         Err(TryLockError::Error(_)) => Ok(None),
         Err(TryLockError::WouldBlock) => Err(Error::new(
             ErrorKind::Failed,
-            "redis.leftover",
+            LEFTOVER,
             format!("an earlier attempt still works in {}", folder.display()),
         )
-        .hint("it ends by itself within seconds: try again (`restore resume`)")
+        .hint("it ends when its server has loaded, at the latest after load_timeout: then try again (`restore resume`)")
         .retryable()),
     }
 }
+
+/// The code of the error that an earlier attempt has not ended.
+const LEFTOVER: &str = "redis.leftover";
 
 /// How long what is left of an earlier attempt may take to end.
 const ENDING: Duration = Duration::from_secs(20);
@@ -190,11 +217,17 @@ async fn end_below(folder: PathBuf) -> Result<()> {
     loop {
         let below = folder.clone();
         let left = blocking(move || Ok(holders::scratch_servers_below(&below))).await?;
-        for (pid, socket) in &left {
-            let addr = ConnectionAddr::Unix(socket.clone());
-            let what = format!("a leftover scratch server (process {pid})");
-            let client = Client::new(addr, &Login::default(), what, Duration::from_secs(5))?;
-            client.shutdown().await;
+        for held in &left {
+            let addr = ConnectionAddr::Unix(socket_in(held));
+            let patience = Duration::from_secs(5);
+            Client::new(
+                addr,
+                &Login::default(),
+                "a leftover scratch server",
+                patience,
+            )?
+            .shutdown()
+            .await;
         }
         let busy = match folder.is_dir() {
             true => hold(&folder).err(),
@@ -204,18 +237,15 @@ async fn end_below(folder: PathBuf) -> Result<()> {
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(match (left.first(), busy) {
-                (None, Some(busy)) => busy,
-                (pid, _) => {
-                    let pid = pid.map_or(0, |(pid, _)| *pid);
-                    Error::new(
-                        ErrorKind::Failed,
-                        "redis.leftover",
-                        format!("a leftover scratch server (process {pid}) does not end"),
-                    )
-                    .hint(format!("end it by hand (kill {pid}), then try again"))
-                }
-            });
+            let place = folder.display();
+            return Err(busy.filter(|_| left.is_empty()).unwrap_or_else(|| {
+                Error::new(
+                    ErrorKind::Failed,
+                    LEFTOVER,
+                    format!("a leftover scratch server below {place} does not end"),
+                )
+                .hint("end it by hand where that folder is, then try again (`restore resume`)")
+            }));
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

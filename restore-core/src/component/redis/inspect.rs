@@ -4,13 +4,12 @@ use serde_json::{Map, Value, json};
 use tokio::io::AsyncReadExt;
 
 use super::data::{self, Chosen, HEADER, Header, Kind, Mode};
-use super::errand::Order;
-use super::scratch::binary_version;
+use super::scratch::{Ground, binary_version};
 use super::{Redis, live::Live, moment};
 use crate::component::{Inspection, SpaceNeed};
 use crate::error::{Error, Result};
 use crate::finding::Finding;
-use crate::platform::{SwapState, Volume};
+use crate::platform::SwapState;
 use crate::run::RunContext;
 use crate::target::RecoveryTarget;
 
@@ -53,9 +52,9 @@ impl Redis {
         inspection
             .findings
             .extend(header(cx, &chosen, &live).await?);
-        let way = self.way(cx, &live, &chosen, volume.as_ref()).await?;
+        let way = self.way(cx, &live, volume.as_ref()).await?;
         let moment = match (&way, cx.target().and_then(RecoveryTarget::time)) {
-            (Some(bytes), Some(time)) => {
+            (Some((_, bytes)), Some(time)) => {
                 inspection.findings.push(Finding::info(
                     "redis.rewound",
                     &self.name,
@@ -83,7 +82,7 @@ impl Redis {
             let moment = json!(moment.precise());
             inspection.facts.insert("moment".to_owned(), moment);
         }
-        let rewound = way.unwrap_or(0);
+        let rewound = way.map_or(0, |(_, bytes)| bytes);
         inspection.needs.push(SpaceNeed {
             space: volume.free_space().await?,
             bytes: match chosen.kind {
@@ -111,29 +110,14 @@ impl Redis {
         Ok(inspection)
     }
 
-    /// How many bytes of the live append-only file lead to the run's target, where they do.
-    async fn way(
-        &self,
-        cx: &RunContext,
-        live: &Live,
-        chosen: &Chosen,
-        volume: &dyn Volume,
-    ) -> Result<Option<u64>> {
-        let Some(rewind) = self.rewind(cx, live, chosen).await? else {
-            return Ok(None);
-        };
-        let layout = live.layout.clone();
-        self.ask(volume, Order::Measure { layout, rewind }).await
-    }
-
     /// The scratch server must be what the live one will be after its restart.
     async fn binary(&self, live: &Live) -> Option<Finding> {
         let binary = &self.section.server_binary;
-        let version =
-            match binary_version(self.platform.as_ref(), &self.section.service, binary).await {
-                Ok(version) => version,
-                Err(e) => return Some(Finding::from_error(&self.name, &e)),
-            };
+        let ground = Ground::Service(self.platform.as_ref(), &self.section.service);
+        let version = match binary_version(ground, binary).await {
+            Ok(version) => version,
+            Err(e) => return Some(Finding::from_error(&self.name, &e)),
+        };
         let running = live.version()?;
         (data::major_minor(running) != data::major_minor(&version)).then(|| {
             Finding::warning(

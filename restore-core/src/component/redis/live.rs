@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use super::Redis;
 use super::client::{Client, Info, Login, Module, address};
 use super::data::{Layout, Mode};
 use super::errand::{Order, Seen};
+use super::{Redis, holders};
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
 use crate::platform::Volume;
@@ -52,9 +52,16 @@ impl Redis {
         Client::new(address(&endpoint), &login, what, PATIENCE)
     }
 
-    /// Asks the live server. That it is down, or does not tell everything, are findings; that it
-    /// does not let us in is one that stops the run: the restored data could not be checked.
+    /// What [`ask_server`](Self::ask_server) says, and which files the server loads.
     pub(super) async fn look(&self, volume: &dyn Volume) -> Result<Live> {
+        let (mut live, appendonly) = self.ask_server().await?;
+        live.layout.mode = self.mode(appendonly, volume, &mut live).await?;
+        Ok(live)
+    }
+
+    /// Asks the live server, and whether it is at work with `appendonly`. That it is down, or does not tell everything, are findings; that it
+    /// does not let us in is one that stops the run: the restored data could not be checked.
+    pub(super) async fn ask_server(&self) -> Result<(Live, Option<bool>)> {
         let mut live = Live {
             info: None,
             layout: Layout::default(),
@@ -88,9 +95,8 @@ impl Redis {
                     .hint("its version and its settings cannot be compared with the backup's"),
             ),
         }
-        live.layout.mode = self.mode(appendonly, volume, &mut live).await?;
         live.layout = live.layout.checked()?;
-        Ok(live)
+        Ok((live, appendonly))
     }
 
     /// Refuses servers whose data is not their own.
@@ -303,11 +309,18 @@ impl Redis {
                 endpoint.host, endpoint.port
             )));
         }
-        if let Some(path) = volume.path() {
-            let holders = super::blocking(move || Ok(super::holders::servers_in(&path))).await?;
-            if let Some(holder) = holders.first() {
-                return Err(up(format!("{holder} still works in {}", volume.describe())));
+        let holder = match volume.path() {
+            Some(path) => {
+                let holders = super::blocking(move || Ok(holders::servers_in(&path))).await?;
+                holders.into_iter().next()
             }
+            None => {
+                let programs = self.platform.at_work_on(&self.section.volume).await?;
+                programs.into_iter().find(|it| holders::is_server(it))
+            }
+        };
+        if let Some(holder) = holder {
+            return Err(up(format!("{holder} still works in {}", volume.describe())));
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::client::Module;
 use super::data::{HEADER, Header, Kind, Layout, Mode};
 use super::rewind::{self, Rewind, Way};
-use super::scratch::{Ground, Loaded, Setup};
+use super::scratch::{Ground, Loaded, Setup, same_beside};
 use super::{aof, blocking, errand, log};
 use crate::component::ErrandAlong;
 use crate::error::{Error, ErrorKind, Result};
@@ -78,8 +78,16 @@ pub(super) async fn prepare(
     mut order: Preparation,
     along: ErrandAlong<'_>,
 ) -> Result<Prepared> {
+    if let Ground::Beside = ground {
+        same_beside(&order.binary, &order.version).await?;
+    }
+    let folder = root.join(order.run.folder());
+    if folder.is_dir() {
+        // Whoever still works there would do so in what is deleted now.
+        drop(errand::hold(&folder)?);
+    }
     let dir = volume.stage_dir(&order.run).await?;
-    let _held = errand::hold(&root.join(order.run.folder()))?;
+    let _held = errand::hold(&folder)?;
     if order.owner.is_none() {
         order.owner = root.metadata().ok().map(|meta| (meta.uid(), meta.gid()));
     }
@@ -190,26 +198,15 @@ impl Job<'_> {
         Ok(source.cancelled_by(self.along.cancel.clone()))
     }
 
-    /// The way to the moment that the run goes back to. What the plan promised may not be there
-    /// any more: the live file was rewritten since.
+    /// The way to the moment that the run goes back to.
     async fn way(&self) -> Result<Option<Way>> {
-        let Some(rewind) = &self.order.rewind else {
+        let Some(rewind) = self.order.rewind else {
             return Ok(None);
         };
-        let way = rewind::find(self.root, &self.order.layout, rewind.clone()).await?;
-        if way.is_some() || rewind.or_else_the_backup {
-            return Ok(way);
+        match rewind::find(self.root, &self.order.layout, rewind).await? {
+            None => Err(rewind::changed()),
+            way => Ok(way),
         }
-        Err(Error::new(
-            ErrorKind::Failed,
-            "redis.no_way",
-            format!(
-                "the live append-only file does not lead back to {} any more, and {} is of another time",
-                rewind.time.precise(),
-                self.order.label
-            ),
-        )
-        .hint("make a new plan; --allow-time-gap takes the backup's data"))
     }
 
     /// Copies the artifact to `target`, verified, and refuses it by its first bytes.

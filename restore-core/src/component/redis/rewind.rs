@@ -23,14 +23,12 @@ use crate::time::Timestamp;
 const LAG: i64 = 5;
 
 /// What the way back takes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Rewind {
     /// The moment to go back to.
     pub(super) time: Timestamp,
     /// Whether the server writes timestamps now; `None` where it does not say.
     pub(super) timestamps: Option<bool>,
-    /// Whether the backup's copy will do where the live files do not lead there.
-    pub(super) or_else_the_backup: bool,
 }
 
 /// The files that lead to a moment, each with the length to take of it.
@@ -151,7 +149,7 @@ impl Way {
     }
 }
 
-fn changed() -> Error {
+pub(super) fn changed() -> Error {
     Error::new(
         ErrorKind::Failed,
         "redis.rewritten",

@@ -22,6 +22,11 @@ use crate::platform::{Command, Platform, Scratch, local};
 pub(super) const SOCKET: &str = ".restore-scratch.sock";
 const CONFIG: &str = ".restore-scratch.conf";
 
+/// The socket in an open directory, as long as that is open.
+pub(super) fn socket_in(dir: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()))
+}
+
 /// Where a scratch server runs.
 #[derive(Clone, Copy)]
 pub(super) enum Ground<'a> {
@@ -53,19 +58,41 @@ impl Ground<'_> {
     async fn start(self, command: Command, owner: Option<(u32, u32)>) -> Result<Box<dyn Scratch>> {
         match self {
             Self::Service(platform, service) => platform.scratch(service, command).await,
-            Self::Beside => local::scratch_as(command, owner)
-                .await
-                .map_err(|e| match e.code() {
-                    "local.no_program" => Error::new(
-                        ErrorKind::Preflight,
-                        "redis.no_server_binary",
-                        format!("{} in the container beside the volume", e.message()),
-                    )
-                    .hint("its image must be one with the server: leave out or correct `image` of that node in [nodes], or server_binary of the component"),
-                    _ => e,
-                }),
+            Self::Beside => local::scratch_as(command, owner).await,
         }
     }
+}
+
+/// What to do where the container beside a volume is of a wrong image.
+const IMAGE: &str = "its image must be the one that the service runs: name that as `image` of the node in [nodes], or correct server_binary of the component";
+
+/// The container beside a volume has no server.
+fn no_server(error: Error) -> Error {
+    match error.code() {
+        "local.no_program" => Error::new(
+            ErrorKind::Preflight,
+            "redis.no_server_binary",
+            format!("{} in the container beside the volume", error.message()),
+        )
+        .hint(IMAGE),
+        _ => error,
+    }
+}
+
+/// Refuses to prove data beside its volume with another server than the one that is to load it.
+pub(super) async fn same_beside(binary: &str, version: &str) -> Result<()> {
+    let there = binary_version(Ground::Beside, binary).await?;
+    if major_minor(&there) == major_minor(version) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Preflight,
+        "redis.binary_differs",
+        format!(
+            "{binary} in the container beside the volume is version {there}, the service's is {version}"
+        ),
+    )
+    .hint(IMAGE))
 }
 
 /// How a scratch server is to run.
@@ -136,10 +163,7 @@ impl<'a> Server<'a> {
         command.dir = Some(seen);
         let process = setup.ground.start(command, setup.owner).await?;
         let client = Client::new(
-            ConnectionAddr::Unix(PathBuf::from(format!(
-                "/proc/self/fd/{}/{SOCKET}",
-                held.as_raw_fd()
-            ))),
+            ConnectionAddr::Unix(socket_in(&held)),
             &Login::default(),
             format!("the scratch server over {}", setup.label),
             setup.timeout,
@@ -340,11 +364,7 @@ async fn write_private(path: &Path, text: &str, owner: Option<(u32, u32)>) -> Re
 }
 
 /// The version of the program that scratch servers run.
-pub(super) async fn binary_version(
-    platform: &dyn Platform,
-    service: &str,
-    binary: &str,
-) -> Result<String> {
+pub(super) async fn binary_version(ground: Ground<'_>, binary: &str) -> Result<String> {
     use tokio::io::AsyncReadExt;
     let failed = |why: String| {
         Error::new(
@@ -354,10 +374,14 @@ pub(super) async fn binary_version(
         )
         .hint("staged data is proven by a scratch server: install redis-server, or name it with server_binary")
     };
-    let mut process = platform
-        .exec(service, Command::new([binary, "--version"]))
-        .await
-        .map_err(|e| failed(e.message().to_owned()))?;
+    let command = Command::new([binary, "--version"]);
+    let mut process = match ground {
+        Ground::Service(platform, service) => platform
+            .exec(service, command)
+            .await
+            .map_err(|e| failed(e.message().to_owned()))?,
+        Ground::Beside => local::plain_process(&command).map_err(no_server)?,
+    };
     let mut text = String::new();
     if let Some(stdout) = process.stdout() {
         stdout

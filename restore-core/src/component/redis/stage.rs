@@ -1,18 +1,23 @@
 //! From a file of the backup to files that the live server will load.
 
+use std::time::Duration;
+
 use super::data::{self, Chosen, Mode};
 use super::errand::Order;
 use super::prepare::{Preparation, Prepared};
 use super::record::{Record, keep};
 use super::rewind::Rewind;
-use super::scratch::{Loaded, binary_version};
+use super::scratch::{Ground, Loaded, binary_version};
 use super::{Redis, live::Live, moment};
 use crate::component::Staged;
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
-use crate::platform::Discard;
+use crate::platform::{Discard, Volume};
 use crate::run::RunContext;
 use crate::target::RecoveryTarget;
+
+/// How long cleaning up after a failure may take.
+const CLEANING: Duration = Duration::from_secs(30);
 
 impl Redis {
     pub(super) async fn stage_all(&self, cx: &RunContext) -> Result<Staged> {
@@ -22,8 +27,19 @@ impl Redis {
         let live = self.look(volume.as_ref()).await?;
         let service = self.section.service.as_str();
         let platform = self.platform.as_ref();
-        let version = binary_version(platform, service, &self.section.server_binary).await?;
+        let version = binary_version(
+            Ground::Service(platform, service),
+            &self.section.server_binary,
+        )
+        .await?;
         self.supported(&live, &version)?;
+        let rewind = match self.way(cx, &live, volume.as_ref()).await? {
+            Some((rewind, _)) => Some(rewind),
+            None => {
+                self.is_of_the_target(cx, &chosen).await?;
+                None
+            }
+        };
         let preparation = Preparation {
             run: cx.run().clone(),
             label: chosen.path.clone(),
@@ -37,33 +53,40 @@ impl Redis {
             modules: live.modules.clone(),
             owner: platform.owner(service).await?,
             timeout: self.section.load_timeout.0,
-            rewind: self.rewind(cx, &live, &chosen).await?,
+            rewind,
         };
-        let source = cx.source(&chosen.path)?;
-        let order = Order::Prepare(Box::new(preparation));
-        let prepared: Result<Prepared> = self.ask_for(cx, volume.as_ref(), order, source).await;
-        let prepared = match prepared {
-            Ok(prepared) => prepared,
-            Err(e) => {
-                // Whoever worked elsewhere may not have heard that nobody waits any more. What
-                // cannot be removed now, `discard` finds.
-                if volume.path().is_none() {
-                    let _ = self.end_leftovers(cx, volume.as_ref()).await;
-                }
-                let _ = volume.discard(cx.run(), Discard::Staged).await;
-                return Err(e);
-            }
+        let source = match rewind {
+            Some(_) => None,
+            None => Some(cx.source(&chosen.path)?),
         };
-        let loaded = prepared.loaded;
-        let record = Record::of(&live.layout, &loaded);
-        let mut findings = prepared.findings;
-        findings.extend(notices(&chosen, &live, &record, &loaded));
-        keep(cx, &record).await?;
-        Ok(Staged {
-            bytes: prepared.bytes,
-            facts: record.facts(&version),
-            findings,
-        })
+        let staged = async {
+            let order = Order::Prepare(Box::new(preparation));
+            let prepared: Prepared = self.ask_for(cx, volume.as_ref(), order, source).await?;
+            let record = Record::of(&live.layout, &prepared.loaded);
+            let mut findings = prepared.findings;
+            findings.extend(notices(&chosen, &live, &record, &prepared.loaded));
+            keep(cx, &record).await?;
+            Ok(Staged {
+                bytes: prepared.bytes,
+                facts: record.facts(&version),
+                findings,
+            })
+        };
+        let staged = staged.await;
+        if staged.is_err() {
+            // What cannot be removed now, a later `discard` does: the reason matters more.
+            let clean = self.clean(cx, volume.as_ref());
+            let _ = tokio::time::timeout(CLEANING, clean).await;
+        }
+        staged
+    }
+
+    async fn clean(&self, cx: &RunContext, volume: &dyn Volume) -> Result<()> {
+        // Whoever works elsewhere may not have heard that nobody waits any more.
+        if volume.path().is_none() {
+            self.end_leftovers(cx, volume).await?;
+        }
+        volume.discard(cx.run(), Discard::Staged).await
     }
 
     /// Refuses what a server of this version cannot have.
@@ -81,29 +104,47 @@ impl Redis {
         Ok(())
     }
 
-    /// What the way back along the live append-only file takes, where the run has a moment to go
-    /// back to.
-    pub(super) async fn rewind(
+    /// The way to the run's target along the live append-only file, and its bytes.
+    pub(super) async fn way(
         &self,
         cx: &RunContext,
         live: &Live,
-        chosen: &Chosen,
-    ) -> Result<Option<Rewind>> {
+        volume: &dyn Volume,
+    ) -> Result<Option<(Rewind, u64)>> {
         let Some(time) = cx.target().and_then(RecoveryTarget::time) else {
             return Ok(None);
         };
-        let of_that_time = match cx.allows_time_gap() {
-            true => true,
-            false => {
-                let moment = moment::of(cx, chosen).await?;
-                moment.is_some_and(|it| it.since(time).max(time.since(it)).as_secs() == 0)
-            }
-        };
-        Ok(Some(Rewind {
+        let rewind = Rewind {
             time,
             timestamps: live.timestamps,
-            or_else_the_backup: of_that_time,
-        }))
+        };
+        let layout = live.layout.clone();
+        let bytes: Option<u64> = self.ask(volume, Order::Measure { layout, rewind }).await?;
+        Ok(bytes.map(|bytes| (rewind, bytes)))
+    }
+
+    /// What the plan promised may not be there any more: the live file was rewritten since.
+    async fn is_of_the_target(&self, cx: &RunContext, chosen: &Chosen) -> Result<()> {
+        let Some(time) = cx.target().and_then(RecoveryTarget::time) else {
+            return Ok(());
+        };
+        if cx.allows_time_gap() {
+            return Ok(());
+        }
+        let moment = moment::of(cx, chosen).await?;
+        if moment.is_some_and(|moment| moment.since(time).max(time.since(moment)).as_secs() == 0) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Failed,
+            "redis.no_way",
+            format!(
+                "the live append-only file does not lead back to {} any more, and {} is of another time",
+                time.precise(),
+                chosen.path
+            ),
+        )
+        .hint("make a new plan; --allow-time-gap takes the backup's data"))
     }
 }
 

@@ -157,7 +157,8 @@ fn read(mut input: &File) -> Result<Result<Request>> {
 /// Where the answer's lines go, one at a time.
 struct Lines {
     output: Mutex<File>,
-    /// Fires when whoever asked is seen to be gone.
+    /// Fires when whoever asked is seen to be gone. Behind a container's engine that is not seen:
+    /// it goes on reading.
     unheard: CancellationToken,
 }
 

@@ -28,7 +28,7 @@ use crate::platform::local::Tail;
 use crate::platform::{Command, Exit, Process, Scratch};
 
 /// The label of every container of ours: the site's name.
-const SITE: &str = "restore.site";
+pub(super) const SITE: &str = "restore.site";
 
 /// How long something killed may take to be gone.
 const KILL_GRACE: Duration = Duration::from_secs(10);

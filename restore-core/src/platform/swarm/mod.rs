@@ -236,18 +236,21 @@ impl Platform for SwarmPlatform {
     }
 
     async fn volume_in(&self, service: &str, volume: &str) -> Result<Option<PathBuf>> {
-        if self.on_host(service).is_none() {
-            let name = self.volume_named(volume).name;
-            let (_, view) = self.view(service).await?;
-            let mounted = |mount: &view::Mount| mount.kind == "volume" && mount.source == name;
-            if let Some(mount) = view.mounts().into_iter().find(mounted) {
-                return Ok(Some(PathBuf::from(mount.target)));
-            }
+        if let Some(path) = self.volume(volume).await?.path() {
+            return self.path_in(service, &path).await;
         }
-        match self.volume(volume).await?.path() {
-            Some(path) => self.path_in(service, &path).await,
-            None => Ok(None),
+        if self.on_host(service).is_some() {
+            return Ok(None);
         }
+        let name = self.volume_named(volume).name;
+        let (_, view) = self.view(service).await?;
+        let mounted = |mount: &view::Mount| mount.kind == "volume" && mount.source == name;
+        let mount = view.mounts().into_iter().find(mounted);
+        Ok(mount.map(|mount| PathBuf::from(mount.target)))
+    }
+
+    async fn at_work_on(&self, volume: &str) -> Result<Vec<String>> {
+        self.programs_on(&self.volume_named(volume)).await
     }
 
     async fn scratch(&self, service: &str, command: Command) -> Result<Box<dyn Scratch>> {

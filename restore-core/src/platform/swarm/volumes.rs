@@ -12,8 +12,9 @@ use super::SwarmPlatform;
 use super::beside::Beside;
 use super::config::VolumeConfig;
 use super::engine::Engine;
+use super::helper::SITE;
 use super::nodes::Node;
-use super::view::{View, text};
+use super::view::{View, encoded, text};
 use crate::error::{Error, ErrorKind, Result};
 use crate::platform::agent::RemoteVolume;
 use crate::platform::local::LocalVolume;
@@ -230,6 +231,43 @@ impl SwarmPlatform {
             }),
             None => Err(self.no_volume(&engine, name).await),
         }
+    }
+
+    /// The programs that containers run which use a volume, but for our own.
+    pub(super) async fn programs_on(&self, config: &VolumeConfig) -> Result<Vec<String>> {
+        let services = self.users_of(&config.name).await?;
+        let Home { node, engine, .. } = self.home_of(config, &services).await?;
+        let filters = serde_json::json!({"volume": [config.name]}).to_string();
+        let path = format!("/containers/json?filters={}", encoded(&filters));
+        let listed = engine.get("list the containers", &path).await?;
+        let mut programs = Vec::new();
+        for container in listed.as_array().into_iter().flatten() {
+            let ours = container.get("Labels").and_then(|labels| labels.get(SITE));
+            let (None, Some(id)) = (ours, text(container, "/Id")) else {
+                continue;
+            };
+            let path = format!("/containers/{id}/top?ps_args=-eo%20pid,args");
+            let listed = match engine.get("list a container's processes", &path).await {
+                Ok(listed) => listed,
+                // It has ended meanwhile.
+                Err(error) if ["swarm.not_found", "swarm.conflict"].contains(&error.code()) => {
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let name = text(container, "/Names/0").unwrap_or(id);
+            let processes = listed.get("Processes").and_then(Value::as_array);
+            for process in processes.into_iter().flatten() {
+                if let Some(line) = process.get(1).and_then(Value::as_str) {
+                    let name = name.trim_start_matches('/');
+                    programs.push(format!(
+                        "{line} (container {name} of the node {})",
+                        node.name
+                    ));
+                }
+            }
+        }
+        Ok(programs)
     }
 
     async fn no_volume(&self, engine: &Engine, name: &str) -> Error {
