@@ -3,99 +3,28 @@
 #[path = "support/archives.rs"]
 #[expect(dead_code, reason = "shared")]
 mod archives;
+#[path = "support/beside.rs"]
+mod beside;
 #[path = "support/trees.rs"]
 mod trees;
 
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use archives::put;
-use async_trait::async_trait;
-use restore_core::platform::agent::{Launch, RemoteVolume};
+use beside::Here;
+use restore_core::platform::agent::RemoteVolume;
 use restore_core::platform::local::LocalVolume;
-use restore_core::platform::{Compared, Discard, Exit, Process, SwapScope, SwapState, Volume};
+use restore_core::platform::{Compared, Discard, SwapScope, SwapState, Volume};
 use restore_core::run::RunId;
 use restore_core::stream::{
     Compression, Digest, PackPolicy, Sink, SinkFile, Source, UnpackPolicy, hash_file,
 };
-use restore_core::{ErrorKind, Event, Progress, Result};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::process::{Child, Command};
+use restore_core::{ErrorKind, Event, Progress};
 use tokio_util::sync::CancellationToken;
 use trees::{fingerprint, temporary};
-
-/// The example `volume_agent`, which cargo builds beside the tests.
-fn agent() -> PathBuf {
-    let here = std::env::current_exe().unwrap();
-    let path = here
-        .ancestors()
-        .nth(2)
-        .unwrap()
-        .join("examples/volume_agent");
-    assert!(path.exists(), "{}: cargo test builds it", path.display());
-    path
-}
-
-/// Starts agents as processes of this machine; with `through`, by a shell script around them.
-struct Here {
-    root: PathBuf,
-    through: Option<&'static str>,
-}
-
-#[async_trait]
-impl Launch for Here {
-    async fn launch(&self) -> Result<Box<dyn Process>> {
-        let mut command = match self.through {
-            None => Command::new(agent()),
-            Some(script) => {
-                let mut shell = Command::new("sh");
-                shell.args(["-c", script, "sh"]).arg(agent());
-                shell
-            }
-        };
-        let child = command
-            .arg(&self.root)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        Ok(Box::new(Running(child)))
-    }
-
-    fn describe(&self) -> String {
-        "volume data of node worker".to_owned()
-    }
-
-    fn machine(&self) -> String {
-        "worker".to_owned()
-    }
-}
-
-struct Running(Child);
-
-#[async_trait]
-impl Process for Running {
-    fn stdin(&mut self) -> Option<Box<dyn AsyncWrite + Send + Unpin>> {
-        self.0.stdin.take().map(|pipe| Box::new(pipe) as _)
-    }
-
-    fn stdout(&mut self) -> Option<Box<dyn AsyncRead + Send + Unpin>> {
-        self.0.stdout.take().map(|pipe| Box::new(pipe) as _)
-    }
-
-    async fn wait(&mut self) -> Result<Exit> {
-        let mut stderr = String::new();
-        let mut pipe = self.0.stderr.take().unwrap();
-        pipe.read_to_string(&mut stderr).await.unwrap();
-        let status = self.0.wait().await.unwrap();
-        Ok(Exit::new(status.code().unwrap_or(-1), stderr))
-    }
-}
 
 struct Case {
     _work: tempfile::TempDir,
@@ -141,6 +70,7 @@ impl Case {
         RemoteVolume::new(Arc::new(Here {
             root: self.root.clone(),
             through,
+            leave: false,
         }))
     }
 
@@ -181,6 +111,14 @@ async fn a_remote_volume_is_staged_swapped_and_taken_back() {
     assert_eq!(volume.state(run).await.unwrap(), SwapState::Nothing);
     let space = volume.free_space().await.unwrap();
     assert!(space.free_bytes > 0 && space.file_system.ends_with(" of worker"));
+    let others = [".restore-other", ".restore-other.trash"].map(|name| case.root.join(name));
+    for other in &others {
+        std::fs::create_dir(other).unwrap();
+    }
+    assert_eq!(volume.run_folders().await.unwrap(), [".restore-other"]);
+    for other in &others {
+        std::fs::remove_dir(other).unwrap();
+    }
 
     let seen: Arc<std::sync::Mutex<Vec<u64>>> = Arc::default();
     let events = {
@@ -198,6 +136,15 @@ async fn a_remote_volume_is_staged_swapped_and_taken_back() {
     assert_eq!((unpacked.files, unpacked.digest), (3, Some(case.digest)));
     assert_eq!(seen.lock().unwrap().last().copied(), size);
     assert_eq!(case.here().await, SwapState::Staged);
+    let left_out = volume.leave_out(run, &["**/large".to_owned()]).await;
+    assert_eq!(left_out.unwrap(), [Path::new("large")]);
+    let staged = case.root.join(run.folder()).join("staged");
+    assert_eq!(names(&staged), [".hidden", "new"]);
+    // All of it again.
+    let again = volume
+        .unpack(run, case.source(), &policy(), Progress::hidden())
+        .await;
+    assert_eq!(again.unwrap().files, 3);
 
     for _ in 0..2 {
         volume.swap(run, &SwapScope::Everything).await.unwrap();

@@ -5,9 +5,13 @@
 #[path = "../support/archives.rs"]
 #[expect(dead_code, reason = "shared")]
 mod archives;
+#[path = "../support/beside.rs"]
+mod beside;
 #[path = "../support/local.rs"]
 #[expect(dead_code, reason = "shared")]
 mod local;
+#[path = "../support/nodes.rs"]
+mod nodes;
 #[path = "../support/pg.rs"]
 #[expect(dead_code, reason = "shared")]
 mod pg;
