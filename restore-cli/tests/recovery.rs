@@ -35,11 +35,7 @@ fn recovers(ground: &Ground) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_while_the_scratch_server_recovers() {
     let ground = Ground::new().await;
-    ground.write(1);
-    ground.back_up().await;
-    let here = ground.write(2);
-    ground.write(3);
-    ground.archive();
+    let here = ground.past().await;
     let live = ground.rows();
     for verb in ["resume", "rollback"] {
         let mut running = restore(

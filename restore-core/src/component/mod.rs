@@ -18,6 +18,7 @@ use crate::wal::Recoverable;
 
 mod archive;
 mod crontab;
+mod errand;
 mod files;
 mod hooks;
 mod image;
@@ -33,6 +34,8 @@ pub use postgres::{Cluster, Postgres};
 pub use redis::Redis;
 pub use registry::{ComponentFactory, Parts, Registry};
 pub use volume::VolumeComponent;
+
+pub(crate) use errand::{Along as ErrandAlong, run as run_errand};
 
 /// What a component found out before a run, without writing anything.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -315,7 +315,6 @@
 
 use std::fmt;
 
-mod backs_up;
 mod backup;
 mod component;
 mod crash;

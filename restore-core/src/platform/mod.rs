@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
@@ -19,12 +20,14 @@ use crate::stream::{Measured, PackPolicy, Packed, Sink, Source, UnpackPolicy, Un
 use crate::time::Timestamp;
 
 pub mod agent;
+mod errand;
 mod images;
 pub mod local;
 mod nodes;
 mod stacks;
 mod swarm;
 
+pub use errand::{Errand, Steps};
 pub use images::{ImageUser, Images, LoadedImage};
 pub use nodes::Nodes;
 pub use stacks::Stacks;
@@ -262,6 +265,15 @@ pub trait Platform: Send + Sync {
     /// How processes of the service see a file of this host: the path to use there, or `None`
     /// where they cannot read it and its content has to be streamed.
     async fn path_in(&self, service: &str, host_path: &Path) -> Result<Option<PathBuf>>;
+
+    /// Where processes of the service see a volume of the site, on whichever machine they run;
+    /// `None` where they do not see it, or where nobody knows.
+    async fn volume_in(&self, service: &str, volume: &str) -> Result<Option<PathBuf>> {
+        match self.volume(volume).await?.path() {
+            Some(path) => self.path_in(service, &path).await,
+            None => Ok(None),
+        }
+    }
 
     /// The user and group that the service's processes run as, where known: whoever must own
     /// what is staged for it.
@@ -506,6 +518,25 @@ pub trait Volume: Send + Sync {
             Some(root) => local::LocalVolume::new(root).run_folders().await,
             None => Err(not_here(&self.describe())),
         }
+    }
+
+    /// Has a component's own work done where the files are, by the same component there, and
+    /// returns what it came to: for volumes of other machines. Where the files are on this host
+    /// ([`path`](Self::path)) a component works by itself.
+    ///
+    /// The work may have gone on when the connection is lost or this is dropped; whoever asks
+    /// again has to be able to find that.
+    async fn send(&self, errand: Errand<'_>) -> Result<Value> {
+        Err(Error::new(
+            ErrorKind::Preflight,
+            "volume.not_here",
+            format!(
+                "the files of {} are not on this host, where data of the kind {} is prepared",
+                self.describe(),
+                errand.kind
+            ),
+        )
+        .hint("run restore on the machine that has the volume, or leave the component out with --only"))
     }
 
     /// Makes what is staged live by renames and keeps what it replaces. Before the first rename

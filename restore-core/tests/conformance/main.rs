@@ -5,17 +5,15 @@
 #[path = "../support/archives.rs"]
 #[expect(dead_code, reason = "shared")]
 mod archives;
-#[path = "../support/beside.rs"]
-mod beside;
 #[path = "../support/local.rs"]
 #[expect(dead_code, reason = "shared")]
 mod local;
 #[path = "../support/nodes.rs"]
 mod nodes;
-#[path = "../support/pg.rs"]
+#[path = "../support/pg/mod.rs"]
 #[expect(dead_code, reason = "shared")]
 mod pg;
-#[path = "../support/redis.rs"]
+#[path = "../support/redis/mod.rs"]
 #[expect(dead_code, reason = "shared")]
 mod redis_servers;
 #[path = "../support/trees.rs"]
@@ -27,3 +25,5 @@ mod databases;
 mod files;
 mod platforms;
 mod stores;
+
+use redis_servers::beside;

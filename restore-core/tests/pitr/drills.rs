@@ -21,11 +21,7 @@ stops = []
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recovery_is_drilled_beside_the_live_cluster() {
     let ground = Ground::with("", OTHER).await;
-    ground.write(1);
-    ground.back_up().await;
-    let here = ground.write(2);
-    ground.write(3);
-    ground.archive();
+    let here = ground.past().await;
     let live = ground.rows();
     let started = "SELECT pg_postmaster_start_time()";
     let since = ground.sql("postgres", started);

@@ -42,11 +42,7 @@ async fn up(ground: &Ground) {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_every_boundary() {
     let ground = Ground::quick().await;
-    ground.write(1);
-    ground.back_up().await;
-    let here = ground.write(2);
-    ground.write(3);
-    ground.archive();
+    let here = ground.past().await;
     let pair = |rows: &str| (rows.to_owned(), rows.to_owned());
     let (before, recovered) = (pair("1 2 3"), pair("1 2"));
     let counted = act(&ground, "run", "never", &here.time);

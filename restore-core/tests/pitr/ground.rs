@@ -253,6 +253,16 @@ stops = []
         report.id.to_string()
     }
 
+    /// Row 1 in a backup, rows 2 and 3 since then, all archived; the moment between the two.
+    pub async fn past(&self) -> Moments {
+        self.write(1);
+        self.back_up().await;
+        let here = self.write(2);
+        self.write(3);
+        self.archive();
+        here
+    }
+
     /// Stops and starts the server.
     pub async fn restart(&self) {
         let site = self.site().await;

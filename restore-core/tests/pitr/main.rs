@@ -122,11 +122,7 @@ async fn to_every_kind_of_moment_and_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_database_alone() {
     let ground = Ground::with("pg/data", "").await;
-    ground.write(1);
-    ground.back_up().await;
-    let here = ground.write(2);
-    ground.write(3);
-    ground.archive();
+    let here = ground.past().await;
     let only = |request: PlanRequest| request.only(["shop"]);
     ground.run(only(to_time(&here.time))).await;
     assert_eq!(ground.rows(), ("1 2".to_owned(), "1 2 3".to_owned()));

@@ -8,11 +8,7 @@ use crate::ground::{Ground, to, to_time};
 #[tokio::test(flavor = "multi_thread")]
 async fn half_a_segment_at_the_end_is_not_there() {
     let ground = Ground::new().await;
-    ground.write(1);
-    ground.back_up().await;
-    let here = ground.write(2);
-    ground.write(3);
-    ground.archive();
+    let here = ground.past().await;
     let archived = ground.rows();
     ground.write(4);
     // `cp` has only begun.

@@ -3,16 +3,26 @@
 use std::time::{Duration, Instant};
 
 use restore_core::ErrorKind;
+use restore_core::component::SharedComponent;
 use restore_core::platform::Discard;
 
-use crate::pg::{Cluster, codes};
-use crate::{fingerprint, rig};
+use crate::pg::{Cluster, Rig};
+use crate::{codes, fingerprint, rig};
 
 /// Cuts a file to a share of its length.
 fn cut(file: &std::path::Path, percent: u64) {
     let size = std::fs::metadata(file).unwrap().len();
     let file = std::fs::OpenOptions::new().write(true).open(file).unwrap();
     file.set_len(size * percent / 100).unwrap();
+}
+
+/// Live is as before, and nothing lies beside it once what was staged is discarded.
+async fn assert_left_alone(rig: &Rig, component: &SharedComponent, before: &(String, String)) {
+    assert_eq!(&fingerprint(rig, "shop"), before);
+    let cx = rig.cx().await;
+    component.discard(&cx, Discard::Staged).await.unwrap();
+    assert_eq!(rig.cluster.databases(), ["gold", "shop"]);
+    assert_eq!(&fingerprint(rig, "shop"), before);
 }
 
 /// Traps 5, 18, 20: nothing live goes before the dump has shown that it is good, to its last line.
@@ -78,12 +88,7 @@ async fn damaged_dumps_leave_live_alone() {
     let error = component.stage(&rig.cx().await).await.unwrap_err();
     assert_eq!(error.code(), "postgres.no_artifact");
 
-    assert_eq!(fingerprint(&rig, "shop"), before);
-    component
-        .discard(&rig.cx().await, Discard::Staged)
-        .await
-        .unwrap();
-    assert_eq!(rig.cluster.databases(), ["gold", "shop"]);
+    assert_left_alone(&rig, &component, &before).await;
 }
 
 /// Changes every place where these bytes stand.
@@ -227,9 +232,7 @@ async fn a_request_to_stop_ends_staging() {
         assert!(Instant::now() < deadline, "the program still runs");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    component.discard(&cx, Discard::Staged).await.unwrap();
-    assert_eq!(rig.cluster.databases(), ["gold", "shop"]);
-    assert_eq!(fingerprint(&rig, "shop"), before);
+    assert_left_alone(&rig, &component, &before).await;
 }
 
 #[tokio::test]
@@ -245,12 +248,7 @@ async fn a_server_that_dies_during_the_restore() {
         error.code()
     );
     rig.cluster.run_server();
-    assert_eq!(fingerprint(&rig, "shop"), before);
-    component
-        .discard(&rig.cx().await, Discard::Staged)
-        .await
-        .unwrap();
-    assert_eq!(rig.cluster.databases(), ["gold", "shop"]);
+    assert_left_alone(&rig, &component, &before).await;
 }
 
 /// Trap 24: what was restored is compared by what is there, not by the server's estimates.

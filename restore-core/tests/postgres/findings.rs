@@ -2,8 +2,8 @@
 
 use restore_core::platform::Discard;
 
-use crate::pg::{Cluster, Rig, codes};
-use crate::{assert_checks_pass, fingerprint, rig};
+use crate::pg::{Cluster, Rig};
+use crate::{assert_checks_pass, codes, fingerprint, rig};
 
 #[tokio::test]
 async fn a_wrong_password_is_a_clear_finding() {

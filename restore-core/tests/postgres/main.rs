@@ -1,15 +1,17 @@
 //! The PostgreSQL component on real servers.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-#[path = "../support/pg.rs"]
+#[path = "../support/pg/mod.rs"]
 mod pg;
 
 mod dumps;
 mod findings;
 mod swap;
 
-use pg::{Cluster, Rig, codes};
-use restore_core::component::SharedComponent;
+use std::collections::BTreeMap;
+
+use pg::{Cluster, Rig};
+use restore_core::component::{Inspection, SharedComponent};
 use restore_core::platform::Discard;
 
 /// What is dumped.
@@ -176,4 +178,19 @@ async fn there_and_back(mut rig: Rig, component: SharedComponent, live: &str) {
     rig.forget();
     component.undo(&rig.cx().await).await.unwrap();
     assert_eq!(rig.cluster.content(live), gold);
+}
+
+/// The codes of the findings that stop a run, and of those that do not.
+fn codes(inspection: &Inspection) -> BTreeMap<&str, &str> {
+    inspection
+        .findings
+        .iter()
+        .map(|finding| {
+            let severity = match finding.severity {
+                restore_core::Severity::Error => "error",
+                _ => "warning",
+            };
+            (finding.code.as_str(), severity)
+        })
+        .collect()
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use restore_core::platform::Discard;
 
-use crate::pg::{Cluster, Rig, codes};
-use crate::{assert_checks_pass, fingerprint, rig, there_and_back};
+use crate::pg::{Cluster, Rig};
+use crate::{assert_checks_pass, codes, fingerprint, rig, there_and_back};
 
 #[tokio::test]
 async fn there_and_back_as_the_role_that_postgres_user_named() {

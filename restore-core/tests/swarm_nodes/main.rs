@@ -9,6 +9,7 @@ mod sshd;
 mod trees;
 
 mod ground;
+mod redis;
 mod tree;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ async fn a_platform_of_several_nodes_is_restored_and_taken_back() {
     a_stack_elsewhere(&ground).await;
     a_node_that_goes_away(&ground).await;
     a_database_elsewhere(&ground).await;
+    redis::a_redis_elsewhere(&ground).await;
 }
 
 /// Refused before anything is touched, with what to add.

@@ -50,6 +50,9 @@ pub(super) async fn drop_database(session: &Session, name: &str) -> Result<()> {
 /// Ends what a killed process left running for the same run: the server finishes a statement
 /// whose client is gone, and a rename must not happen after it was looked for. Returns once
 /// nothing of it is left.
+///
+/// Only sessions that began before this one count: what is left of another process may itself be
+/// in the middle of this, and must not end whoever comes after it.
 pub(super) async fn end_leftovers(session: &Session, application: &str) -> Result<()> {
     let deadline = Instant::now() + LIMIT;
     loop {
@@ -57,7 +60,8 @@ pub(super) async fn end_leftovers(session: &Session, application: &str) -> Resul
             .rows(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                  WHERE pid <> pg_backend_pid() AND usename = current_user \
-                 AND application_name = $1",
+                 AND application_name = $1 AND backend_start < \
+                 (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())",
                 &[&application],
             )
             .await?;

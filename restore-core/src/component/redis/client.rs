@@ -9,6 +9,7 @@ use deadpool_redis::redis::{
 };
 use deadpool_redis::{Manager, Pool, PoolError};
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::platform::Endpoint;
@@ -254,7 +255,7 @@ impl Client {
 }
 
 /// A module of the server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Module {
     pub(super) name: String,
     /// Its file; unknown before Redis 7.
@@ -264,7 +265,7 @@ pub(super) struct Module {
 }
 
 /// Keys of one database.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Keys {
     /// All.
     pub(super) keys: u64,

@@ -8,7 +8,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
 
 /// What a file of the backup is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
     /// A snapshot.
     Rdb,

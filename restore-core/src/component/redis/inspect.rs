@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use tokio::io::AsyncReadExt;
 
 use super::data::{self, Chosen, HEADER, Header, Kind, Mode};
-use super::rewind::{self, Way};
+use super::errand::Order;
 use super::scratch::binary_version;
 use super::{Redis, live::Live, moment};
 use crate::component::{Inspection, SpaceNeed};
@@ -21,7 +21,7 @@ impl Redis {
         let mut inspection = Inspection {
             staged_at: match volume.path() {
                 Some(path) => path.join(cx.run().folder()).display().to_string(),
-                None => volume.describe(),
+                None => format!("{}, in {}", volume.describe(), cx.run().folder()),
             },
             facts: facts(&live),
             findings: live.findings.clone(),
@@ -30,17 +30,6 @@ impl Redis {
         inspection
             .findings
             .extend(self.directory(&live, volume.as_ref()).await?);
-        if volume.path().is_none() {
-            inspection.findings.push(
-                Finding::error(
-                    "redis.volume_elsewhere",
-                    &self.name,
-                    format!("the files of {} are not on this host, where its data is prepared", volume.describe()),
-                )
-                .hint("run restore as root on that node's host, or leave the component out with --only; a swarm's service can be moved to the manager with its data"),
-            );
-            return Ok(inspection);
-        }
         inspection.findings.extend(self.binary(&live).await);
         if volume.state(cx.run()).await? != SwapState::Nothing {
             inspection.findings.push(Finding::info(
@@ -64,16 +53,15 @@ impl Redis {
         inspection
             .findings
             .extend(header(cx, &chosen, &live).await?);
-        let way = self.way(cx, &live, volume.as_ref()).await?;
+        let way = self.way(cx, &live, &chosen, volume.as_ref()).await?;
         let moment = match (&way, cx.target().and_then(RecoveryTarget::time)) {
-            (Some(way), Some(time)) => {
+            (Some(bytes), Some(time)) => {
                 inspection.findings.push(Finding::info(
                     "redis.rewound",
                     &self.name,
                     format!(
-                        "its live append-only file carries timestamps: it is taken back along that to {}, not to the backup's copy ({} bytes to replay)",
-                        time.precise(),
-                        way.bytes()
+                        "its live append-only file carries timestamps: it is taken back along that to {}, not to the backup's copy ({bytes} bytes to replay)",
+                        time.precise()
                     ),
                 ));
                 Some(time)
@@ -95,7 +83,7 @@ impl Redis {
             let moment = json!(moment.precise());
             inspection.facts.insert("moment".to_owned(), moment);
         }
-        let rewound = way.as_ref().map_or(0, Way::bytes);
+        let rewound = way.unwrap_or(0);
         inspection.needs.push(SpaceNeed {
             space: volume.free_space().await?,
             bytes: match chosen.kind {
@@ -123,17 +111,19 @@ impl Redis {
         Ok(inspection)
     }
 
-    /// The way to the run's target along the live append-only file, where there is one.
-    pub(super) async fn way(
+    /// How many bytes of the live append-only file lead to the run's target, where they do.
+    async fn way(
         &self,
         cx: &RunContext,
         live: &Live,
+        chosen: &Chosen,
         volume: &dyn Volume,
-    ) -> Result<Option<Way>> {
-        match (cx.target().and_then(RecoveryTarget::time), volume.path()) {
-            (Some(time), Some(root)) => rewind::find(&root, live, time).await,
-            _ => Ok(None),
-        }
+    ) -> Result<Option<u64>> {
+        let Some(rewind) = self.rewind(cx, live, chosen).await? else {
+            return Ok(None);
+        };
+        let layout = live.layout.clone();
+        self.ask(volume, Order::Measure { layout, rewind }).await
     }
 
     /// The scratch server must be what the live one will be after its restart.

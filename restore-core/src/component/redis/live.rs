@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Redis;
 use super::client::{Client, Info, Login, Module, address};
 use super::data::{Layout, Mode};
+use super::errand::{Order, Seen};
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
 use crate::platform::Volume;
@@ -87,7 +88,7 @@ impl Redis {
                     .hint("its version and its settings cannot be compared with the backup's"),
             ),
         }
-        live.layout.mode = self.mode(appendonly, volume, &mut live).await;
+        live.layout.mode = self.mode(appendonly, volume, &mut live).await?;
         live.layout = live.layout.checked()?;
         Ok(live)
     }
@@ -194,9 +195,11 @@ impl Redis {
 
     /// Which files the server will load. What it says now comes first, then what the site says;
     /// without either both kinds are staged, so that whichever it loads is the backup's data.
-    async fn mode(&self, says: Option<bool>, volume: &dyn Volume, live: &mut Live) -> Mode {
+    async fn mode(&self, says: Option<bool>, volume: &dyn Volume, live: &mut Live) -> Result<Mode> {
         let of = |on| if on { Mode::On } else { Mode::Off };
-        match (says, self.section.appendonly) {
+        let layout = live.layout.clone();
+        let look = self.ask(volume, Order::Look { layout });
+        Ok(match (says, self.section.appendonly) {
             (Some(says), site) => {
                 if site.is_some_and(|site| site != says) {
                     let now = if says { "yes" } else { "no" };
@@ -208,24 +211,22 @@ impl Redis {
                         )
                         .hint("settings changed with CONFIG SET are lost when the server stops"),
                     );
-                    return Mode::Unknown;
+                    return Ok(Mode::Unknown);
                 }
-                if let Some(other) = contradicts(says, volume, live) {
+                if let Some(other) = contradicts(says, look.await?, live) {
                     live.findings.push(
                         Finding::warning("redis.appendonly_differs", &self.name, other).hint(
                             "settings changed with CONFIG SET are lost when the server stops",
                         ),
                     );
-                    return Mode::Unknown;
+                    return Ok(Mode::Unknown);
                 }
                 of(says)
             }
             (None, Some(site)) => of(site),
             (None, None) => {
-                let there = volume
-                    .path()
-                    .is_some_and(|path| path.join(&live.layout.appenddirname).is_dir());
-                let seen = if there { "is an" } else { "is no" };
+                let there: Seen = look.await?;
+                let seen = if there.folder { "is an" } else { "is no" };
                 live.findings.push(
                     Finding::warning(
                         "redis.appendonly_unknown",
@@ -236,7 +237,7 @@ impl Redis {
                 );
                 Mode::Unknown
             }
-        }
+        })
     }
 
     /// Whether the server's own directory is the volume: `Some(finding)` where it is another, or
@@ -246,13 +247,21 @@ impl Redis {
         live: &Live,
         volume: &dyn Volume,
     ) -> Result<Option<Finding>> {
-        let (Some(path), Some(dir)) = (volume.path(), live.dir.as_deref()) else {
+        let Some(dir) = live.dir.as_deref() else {
             return Ok(None);
         };
+        let (service, name) = (&self.section.service, &self.section.volume);
+        let seen = self.platform.volume_in(service, name).await?;
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let seen = self.platform.path_in(&self.section.service, &path).await?;
-        let same = real(Path::new(dir)) == real(&path)
-            || seen.is_some_and(|seen| real(&seen) == real(Path::new(dir)));
+        let same = match (volume.path(), seen) {
+            (None, None) => return Ok(None),
+            // Names of another machine: what they lead to there is not known here.
+            (None, Some(seen)) => seen == Path::new(dir.trim_end_matches('/')),
+            (Some(path), seen) => {
+                real(Path::new(dir)) == real(&path)
+                    || seen.is_some_and(|seen| real(&seen) == real(Path::new(dir)))
+            }
+        };
         Ok((!same).then(|| {
             Finding::error(
                 "redis.other_directory",
@@ -305,12 +314,13 @@ impl Redis {
 }
 
 /// How the files in the server's directory speak against what it says of appendonly.
-fn contradicts(says: bool, volume: &dyn Volume, live: &Live) -> Option<String> {
-    let root = volume.path().filter(|root| root.is_dir())?;
-    let (name, folder) = (&live.layout.appendfilename, &live.layout.appenddirname);
-    let manifest = root.join(folder).join(format!("{name}.manifest")).is_file();
+fn contradicts(says: bool, seen: Seen, live: &Live) -> Option<String> {
+    let folder = &live.layout.appenddirname;
+    if !seen.directory {
+        return None;
+    }
     // Before version 7 it was one file.
-    let there = manifest || (says && root.join(name).is_file());
+    let there = seen.manifest || (says && seen.single);
     let (now, seen) = match (says, there) {
         (true, true) | (false, false) => return None,
         (true, false) => ("yes", "is no"),

@@ -28,15 +28,19 @@ mod check;
 mod client;
 mod config;
 mod data;
+mod errand;
 mod holders;
 mod inspect;
 mod live;
 mod log;
 mod moment;
+mod prepare;
 mod record;
 mod rewind;
 mod scratch;
 mod stage;
+
+pub(crate) use errand::serve;
 
 /// A Redis server's data.
 pub struct Redis {
@@ -179,7 +183,7 @@ impl Component for Redis {
             SwapState::Nothing | SwapState::Staged => None,
             SwapState::Swapping | SwapState::Swapped => Some(match volume.path() {
                 Some(path) => path.join(cx.run().folder()).display().to_string(),
-                None => volume.describe(),
+                None => volume.replaced_at(cx.run()),
             }),
         })
     }

@@ -11,8 +11,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::data::{Layout, Mode};
-use super::live::Live;
 use super::moment::created;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Timestamp;
@@ -20,6 +21,17 @@ use crate::time::Timestamp;
 /// How much later than its last timestamp a file may have been written, in seconds: the server
 /// waits that long for a disk that is busy.
 const LAG: i64 = 5;
+
+/// What the way back takes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Rewind {
+    /// The moment to go back to.
+    pub(super) time: Timestamp,
+    /// Whether the server writes timestamps now; `None` where it does not say.
+    pub(super) timestamps: Option<bool>,
+    /// Whether the backup's copy will do where the live files do not lead there.
+    pub(super) or_else_the_backup: bool,
+}
 
 /// The files that lead to a moment, each with the length to take of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,14 +49,14 @@ impl Way {
     }
 }
 
-/// The way to `time` along the live files below `root`; `None`: they do not lead there.
-pub(super) async fn find(root: &Path, live: &Live, time: Timestamp) -> Result<Option<Way>> {
-    if live.layout.mode == Mode::Off || live.timestamps == Some(false) {
+/// The way along the live files below `root`; `None`: they do not lead there.
+pub(super) async fn find(root: &Path, layout: &Layout, rewind: Rewind) -> Result<Option<Way>> {
+    if layout.mode == Mode::Off || rewind.timestamps == Some(false) {
         return Ok(None);
     }
-    let (root, layout) = (root.to_owned(), live.layout.clone());
+    let (root, layout) = (root.to_owned(), layout.clone());
     super::blocking(move || {
-        look(&root, &layout, time.seconds())
+        look(&root, &layout, rewind.time.seconds())
             .map_err(|e| Error::io(format!("read {}", layout.appenddirname), e))
     })
     .await

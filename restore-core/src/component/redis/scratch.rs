@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::ConnectionAddr;
+use serde::{Deserialize, Serialize};
 
 use super::client::{Client, Info, Keys, Login, Module};
 use super::data::{Layout, Mode, major_minor, quoted};
 use super::log;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Progress;
-use crate::platform::{Command, Platform, Scratch};
+use crate::platform::{Command, Platform, Scratch, local};
 
 /// The socket, in the scratch server's data directory. The server binds it by this relative
 /// name and we reach it through a descriptor of the directory, so that the 107 bytes that a
@@ -21,10 +22,55 @@ use crate::platform::{Command, Platform, Scratch};
 pub(super) const SOCKET: &str = ".restore-scratch.sock";
 const CONFIG: &str = ".restore-scratch.conf";
 
+/// Where a scratch server runs.
+#[derive(Clone, Copy)]
+pub(super) enum Ground<'a> {
+    /// In the context of the server's service.
+    Service(&'a dyn Platform, &'a str),
+    /// Here, beside the volume, by its owner.
+    Beside,
+}
+
+impl Ground<'_> {
+    /// How the server sees a directory.
+    async fn seen(self, dir: &Path) -> Result<PathBuf> {
+        match self {
+            Self::Beside => Ok(dir.to_owned()),
+            Self::Service(platform, service) => {
+                let seen = platform.path_in(service, dir).await?;
+                seen.ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::Preflight,
+                        "redis.staging_unseen",
+                        format!("the service {service} cannot see {}", dir.display()),
+                    )
+                    .hint("name as `volume` of the component the one in which the service keeps its data")
+                })
+            }
+        }
+    }
+
+    async fn start(self, command: Command, owner: Option<(u32, u32)>) -> Result<Box<dyn Scratch>> {
+        match self {
+            Self::Service(platform, service) => platform.scratch(service, command).await,
+            Self::Beside => local::scratch_as(command, owner)
+                .await
+                .map_err(|e| match e.code() {
+                    "local.no_program" => Error::new(
+                        ErrorKind::Preflight,
+                        "redis.no_server_binary",
+                        format!("{} in the container beside the volume", e.message()),
+                    )
+                    .hint("its image must be one with the server: leave out or correct `image` of that node in [nodes], or server_binary of the component"),
+                    _ => e,
+                }),
+        }
+    }
+}
+
 /// How a scratch server is to run.
 pub(super) struct Setup<'a> {
-    pub(super) platform: &'a dyn Platform,
-    pub(super) service: &'a str,
+    pub(super) ground: Ground<'a>,
     pub(super) binary: &'a str,
     /// The version of `binary`.
     pub(super) version: &'a str,
@@ -37,7 +83,7 @@ pub(super) struct Setup<'a> {
 }
 
 /// What loaded.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Loaded {
     pub(super) keys: BTreeMap<u32, Keys>,
     pub(super) rdb_keys: Option<u64>,
@@ -76,15 +122,7 @@ impl<'a> Server<'a> {
         on: bool,
         truncated: bool,
     ) -> Result<Self> {
-        let seen = setup.platform.path_in(setup.service, dir).await?;
-        let seen = seen.ok_or_else(|| {
-            Error::new(
-                ErrorKind::Preflight,
-                "redis.staging_unseen",
-                format!("the service {} cannot see {}", setup.service, dir.display()),
-            )
-            .hint("name as `volume` of the component the one in which the service keeps its data")
-        })?;
+        let seen = setup.ground.seen(dir).await?;
         let config = dir.join(CONFIG);
         let text = setup.config(&seen, layout, on, truncated);
         write_private(&config, &text, setup.owner).await?;
@@ -96,7 +134,7 @@ impl<'a> Server<'a> {
             seen.join(CONFIG).to_string_lossy().into_owned(),
         ]);
         command.dir = Some(seen);
-        let process = setup.platform.scratch(setup.service, command).await?;
+        let process = setup.ground.start(command, setup.owner).await?;
         let client = Client::new(
             ConnectionAddr::Unix(PathBuf::from(format!(
                 "/proc/self/fd/{}/{SOCKET}",

@@ -70,14 +70,31 @@ pub(super) enum What {
     Measure {
         except: Vec<String>,
     },
+    /// A component's own work; the file that goes along, where there is one, follows to the end of
+    /// the input.
+    Errand {
+        kind: String,
+        order: Value,
+        along: Option<Along>,
+    },
+}
+
+/// What is known of a file that follows a request.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Along {
+    pub(super) label: String,
+    pub(super) size: Option<u64>,
+    pub(super) expected: Option<Digest>,
 }
 
 /// One line of the answer; the last is `Done` or `Failed`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Answer {
-    /// So many bytes of the archive are read by now.
+    /// So many bytes of the archive, or of the step, are done by now.
     Progress(u64),
+    /// A step of an errand begins, with so many bytes in all.
+    Step(String, Option<u64>),
     /// So many bytes of an archive follow the line.
     Data(usize),
     Done(Value),

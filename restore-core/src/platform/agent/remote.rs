@@ -7,14 +7,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::message::{Answer, Request, What};
+use super::message::{self, Answer, Request, What};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Progress;
-use crate::platform::{Compared, Discard, Process, Space, SwapScope, SwapState, Volume};
+use crate::platform::{
+    Compared, Discard, Errand, Process, Space, Steps, SwapScope, SwapState, Volume,
+};
 use crate::run::RunId;
 use crate::stream::{
     Measured, PackPolicy, Packed, Sink, Source, UnpackPolicy, Unpacked, open_sized,
@@ -62,14 +65,16 @@ impl RemoteVolume {
     async fn exchange<T: DeserializeOwned>(
         &self,
         what: What,
-        along: Along,
+        along: Along<'_>,
         progress: &Progress,
     ) -> Result<T> {
         let Along {
             archive,
             pieces,
+            steps,
             cancel,
         } = along;
+        let mut step = progress.clone();
         let place = self.launch.describe();
         let mut request = serde_json::to_vec(&Request::new(what))
             .map_err(|e| broken(format!("a request cannot be written: {e}")))?;
@@ -97,8 +102,16 @@ impl RemoteVolume {
                 line.clear();
                 match answer {
                     Ok(Answer::Progress(done)) => {
-                        progress.add(done.saturating_sub(counted));
+                        step.add(done.saturating_sub(counted));
                         counted = counted.max(done);
+                    }
+                    Ok(Answer::Step(action, total)) => {
+                        let Some(steps) = steps else {
+                            break;
+                        };
+                        step.finish();
+                        step = steps(&action, total);
+                        counted = 0;
                     }
                     Ok(Answer::Data(size)) => {
                         let Some(pieces) = pieces.as_ref().filter(|_| size <= LARGEST) else {
@@ -111,7 +124,10 @@ impl RemoteVolume {
                         // Whoever writes has failed, and says why.
                         let _gone = pieces.send(piece.into()).await;
                     }
-                    Ok(answer) => return Ok(Some(answer)),
+                    Ok(answer) => {
+                        step.finish();
+                        return Ok(Some(answer));
+                    }
                     Err(_) => break,
                 }
             }
@@ -137,12 +153,11 @@ impl RemoteVolume {
                 }
             }
         };
-        progress.finish();
         match answer {
             Some(Answer::Done(value)) => serde_json::from_value::<T>(value)
                 .map_err(|e| broken(format!("the answer from {place} is none: {e}"))),
             Some(Answer::Failed(failure)) => Err(failure.at(&place)),
-            Some(Answer::Progress(_) | Answer::Data(_)) | None => {
+            Some(Answer::Progress(_) | Answer::Step(..) | Answer::Data(_)) | None => {
                 let exit = process.wait().await?;
                 let said = exit.stderr.lines().next_back().unwrap_or("without a word");
                 Err(Error::new(
@@ -162,11 +177,13 @@ impl RemoteVolume {
 
 /// What goes along with a request.
 #[derive(Default)]
-struct Along {
+struct Along<'a> {
     /// Follows the request.
     archive: Option<Source>,
     /// Takes the pieces of the archive that comes back.
     pieces: Option<mpsc::Sender<Bytes>>,
+    /// Makes the progress of an errand's steps.
+    steps: Option<Steps<'a>>,
     cancel: Option<CancellationToken>,
 }
 
@@ -316,6 +333,25 @@ impl Volume for RemoteVolume {
 
     async fn run_folders(&self) -> Result<Vec<String>> {
         self.ask(What::RunFolders).await
+    }
+
+    async fn send(&self, errand: Errand<'_>) -> Result<Value> {
+        let what = What::Errand {
+            kind: errand.kind.to_owned(),
+            order: errand.order,
+            along: errand.source.as_ref().map(|source| message::Along {
+                label: source.label().to_owned(),
+                size: source.size(),
+                expected: source.expected(),
+            }),
+        };
+        let along = Along {
+            archive: errand.source,
+            steps: Some(errand.steps),
+            cancel: Some(errand.cancel),
+            ..Along::default()
+        };
+        self.exchange(what, along, &Progress::hidden()).await
     }
 
     async fn swap(&self, run: &RunId, scope: &SwapScope) -> Result<()> {

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::message::{Answer, Failure, Request, VERSION, What};
+use crate::component::{ErrandAlong, run_errand};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventSink, Progress};
 use crate::platform::Volume;
@@ -23,7 +24,10 @@ const LONGEST: usize = 1 << 20;
 ///
 /// Nothing else may read the input: where an archive is staged, it follows the request.
 pub async fn serve(root: &Path, input: File, output: File) -> Result<()> {
-    let output = Arc::new(Lines(Mutex::new(output)));
+    let output = Arc::new(Lines {
+        output: Mutex::new(output),
+        unheard: CancellationToken::new(),
+    });
     let (input, request) = blocking(move || {
         let request = read(&input)?;
         Ok((input, request))
@@ -80,6 +84,21 @@ async fn act(root: &Path, what: What, input: File, output: Arc<Lines>) -> Result
             value(volume.pack(policy, sink, progress, cancel).await?)
         }
         What::Measure { except } => value(volume.measure(&except).await?),
+        What::Errand { kind, order, along } => {
+            let source =
+                along.map(|along| Source::given(input, along.label, along.size, along.expected));
+            let steps = |action: &str, total| {
+                output.tell(&Answer::Step(action.to_owned(), total));
+                Progress::new(output.clone(), "", "", total)
+            };
+            let along = ErrandAlong {
+                source,
+                steps: &steps,
+                cancel: output.unheard.clone(),
+            };
+            // Boxed: components are deep, and this is within the main function of a program.
+            Box::pin(run_errand(&kind, &volume, order, along)).await
+        }
     }
 }
 
@@ -143,18 +162,29 @@ fn read(mut input: &File) -> Result<Result<Request>> {
 }
 
 /// Where the answer's lines go, one at a time.
-struct Lines(Mutex<File>);
+struct Lines {
+    output: Mutex<File>,
+    /// Fires when whoever asked is seen to be gone.
+    unheard: CancellationToken,
+}
 
 impl Lines {
     fn write(&self, answer: &Answer) -> Result<()> {
         let mut line = serde_json::to_vec(answer)
             .map_err(|e| broken(format!("an answer cannot be written: {e}")))?;
         line.push(b'\n');
-        let mut output = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
         output
             .write_all(&line)
             .and_then(|()| output.flush())
             .map_err(|e| Error::io("answer", e))
+    }
+
+    /// Writes what is not the answer itself.
+    fn tell(&self, answer: &Answer) {
+        if self.write(answer).is_err() {
+            self.unheard.cancel();
+        }
     }
 }
 
@@ -165,7 +195,8 @@ impl Write for Pieces {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let mut line = serde_json::to_vec(&Answer::Data(bytes.len()))?;
         line.push(b'\n');
-        let mut output = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = &self.0.output;
+        let mut output = lines.lock().unwrap_or_else(PoisonError::into_inner);
         output.write_all(&line)?;
         output.write_all(bytes)?;
         Ok(bytes.len())
@@ -186,8 +217,7 @@ impl SinkFile for Pieces {
 impl EventSink for Lines {
     fn emit(&self, event: &Event) {
         if let Event::Progress { done, .. } = event {
-            // Whoever asked is gone: the end of the input says so too.
-            let _ = self.write(&Answer::Progress(*done));
+            self.tell(&Answer::Progress(*done));
         }
     }
 }

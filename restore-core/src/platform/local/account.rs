@@ -42,6 +42,22 @@ impl Account {
         })
     }
 
+    /// The user and group of these numbers, which this machine need not have a name for.
+    pub(super) fn of(uid: u32, gid: u32) -> Self {
+        let known = nix::unistd::User::from_uid(uid.into()).ok().flatten();
+        let (name, home) = match known {
+            Some(user) => (user.name, user.dir),
+            None => (uid.to_string(), PathBuf::from("/")),
+        };
+        Self {
+            name,
+            uid,
+            gid,
+            home,
+            more_groups: false,
+        }
+    }
+
     /// Whether this process already is that user.
     pub(super) fn is_ours(&self) -> bool {
         rustix::process::geteuid().as_raw() == self.uid

@@ -44,7 +44,11 @@ pub(super) fn command(argv: &[String], account: Option<&Account>, bound: bool) -
                 command.args([
                     format!("--reuid={}", account.uid),
                     format!("--regid={}", account.gid),
-                    "--init-groups".to_owned(),
+                    // Only a user whom this machine has a name for can have more than one.
+                    match groups {
+                        true => "--init-groups".to_owned(),
+                        false => "--clear-groups".to_owned(),
+                    },
                 ]);
             }
             if bound {

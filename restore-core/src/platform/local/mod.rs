@@ -105,6 +105,15 @@ pub(crate) fn bound_process(command: &Command) -> Result<Box<dyn Process>> {
     Ok(Box::new(exec::spawn_bound(command)?))
 }
 
+/// Starts a throwaway server as the user and group of these numbers, or as ourselves.
+pub(crate) async fn scratch_as(
+    command: Command,
+    owner: Option<(u32, u32)>,
+) -> Result<Box<dyn Scratch>> {
+    let account = owner.map(|(uid, gid)| Account::of(uid, gid));
+    Ok(Box::new(scratch::spawn(command, account).await?))
+}
+
 #[derive(Debug)]
 struct LocalPlatform {
     services: Vec<Service>,

@@ -40,7 +40,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use self::config::{ServiceConfig, SwarmConfig, VolumeConfig};
+use self::config::{ServiceConfig, SwarmConfig};
 use self::engine::Engine;
 use self::exec::ExecProcess;
 use self::helper::{Helper, Recipe};
@@ -233,16 +233,22 @@ impl Platform for SwarmPlatform {
     }
 
     async fn volume(&self, name: &str) -> Result<Arc<dyn Volume>> {
-        let volumes = &self.config.volumes;
-        let named = volumes.iter().find(|volume| volume.key == name).cloned();
-        // A volume needs no section: its name says all.
-        let config = named.unwrap_or_else(|| VolumeConfig {
-            key: name.to_owned(),
-            name: name.to_owned(),
-            path: None,
-            node: None,
-        });
-        self.open_volume(&config).await
+        self.open_volume(&self.volume_named(name)).await
+    }
+
+    async fn volume_in(&self, service: &str, volume: &str) -> Result<Option<PathBuf>> {
+        if self.on_host(service).is_none() {
+            let name = self.volume_named(volume).name;
+            let (_, view) = self.view(service).await?;
+            let mounted = |mount: &view::Mount| mount.kind == "volume" && mount.source == name;
+            if let Some(mount) = view.mounts().into_iter().find(mounted) {
+                return Ok(Some(PathBuf::from(mount.target)));
+            }
+        }
+        match self.volume(volume).await?.path() {
+            Some(path) => self.path_in(service, &path).await,
+            None => Ok(None),
+        }
     }
 
     async fn scratch(&self, service: &str, command: Command) -> Result<Box<dyn Scratch>> {

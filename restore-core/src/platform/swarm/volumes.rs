@@ -57,6 +57,18 @@ struct Home {
 }
 
 impl SwarmPlatform {
+    /// What the site says of a volume. One needs no section: its name says all.
+    pub(super) fn volume_named(&self, name: &str) -> VolumeConfig {
+        let volumes = &self.config.volumes;
+        let named = volumes.iter().find(|volume| volume.key == name).cloned();
+        named.unwrap_or_else(|| VolumeConfig {
+            key: name.to_owned(),
+            name: name.to_owned(),
+            path: None,
+            node: None,
+        })
+    }
+
     /// See [`Platform::volume`](crate::platform::Platform::volume).
     pub(super) async fn open_volume(&self, config: &VolumeConfig) -> Result<Arc<dyn Volume>> {
         let services = self.users_of(&config.name).await?;

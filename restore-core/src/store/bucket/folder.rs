@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use tokio::io::AsyncRead;
 
-use super::{BucketStore, again, place, version};
+use super::{BucketStore, place, version};
 use crate::backup::BackupFile;
 use crate::error::Result;
 use crate::store::StoredFile;
@@ -16,14 +16,7 @@ impl RemoteFolder for BucketStore {
     }
 
     async fn files(&self) -> Result<Vec<StoredFile>> {
-        let root = &self.shared.root;
-        let root = (!root.as_ref().is_empty()).then_some(root);
-        let client = self.client().await?;
-        let found = again(|| async {
-            let found = client.list_with_delimiter(root).await;
-            found.map_err(|e| self.failed("list the files", &e))
-        })
-        .await?;
+        let found = self.top("files").await?;
         Ok(found
             .objects
             .iter()

@@ -139,13 +139,14 @@ impl BucketStore {
         Path::parse(key).map_err(|_| bad_path(below))
     }
 
-    async fn top(&self) -> Result<ListResult> {
+    /// What lies right behind the prefix; `what` it is taken for.
+    async fn top(&self, what: &str) -> Result<ListResult> {
         let root = &self.shared.root;
         let root = (!root.as_ref().is_empty()).then_some(root);
         let client = self.client().await?;
         again(|| async {
             let found = client.list_with_delimiter(root).await;
-            found.map_err(|e| self.failed("list the backups", &e))
+            found.map_err(|e| self.failed(format!("list the {what}"), &e))
         })
         .await
     }
@@ -270,7 +271,7 @@ impl BackupStore for BucketStore {
     }
 
     async fn list(&self) -> Result<Vec<BackupId>> {
-        let found = self.top().await?;
+        let found = self.top("backups").await?;
         let mut ids: Vec<BackupId> = found
             .common_prefixes
             .iter()
@@ -324,7 +325,7 @@ impl BackupStore for BucketStore {
 
     async fn packed(&self) -> Result<Vec<PackedBackup>> {
         let mut found: Vec<PackedBackup> = self
-            .top()
+            .top("backups")
             .await?
             .objects
             .iter()

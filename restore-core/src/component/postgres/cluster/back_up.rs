@@ -57,13 +57,7 @@ async fn make(cluster: &Cluster, writer: &BackupWriter) -> Result<BackedUp> {
     let mut done = BackedUp::default();
     let major = session.version() / 10_000;
     refuse(cluster, &session).await?;
-    let programs = Programs::find(
-        cluster.platform.as_ref(),
-        &cluster.config.service,
-        cluster.config.bin.as_deref(),
-        major,
-    )
-    .await?;
+    let programs = Programs::find(cluster, major).await?;
     done.findings.extend(archiving(cluster, &session).await?);
     let row = session
         .one(

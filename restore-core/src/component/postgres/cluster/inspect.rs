@@ -201,13 +201,7 @@ impl Cluster {
 
     /// Whether what is live is what the base backup is of.
     async fn live(&self, base: &Base, outlook: &mut Outlook) -> Result<()> {
-        let programs = Programs::find(
-            self.platform.as_ref(),
-            &self.config.service,
-            self.config.bin.as_deref(),
-            base.facts.major,
-        )
-        .await?;
+        let programs = Programs::find(self, base.facts.major).await?;
         let mut system = None;
         match self.session().await {
             Ok(session) => {

@@ -7,13 +7,13 @@ use tokio::io::AsyncReadExt;
 
 use super::super::client::Login;
 use super::super::tools::VERSIONED;
+use super::Cluster;
 use crate::error::{Error, ErrorKind, Result};
-use crate::platform::{Command, Exit, Platform};
+use crate::platform::{Command, Exit};
 
 /// The server programs of one version, run in the context of the service.
 pub(super) struct Programs<'a> {
-    platform: &'a dyn Platform,
-    service: &'a str,
+    cluster: &'a Cluster,
     dir: Option<PathBuf>,
     /// `15.4`.
     pub(super) version: String,
@@ -21,13 +21,10 @@ pub(super) struct Programs<'a> {
 }
 
 impl<'a> Programs<'a> {
-    /// Those of this major version: in `bin`, else where Debian puts them, else on the path.
-    pub(super) async fn find(
-        platform: &'a dyn Platform,
-        service: &'a str,
-        bin: Option<&Path>,
-        major: u32,
-    ) -> Result<Self> {
+    /// Those of this major version: in the configured `bin`, else where Debian puts them, else on
+    /// the path.
+    pub(super) async fn find(cluster: &'a Cluster, major: u32) -> Result<Self> {
+        let (service, bin) = (&cluster.config.service, cluster.config.bin.as_deref());
         let dirs = match bin {
             Some(bin) => vec![Some(bin.to_owned())],
             None => vec![
@@ -38,8 +35,7 @@ impl<'a> Programs<'a> {
         let mut other = None;
         for dir in dirs {
             let mut programs = Self {
-                platform,
-                service,
+                cluster,
                 dir,
                 version: String::new(),
                 major: 0,
@@ -98,7 +94,8 @@ impl<'a> Programs<'a> {
     /// Runs a program to its end; what it printed, at most a megabyte.
     pub(super) async fn say(&self, name: &str, args: &[&str]) -> Result<(String, Exit)> {
         let command = self.command(name, args);
-        let mut process = self.platform.exec(self.service, command).await?;
+        let service = &self.cluster.config.service;
+        let mut process = self.cluster.platform.exec(service, command).await?;
         drop(process.stdin());
         let mut text = Vec::new();
         if let Some(stdout) = process.stdout() {

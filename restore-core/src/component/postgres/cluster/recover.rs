@@ -69,13 +69,7 @@ impl Cluster {
         let base = self.base(cx.backup()).await?;
         let volume = self.volume().await?;
         holders::end_scratch(cx, volume.as_ref()).await?;
-        let programs = Programs::find(
-            self.platform.as_ref(),
-            &self.config.service,
-            self.config.bin.as_deref(),
-            base.facts.major,
-        )
-        .await?;
+        let programs = Programs::find(self, base.facts.major).await?;
         let staged = volume.stage_dir(cx.run()).await?;
         let owner = self.owner(volume.as_ref()).await?;
         let dir = self.make_dir(volume.as_ref(), &staged, owner)?;

@@ -156,13 +156,7 @@ impl Cluster {
     /// What the live data directory says: its last checkpoint, or the history of a timeline that
     /// it began after that.
     async fn of_files(&self, major: u32) -> Result<u32> {
-        let programs = Programs::find(
-            self.platform.as_ref(),
-            &self.config.service,
-            self.config.bin.as_deref(),
-            major,
-        )
-        .await?;
+        let programs = Programs::find(self, major).await?;
         let dir = self.data_dir(self.volume().await?.as_ref())?;
         let seen = self.seen(&dir).await?;
         let control = Control::read(&programs, &seen).await?;

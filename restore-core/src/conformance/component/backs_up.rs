@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::component::Trial;
-use super::{Kept, broken, given, holds, must};
+use super::super::{Kept, broken, given, holds, must};
+use super::trial::Trial;
 use crate::backup::{Backup, BackupId, DESCRIPTION, NewBackup};
 use crate::component::BackedUp;
 use crate::error::Error;
