@@ -111,6 +111,14 @@ async fn a_remote_volume_is_staged_swapped_and_taken_back() {
     assert_eq!(volume.state(run).await.unwrap(), SwapState::Nothing);
     let space = volume.free_space().await.unwrap();
     assert!(space.free_bytes > 0 && space.file_system.ends_with(" of worker"));
+    let others = [".restore-other", ".restore-other.trash"].map(|name| case.root.join(name));
+    for other in &others {
+        std::fs::create_dir(other).unwrap();
+    }
+    assert_eq!(volume.run_folders().await.unwrap(), [".restore-other"]);
+    for other in &others {
+        std::fs::remove_dir(other).unwrap();
+    }
 
     let seen: Arc<std::sync::Mutex<Vec<u64>>> = Arc::default();
     let events = {
@@ -128,6 +136,15 @@ async fn a_remote_volume_is_staged_swapped_and_taken_back() {
     assert_eq!((unpacked.files, unpacked.digest), (3, Some(case.digest)));
     assert_eq!(seen.lock().unwrap().last().copied(), size);
     assert_eq!(case.here().await, SwapState::Staged);
+    let left_out = volume.leave_out(run, &["**/large".to_owned()]).await;
+    assert_eq!(left_out.unwrap(), [Path::new("large")]);
+    let staged = case.root.join(run.folder()).join("staged");
+    assert_eq!(names(&staged), [".hidden", "new"]);
+    // All of it again.
+    let again = volume
+        .unpack(run, case.source(), &policy(), Progress::hidden())
+        .await;
+    assert_eq!(again.unwrap().files, 3);
 
     for _ in 0..2 {
         volume.swap(run, &SwapScope::Everything).await.unwrap();

@@ -1,6 +1,6 @@
 //! What the components that are restored from one archive share.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -107,23 +107,20 @@ pub(super) async fn back_up(
     })
 }
 
+/// Where something at the top of a volume is, for people.
+pub(super) fn in_volume(volume: &dyn Volume, name: &str) -> String {
+    match volume.path() {
+        Some(root) => root.join(name).display().to_string(),
+        None => format!("{}, in {name}", volume.describe()),
+    }
+}
+
 /// Other runs' folders on a volume: each is a way back that nobody has given up yet.
-pub(super) async fn other_runs(cx: &RunContext, root: &Path, findings: &mut Vec<Finding>) {
+pub(super) async fn other_runs(cx: &RunContext, volume: &dyn Volume, findings: &mut Vec<Finding>) {
     let own = cx.run().folder();
-    let root_of = root.to_owned();
-    let listed = tokio::task::spawn_blocking(move || {
-        std::fs::read_dir(root_of).map(|entries| {
-            entries
-                .filter_map(std::result::Result::ok)
-                .filter_map(|entry| entry.file_name().into_string().ok())
-                .filter(|name| name.starts_with(".restore-"))
-                // About to be deleted, and the log that a recovery fetches.
-                .filter(|name| !name.ends_with(".trash") && !name.ends_with(".wal"))
-                .collect::<Vec<_>>()
-        })
-    })
-    .await;
-    let Ok(Ok(names)) = listed else { return };
+    let Ok(names) = volume.run_folders().await else {
+        return;
+    };
     for name in names {
         if name == own {
             continue;
@@ -132,7 +129,7 @@ pub(super) async fn other_runs(cx: &RunContext, root: &Path, findings: &mut Vec<
         findings.push(
             Finding::info(
                 "volume.other_run",
-                root.join(&name).display().to_string(),
+                in_volume(volume, &name),
                 format!("run {run} keeps data there, which takes up room and stays where it is"),
             )
             .hint(format!("`restore confirm {run}` deletes it")),

@@ -188,11 +188,8 @@ impl Component for VolumeComponent {
                 .push(Finding::from_error(&self.name, &error));
             return Ok(inspection);
         }
-        inspection.staged_at = format!("{}, in {}", volume.describe(), cx.run().folder());
-        if let Some(root) = volume.path() {
-            inspection.staged_at = root.join(cx.run().folder()).display().to_string();
-            archive::other_runs(cx, &root, &mut inspection.findings).await;
-        }
+        inspection.staged_at = archive::in_volume(volume.as_ref(), &cx.run().folder());
+        archive::other_runs(cx, volume.as_ref(), &mut inspection.findings).await;
         if let Ok(found) = found {
             archive::weigh(cx, &found, volume.as_ref(), &mut inspection)
                 .await

@@ -23,12 +23,16 @@ pub mod agent;
 mod errand;
 mod images;
 pub mod local;
+mod nodes;
 mod stacks;
 mod swarm;
 
 pub use errand::{Errand, Steps};
 pub use images::{ImageUser, Images, LoadedImage};
+pub use nodes::Nodes;
 pub use stacks::Stacks;
+
+pub(crate) use nodes::{NO_TREE, no_nodes};
 
 /// Makes the platform that a site's configuration names; `state` is a private directory.
 pub(crate) fn make(config: &SiteConfig, base: &Path, state: &Path) -> Result<Arc<dyn Platform>> {
@@ -259,6 +263,11 @@ pub trait Platform: Send + Sync {
         None
     }
 
+    /// The machines that it runs on; `None` where it knows only this one.
+    fn nodes(&self) -> Option<&dyn Nodes> {
+        None
+    }
+
     /// How processes of the service see a file of this host: the path to use there, or `None`
     /// where they cannot read it and its content has to be streamed.
     async fn path_in(&self, service: &str, host_path: &Path) -> Result<Option<PathBuf>>;
@@ -484,11 +493,7 @@ pub trait Volume: Send + Sync {
     ) -> Result<Packed> {
         match self.path() {
             Some(root) => crate::stream::pack(&root, policy, sink, progress, cancel).await,
-            None => Err(Error::new(
-                ErrorKind::Preflight,
-                "volume.not_here",
-                format!("the files of {} are not on this host", self.describe()),
-            )),
+            None => Err(not_here(&self.describe())),
         }
     }
 
@@ -497,6 +502,27 @@ pub trait Volume: Send + Sync {
         match self.path() {
             Some(root) => crate::stream::measure(&root, except).await.map(Some),
             None => Ok(None),
+        }
+    }
+
+    /// Moves out of what is staged whatever matches one of these patterns (see
+    /// [`SwapScope::Tree`]), and returns the paths that were moved, sorted. A swap leaves out
+    /// what its scope keeps in any case: this is for saying what that is before.
+    async fn leave_out(&self, run: &RunId, patterns: &[String]) -> Result<Vec<PathBuf>> {
+        match self.path() {
+            Some(root) => {
+                let volume = local::LocalVolume::new(root);
+                volume.leave_out(run, patterns).await
+            }
+            None => Err(not_here(&self.describe())),
+        }
+    }
+
+    /// The names of the folders that runs have on it, sorted.
+    async fn run_folders(&self) -> Result<Vec<String>> {
+        match self.path() {
+            Some(root) => local::LocalVolume::new(root).run_folders().await,
+            None => Err(not_here(&self.describe())),
         }
     }
 
@@ -539,4 +565,13 @@ pub trait Volume: Send + Sync {
 
     /// Where a swapped run keeps what it replaced, for people.
     fn replaced_at(&self, run: &RunId) -> String;
+}
+
+/// The error of whatever needs files to be on this host that are not.
+fn not_here(what: &str) -> Error {
+    Error::new(
+        ErrorKind::Preflight,
+        "volume.not_here",
+        format!("the files of {what} are not on this host"),
+    )
 }

@@ -11,6 +11,7 @@ use restore_core::conformance::{self, ComponentUnderTest};
 use restore_core::store::DirectoryStore;
 
 use crate::archives::{ID, Site, put};
+use crate::nodes::TwoNodes;
 use crate::trees::fingerprint;
 
 struct OfFiles {
@@ -48,7 +49,14 @@ impl OfFiles {
 #[async_trait]
 impl ComponentUnderTest for OfFiles {
     async fn component(&self) -> Result<SharedComponent> {
-        self.site.try_component(self.config)
+        let config = self.config;
+        match config.contains("node = ") {
+            true => {
+                let nodes = |host| TwoNodes::made(host, &["worker"]);
+                self.site.component_on(config, nodes)
+            }
+            false => self.site.try_component(config),
+        }
     }
 
     async fn backup(&self) -> Result<Backup> {
@@ -122,8 +130,7 @@ async fn a_volume() {
     conformance::component(Arc::new(under_test)).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_tree_of_files() {
+fn tree(config: &'static str) -> OfFiles {
     let site = Site::new();
     let tree = site.path("host/etc/app");
     put(tree.join("app.conf"), "good");
@@ -132,9 +139,19 @@ async fn a_tree_of_files() {
     site.pack(&artifact, &site.path("host"), &["etc/app"]);
     put(tree.join("app.conf"), "damaged");
     put(tree.join("stray/file"), "not in the backup");
-    let under_test = OfFiles {
+    OfFiles {
         site,
-        config: "
+        config,
+        artifact,
+        live: "host/etc/app",
+        lost: None,
+    }
+}
+
+#[tokio::test]
+async fn a_tree_of_files() {
+    let under_test = tree(
+        "
             [components.it]
             kind = 'files'
             archive = ['configs/app-{id}.tar.gz']
@@ -142,10 +159,23 @@ async fn a_tree_of_files() {
             tree = 'etc/app'
             stops = []
         ",
-        artifact,
-        live: "host/etc/app",
-        lost: None,
-    };
+    );
+    conformance::component(Arc::new(under_test)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tree_of_another_node() {
+    let under_test = tree(
+        "
+            [components.it]
+            kind = 'files'
+            archive = ['configs/app-{id}.tar.gz']
+            root = '@/host'
+            tree = 'etc/app'
+            node = 'worker'
+            stops = []
+        ",
+    );
     conformance::component(Arc::new(under_test)).await.unwrap();
 }
 

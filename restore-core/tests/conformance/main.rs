@@ -8,6 +8,8 @@ mod archives;
 #[path = "../support/local.rs"]
 #[expect(dead_code, reason = "shared")]
 mod local;
+#[path = "../support/nodes.rs"]
+mod nodes;
 #[path = "../support/pg/mod.rs"]
 #[expect(dead_code, reason = "shared")]
 mod pg;
@@ -23,3 +25,5 @@ mod databases;
 mod files;
 mod platforms;
 mod stores;
+
+use redis_servers::beside;

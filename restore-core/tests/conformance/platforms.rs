@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use restore_core::conformance::{self, Files, PlatformUnderTest, VolumeUnderTest};
+use restore_core::platform::agent::RemoteVolume;
 use restore_core::platform::{Platform, Volume};
 use restore_core::{Error, Result};
 
+use crate::beside::Here;
 use crate::local::Ground;
 
 struct Local {
@@ -115,6 +117,41 @@ fn read(directory: &Path, prefix: &str, found: &mut Files) -> std::io::Result<()
         }
     }
     Ok(())
+}
+
+/// The same directory, by an agent beside it.
+struct Remote(Directory);
+
+#[async_trait]
+impl VolumeUnderTest for Remote {
+    async fn volume(&self) -> Result<Arc<dyn Volume>> {
+        let beside = Here {
+            root: self.0.root(),
+            through: None,
+            leave: false,
+        };
+        Ok(Arc::new(RemoteVolume::new(Arc::new(beside))))
+    }
+
+    async fn fill(&self, files: &Files) -> Result<()> {
+        self.0.fill(files).await
+    }
+
+    async fn files(&self) -> Result<Files> {
+        self.0.files().await
+    }
+
+    async fn hidden(&self) -> Result<Vec<String>> {
+        self.0.hidden().await
+    }
+}
+
+#[tokio::test]
+async fn a_directory_of_another_machine() {
+    let directory = Directory(Ground::new());
+    conformance::volume(Arc::new(Remote(directory)))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

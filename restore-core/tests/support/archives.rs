@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use restore_core::backup::{Backup, BackupId};
 use restore_core::component::{Parts, Registry, SharedComponent};
 use restore_core::config::SiteConfig;
-use restore_core::platform::local;
+use restore_core::platform::{Platform, local};
 use restore_core::run::{FactStore, MemoryFacts, RunContext, RunId};
 use restore_core::store::DirectoryStore;
 use restore_core::{Event, EventSink, Finding};
@@ -59,12 +59,25 @@ impl Site {
     }
 
     pub fn try_component(&self, config: &str) -> restore_core::Result<SharedComponent> {
+        self.component_on(config, |platform| platform)
+    }
+
+    /// The same on a platform made of this host's.
+    pub fn component_on(
+        &self,
+        config: &str,
+        on: impl FnOnce(Arc<dyn Platform>) -> Arc<dyn Platform>,
+    ) -> restore_core::Result<SharedComponent> {
         let here = self.directory.path().to_str().unwrap();
         let text = format!("[site]\nname = 'test'\nstate = '@/state'\n[stores]\n{config}")
             .replace('@', here);
         let config = SiteConfig::from_toml(&text).unwrap();
         let platform = local::make(&config, self.directory.path(), &self.path("state")).unwrap();
-        let parts = Parts::new(platform, self.directory.path(), self.path("state/scratch"));
+        let parts = Parts::new(
+            on(platform),
+            self.directory.path(),
+            self.path("state/scratch"),
+        );
         let table = config.components["it"].as_object().unwrap().clone();
         Registry::default().make("it", table, &parts)
     }

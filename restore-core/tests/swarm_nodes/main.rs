@@ -4,9 +4,13 @@
 #[path = "../support/sshd.rs"]
 #[expect(dead_code, reason = "shared")]
 mod sshd;
+#[path = "../support/trees.rs"]
+#[expect(dead_code, reason = "shared")]
+mod trees;
 
 mod ground;
 mod redis;
+mod tree;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +28,7 @@ async fn a_platform_of_several_nodes_is_restored_and_taken_back() {
     let ground = Ground::new();
     a_node_without_an_endpoint(&ground).await;
     other_engines(&ground).await;
+    tree::a_tree_elsewhere(&ground).await;
     everything(&ground).await;
     a_stack_elsewhere(&ground).await;
     a_node_that_goes_away(&ground).await;

@@ -14,7 +14,7 @@ use crate::config::Table;
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
 use crate::platform::local::LocalVolume;
-use crate::platform::{Discard, Platform, SwapScope, SwapState, Volume};
+use crate::platform::{Discard, NO_TREE, Platform, SwapScope, SwapState, Volume, no_nodes};
 use crate::run::RunContext;
 
 mod deploy;
@@ -29,8 +29,8 @@ const MADE: &str = "live_tree_made";
 /// the maintenance mode.
 const READ: &str = "restored_tree_read";
 
-/// A tree of files of this host. Directories stay the directories they are, each file is
-/// replaced by rename, files that the backup lacks leave; single paths can be restored alone.
+/// A tree of files, of this host or of a node. Directories stay the directories they are, each file
+/// is replaced by rename, files that the backup lacks leave; single paths can be restored alone.
 pub struct Files {
     name: String,
     section: Section,
@@ -50,15 +50,30 @@ impl Files {
         }))
     }
 
-    fn volume(&self) -> LocalVolume {
-        LocalVolume::new(self.section.live())
+    /// The live tree. Whether it is there is known only of one of a node.
+    async fn volume(&self) -> Result<Arc<dyn Volume>> {
+        let live = self.section.live();
+        let Some(node) = &self.section.node else {
+            return Ok(Arc::new(LocalVolume::new(live)));
+        };
+        match self.platform.nodes() {
+            Some(nodes) => nodes.tree(node, &live).await,
+            None => Err(no_nodes(&format!("[components.{}] node", self.name), "key")),
+        }
     }
 
     /// The live tree; `None` where it does not exist, and so nothing of any run in it.
-    async fn existing(&self) -> Result<Option<LocalVolume>> {
+    async fn existing(&self) -> Result<Option<Arc<dyn Volume>>> {
+        if self.section.node.is_some() {
+            return match self.volume().await {
+                Ok(volume) => Ok(Some(volume)),
+                Err(error) if error.code() == NO_TREE => Ok(None),
+                Err(error) => Err(error),
+            };
+        }
         let live = self.section.live();
         match tokio::fs::metadata(&live).await {
-            Ok(_) => Ok(Some(self.volume())),
+            Ok(_) => Ok(Some(self.volume().await?)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io(format!("look at {}", live.display()), e)),
         }
@@ -97,7 +112,7 @@ impl Files {
             format!(
                 "`{}` refuses the restored tree {} (exit code {}): {}",
                 argv.join(" "),
-                self.section.live().display(),
+                self.section.place(),
                 answer.code,
                 answer.output
             ),
@@ -136,7 +151,6 @@ impl Files {
     async fn look(&self, cx: &RunContext) -> Result<Inspection> {
         let scope = self.scope(cx)?;
         let mut inspection = Inspection::default();
-        let live = self.section.live();
         let found = match archive::find(cx.backup(), &self.section.archive) {
             Ok(found) => Some(found),
             Err(error) => {
@@ -146,42 +160,85 @@ impl Files {
                 None
             }
         };
-        inspection.staged_at = live.join(cx.run().folder()).display().to_string();
-        // Room is where the tree is, or where it will be made.
-        let place = match self.existing().await? {
-            Some(volume) => volume,
-            None => {
-                let parent = live.parent().unwrap_or(Path::new("/"));
-                inspection.findings.push(
-                    Finding::warning(
-                        "files.tree_absent",
-                        live.display().to_string(),
-                        "the live tree does not exist and will be made",
-                    )
-                    .hint("is its file system mounted? if it should be, mount it first"),
-                );
-                LocalVolume::new(parent)
+        let volume = match self.place_to_stage(&mut inspection.findings).await {
+            Ok(volume) => volume,
+            Err(error) => {
+                let finding = Finding::from_error(&self.name, &error);
+                inspection.findings.push(finding);
+                return Ok(inspection);
             }
         };
-        if let Err(error) = place.free_space().await {
-            inspection
-                .findings
-                .push(Finding::from_error(&self.name, &error));
-            return Ok(inspection);
-        }
-        archive::other_runs(cx, &live, &mut inspection.findings).await;
+        let (live, folder) = (self.section.live(), cx.run().folder());
+        // It is what lies above a tree that is yet to be made.
+        inspection.staged_at = match volume.path() {
+            Some(above) if above != live => live.join(folder).display().to_string(),
+            _ => {
+                archive::other_runs(cx, volume.as_ref(), &mut inspection.findings).await;
+                archive::in_volume(volume.as_ref(), &folder)
+            }
+        };
         if let Some(found) = found {
-            archive::weigh(cx, &found, &place, &mut inspection).await?;
+            archive::weigh(cx, &found, volume.as_ref(), &mut inspection).await?;
             inspection.summary = match &scope {
                 SwapScope::Paths { paths, .. } => {
-                    format!("{} below {}", paths.join(", "), live.display())
+                    format!("{} below {}", paths.join(", "), self.section.place())
                 }
-                _ => live.display().to_string(),
+                _ => self.section.place(),
             };
         }
         self.look_at_test(&mut inspection).await;
         self.look_at_deployment(&mut inspection).await;
         Ok(inspection)
+    }
+
+    /// Where the tree is, or where it will be made: there must be room. Changes nothing.
+    async fn place_to_stage(&self, findings: &mut Vec<Finding>) -> Result<Arc<dyn Volume>> {
+        let volume = match self.section.node {
+            Some(_) => self.volume().await?,
+            None => match self.existing().await? {
+                Some(volume) => volume,
+                None => {
+                    findings.push(self.absent().await?);
+                    let live = self.section.live();
+                    Arc::new(LocalVolume::new(live.parent().unwrap_or(Path::new("/"))))
+                }
+            },
+        };
+        volume.free_space().await?;
+        Ok(volume)
+    }
+
+    /// What is said of a tree that is not on this host: the service that uses it tells whether
+    /// it should be.
+    async fn absent(&self) -> Result<Finding> {
+        let live = self.section.live().display().to_string();
+        if let (Some(service), Some(nodes)) = (&self.section.service, self.platform.nodes()) {
+            let names = match nodes.elsewhere(service).await {
+                // A service that is not there needs no tree.
+                Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+                names => names?,
+            };
+            if let Some(first) = names.first() {
+                return Ok(Finding::error(
+                    "files.elsewhere",
+                    &self.name,
+                    format!(
+                        "there is no {live} on this host, and {service}, which uses it, runs on {}",
+                        names.join(" and ")
+                    ),
+                )
+                .hint(format!(
+                    "is it a directory of that node? then add node = {first:?} to [components.{}]; of a file system that both mount, mount it here first",
+                    self.name
+                )));
+            }
+        }
+        Ok(Finding::warning(
+            "files.tree_absent",
+            live,
+            "the live tree does not exist and will be made",
+        )
+        .hint("is its file system mounted? if it should be, mount it first"))
     }
 
     /// A test that cannot run at all would undo the run later; one that fails now is only said:
@@ -212,7 +269,7 @@ impl Files {
     async fn swap_in(&self, cx: &RunContext) -> Result<()> {
         let scope = self.scope(cx)?;
         archive::note_cutting(cx).await?;
-        self.volume().swap(cx.run(), &scope).await?;
+        self.volume().await?.swap(cx.run(), &scope).await?;
         self.test().await?;
         cx.record(READ, true).await?;
         if cx.maintenance() {
@@ -223,8 +280,8 @@ impl Files {
 
     async fn swap_out(&self, cx: &RunContext) -> Result<()> {
         let existing = self.existing().await?;
-        let place = self.section.live().display().to_string();
-        let seen = existing.as_ref().map(|volume| volume as &dyn Volume);
+        let place = self.section.place();
+        let seen = existing.as_deref();
         // A tree that this run had to make replaced nothing: should it be gone again, that is
         // how it was before.
         if cx.recall(MADE) != Some(Value::Bool(true)) {
@@ -302,16 +359,24 @@ impl Component for Files {
     }
 
     async fn live_bytes(&self) -> Result<u64> {
-        let there = self.volume().measure(&self.left_out()).await;
+        let volume = self.volume().await.map_err(self.at())?;
+        let there = volume.measure(&self.left_out()).await;
         Ok(there.map_err(self.at())?.map_or(0, |there| there.bytes))
     }
 
     async fn back_up(&self, writer: &BackupWriter) -> Result<BackedUp> {
         let what = (self.section.tree(), self.left_out());
         let restore = self.policy(Vec::new()).await;
-        archive::back_up(writer, &self.section.archive, &self.volume(), what, restore)
-            .await
-            .map_err(self.at())
+        let volume = self.volume().await.map_err(self.at())?;
+        archive::back_up(
+            writer,
+            &self.section.archive,
+            volume.as_ref(),
+            what,
+            restore,
+        )
+        .await
+        .map_err(self.at())
     }
 
     async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {
@@ -344,7 +409,8 @@ impl Component for Files {
     }
 
     async fn check(&self, cx: &RunContext) -> Result<Vec<CheckOutcome>> {
-        let outcome = archive::check_swapped(cx, &self.name, &self.volume())
+        let volume = self.volume().await.map_err(self.at())?;
+        let outcome = archive::check_swapped(cx, &self.name, volume.as_ref())
             .await
             .map_err(self.at())?;
         Ok(vec![outcome])
@@ -356,7 +422,9 @@ impl Component for Files {
 
     async fn replaced_at(&self, cx: &RunContext) -> Result<Option<String>> {
         match self.existing().await.map_err(self.at())? {
-            Some(volume) => archive::replaced_at(cx, &volume).await.map_err(self.at()),
+            Some(volume) => archive::replaced_at(cx, volume.as_ref())
+                .await
+                .map_err(self.at()),
             None => Ok(None),
         }
     }

@@ -9,6 +9,7 @@ use crate::component::Parts;
 use crate::config::{Table, parse_section};
 use crate::error::{Error, ErrorKind, Result};
 use crate::platform::local::{TreePatterns, tree_path};
+use crate::platform::no_nodes;
 
 /// Pages that an old runbook put up by hand: one in a backup would take the site down again.
 const OLD_PAGES: &str = "**/conf.d/maintenance.conf";
@@ -21,6 +22,9 @@ pub(super) struct Section {
     pub(super) archive: Vec<String>,
     root: PathBuf,
     tree: String,
+    /// The node of which `root` is a directory; `None`: of this host.
+    #[serde(default)]
+    pub(super) node: Option<String>,
     #[serde(default)]
     pub(super) stops: Vec<String>,
     #[serde(default)]
@@ -57,7 +61,10 @@ impl Section {
                 format!("app/{name}-{{id}}.tar.gz"),
             ];
         }
-        section.root = parts.path(&section.root);
+        match &section.node {
+            Some(node) => section.check_node(&place, node, parts)?,
+            None => section.root = parts.path(&section.root),
+        }
         section.tree = tree_path(&section.tree)
             .map_err(|e| e.context(format!("[{place}] tree")))?
             .to_string_lossy()
@@ -65,6 +72,43 @@ impl Section {
         section.deployment = section.deployment(&place)?;
         TreePatterns::new(&section.exclude).map_err(|e| e.context(format!("[{place}] exclude")))?;
         Ok(section)
+    }
+
+    /// Whether the tree can be one of a node.
+    fn check_node(&self, place: &str, node: &str, parts: &Parts) -> Result<()> {
+        let bad = |what: &str| Error::new(ErrorKind::Config, "config.bad_value", what);
+        if parts.platform.nodes().is_none() {
+            return Err(no_nodes(&format!("[{place}] node = {node:?}"), "key"));
+        }
+        if node.is_empty() {
+            return Err(bad(&format!("[{place}] node names no node")).hint(
+                "`docker node ls` shows their names; a tree of this host needs no such key",
+            ));
+        }
+        if !self.root.is_absolute() {
+            return Err(bad(&format!(
+                "[{place}] root = {:?} is no absolute path of the node {node}",
+                self.root.display().to_string()
+            ))
+            .hint("paths of other machines begin with a slash"));
+        }
+        if self.redeploy {
+            return Err(bad(&format!(
+                "[{place}] a stack cannot be deployed from files of the node {node}: that takes them on this host"
+            ))
+            .hint("take out `node` where the compose files are on this host, else set redeploy = false"));
+        }
+        let hooks = [("test", &self.test), ("reload", &self.reload)];
+        let hook = hooks.into_iter().find(|(_, argv)| !argv.is_empty());
+        if let (Some((hook, _)), None) = (hook, &self.service) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "config.missing_key",
+                format!("[{place}] {hook} needs `service`: without it, it would run on this host, which does not have the tree of the node {node}"),
+            )
+            .hint("name the service that uses the tree"));
+        }
+        Ok(())
     }
 
     /// What is deployed after a restore; `stack` and `compose` may stand there unused.
@@ -107,9 +151,18 @@ impl Section {
         &self.tree
     }
 
-    /// Where the tree is on this host.
+    /// Where the tree is on its machine.
     pub(super) fn live(&self) -> PathBuf {
         self.root.join(&self.tree)
+    }
+
+    /// The same for people, with the node.
+    pub(super) fn place(&self) -> String {
+        let live = self.live().display().to_string();
+        match &self.node {
+            Some(node) => format!("{live} of the node {node}"),
+            None => live,
+        }
     }
 
     /// What is neither restored nor removed.
@@ -120,7 +173,7 @@ impl Section {
     }
 
     /// The paths of a run relative to the tree; none: the whole tree. They may be named as in
-    /// the archive (`mnt/nfs/nginx/conf.d`) or as on this host (`/mnt/nfs/nginx/conf.d`).
+    /// the archive (`mnt/nfs/nginx/conf.d`) or as on the machine (`/mnt/nfs/nginx/conf.d`).
     pub(super) fn paths(&self, name: &str, paths: &[String]) -> Result<Vec<String>> {
         let kept = TreePatterns::new(self.kept())?;
         let live = self.live();

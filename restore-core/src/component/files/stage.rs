@@ -8,7 +8,6 @@ use super::{Files, MADE};
 use crate::component::{Staged, archive};
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
-use crate::platform::local::LocalVolume;
 use crate::platform::{Discard, Volume};
 use crate::run::RunContext;
 use crate::stream::{UnpackPolicy, Unpacked};
@@ -19,8 +18,8 @@ impl Files {
         let only = self.section.paths(&self.name, cx.paths())?;
         let found = archive::find(cx.backup(), &self.section.archive)?;
         self.make_live(cx).await?;
-        let volume = self.volume();
-        let staged = self.stage_into(cx, &volume, &found, only).await;
+        let volume = self.volume().await?;
+        let staged = self.stage_into(cx, volume.as_ref(), &found, only).await;
         if staged.is_err() {
             // What went wrong matters more than a leftover that a later discard finds.
             let _ = self.throw_away(cx, Discard::Staged).await;
@@ -32,7 +31,8 @@ impl Files {
     /// down first, for an undo to remove. Nothing above it is ever made: that may be a place
     /// where nothing is mounted just now.
     async fn make_live(&self, cx: &RunContext) -> Result<()> {
-        if self.existing().await?.is_some() {
+        // One of another node is never made: what is missing there is missed where it is used.
+        if self.section.node.is_some() || self.existing().await?.is_some() {
             return Ok(());
         }
         let live = self.section.live();
@@ -58,12 +58,17 @@ impl Files {
     /// Which members of an archive are let in: of the tree, or of it `only` these paths.
     pub(super) async fn policy(&self, only: Vec<String>) -> UnpackPolicy {
         let live = self.section.live();
+        // Of a tree elsewhere it is found there.
+        let owner = match self.section.node {
+            Some(_) => None,
+            None => archive::owner(live.clone()).await,
+        };
         UnpackPolicy {
             prefix: self.section.tree().to_owned(),
             only,
             links_to: self.section.allow_links.clone(),
             set_uid: self.section.allow_setuid,
-            owner: archive::owner(live.clone()).await,
+            owner,
             live_root: live,
             ..UnpackPolicy::default()
         }
@@ -72,7 +77,7 @@ impl Files {
     async fn stage_into(
         &self,
         cx: &RunContext,
-        volume: &LocalVolume,
+        volume: &dyn Volume,
         found: &str,
         only: Vec<String>,
     ) -> Result<Staged> {
@@ -86,12 +91,11 @@ impl Files {
             facts: archive::facts(&unpacked),
             findings: Vec::new(),
         };
-        let (run, kept) = (cx.run().clone(), self.left_out());
-        let left_out = volume
-            .blocking(move |volume| volume.leave_out(&run, &kept))
-            .await?;
-        let folder = volume.folder(cx.run()).join("staged");
-        self.must_have_compose(&folder, !policy.only.is_empty())?;
+        let left_out = volume.leave_out(cx.run(), &self.left_out()).await?;
+        if let Some(root) = volume.path() {
+            let folder = root.join(cx.run().folder()).join("staged");
+            self.must_have_compose(&folder, !policy.only.is_empty())?;
+        }
         self.say_left_out(
             found,
             policy.only.is_empty(),

@@ -43,6 +43,11 @@ pub(super) enum What {
         expected: Option<Digest>,
         policy: Box<UnpackPolicy>,
     },
+    LeaveOut {
+        run: RunId,
+        patterns: Vec<String>,
+    },
+    RunFolders,
     Swap {
         run: RunId,
         scope: SwapScope,

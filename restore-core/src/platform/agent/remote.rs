@@ -323,6 +323,18 @@ impl Volume for RemoteVolume {
         .await
     }
 
+    async fn leave_out(&self, run: &RunId, patterns: &[String]) -> Result<Vec<PathBuf>> {
+        self.ask(What::LeaveOut {
+            run: run.clone(),
+            patterns: patterns.to_vec(),
+        })
+        .await
+    }
+
+    async fn run_folders(&self) -> Result<Vec<String>> {
+        self.ask(What::RunFolders).await
+    }
+
     async fn send(&self, errand: Errand<'_>) -> Result<Value> {
         let what = What::Errand {
             kind: errand.kind.to_owned(),

@@ -61,6 +61,13 @@ async fn act(root: &Path, what: What, input: File, output: Arc<Lines>) -> Result
             let progress = Progress::new(output, "", "", size);
             value(volume.unpack(&run, source, &policy, progress).await?)
         }
+        What::LeaveOut { run, patterns } => {
+            let left_out = volume.leave_out(&run, &patterns).await?;
+            // Names that are no text are shown, not used.
+            let shown = left_out.iter().map(|path| path.to_string_lossy());
+            value(shown.collect::<Vec<_>>())
+        }
+        What::RunFolders => value(volume.run_folders().await?),
         What::Swap { run, scope } => value(volume.swap(&run, &scope).await?),
         What::Unswap { run } => value(volume.unswap(&run).await?),
         What::Discard { run, what } => value(volume.discard(&run, what).await?),

@@ -47,7 +47,9 @@ use self::supervised::Supervised;
 use self::triple::Triple;
 use crate::config::{SiteConfig, parse_section, section_of, take_kind};
 use crate::error::{Error, ErrorKind, Result};
-use crate::platform::{Command, Endpoint, Platform, Process, Scratch, ServiceState, Volume};
+use crate::platform::{
+    Command, Endpoint, Platform, Process, Scratch, ServiceState, Volume, no_nodes,
+};
 use crate::time::Timestamp;
 
 /// `[platform]`.
@@ -74,12 +76,7 @@ pub fn make(config: &SiteConfig, base: &Path, state: &Path) -> Result<Arc<dyn Pl
         take_kind("platform", &mut config.platform.clone(), &["local"])?;
     }
     if let Some(name) = config.nodes.keys().next() {
-        return Err(Error::new(
-            ErrorKind::Config,
-            "config.no_nodes",
-            format!("[nodes.{name}]: only a swarm has nodes"),
-        )
-        .hint("say kind = \"swarm\" in [platform], or take the section out"));
+        return Err(no_nodes(&format!("[nodes.{name}]"), "section"));
     }
     let state = base.join(state).join("services");
     let services = config

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use rustix::io::Errno;
 
 use super::swap::{
-    Area, Hands, IN_THE_WAY, Keep, LEFT_OUT, Meta, Phase, Place, REPLACED, Record, STAGED,
+    Area, FOLDER_PREFIX, Hands, IN_THE_WAY, Keep, LEFT_OUT, Meta, Phase, Place, REPLACED, Record,
+    STAGED,
 };
 use super::swap::{below_directories, plan, plan_undo};
 use crate::error::{Error, ErrorKind, Result};
@@ -280,9 +281,24 @@ impl LocalVolume {
         Ok(compared)
     }
 
-    /// Moves entries of the staged tree out of it that match one of the patterns (see
-    /// [`SwapScope::Tree`]) and returns their paths, sorted.
-    pub(crate) fn leave_out(&self, run: &RunId, patterns: &[String]) -> Result<Vec<PathBuf>> {
+    fn run_folders_now(&self) -> Result<Vec<String>> {
+        let failed = |e| Error::io(format!("look into {}", self.root.display()), e);
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.root).map_err(failed)? {
+            if let Ok(name) = entry.map_err(failed)?.file_name().into_string()
+                && name.starts_with(FOLDER_PREFIX)
+                // About to be deleted, and the log that a recovery fetches.
+                && !name.ends_with(".trash")
+                && !name.ends_with(".wal")
+            {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn leave_out_now(&self, run: &RunId, patterns: &[String]) -> Result<Vec<PathBuf>> {
         let keep = Keep::new(patterns)?;
         let live = self.open()?;
         let Some(folder) = live.sub(run.folder())? else {
@@ -385,6 +401,16 @@ impl Volume for LocalVolume {
                 Err(error)
             }
         }
+    }
+
+    async fn leave_out(&self, run: &RunId, patterns: &[String]) -> Result<Vec<PathBuf>> {
+        let (run, patterns) = (run.clone(), patterns.to_vec());
+        self.alone(move |volume| volume.leave_out_now(&run, &patterns))
+            .await
+    }
+
+    async fn run_folders(&self) -> Result<Vec<String>> {
+        self.blocking(Self::run_folders_now).await
     }
 
     async fn swap(&self, run: &RunId, scope: &SwapScope) -> Result<()> {

@@ -1,9 +1,11 @@
-//! Volumes that are not reached as directories of this host: an agent in a container beside them.
+//! Volumes and trees that are not reached as directories of this host: an agent in a container
+//! beside them.
 //!
 //! The container is made from an image that the node has, and the agent, which is this program, is
 //! put into it. Its first process reads what this process never writes, so that it ends with this
 //! process, however that ends, and the engine removes it. Requests are programs run in it.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::engine::Engine;
 use super::exec::ExecProcess;
@@ -19,24 +21,57 @@ use super::helper::{Helper, Kept, Recipe};
 use super::view::encoded;
 use crate::error::{Error, ErrorKind, Result};
 use crate::platform::agent::Launch;
-use crate::platform::{Command, Process};
+use crate::platform::{Command, NO_TREE, Process};
 
 /// Where the agent is in its container.
 const AGENT: &str = "/restore-volume-agent";
 
-/// Where the volume is there.
+/// Where the volume or tree is there.
 const VOLUME: &str = "/restore-volume";
+
+/// What the engine says of a directory that it is to bind and that is not there.
+const NO_SOURCE: &str = "bind source path does not exist";
 
 /// How long the engine may take to say that a container has ended whose program it no longer runs.
 const MOMENT: Duration = Duration::from_secs(3);
 
-/// Starts agents beside one volume.
+/// What a container is beside.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Subject {
+    /// The volume of exactly this name.
+    Volume(String),
+    /// The directory at this absolute path of the node.
+    Directory(PathBuf),
+}
+
+impl Subject {
+    /// How it gets into its container. Neither makes what is missing: a volume is looked for
+    /// first, and the engine refuses to bind a directory that is not there.
+    fn mounts(&self) -> Value {
+        match self {
+            // Nothing of the image may be copied into an empty volume.
+            Self::Volume(name) => json!([{"Type": "volume", "Source": name, "Target": VOLUME,
+                "VolumeOptions": {"NoCopy": true}}]),
+            Self::Directory(path) => json!([{"Type": "bind", "Source": path, "Target": VOLUME}]),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Volume(name) => write!(f, "volume {name}"),
+            Self::Directory(path) => write!(f, "directory {}", path.display()),
+        }
+    }
+}
+
+/// Starts agents beside one volume or tree.
 pub(super) struct Beside {
     pub(super) engine: Arc<Engine>,
     /// The node's name.
     pub(super) node: String,
-    /// The volume's exact name.
-    pub(super) volume: String,
+    pub(super) subject: Subject,
     pub(super) site: String,
     /// Images of which the node should have one, the best first.
     pub(super) images: Vec<String>,
@@ -54,6 +89,23 @@ impl Beside {
         }
     }
 
+    /// Makes the container where there is none; an error where it cannot be made.
+    pub(super) async fn open(&self) -> Result<()> {
+        self.running().await.map(drop)
+    }
+
+    /// The container, which runs.
+    async fn running(&self) -> Result<MutexGuard<'_, Option<Kept>>> {
+        let mut kept = self.kept.lock().await;
+        if kept.as_ref().is_none_or(|kept| !kept.is_running()) {
+            *kept = None;
+        }
+        if kept.is_none() {
+            *kept = Some(self.start().await?);
+        }
+        Ok(kept)
+    }
+
     async fn start(&self) -> Result<Kept> {
         let agent = match &self.agent {
             Some(agent) => agent.clone(),
@@ -65,18 +117,21 @@ impl Beside {
             site: &self.site,
             of: self.describe(),
             image: image.clone(),
-            // Nothing of the image may be copied into an empty volume.
-            mounts: json!([{"Type": "volume", "Source": self.volume, "Target": VOLUME,
-                "VolumeOptions": {"NoCopy": true}}]),
+            mounts: self.subject.mounts(),
             user: Some("0:0".to_owned()),
             dir: Some("/".to_owned()),
             command: &command,
             program: Some((&agent, AGENT)),
         };
         let kept = Helper::kept(self.engine.clone(), &recipe).await;
-        let kept = kept.map_err(|error| match error.message().contains(AGENT) {
-            true => self.cannot_start(&agent, &image, error.message()),
-            false => error,
+        let kept = kept.map_err(|error| match &self.subject {
+            Subject::Directory(path) if error.message().contains(NO_SOURCE) => {
+                no_tree(&self.node, path)
+            }
+            _ if error.message().contains(AGENT) => {
+                self.cannot_start(&agent, &image, error.message())
+            }
+            _ => error,
         })?;
         let mut kept = kept;
         match self.answers(&mut kept).await? {
@@ -150,10 +205,14 @@ impl Beside {
             "agent.no_image",
             match self.images.as_slice() {
                 [] => format!(
-                    "{}: no service uses it, so no image is known to make a container beside it from",
+                    "{}: no service that could use it is known, and so no image to make a container beside it from",
                     self.describe()
                 ),
-                images => format!("{}: the node has no image {}", self.describe(), images.join(", ")),
+                images => format!(
+                    "{}: the node has none of the images {}",
+                    self.describe(),
+                    images.join(", ")
+                ),
             },
         )
         .hint(format!(
@@ -161,6 +220,16 @@ impl Beside {
             self.node
         )))
     }
+}
+
+/// The error that a node has no directory at a path.
+pub(super) fn no_tree(node: &str, path: &Path) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        NO_TREE,
+        format!("the node {node} has no directory {}", path.display()),
+    )
+    .hint("mount its file system there, or make it there, empty: a restore makes none on another node")
 }
 
 fn command() -> Command {
@@ -187,13 +256,7 @@ fn own_program() -> Result<PathBuf> {
 #[async_trait]
 impl Launch for Beside {
     async fn launch(&self) -> Result<Box<dyn Process>> {
-        let mut kept = self.kept.lock().await;
-        if kept.as_ref().is_none_or(|kept| !kept.is_running()) {
-            *kept = None;
-        }
-        if kept.is_none() {
-            *kept = Some(self.start().await?);
-        }
+        let mut kept = self.running().await?;
         let Some(container) = kept.as_ref().map(|kept| kept.container().to_owned()) else {
             return Err(Error::new(
                 ErrorKind::Internal,
@@ -210,7 +273,7 @@ impl Launch for Beside {
     }
 
     fn describe(&self) -> String {
-        format!("volume {} of the node {}", self.volume, self.node)
+        format!("{} of the node {}", self.subject, self.node)
     }
 
     fn machine(&self) -> String {

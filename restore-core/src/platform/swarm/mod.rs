@@ -28,6 +28,7 @@ mod put;
 mod scale;
 mod stacks;
 mod transport;
+mod trees;
 mod untag;
 mod view;
 mod volumes;
@@ -282,6 +283,10 @@ impl Platform for SwarmPlatform {
     }
 
     fn stacks(&self) -> Option<&dyn Stacks> {
+        Some(self)
+    }
+
+    fn nodes(&self) -> Option<&dyn crate::platform::Nodes> {
         Some(self)
     }
 

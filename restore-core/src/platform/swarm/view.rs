@@ -356,7 +356,7 @@ fn no_service(name: &str) -> Error {
     )
 }
 
-fn odd(what: &str) -> Error {
+pub(super) fn odd(what: &str) -> Error {
     Error::new(
         ErrorKind::Failed,
         "swarm.engine",

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::SwarmPlatform;
-use super::beside::Beside;
+use super::beside::{Beside, Subject};
 use super::config::VolumeConfig;
 use super::engine::Engine;
 use super::helper::SITE;
@@ -20,10 +20,10 @@ use crate::platform::agent::RemoteVolume;
 use crate::platform::local::LocalVolume;
 use crate::platform::{PlatformLock, Volume};
 
-/// Containers beside volumes, by node and volume: made when first needed, used until the work is
-/// done.
+/// Containers beside volumes and trees, by node and what they are beside: made when first needed,
+/// used until the work is done.
 #[derive(Default)]
-pub(super) struct Opened(Mutex<HashMap<(String, String), Arc<Beside>>>);
+pub(super) struct Opened(Mutex<HashMap<(String, Subject), Arc<Beside>>>);
 
 impl Opened {
     /// Takes the containers away. They would go with this process in any case.
@@ -101,24 +101,35 @@ impl SwarmPlatform {
                 }
             }
         }
-        Ok(Arc::new(RemoteVolume::new(
-            self.beside(config, home, &services).await,
-        )))
-    }
-
-    async fn beside(&self, config: &VolumeConfig, home: Home, services: &[View]) -> Arc<Beside> {
-        let mut opened = self.opened.0.lock().await;
-        let key = (home.node.id.clone(), config.name.clone());
-        let named = self.nodes.config(&home.node);
-        let images = match named.and_then(|node| node.image.clone()) {
+        let subject = Subject::Volume(config.name.clone());
+        let images = match self.named_image(&home.node) {
             Some(image) => vec![image],
             None => services.iter().map(View::image).collect(),
         };
+        let beside = self.beside(home.node, home.engine, subject, images).await;
+        Ok(Arc::new(RemoteVolume::new(beside)))
+    }
+
+    /// The image that the site names for containers on a node.
+    pub(super) fn named_image(&self, node: &Node) -> Option<String> {
+        self.nodes.config(node)?.image.clone()
+    }
+
+    /// What starts agents beside something of a node, in one container for all who ask.
+    pub(super) async fn beside(
+        &self,
+        node: Node,
+        engine: Arc<Engine>,
+        subject: Subject,
+        images: Vec<String>,
+    ) -> Arc<Beside> {
+        let mut opened = self.opened.0.lock().await;
+        let key = (node.id, subject.clone());
         let beside = opened.entry(key).or_insert_with(|| {
             Arc::new(Beside {
-                engine: home.engine,
-                node: home.node.name,
-                volume: config.name.clone(),
+                engine,
+                node: node.name,
+                subject,
                 site: self.config.site.clone(),
                 images,
                 agent: self.config.agent.clone(),

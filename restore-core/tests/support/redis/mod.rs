@@ -2,7 +2,7 @@
 
 mod backup;
 #[path = "../beside.rs"]
-mod beside;
+pub mod beside;
 mod case;
 mod content;
 mod platform;

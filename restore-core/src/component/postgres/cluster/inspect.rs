@@ -37,15 +37,12 @@ pub(super) async fn inspect(cluster: &Cluster, cx: &RunContext) -> Result<Inspec
         artifacts: outlook.artifact.into_iter().collect(),
         read_bytes: outlook.read_bytes,
         summary: format!("all databases of {}{}", cluster.config.service, outlook.way),
-        staged_at: format!("{}, in {}", volume.describe(), cx.run().folder()),
+        staged_at: archive::in_volume(volume.as_ref(), &cx.run().folder()),
         needs: outlook.need.into_iter().collect(),
         findings: outlook.findings,
         facts: outlook.facts,
     };
-    if let Some(root) = volume.path() {
-        inspection.staged_at = root.join(cx.run().folder()).display().to_string();
-        archive::other_runs(cx, &root, &mut inspection.findings).await;
-    }
+    archive::other_runs(cx, volume.as_ref(), &mut inspection.findings).await;
     Ok(inspection)
 }
 
