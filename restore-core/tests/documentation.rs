@@ -2,7 +2,7 @@
 //! the tables name exactly the keys that are known.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use restore_core::component::Registry;
 use restore_core::config::SiteConfig;
@@ -235,6 +235,60 @@ fn every_key_is_documented_and_every_documented_key_exists() {
             compare(&heading, group, Some("x"), Some(&kind));
         }
     }
+}
+
+/// The keys of each kind of section in a file, those that are commented out too.
+fn keys_by_section(text: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let mut keys: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let (mut group, mut found) = (String::new(), BTreeSet::new());
+    let mut end = |group: &str, found: &mut BTreeSet<String>| {
+        let found = std::mem::take(found);
+        keys.entry(group.to_owned()).or_default().extend(found);
+    };
+    for line in text.lines() {
+        let line = line.trim_start_matches('#').trim();
+        if let Some(name) = line.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
+            end(&group, &mut found);
+            group = name.split('.').next().unwrap_or(name).to_owned();
+        } else if let Some((key, value)) = line.split_once(" = ") {
+            if key == "kind" {
+                group = format!("{group} {}", value.trim_matches('"'));
+            }
+            found.insert(key.to_owned());
+        }
+    }
+    end(&group, &mut found);
+    keys
+}
+
+/// The example of a swarm is where an operator learns what can be said: every key is there, at
+/// work or commented out.
+#[test]
+fn the_example_of_a_swarm_has_every_key() {
+    let example = include_str!("../../examples/hosting-platform/restore.toml.in");
+    let there = keys_by_section(example);
+    let mut missing = Vec::new();
+    let mut look = |heading: &str, section: &str| {
+        let there = there.get(section).cloned().unwrap_or_default();
+        let documented = documented(heading).into_iter().map(|(key, _)| key);
+        let absent = documented.filter(|key| !there.contains(key));
+        missing.extend(absent.map(|key| format!("[{section}] {key}")));
+    };
+    look("[site]", "site");
+    look("[platform] kind = \"swarm\"", "platform swarm");
+    look("[nodes.NAME]", "nodes");
+    look("[services.NAME] on a swarm", "services");
+    look("[volumes.NAME] on a swarm", "volumes");
+    look("[maintenance]", "maintenance nginx");
+    for group in ["components", "checks"] {
+        for kind in kinds(group) {
+            look(
+                &format!("[{group}.NAME] kind = \"{kind}\""),
+                &format!("{group} {kind}"),
+            );
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
 }
 
 #[test]

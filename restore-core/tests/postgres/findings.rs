@@ -248,6 +248,10 @@ async fn privileges_are_repaired_and_indexes_rebuilt() {
     let codes: Vec<&str> = staged.findings.iter().map(|it| it.code.as_str()).collect();
     assert!(!codes.contains(&"postgres.privileges_lost"), "{codes:?}");
     component.cut_over(&cx).await.unwrap();
+    // An index that was never rebuilt has the file that it was made with.
+    let rebuilt = "SELECT count(*) > 0 AND bool_and(relfilenode <> oid) FROM pg_class \
+                   WHERE relkind = 'i' AND relnamespace = 'public'::regnamespace";
+    assert_eq!(rig.cluster.sql("shop", rebuilt), "t");
     let may = "SELECT has_table_privilege('reporting', 'users', 'INSERT')";
     assert_eq!(rig.cluster.sql("shop", may), "t");
     rig.cluster.sql("shop", "CREATE TABLE made_later (id int)");
