@@ -1,9 +1,11 @@
-//! The program itself, put beside a volume of another node of a swarm.
+//! The program itself on a swarm of two nodes: put beside a volume of the other one, and taking the
+//! lock of a host away that is gone.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::process::Command;
 
 use restore_testing::{Swarm, assert_same, run};
+use sha2::{Digest, Sha256};
 
 #[test]
 fn it_serves_a_volume_of_another_node() {
@@ -33,4 +35,55 @@ fn it_serves_a_volume_of_another_node() {
     assert_same(&damaged, &swarm.fingerprint(), "rolled back");
     restore(&["confirm", "--yes"]);
     assert_same(&damaged, &swarm.fingerprint(), "confirmed");
+    a_lock_is_taken_away_knowingly(&swarm);
+}
+
+/// The lock of a process of another host: nobody here can see whether it lives.
+fn a_lock_is_taken_away_knowingly(swarm: &Swarm) {
+    let text = std::fs::read_to_string(swarm.config()).unwrap();
+    let site = text.lines().find_map(|line| line.strip_prefix("name = "));
+    let site = site.unwrap().trim_matches('"');
+    let hash = Sha256::digest(site.as_bytes());
+    let hash: String = hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = format!("restore-lock-{site}-{hash}");
+    let mut create = vec!["config", "create"];
+    let labels = [
+        "host=gone",
+        "boot=x",
+        "space=y",
+        "pid=1",
+        "start=2",
+        "action=run",
+        "since=2026-01-01T00:00:00Z",
+        "seen=2026-01-01T00:00:00Z",
+    ]
+    .map(|label| format!("restore.{label}"));
+    for label in &labels {
+        create.extend(["--label", label]);
+    }
+    create.extend([name.as_str(), "/etc/hostname"]);
+    swarm.docker(&create);
+    let restore = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_restore"));
+        let done = command.arg("--config").arg(swarm.config()).args(args);
+        let done = done.output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        (done.status.code(), said)
+    };
+    // Another run is turned away, and told what can be done.
+    let (code, said) = restore(&["run", "latest", "--yes"]);
+    assert_eq!(code, Some(7), "{said}");
+    assert!(
+        said.contains("gone") && said.contains("restore unlock"),
+        "{said}"
+    );
+    // Without a word of a person it stays.
+    let (code, said) = restore(&["unlock"]);
+    assert_eq!(code, Some(2), "{said}");
+    let locks = || swarm.docker(&["config", "ls", "--format", "{{.Name}}"]);
+    assert_eq!(locks(), name);
+    let (code, said) = restore(&["unlock", "--yes"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("gone"), "{said}");
+    assert_eq!(locks(), "");
 }
