@@ -1,10 +1,14 @@
 //! The program itself on a swarm of two nodes: put beside a volume of the other one, and taking the
 //! lock of a host away that is gone.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test, whose figures are worth a line"
+)]
 
 use std::process::Command;
 
-use restore_testing::{Swarm, assert_same, run};
+use restore_testing::{Swarm, assert_same, peak_memory, run};
 use sha2::{Digest, Sha256};
 
 #[test]
@@ -35,7 +39,60 @@ fn it_serves_a_volume_of_another_node() {
     assert_same(&damaged, &swarm.fingerprint(), "rolled back");
     restore(&["confirm", "--yes"]);
     assert_same(&damaged, &swarm.fingerprint(), "confirmed");
+    memory_stays_flat(&swarm);
     a_lock_is_taken_away_knowingly(&swarm);
+}
+
+/// What the program may take, and how large the data is.
+const MIB: u64 = 1 << 20;
+const LIMIT: u64 = 64 * MIB;
+const LARGE: &str = "200M";
+
+/// An image and a volume of the other node, both larger than what the program may take for them.
+fn memory_stays_flat(swarm: &Swarm) {
+    let node = swarm.worker_socket(1);
+    let volume = node.with_file_name("data/volumes/grafana_data/_data/large");
+    let image = "restore-example/large:1";
+    let random = format!("head -c {LARGE} /dev/urandom > \"$0\"");
+    run(Command::new("sh").args(["-c", &random]).arg(&volume));
+    let import = format!("tar -C \"$0\" -c large | docker import - {image}");
+    run(Command::new("sh")
+        .args(["-c", &import])
+        .arg(volume.parent().unwrap())
+        .env(
+            "DOCKER_HOST",
+            format!("unix://{}", swarm.socket().display()),
+        ));
+    let config = swarm.root().join("large.toml");
+    let text = std::fs::read_to_string(swarm.config()).unwrap();
+    let archive = "archive = [\"app/docker-image-*.tar.gz\"]\n";
+    assert!(text.contains(archive));
+    let images = format!("{archive}images = ['{image}']\n");
+    // Where the damage has left a link to.
+    let links = (
+        "stops = [\"grafana\"]\n",
+        "stops = [\"grafana\"]\nallow_links = ['/nowhere']\n",
+    );
+    let text = text.replace(archive, &images).replace(links.0, links.1);
+    std::fs::write(&config, text).unwrap();
+    let peak = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_restore"));
+        command.arg("--config").arg(&config).args(args);
+        let peak = peak_memory(&mut command);
+        println!("restore {}: {} MiB", args.join(" "), peak / MIB);
+        assert!(peak < LIMIT, "{args:?} took {} MiB", peak / MIB);
+    };
+    let only = ["--only", "grafana,images"];
+    peak(&[&["backup", "--level", "1"][..], &only].concat());
+    let id = std::fs::read_dir(swarm.root().join("backups")).unwrap();
+    let id = id.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let id = id.filter(|id| !id.starts_with("pre-")).max().unwrap();
+    std::fs::remove_file(&volume).unwrap();
+    let all = ["run", &id, "--yes", "--no-safety-backup"];
+    peak(&[&all[..], &only].concat());
+    assert!(volume.metadata().unwrap().len() > 3 * LIMIT);
+    peak(&["confirm", "--yes"]);
+    swarm.docker(&["image", "rm", image]);
 }
 
 /// The lock of a process of another host: nobody here can see whether it lives.

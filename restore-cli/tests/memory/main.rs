@@ -2,7 +2,6 @@
 //! are verified, read through, restored and backed up again within 64 MiB.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     clippy::print_stdout,
     reason = "a test, whose figure is worth a line"
 )]
@@ -11,10 +10,11 @@ mod archive;
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Instant;
 
 use archive::Archive;
+use restore_testing::peak_memory;
 
 const ID: &str = "20240215-020000";
 const MIB: u64 = 1 << 20;
@@ -138,61 +138,12 @@ fn free(dir: &Path) -> u64 {
     text.lines().last().unwrap().trim().parse().unwrap()
 }
 
-/// A process that does not outlive the test, however it ends.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Runs the program, which must succeed, and returns the most memory that it ever had resident:
-/// its own, without the processes that it starts.
-///
-/// The kernel keeps that mark while the process lives; it is read until the process is gone.
+/// Runs the program, which must succeed, and returns the most memory that it ever had.
 fn peak(dir: &Path, args: &[&str]) -> u64 {
-    let (out, err) = (dir.join("out"), dir.join("err"));
-    let log = |path| Stdio::from(std::fs::File::create(path).unwrap());
-    let mut running = Running(
+    peak_memory(
         Command::new(env!("CARGO_BIN_EXE_restore"))
             .args(args)
             .current_dir(dir)
-            .env_remove("RESTORE_CONFIG")
-            .stdin(Stdio::null())
-            .stdout(log(&out))
-            .stderr(log(&err))
-            .spawn()
-            .unwrap(),
-    );
-    let status = format!("/proc/{}/status", running.0.id());
-    let mut peak = 0;
-    let exit = loop {
-        peak = peak.max(high_water_mark(&status));
-        if let Some(exit) = running.0.try_wait().unwrap() {
-            break exit;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    if !exit.success() {
-        let read = |path| std::fs::read_to_string(path).unwrap();
-        panic!(
-            "`restore {}`: {exit}\n{}{}",
-            args.join(" "),
-            read(&out),
-            read(&err)
-        );
-    }
-    assert!(peak > 0, "`restore {}` was never seen", args.join(" "));
-    peak
-}
-
-fn high_water_mark(status: &str) -> u64 {
-    std::fs::read_to_string(status)
-        .unwrap_or_default()
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
-        .map_or(0, |kib| kib * 1024)
+            .env_remove("RESTORE_CONFIG"),
+    )
 }
