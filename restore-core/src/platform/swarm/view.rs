@@ -64,6 +64,7 @@ pub(super) struct Mount {
     pub(super) source: String,
     pub(super) target: String,
     pub(super) driver: String,
+    pub(super) read_only: bool,
 }
 
 /// A port that the swarm publishes for a service.
@@ -223,6 +224,7 @@ impl View {
                     driver: text(mount, "/VolumeOptions/DriverConfig/Name")
                         .filter(|name| !name.is_empty())
                         .unwrap_or_else(|| "local".to_owned()),
+                    read_only: mount.get("ReadOnly").and_then(Value::as_bool) == Some(true),
                 })
             })
             .collect()

@@ -104,7 +104,17 @@ impl SwarmPlatform {
         let subject = Subject::Volume(config.name.clone());
         let images = match self.named_image(&home.node) {
             Some(image) => vec![image],
-            None => services.iter().map(View::image).collect(),
+            None => {
+                // Whose data it is writes to it; what only looks on is an exporter, or a backup.
+                let looks_on = |view: &&View| {
+                    let mounts = view.mounts();
+                    let mut of_it = mounts.iter().filter(|it| it.source == config.name);
+                    of_it.all(|mount| mount.read_only)
+                };
+                let mut services: Vec<&View> = services.iter().collect();
+                services.sort_by_key(looks_on);
+                services.into_iter().map(View::image).collect()
+            }
         };
         let beside = self.beside(home.node, home.engine, subject, images).await;
         Ok(Arc::new(RemoteVolume::new(beside)))
