@@ -272,3 +272,24 @@ async fn an_unconfirmed_run_keeps_its_way_back_under_a_newer_one() {
     component.undo(&older).await.unwrap();
     assert_eq!(fingerprint(&volume), bad);
 }
+
+/// A platform that does not know who uses a volume: said, and left to the operator.
+#[tokio::test]
+async fn nothing_said_of_services_is_worth_a_decision() {
+    let (site, _, _) = damaged(&both_names()[0]);
+    let named = "stops = ['grafana']\n";
+    for (instead, expected) in [
+        ("", &["volume.nothing_stops"][..]),
+        ("stops = []\n", &[]),
+        (named, &[]),
+        ("reload = ['true']\n", &[]),
+    ] {
+        let component = site.component(&CONFIG.replace(named, instead));
+        let found = component.inspect(&site.context().await).await.unwrap();
+        let codes: Vec<&str> = found.findings.iter().map(|it| it.code.as_str()).collect();
+        assert_eq!(codes, expected, "{instead}");
+        for finding in found.findings {
+            assert_eq!(finding.severity, restore_core::Severity::Warning);
+        }
+    }
+}

@@ -110,6 +110,60 @@ impl VolumeComponent {
         .hint("run it by hand and see what the service's log says"))
     }
 
+    /// What is to be said where the site does not say which services are to be stopped. An empty
+    /// list is an answer: whoever uses the volume may go on.
+    async fn unstopped(&self) -> Result<Option<Finding>> {
+        let Section {
+            volume,
+            stops,
+            reload,
+            service,
+            ..
+        } = &self.section;
+        // Commands of this host could be for any service.
+        if stops.is_some() || (!reload.is_empty() && service.is_none()) {
+            return Ok(None);
+        }
+        let mut users = self.platform.in_use_by(volume).await?;
+        if !reload.is_empty() {
+            users.retain(|user| Some(user) != service.as_ref());
+        }
+        if users.is_empty() && !reload.is_empty() {
+            return Ok(None);
+        }
+        let section = format!("[components.{}]", self.name);
+        if users.is_empty() {
+            let finding = Finding::warning(
+                "volume.nothing_stops",
+                &self.name,
+                format!(
+                    "no service is stopped for it: whoever uses volume {volume} has its files replaced meanwhile"
+                ),
+            );
+            return Ok(Some(finding.hint(format!(
+                "name the service in `stops` of {section}, or write stops = [] there if nobody minds"
+            ))));
+        }
+        let mut hint = format!("write stops = {users:?} in {section}, or stops = [] if ");
+        hint += match users.len() {
+            1 => "it may go on meanwhile",
+            _ => "they may go on meanwhile",
+        };
+        let known = self.platform.services();
+        for unknown in users.iter().filter(|user| !known.contains(user)) {
+            hint += &format!("; to be stopped it needs a section [services.{unknown}]");
+        }
+        let finding = Finding::error(
+            "volume.in_use",
+            &self.name,
+            format!(
+                "nothing says that {} is to be stopped while the files of volume {volume}, which it has mounted, are replaced",
+                users.join(", ")
+            ),
+        );
+        Ok(Some(finding.hint(hint)))
+    }
+
     fn at(&self) -> impl Fn(Error) -> Error {
         let name = self.name.clone();
         move |error| error.in_component(&name)
@@ -196,23 +250,9 @@ impl Component for VolumeComponent {
                 .map_err(self.at())?;
             inspection.summary = format!("volume {}", self.section.volume);
         }
-        // An empty list is an answer: nobody uses the volume while it is swapped.
-        if self.section.stops.is_none() && self.section.reload.is_empty() {
-            inspection.findings.push(
-                Finding::warning(
-                    "volume.nothing_stops",
-                    &self.name,
-                    format!(
-                        "no service is stopped for it: whoever uses volume {} has its files replaced meanwhile",
-                        self.section.volume
-                    ),
-                )
-                .hint(format!(
-                    "name the service in `stops` of [components.{}], or write stops = [] there if nobody minds",
-                    self.name
-                )),
-            );
-        }
+        inspection
+            .findings
+            .extend(self.unstopped().await.map_err(self.at())?);
         Ok(inspection)
     }
 

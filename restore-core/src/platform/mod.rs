@@ -242,6 +242,12 @@ pub trait Platform: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// The services that run, or are meant to, and have a volume of the site mounted: by the names
+    /// that the site has for them, where it has any. Empty where the platform does not know.
+    async fn in_use_by(&self, _volume: &str) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Runs a throwaway server in the context of a service (its user, its machine or image),
     /// for instance over staged data. `command` must stay in the foreground.
     async fn scratch(&self, service: &str, command: Command) -> Result<Box<dyn Scratch>>;

@@ -22,11 +22,7 @@ async fn killed_at_every_boundary_it_is_finished_or_taken_back() {
     small.confirm("without faults").await;
     small.no_secrets();
 
-    let boundaries: Vec<(usize, &str)> = counted
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .filter_map(|(index, record)| Some((index.parse().ok()?, record)))
-        .collect();
+    let boundaries: Vec<(usize, &str)> = boundaries(&counted).collect();
     for kind in [
         "intent stage:compose",
         "intent stop:mini_metrics",
@@ -76,4 +72,68 @@ async fn killed_at_every_boundary_it_is_finished_or_taken_back() {
     }
     assert!(tried > 50, "{tried} boundaries: {counted}");
     small.no_secrets();
+}
+
+/// A failure before every effect, and at every fact, which lies inside one: nothing of the run is
+/// left, whatever it had stopped, swapped or deployed by then. And a way back that is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn failing_at_every_boundary_it_is_taken_back() {
+    let small = Small::new(std::sync::Arc::new(Engine::new())).await;
+    let counted = small.crash("run", "never", &small.states[0].0);
+    assert!(counted.contains("outcome restored"), "{counted}");
+    killed_on_the_way_back(&small).await;
+    let mut tried = 0;
+    for (index, record) in boundaries(&counted) {
+        if !record.starts_with("intent ") && !record.starts_with("fact ") {
+            continue;
+        }
+        tried += 1;
+        let began = Instant::now();
+        let what = format!("a failure at {index} {record}");
+        let failed = small.crash("run", &format!("error:{index}"), &small.states[0].0);
+        assert!(failed.contains("outcome undone"), "{what}: {failed}");
+        assert!(failed.contains("an injected failure"), "{what}: {failed}");
+        small.is(&small.states[1].1, &what);
+        small.confirm(&what).await;
+        println!("{what}: {:.1} s", began.elapsed().as_secs_f64());
+    }
+    assert!(tried > 20, "{tried} boundaries: {counted}");
+    small.no_secrets();
+}
+
+/// The way back of a restored run, killed on its way, killed soon again, and gone to its end.
+async fn killed_on_the_way_back(small: &Small) {
+    small.is(&small.states[0].1, "restored");
+    let counted = small.crash("rollback", "never", "latest");
+    assert!(counted.contains("outcome rolled back"), "{counted}");
+    small.is(&small.states[1].1, "rolled back");
+    small.confirm("rolled back").await;
+    for record in [
+        "intent undo:deploy:compose",
+        "fact data/undone",
+        "done undo:start:mini_web",
+    ] {
+        let began = Instant::now();
+        let found = boundaries(&counted).find(|(_, it)| *it == record);
+        let (index, _) = found.unwrap_or_else(|| panic!("{record}: {counted}"));
+        let restored = small.crash("run", "never", &small.states[0].0);
+        assert!(restored.contains("outcome restored"), "{restored}");
+        let killed = small.crash("rollback", &index.to_string(), "latest");
+        assert!(killed.trim_end().ends_with(record), "{record}: {killed}");
+        small.crash("rollback", "3", "latest");
+        let rolled = small.crash("rollback", "never", "latest");
+        assert!(rolled.contains("outcome rolled back"), "{record}: {rolled}");
+        let what = format!("rolled back again after a kill at {record}");
+        small.is(&small.states[1].1, &what);
+        small.confirm(&what).await;
+        println!("{what}: {:.1} s", began.elapsed().as_secs_f64());
+    }
+}
+
+/// The boundaries that a run of the example printed: their numbers and what they are.
+fn boundaries(printed: &str) -> impl Iterator<Item = (usize, &str)> {
+    printed
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter_map(|(index, record)| Some((index.parse().ok()?, record)))
 }

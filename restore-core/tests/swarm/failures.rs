@@ -15,6 +15,7 @@ use crate::small::Small;
 async fn a_small_platform_is_restored_and_taken_back() {
     let small = Small::new(Arc::new(Engine::new())).await;
     there_and_back(&small).await;
+    nothing_said(&small).await;
     never_healthy(&small).await;
     restarted(&small).await;
     small.no_secrets();
@@ -62,15 +63,18 @@ async fn there_and_back(small: &Small) {
     assert_eq!(deploys, "the stack mini from stack.yml");
 
     let up = small.root().join("cron-is-up");
-    let seen: Arc<Mutex<Vec<(String, bool, usize)>>> = Arc::default();
+    // A boundary, whether cron is up, the containers of the website and of what watches it.
+    type Seen = (String, bool, usize, usize);
+    let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
     let (noted, engine, cron) = (seen.clone(), small.engine.clone(), up.clone());
     let hook = move |boundary: &Boundary| {
         if boundary.record.starts_with("intent cut-over:") || boundary.record == "done start:cron" {
             let web = engine.containers("mini_web").len();
+            let metrics = engine.containers("mini_metrics").len();
             noted
                 .lock()
                 .unwrap()
-                .push((boundary.record.clone(), cron.exists(), web));
+                .push((boundary.record.clone(), cron.exists(), web, metrics));
         }
         Ok(())
     };
@@ -79,15 +83,17 @@ async fn there_and_back(small: &Small) {
     assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
     let seen = seen.lock().unwrap().clone();
     let expected = [
-        // Users do not see it: they are served meanwhile.
-        ("intent cut-over:metrics", true, 2),
-        ("intent cut-over:data", false, 0),
-        ("intent cut-over:compose", false, 0),
-        ("intent cut-over:crontab", false, 0),
-        ("done start:cron", true, 2),
+        // Users do not see it: they are served meanwhile. What is swapped has nobody running on it.
+        ("intent cut-over:metrics", true, 2, 0),
+        ("intent cut-over:data", false, 0, 1),
+        ("intent cut-over:compose", false, 0, 1),
+        ("intent cut-over:crontab", false, 0, 1),
+        ("done start:cron", true, 2, 1),
     ];
-    let seen: Vec<(&str, bool, usize)> =
-        seen.iter().map(|(a, b, c)| (a.as_str(), *b, *c)).collect();
+    let seen: Vec<(&str, bool, usize, usize)> = seen
+        .iter()
+        .map(|(record, cron, web, metrics)| (record.as_str(), *cron, *web, *metrics))
+        .collect();
     assert_eq!(seen, expected);
     small.is(&small.states[0].1, "restored");
     // Shorter than the whole of the swaps: what watches the site is no part of it.
@@ -127,6 +133,47 @@ async fn there_and_back(small: &Small) {
     assert_eq!(report.downtime_seconds, None);
     small.is(&small.states[1].1, "what watches rolled back");
     small.confirm("what watches rolled back").await;
+}
+
+/// A service that has a swapped volume mounted goes on only where somebody says so.
+async fn nothing_said(small: &Small) {
+    let config = std::fs::read_to_string(small.config()).unwrap();
+    let place = small.root().join("other.toml");
+    let said = "stops = [\"mini_web\"]\n";
+    assert_eq!(config.matches(said).count(), 1);
+    for (instead, refused) in [("", true), ("stops = []\n", false), (said, false)] {
+        std::fs::write(&place, config.replace(said, instead)).unwrap();
+        let site = Site::open(&place).await.unwrap();
+        let backup = site.backup(&small.states[0].0).await.unwrap();
+        let plan = site
+            .plan(&backup, PlanRequest::all(), &RunOptions::new())
+            .await
+            .unwrap();
+        let found: Vec<_> = plan
+            .findings
+            .iter()
+            .filter(|it| it.code.starts_with("volume."))
+            .collect();
+        if !refused {
+            assert!(found.is_empty() && plan.refusal().is_none(), "{found:?}");
+            continue;
+        }
+        let [found] = found[..] else {
+            panic!("{found:?}");
+        };
+        assert_eq!(
+            (found.code.as_str(), found.subject.as_str()),
+            ("volume.in_use", "data")
+        );
+        assert!(found.message.contains("mini_web"), "{found:?}");
+        let hint = found.hint.as_deref().unwrap();
+        assert!(
+            hint.contains("stops = [\"mini_web\"] in [components.data]"),
+            "{hint}"
+        );
+        assert_eq!(plan.refusal().unwrap().kind(), ErrorKind::Preflight);
+    }
+    std::fs::remove_file(place).unwrap();
 }
 
 /// The restored data lacks what the service's health check looks for.

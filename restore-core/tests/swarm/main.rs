@@ -11,3 +11,4 @@ mod programs;
 mod services;
 mod small;
 mod stacks;
+mod versions;

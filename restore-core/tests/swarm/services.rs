@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use restore_core::Severity;
+
 use crate::engine::{Engine, Service, until};
 
 /// Trap 11: the swarm's list is empty before the last process is.
@@ -173,6 +175,24 @@ async fn one_that_fails_says_why() {
     }
 }
 
+/// To have run for a moment is not to be up.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_does_not_stay_up_is_not_up() {
+    let engine = Engine::shared();
+    let _service = Service::new(
+        &engine,
+        "shortly",
+        &["--replicas", "0", "--restart-delay", "5s"],
+        "echo all is well; sleep 0.3; echo no it is not; exit 1",
+    );
+    let platform = engine.platform("[services.shortly]\nstart_timeout = '4s'\n");
+    let error = platform.scale("shortly", 1).await.unwrap_err();
+    assert_eq!(error.code(), "swarm.not_ready", "{error}");
+    for words in ["the service shortly", "0 of 1 tasks run", "no it is not"] {
+        assert!(error.message().contains(words), "{words}: {error}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_never_becomes_healthy_is_not_up() {
     let engine = Engine::shared();
@@ -257,11 +277,13 @@ async fn a_paused_update_is_told_of() {
             "2s",
             "--restart-delay",
             "100ms",
+            "--stop-grace-period",
+            "1s",
         ],
         "sleep 1000",
     );
     service.runs(1);
-    let platform = engine.platform("[services.paused]\n");
+    let platform = engine.platform("[services.paused]\nstart_timeout = '30s'\n");
     assert_eq!(platform.inspect(&["paused".to_owned()]).await.unwrap(), []);
     engine.docker(&["service", "update", "--detach", "--args", "false", "paused"]);
     until("the update is paused", || {
@@ -274,8 +296,119 @@ async fn a_paused_update_is_told_of() {
         ]) == "paused"
     });
     let found = platform.inspect(&["paused".to_owned()]).await.unwrap();
-    assert!(
-        found.iter().any(|f| f.code == "swarm.update_paused"),
-        "{found:?}"
+    let told = found.iter().find(|it| it.code == "swarm.update_paused");
+    let told = told.unwrap_or_else(|| panic!("{found:?}"));
+    assert_eq!(
+        (told.subject.as_str(), told.severity),
+        ("paused", Severity::Warning)
+    );
+    // It stops as any other. What starts is as the swarm describes it by now: here it cannot.
+    platform.scale("paused", 0).await.unwrap();
+    assert_eq!(engine.containers("paused").len(), 0);
+    let error = platform.scale("paused", 1).await.unwrap_err();
+    assert_eq!(error.code(), "swarm.not_ready", "{error}");
+    assert!(error.message().contains("the service paused"), "{error}");
+    // With a description that works it comes back.
+    platform.scale("paused", 0).await.unwrap();
+    engine.docker(&[
+        "service",
+        "update",
+        "--detach",
+        "--args",
+        "sleep 1000",
+        "paused",
+    ]);
+    platform.scale("paused", 1).await.unwrap();
+    assert_eq!(engine.containers("paused").len(), 1);
+}
+
+/// What somebody else is changing is left alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_being_updated_is_refused() {
+    let engine = Engine::shared();
+    let options = [
+        "--replicas",
+        "2",
+        "--update-delay",
+        "60s",
+        "--stop-grace-period",
+        "1s",
+    ];
+    let service = Service::new(&engine, "slowly", &options, "sleep 1000");
+    service.runs(2);
+    let platform = engine.platform("[services.slowly]\n");
+    let names = ["slowly".to_owned()];
+    assert_eq!(platform.inspect(&names).await.unwrap(), []);
+    engine.docker(&["service", "update", "--detach", "--force", "slowly"]);
+    until("the update is under way", || {
+        let state = [
+            "service",
+            "inspect",
+            "-f",
+            "{{.UpdateStatus.State}}",
+            "slowly",
+        ];
+        engine.docker(&state) == "updating"
+    });
+    let found = platform.inspect(&names).await.unwrap();
+    let told: Vec<_> = found
+        .iter()
+        .map(|it| (it.code.as_str(), it.subject.as_str(), it.severity))
+        .collect();
+    assert_eq!(told, [("swarm.updating", "slowly", Severity::Error)]);
+}
+
+/// A job that was stopped would begin anew: a plan refuses it, and so does whoever tries.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_refused() {
+    let engine = Engine::shared();
+    let options = ["--mode", "replicated-job"];
+    let _service = Service::new(&engine, "job", &options, "sleep 1000");
+    until("the job runs", || engine.containers("job").len() == 1);
+    let before = engine.containers("job");
+    let platform = engine.platform("[services.job]\n");
+    let found = platform.inspect(&["job".to_owned()]).await.unwrap();
+    let told: Vec<_> = found
+        .iter()
+        .map(|it| (it.code.as_str(), it.subject.as_str(), it.severity))
+        .collect();
+    assert_eq!(told, [("swarm.job", "job", Severity::Error)]);
+    for replicas in [0, 1] {
+        let error = platform.scale("job", replicas).await.unwrap_err();
+        assert_eq!(error.code(), "swarm.job", "{error}");
+        assert!(error.message().contains("job"), "{error}");
+    }
+    assert_eq!(engine.containers("job"), before, "it runs on");
+}
+
+/// Who has a volume mounted, as long as it runs: by the site's own name where it has one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_is_in_use_while_a_service_that_mounts_it_runs() {
+    let engine = Engine::shared();
+    let options = [
+        "--stop-grace-period",
+        "1s",
+        "--mount",
+        "type=volume,source=used,target=/data",
+    ];
+    let named = Service::new(&engine, "uses", &options, "sleep 1000");
+    let other = Service::new(&engine, "uses_too", &options, "sleep 1000");
+    let idle = [&options[..], &["--replicas", "0"]].concat();
+    let _idle = Service::new(&engine, "uses_not", &idle, "sleep 1000");
+    named.runs(1);
+    other.runs(1);
+    let platform =
+        engine.platform("[services.alias]\nname = 'uses'\n[volumes.data]\nname = 'used'\n");
+    let users = async || {
+        let mut users = platform.in_use_by("data").await.unwrap();
+        users.sort();
+        users
+    };
+    assert_eq!(users().await, ["alias", "uses_too"]);
+    platform.scale("alias", 0).await.unwrap();
+    assert_eq!(users().await, ["uses_too"]);
+    assert_eq!(
+        platform.in_use_by("use").await.unwrap(),
+        Vec::<String>::new()
     );
 }

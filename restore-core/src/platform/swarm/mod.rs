@@ -254,6 +254,19 @@ impl Platform for SwarmPlatform {
         self.programs_on(&self.volume_named(volume)).await
     }
 
+    async fn in_use_by(&self, volume: &str) -> Result<Vec<String>> {
+        let users = self.users_of(&self.volume_named(volume).name).await?;
+        let active = users
+            .iter()
+            // A job, of which no number is wanted, is one of its running tasks.
+            .filter(|view| scale::desired(view) > 0 || view.running().next().is_some());
+        let key = |view: &View| {
+            let named = self.config.services.iter().find(|it| it.name == view.name);
+            named.map_or_else(|| view.name.clone(), |it| it.key.clone())
+        };
+        Ok(active.map(key).collect())
+    }
+
     async fn scratch(&self, service: &str, command: Command) -> Result<Box<dyn Scratch>> {
         if let Some(host) = self.on_host(service) {
             return host.scratch(service, command).await;

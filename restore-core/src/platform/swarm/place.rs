@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::SwarmPlatform;
 use super::nodes::NO_ENDPOINT;
-use super::view::{Mount, View, text};
+use super::view::{Mode, Mount, View, text};
 use super::volumes::directory_of;
+use super::{SwarmPlatform, scale};
 use crate::error::Result;
 use crate::finding::Finding;
 
@@ -104,6 +104,10 @@ impl SwarmPlatform {
     /// What speaks against stopping and starting a service, or is worth knowing before.
     pub(super) async fn look_at(&self, view: &View, findings: &mut Vec<Finding>) -> Result<()> {
         let name = &view.name;
+        if view.mode() == Mode::Job {
+            findings.push(Finding::from_error(name, &scale::job(view)));
+            return Ok(());
+        }
         match view.update() {
             Some((state, message)) if state.contains("paused") => findings.push(
                 Finding::warning(

@@ -73,6 +73,19 @@ pub(super) fn desired(view: &View) -> u32 {
     }
 }
 
+/// Why a job is neither stopped nor started.
+pub(super) fn job(view: &View) -> Error {
+    Error::new(
+        ErrorKind::Preflight,
+        "swarm.job",
+        format!(
+            "the service {} is a job, which cannot be stopped and started",
+            view.name
+        ),
+    )
+    .hint("take it out of `stops`")
+}
+
 /// The description with another count; `None` where it has that already.
 fn rescaled(view: &View, replicas: u32) -> Result<Option<Value>> {
     let mut spec = view.spec.clone();
@@ -88,15 +101,7 @@ fn rescaled(view: &View, replicas: u32) -> Result<Option<Value>> {
     };
     match view.mode() {
         Mode::Job => {
-            return Err(Error::new(
-                ErrorKind::Preflight,
-                "swarm.job",
-                format!(
-                    "the service {} is a job, which cannot be stopped and started",
-                    view.name
-                ),
-            )
-            .hint("take it out of `stops`"));
+            return Err(job(view));
         }
         Mode::Replicated(count) if count == replicas => return Ok(None),
         Mode::Replicated(_) => {

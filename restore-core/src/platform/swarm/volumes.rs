@@ -150,7 +150,7 @@ impl SwarmPlatform {
     }
 
     /// The services that mount the volume of this name, each with its tasks.
-    async fn users_of(&self, name: &str) -> Result<Vec<View>> {
+    pub(super) async fn users_of(&self, name: &str) -> Result<Vec<View>> {
         let mut users = Vec::new();
         for service in self.engine.all_services().await? {
             let uses = service
