@@ -51,6 +51,15 @@ impl Ground {
         listed.lines().map(str::to_owned).collect()
     }
 
+    /// What the database's own client prints of a statement.
+    pub fn sql(&self, sql: &str) -> String {
+        let id = self.containers("hosting_postgres").remove(0);
+        let args = ["exec", &id, "psql", "-XAtq", "-U", "hosting_user"];
+        let rest = ["-d", "hosting_db", "-c", sql];
+        let all: Vec<&str> = args.into_iter().chain(rest).collect();
+        self.swarm.docker(&all).trim().to_owned()
+    }
+
     /// How the services of the stack are described.
     pub fn specs(&self) -> String {
         let names = self
