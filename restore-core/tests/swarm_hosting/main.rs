@@ -1,6 +1,7 @@
 //! The runbook's platform on a real swarm: restored, taken back, killed in the middle.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod checks;
 mod ground;
 #[path = "../support/sshd.rs"]
 #[expect(dead_code, reason = "shared")]
@@ -22,10 +23,12 @@ use restore_testing::assert_same;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_platform_is_restored_and_taken_back() {
     let mut ground = Ground::whole(&[]);
+    checks::all_pass(&ground).await;
     traffic::users_meet_the_page_or_the_platform(&ground).await;
     ground.damage();
     everything(&ground).await;
     parts(&ground).await;
+    checks::fail_by_name(&ground).await;
     a_failed_check(&ground).await;
     traffic::the_page_is_everywhere(&ground).await;
     stack::redeployed_and_taken_back(&ground).await;
