@@ -100,11 +100,6 @@ async fn parts(ground: &Ground) {
     let site = ground
         .site_but(|text| text.replace("timeout = \"20s\"", "timeout = \"8s\""))
         .await;
-    let section = |fingerprint: &str, name: &str| {
-        let from = fingerprint.find(&format!("=== {name} ")).unwrap();
-        let text = &fingerprint[from..];
-        text[..text[4..].find("=== ").map_or(text.len(), |at| at + 4)].to_owned()
-    };
     for (only, changed) in [
         ("postgres", &["postgres"][..]),
         ("grafana", &["grafana_data", "grafana"]),
@@ -125,15 +120,7 @@ async fn parts(ground: &Ground) {
             assert!(seen_down.load(Ordering::Relaxed), "the worker was stopped");
             assert_ne!(ground.containers("hosting_app_worker").len(), 0);
         }
-        let now = ground.swarm.fingerprint();
-        for line in now.lines().filter(|line| line.starts_with("=== ")) {
-            let name = line.split(' ').nth(1).unwrap();
-            let wanted = match changed.contains(&name) {
-                true => &ground.at_backup,
-                false => &ground.damaged,
-            };
-            assert_eq!(section(&now, name), section(wanted, name), "{only}: {name}");
-        }
+        ground.is_restored_in(changed, only);
         if only == "nginx-logs" {
             traffic::logs_are_written(ground);
         }
@@ -470,4 +457,23 @@ async fn the_engine_is_restarted(ground: &Ground) {
         }
         other => panic!("{what}: {other}: {}", report.to_text()),
     }
+}
+
+/// Servers that publish no port are spoken to at their containers' own addresses.
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_without_ports_are_reached_all_the_same() {
+    let ground = Ground::new(&["--closed"]);
+    for service in ["hosting_postgres", "hosting_redis"] {
+        let ports = "{{json .Endpoint.Ports}}";
+        let published = ground
+            .swarm
+            .docker(&["service", "inspect", "-f", ports, service]);
+        assert!(["null", "[]"].contains(&published.as_str()), "{published}");
+    }
+    let site = ground.site().await;
+    let request = PlanRequest::all().only(["postgres", "redis"]);
+    let report = ground.run(&site, request, RunOptions::new()).await;
+    assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
+    ground.is_restored_in(&["postgres", "redis"], "closed");
+    ground.back(&site, "closed").await;
 }
