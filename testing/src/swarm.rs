@@ -160,6 +160,12 @@ impl Swarm {
         self.engine_script(&["restart"]);
     }
 
+    /// The same for a hook, which outlives what it was made of.
+    pub fn engine_restarter(&self) -> impl Fn() + Send + Sync + use<> {
+        let engine = self.engine.clone();
+        move || engine_script(&engine, &["restart"])
+    }
+
     /// Kills the engine and starts it again: containers run on until it is back and replaces them.
     pub fn engine_crash(&self) {
         self.engine_script(&["restart", "--kill"]);

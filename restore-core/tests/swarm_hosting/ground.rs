@@ -51,6 +51,15 @@ impl Ground {
         listed.lines().map(str::to_owned).collect()
     }
 
+    /// What the database's own client prints of a statement.
+    pub fn sql(&self, sql: &str) -> String {
+        let id = self.containers("hosting_postgres").remove(0);
+        let args = ["exec", &id, "psql", "-XAtq", "-U", "hosting_user"];
+        let rest = ["-d", "hosting_db", "-c", sql];
+        let all: Vec<&str> = args.into_iter().chain(rest).collect();
+        self.swarm.docker(&all).trim().to_owned()
+    }
+
     /// How the services of the stack are described.
     pub fn specs(&self) -> String {
         let names = self
@@ -148,6 +157,20 @@ impl Ground {
         assert_same(wanted, &self.swarm.fingerprint(), what);
     }
 
+    /// These sections of the fingerprint are as at the backup, and all others as damaged.
+    #[track_caller]
+    pub fn is_restored_in(&self, sections: &[&str], what: &str) {
+        let now = self.swarm.fingerprint();
+        for line in now.lines().filter(|line| line.starts_with("=== ")) {
+            let name = line.split(' ').nth(1).unwrap();
+            let wanted = match sections.contains(&name) {
+                true => &self.at_backup,
+                false => &self.damaged,
+            };
+            assert_eq!(section(&now, name), section(wanted, name), "{what}: {name}");
+        }
+    }
+
     /// Runs the example `crash` to its end; what it printed.
     pub fn crash(&self, action: &str, when: &str) -> String {
         let here = std::env::current_exe().unwrap();
@@ -177,6 +200,12 @@ impl Ground {
         );
         text(&output)
     }
+}
+
+fn section(fingerprint: &str, name: &str) -> String {
+    let from = fingerprint.find(&format!("=== {name} ")).unwrap();
+    let text = &fingerprint[from..];
+    text[..text[4..].find("=== ").map_or(text.len(), |at| at + 4)].to_owned()
 }
 
 #[track_caller]

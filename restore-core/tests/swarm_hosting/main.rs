@@ -1,6 +1,7 @@
 //! The runbook's platform on a real swarm: restored, taken back, killed in the middle.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod checks;
 mod ground;
 #[path = "../support/sshd.rs"]
 #[expect(dead_code, reason = "shared")]
@@ -16,15 +17,18 @@ use restore_core::run::{Boundary, Outcome};
 use restore_core::{
     BackupRequest, ErrorKind, PlanRequest, RecoveryPoint, RecoveryTarget, RunOptions,
 };
+use restore_testing::assert_same;
 
 /// One stack for all of this: making one takes longer than restoring it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_platform_is_restored_and_taken_back() {
     let mut ground = Ground::whole(&[]);
+    checks::all_pass(&ground).await;
     traffic::users_meet_the_page_or_the_platform(&ground).await;
     ground.damage();
     everything(&ground).await;
     parts(&ground).await;
+    checks::fail_by_name(&ground).await;
     a_failed_check(&ground).await;
     traffic::the_page_is_everywhere(&ground).await;
     stack::redeployed_and_taken_back(&ground).await;
@@ -96,19 +100,15 @@ async fn parts(ground: &Ground) {
     let site = ground
         .site_but(|text| text.replace("timeout = \"20s\"", "timeout = \"8s\""))
         .await;
-    let section = |fingerprint: &str, name: &str| {
-        let from = fingerprint.find(&format!("=== {name} ")).unwrap();
-        let text = &fingerprint[from..];
-        text[..text[4..].find("=== ").map_or(text.len(), |at| at + 4)].to_owned()
-    };
     for (only, changed) in [
         ("postgres", &["postgres"][..]),
         ("grafana", &["grafana_data", "grafana"]),
         ("nginx-logs", &["nginx_logs", "nginx-logs"]),
         ("images", &["images", "services"]),
     ] {
+        let (options, seen_down) = worker_is_down(ground);
         let report = ground
-            .run(&site, PlanRequest::all().only([only]), RunOptions::new())
+            .run(&site, PlanRequest::all().only([only]), options)
             .await;
         assert_eq!(
             report.outcome,
@@ -116,15 +116,11 @@ async fn parts(ground: &Ground) {
             "{only}: {}",
             report.to_text()
         );
-        let now = ground.swarm.fingerprint();
-        for line in now.lines().filter(|line| line.starts_with("=== ")) {
-            let name = line.split(' ').nth(1).unwrap();
-            let wanted = match changed.contains(&name) {
-                true => &ground.at_backup,
-                false => &ground.damaged,
-            };
-            assert_eq!(section(&now, name), section(wanted, name), "{only}: {name}");
+        if only == "postgres" {
+            assert!(seen_down.load(Ordering::Relaxed), "the worker was stopped");
+            assert_ne!(ground.containers("hosting_app_worker").len(), 0);
         }
+        ground.is_restored_in(changed, only);
         if only == "nginx-logs" {
             traffic::logs_are_written(ground);
         }
@@ -138,7 +134,41 @@ async fn parts(ground: &Ground) {
         .await;
     assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
     assert!(file.exists());
+    // That file as at the backup, and all else as it was.
+    let now = ground.swarm.fingerprint();
+    let is_file = |line: &&str| line.starts_with("nginx/conf.d/limits.conf: ");
+    let title = |line: &&str| line.starts_with("=== nginx-config ");
+    let restored: Vec<&str> = now.lines().filter(is_file).collect();
+    assert_eq!(restored.len(), 1, "{now}");
+    let backed_up: Vec<&str> = ground.at_backup.lines().filter(is_file).collect();
+    assert_eq!(restored, backed_up);
+    let rest = |text: &str| {
+        let lines = text.lines().filter(|line| !is_file(line) && !title(line));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    assert_same(&rest(&ground.damaged), &rest(&now), "all but one file");
     ground.back(&site, "one file").await;
+}
+
+/// Trap 12: the worker writes too, and only `[site] stop` names it; while the database is swapped
+/// nothing of it runs.
+fn worker_is_down(ground: &Ground) -> (RunOptions, Arc<AtomicBool>) {
+    assert_ne!(ground.containers("hosting_app_worker").len(), 0);
+    let filter = "label=com.docker.swarm.service.name=hosting_app_worker";
+    let list = ground.swarm.client(&["ps", "-q", "--filter", filter]);
+    let list = std::sync::Mutex::new(list);
+    let seen = Arc::new(AtomicBool::new(false));
+    let noted = seen.clone();
+    let hook = move |boundary: &Boundary| {
+        if boundary.record == "intent cut-over:postgres" {
+            let listed = list.lock().unwrap().output().unwrap();
+            assert!(listed.status.success());
+            assert_eq!(restore_testing::text(&listed), "", "the worker runs");
+            noted.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    };
+    (RunOptions::new().boundary(Arc::new(hook)), seen)
 }
 
 /// The whole cluster out of an archive on another host, and the one database out of the directory,
@@ -147,18 +177,7 @@ async fn point_in_time(ground: &Ground) {
     let site = ground.site().await;
     let request = BackupRequest::all().only(["cluster"]).base(true);
     let made = site.back_up(request, RunOptions::new()).await.unwrap();
-    let sql = |sql: &str| {
-        let id = ground.swarm.docker(&[
-            "ps",
-            "-q",
-            "--filter",
-            "label=com.docker.swarm.service.name=hosting_postgres",
-        ]);
-        let args = ["exec", id.trim(), "psql", "-XAtq", "-U", "hosting_user"];
-        let rest = ["-d", "hosting_db", "-c", sql];
-        let all: Vec<&str> = args.into_iter().chain(rest).collect();
-        ground.swarm.docker(&all).trim().to_owned()
-    };
+    let sql = |sql: &str| ground.sql(sql);
     sql("CREATE TABLE moments (n int)");
     let xid = sql("INSERT INTO moments VALUES (1) RETURNING pg_current_xact_id()");
     let lsn = sql("SELECT pg_create_restore_point('here'), pg_current_wal_lsn()");
@@ -261,10 +280,11 @@ async fn a_failed_check(ground: &Ground) {
         ground.swarm.root().display()
     );
     let site = ground.site_with(&check).await;
-    let report = ground
-        .run(&site, PlanRequest::all(), RunOptions::new())
-        .await;
+    let (options, met) = traffic::kept_out_from_the_checks_on(ground);
+    let report = ground.run(&site, PlanRequest::all(), options).await;
     assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
+    // The record of the checks, what follows their failure, and the way back's own lifting.
+    assert!(met.load(Ordering::Relaxed) > 2);
     assert!(report.to_text().contains("picky"));
     ground.is(&ground.damaged, "undone after a failed check");
     ground.confirm(&site).await;
@@ -402,4 +422,58 @@ async fn killed_in_the_middle_it_is_finished_or_taken_back() {
             ground.confirm(&site).await;
         }
     }
+    the_engine_is_restarted(&ground).await;
+}
+
+/// All containers end with the engine, in the middle of the swap; nginx comes back with the page.
+async fn the_engine_is_restarted(ground: &Ground) {
+    let site = ground.site().await;
+    let restart = ground.swarm.engine_restarter();
+    let page = traffic::page_is_back(ground);
+    let restarted = Arc::new(AtomicBool::new(false));
+    let noted = restarted.clone();
+    let hook = move |boundary: &Boundary| {
+        if boundary.record == "done cut-over:postgres" {
+            tokio::task::block_in_place(|| {
+                restart();
+                page();
+            });
+            noted.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    };
+    let options = RunOptions::new().boundary(Arc::new(hook));
+    let report = ground
+        .run(&site, PlanRequest::all().only(["postgres"]), options)
+        .await;
+    assert!(restarted.load(Ordering::Relaxed));
+    let what = "the engine restarted in the middle";
+    println!("{what}: {}", report.outcome);
+    match report.outcome {
+        Outcome::Restored => ground.back(&site, what).await,
+        Outcome::Undone => {
+            ground.is(&ground.damaged, what);
+            ground.confirm(&site).await;
+        }
+        other => panic!("{what}: {other}: {}", report.to_text()),
+    }
+}
+
+/// Servers that publish no port are spoken to at their containers' own addresses.
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_without_ports_are_reached_all_the_same() {
+    let ground = Ground::new(&["--closed"]);
+    for service in ["hosting_postgres", "hosting_redis"] {
+        let ports = "{{json .Endpoint.Ports}}";
+        let published = ground
+            .swarm
+            .docker(&["service", "inspect", "-f", ports, service]);
+        assert!(["null", "[]"].contains(&published.as_str()), "{published}");
+    }
+    let site = ground.site().await;
+    let request = PlanRequest::all().only(["postgres", "redis"]);
+    let report = ground.run(&site, request, RunOptions::new()).await;
+    assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
+    ground.is_restored_in(&["postgres", "redis"], "closed");
+    ground.back(&site, "closed").await;
 }

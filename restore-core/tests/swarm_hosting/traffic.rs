@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -226,6 +226,43 @@ pub async fn the_page_is_everywhere(ground: &Ground) {
         Ok((503, true))
     );
     ground.back(&site, "with another nginx").await;
+}
+
+/// A run whose checks fail: from these on users meet the page at every boundary, until the way back
+/// lifts it. How many boundaries these were.
+pub fn kept_out_from_the_checks_on(ground: &Ground) -> (RunOptions, Arc<AtomicUsize>) {
+    let port = ground.swarm.setting("HTTP_PORT");
+    let met = Arc::new(AtomicUsize::new(0));
+    let (counted, lifted) = (met.clone(), AtomicBool::new(false));
+    let hook = move |boundary: &Boundary| {
+        let record = boundary.record.as_str();
+        assert_ne!(record, "intent maintenance:off", "before the checks passed");
+        let began = counted.load(Ordering::Relaxed) > 0 || record == "intent check:inside";
+        if began && !lifted.load(Ordering::Relaxed) {
+            let answer = ask(&port, "/health", "www.example.test");
+            assert_eq!(answer, Ok((503, true)), "{record}");
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        if record == "intent undo:maintenance:off" {
+            lifted.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    };
+    (RunOptions::new().boundary(Arc::new(hook)), met)
+}
+
+/// Waits until nginx answers: with the page, and with nothing else before it.
+pub fn page_is_back(ground: &Ground) -> impl Fn() + Send + Sync + use<> {
+    let port = ground.swarm.setting("HTTP_PORT");
+    move || {
+        until("nginx is back", || {
+            let Ok(answer) = ask(&port, "/health", "www.example.test") else {
+                return false;
+            };
+            assert_eq!(answer, (503, true));
+            true
+        });
+    }
 }
 
 /// Trap 32: nginx, which was not stopped, writes into the log that is there now.
