@@ -11,6 +11,7 @@ mod trees;
 mod ground;
 mod redis;
 mod tree;
+mod twins;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +33,7 @@ async fn a_platform_of_several_nodes_is_restored_and_taken_back() {
     everything(&ground).await;
     a_stack_elsewhere(&ground).await;
     a_node_that_goes_away(&ground).await;
+    twins::volumes_of_the_same_name(&ground).await;
     a_database_elsewhere(&ground).await;
     redis::a_redis_elsewhere(&ground).await;
 }
