@@ -1,7 +1,7 @@
 //! One process at work on one run.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -14,8 +14,8 @@ use crate::backup::Backup;
 use crate::check::{Check, Tries, When};
 use crate::component::{CheckOutcome, SharedComponent, Staged};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::Event;
-use crate::finding::Finding;
+use crate::event::{Event, EventSink};
+use crate::finding::{Finding, Severity};
 use crate::plan::PlannedService;
 use crate::report::{Failure, Report};
 use crate::site::Site;
@@ -33,8 +33,28 @@ pub(crate) struct Execution<'a> {
     pub(super) backup: Arc<Backup>,
     pub(super) options: RunOptions,
     pub(super) cancel: CancellationToken,
+    noticed: Arc<Mutex<Vec<Finding>>>,
     _stop_on_drop: DropGuard,
     _lock: SiteLock,
+}
+
+/// Hands on what components tell, and holds what they warn of for the report: whoever reads that
+/// has not watched.
+struct Noticing {
+    watcher: Arc<dyn EventSink>,
+    noticed: Arc<Mutex<Vec<Finding>>>,
+}
+
+impl EventSink for Noticing {
+    fn emit(&self, event: &Event) {
+        self.watcher.emit(event);
+        if let Event::Finding { finding } = event
+            && finding.severity >= Severity::Warning
+        {
+            let mut noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner);
+            noticed.push(finding.clone());
+        }
+    }
 }
 
 /// What a step hands to the journal when it is done.
@@ -59,6 +79,7 @@ impl<'a> Execution<'a> {
             journal,
             backup,
             options,
+            noticed: Arc::default(),
             _stop_on_drop: cancel.clone().drop_guard(),
             cancel,
             _lock: lock,
@@ -181,6 +202,7 @@ impl<'a> Execution<'a> {
 
     async fn end(self, ended: Result<Outcome, Error>) -> Result<Report> {
         let outcome = ended.unwrap_or(Outcome::Stuck);
+        self.keep_noticed().await;
         let at = Timestamp::now();
         if let Err(error) = self.journal.append(Record::Ended { at, outcome }).await {
             // The report then says that the run has not ended, which is what a next attempt finds.
@@ -242,6 +264,18 @@ impl<'a> Execution<'a> {
             finding: finding.clone(),
         });
         self.journal.append(Record::Noticed { finding }).await
+    }
+
+    /// Keeps for the report what components have noticed and told by themselves, once each. That a
+    /// journal cannot be written says whatever comes next.
+    async fn keep_noticed(&self) {
+        let noticed =
+            std::mem::take(&mut *self.noticed.lock().unwrap_or_else(PoisonError::into_inner));
+        for finding in noticed {
+            if !self.journal.with(|state| state.findings.contains(&finding)) {
+                let _ = self.journal.append(Record::Noticed { finding }).await;
+            }
+        }
     }
 
     /// The same where nothing can be done about a journal that cannot be written.
@@ -322,6 +356,7 @@ impl<'a> Execution<'a> {
             Ok(())
         }
         .await;
+        self.keep_noticed().await;
         if let Err(error) = &result {
             self.emit(&Event::StepFailed {
                 step: step.clone(),
@@ -374,7 +409,10 @@ impl<'a> Execution<'a> {
             name,
             self.backup.clone(),
             Arc::new(self.journal.clone()),
-            self.options.events.clone(),
+            Arc::new(Noticing {
+                watcher: self.options.events.clone(),
+                noticed: self.noticed.clone(),
+            }),
             self.cancel.clone(),
         )
         .with_paths(paths)

@@ -66,6 +66,24 @@ async fn each_failure_ends_as_before_and_leaves_nothing() {
     }
 }
 
+/// What a component could not take back is in the report too, which is read by who did not watch.
+#[tokio::test]
+async fn what_a_component_warns_of_on_the_way_is_reported_once() {
+    let toy = Toy::new();
+    toy.sabotage("b", "cut_over");
+    toy.sabotage("b", "undo");
+    std::fs::write(toy.path().join("b/notice-undo"), "").unwrap();
+    let report = run(&toy.site()).await;
+    assert_eq!(report.outcome, Outcome::Stuck);
+    toy.mend("b", "undo");
+    // Undone again, and warned of again.
+    let report = toy.site().rollback(None, RunOptions::new()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
+    let told = report.findings.iter().filter(|it| it.code == "toy.noticed");
+    assert_eq!(told.count(), 1, "{:?}", report.findings);
+    assert!(report.to_text().contains("left undone"));
+}
+
 #[tokio::test]
 async fn a_service_that_does_not_start_turns_the_run_back() {
     let toy = Toy::new();

@@ -16,7 +16,7 @@ use restore_core::platform::{
     Command, Discard, Endpoint, Platform, Process, Scratch, ServiceState, Volume,
 };
 use restore_core::run::RunContext;
-use restore_core::{Error, ErrorKind, Result, Site, Timestamp};
+use restore_core::{Error, ErrorKind, Finding, Result, Site, Timestamp};
 use tokio::sync::Barrier;
 
 /// A site of two toy components, `a` (stops `app`) and `b` (stops `app` and `db`).
@@ -316,6 +316,9 @@ impl Component for ToyComponent {
     async fn undo(&self, cx: &RunContext) -> Result<()> {
         self.services_are_down().await;
         assert!(!self.dir.join("looking").exists(), "undone while it looks");
+        if self.dir.join("notice-undo").exists() {
+            cx.notice(Finding::warning("toy.noticed", &self.name, "left undone"));
+        }
         self.fail("undo")?;
         let (live, staged, replaced) = self.paths(cx);
         if replaced.exists() {
