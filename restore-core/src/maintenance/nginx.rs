@@ -26,6 +26,8 @@ const NEW: &str = ".00-restore-maintenance.new";
 struct Section {
     service: Option<String>,
     conf_dir: PathBuf,
+    #[serde(default)]
+    shared: bool,
     test: Option<Vec<String>>,
     reload: Option<Vec<String>>,
     dump: Option<Vec<String>>,
@@ -38,6 +40,8 @@ struct Section {
 pub(super) struct Nginx {
     tool: Tool,
     conf_dir: PathBuf,
+    /// The site says that all nodes have that directory from one file system.
+    shared: bool,
     test: Vec<String>,
     reload: Vec<String>,
     dump: Vec<String>,
@@ -61,6 +65,7 @@ impl Nginx {
         }
         Ok(Self {
             conf_dir: base.join(section.conf_dir),
+            shared: section.shared,
             test: or(section.test, &["nginx", "-t"]),
             reload: or(section.reload, &["nginx", "-s", "reload"]),
             dump: or(section.dump, &["nginx", "-T"]),
@@ -237,6 +242,32 @@ impl Nginx {
         }
     }
 
+    /// What is said of an nginx on other nodes, which reads no file that is only on this host. The
+    /// proof would find it too, but only once users are to be turned away.
+    async fn out_of_reach(&self) -> Result<Option<Finding>> {
+        let (Some(service), Some(nodes)) = (&self.tool.service, self.tool.platform.nodes()) else {
+            return Ok(None);
+        };
+        if self.shared {
+            return Ok(None);
+        }
+        let names = nodes.besides(service).await?;
+        if names.is_empty() {
+            return Ok(None);
+        }
+        let (dir, names) = (self.conf_dir.display(), names.join(" and "));
+        let found = Finding::error(
+            "maintenance.elsewhere",
+            "maintenance",
+            format!(
+                "{service} runs on {names}, where it would not read a page that is put in {dir} of this host: its users would not be turned away"
+            ),
+        );
+        Ok(Some(found.hint(format!(
+            "keep {service} on this host's node (a placement constraint); or, where {dir} is of a file system that all its nodes mount there, say shared = true in [maintenance]"
+        ))))
+    }
+
     async fn look(&self, findings: &mut Vec<Finding>) -> Result<()> {
         if let Some(text) = self.read().await? {
             let run = text
@@ -256,6 +287,7 @@ impl Nginx {
                 .hint("finish that run with `restore resume` or `restore rollback`; else delete the file and reload nginx"),
             );
         }
+        findings.extend(self.out_of_reach().await?);
         let config = self.config().await?;
         self.test().await?;
         if let Some(error) = self.in_the_way(&config) {

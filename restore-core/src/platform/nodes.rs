@@ -19,6 +19,12 @@ pub trait Nodes: Send + Sync {
     /// The names of the nodes that a service runs on, or last ran on; empty where this host is
     /// one of them, where nobody knows, and for a service of this host itself.
     async fn elsewhere(&self, service: &str) -> Result<Vec<String>>;
+
+    /// The names of the nodes other than this host that instances of a service run on, or last
+    /// ran on, whether this host has one too or not: all who see no file that is only here.
+    async fn besides(&self, service: &str) -> Result<Vec<String>> {
+        self.elsewhere(service).await
+    }
 }
 
 /// The code of the error that a node has no directory at a path.

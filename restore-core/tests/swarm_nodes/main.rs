@@ -8,17 +8,17 @@ mod sshd;
 #[expect(dead_code, reason = "shared")]
 mod trees;
 
+mod away;
 mod ground;
+mod managers;
+mod page;
 mod redis;
 mod tree;
 mod twins;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use ground::Ground;
 use restore_core::platform::{Command, SwapState};
-use restore_core::run::{Boundary, Outcome, RunId};
+use restore_core::run::{Outcome, RunId};
 use restore_core::{BackupRequest, ErrorKind, PlanRequest, RunOptions};
 use restore_testing::assert_same;
 
@@ -32,8 +32,11 @@ async fn a_platform_of_several_nodes_is_restored_and_taken_back() {
     tree::a_tree_elsewhere(&ground).await;
     everything(&ground).await;
     a_stack_elsewhere(&ground).await;
-    a_node_that_goes_away(&ground).await;
+    away::a_node_that_goes_away(&ground).await;
+    page::a_page_elsewhere(&ground).await;
     twins::volumes_of_the_same_name(&ground).await;
+    twins::extended_attributes(&ground).await;
+    managers::two_of_them(&ground).await;
     a_database_elsewhere(&ground).await;
     redis::a_redis_elsewhere(&ground).await;
 }
@@ -362,87 +365,4 @@ async fn everything(ground: &Ground) {
     ground.confirm(&site).await;
     assert_same(&ground.damaged, &ground.swarm.fingerprint(), "confirmed");
     ground.nothing_left().await;
-}
-
-/// worker1 goes down in the middle of the downtime, with all that runs on it.
-async fn a_node_that_goes_away(ground: &Ground) {
-    for (record, resume) in [
-        ("intent cut-over:grafana", false),
-        ("done cut-over:grafana", true),
-    ] {
-        let site = ground.site("away", &ground.nodes()).await;
-        let plan = ground
-            .plan(
-                &site,
-                PlanRequest::all()
-                    .only(["grafana", "nginx-logs"])
-                    .no_safety_backup(true),
-            )
-            .await;
-        let gone = Arc::new(AtomicBool::new(false));
-        let seen = gone.clone();
-        let report = {
-            let swarm = &ground.swarm;
-            let (kill, killed) = std::sync::mpsc::channel::<()>();
-            let (done, waits) = std::sync::mpsc::channel::<()>();
-            let waits = std::sync::Mutex::new(waits);
-            let hook = move |boundary: &Boundary| {
-                if boundary.record == record && !seen.swap(true, Ordering::Relaxed) {
-                    let _ = kill.send(());
-                    let _ = waits.lock().unwrap().recv();
-                }
-                Ok(())
-            };
-            std::thread::scope(|scope| {
-                scope.spawn(move || {
-                    if killed.recv().is_ok() {
-                        swarm.worker(1, "kill");
-                        let _ = done.send(());
-                    }
-                });
-                tokio::task::block_in_place(|| {
-                    let options = RunOptions::new().boundary(Arc::new(hook));
-                    tokio::runtime::Handle::current().block_on(site.run(plan, options))
-                })
-            })
-            .unwrap()
-        };
-        assert!(gone.load(Ordering::Relaxed));
-        let text = report.to_text();
-        assert_eq!(report.outcome, Outcome::Stuck, "{record}: {text}");
-        assert!(text.contains("worker1"), "{record}: {text}");
-        ground.swarm.worker(1, "start");
-
-        // Whoever comes next, in another process.
-        let site = ground.site("away", &ground.nodes()).await;
-        let report = match resume {
-            true => site.resume(None, RunOptions::new()).await.unwrap(),
-            false => site.rollback(None, RunOptions::new()).await.unwrap(),
-        };
-        let back = [Outcome::RolledBack, Outcome::Undone, Outcome::Restored];
-        assert!(
-            back.contains(&report.outcome),
-            "{record}: {}",
-            report.to_text()
-        );
-        let wanted = match report.outcome {
-            Outcome::Restored => &ground.at_backup,
-            _ => &ground.damaged,
-        };
-        let now = ground.swarm.fingerprint();
-        for name in ["grafana", "nginx-logs", "services"] {
-            assert_same(
-                &ground::section(wanted, name),
-                &ground::section(&now, name),
-                record,
-            );
-        }
-        if report.outcome == Outcome::Restored {
-            let report = site.rollback(None, RunOptions::new()).await.unwrap();
-            assert_eq!(report.outcome, Outcome::RolledBack, "{}", report.to_text());
-        }
-        ground.confirm(&site).await;
-        assert_same(&ground.damaged, &ground.swarm.fingerprint(), record);
-        ground.nothing_left().await;
-    }
 }

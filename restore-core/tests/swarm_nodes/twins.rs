@@ -1,11 +1,11 @@
-//! Volumes of the same name on several nodes.
+//! Volumes of several nodes, and what is kept of their files beside owners and modes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use restore_core::run::Outcome;
 use restore_core::{BackupRequest, ErrorKind, PlanRequest, RunOptions, Site};
-use restore_testing::{run, text};
+use restore_testing::{assert_same, run, text};
 
 use crate::ground::Ground;
 
@@ -118,4 +118,65 @@ pub async fn volumes_of_the_same_name(ground: &Ground) {
     for number in [1, 2] {
         on_worker(ground, number, &["volume", "rm", "twin"]);
     }
+}
+
+/// Those of users of a file, by name.
+fn attributes(file: &Path) -> String {
+    let mut command = Command::new("getfattr");
+    command.args(["--absolute-names", "--dump"]).arg(file);
+    text(&run(&mut command))
+}
+
+fn set(file: &Path, value: &str) {
+    let mut command = Command::new("setfattr");
+    command.args(["-n", "user.note", "-v", value]).arg(file);
+    run(&mut command);
+}
+
+/// Kept through a backup of our own, a restore and a rollback, on worker1 and on this host.
+pub async fn extended_attributes(ground: &Ground) {
+    let data = ground.swarm.docker(&[
+        "volume",
+        "inspect",
+        "-f",
+        "{{.Mountpoint}}",
+        "prometheus_data",
+    ]);
+    let folders = [files_of(ground, 1, "grafana_data"), PathBuf::from(data)];
+    let files = folders.map(|folder| {
+        let entries = std::fs::read_dir(&folder).unwrap();
+        let mut files: Vec<PathBuf> = entries
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_file())
+            .collect();
+        files.sort();
+        assert!(!files.is_empty(), "no file in {}", folder.display());
+        files.swap_remove(0)
+    });
+    for file in &files {
+        set(file, "good");
+        assert!(attributes(file).contains("user.note=\"good\""));
+    }
+    ground.site("attributes", &ground.nodes()).await;
+    let config = ground.swarm.root().join("attributes.toml");
+    let mut text = std::fs::read_to_string(&config).unwrap();
+    for name in ["grafana", "prometheus"] {
+        // Where the damage has left a link to.
+        let stops = format!("stops = [\"{name}\"]\n");
+        assert!(text.contains(&stops));
+        text = text.replace(&stops, &format!("{stops}allow_links = ['/nowhere']\n"));
+    }
+    std::fs::write(&config, text).unwrap();
+    let site = Site::open(&config).await.unwrap();
+    let damage = || {
+        set(&files[0], "bad");
+        let mut removed = Command::new("setfattr");
+        run(removed.args(["-x", "user.note"]).arg(&files[1]));
+    };
+    let look = || files.iter().map(|file| attributes(file)).collect();
+    there_and_back(&site, ground, &["grafana", "prometheus"], damage, look).await;
+    let mut removed = Command::new("setfattr");
+    run(removed.args(["-x", "user.note"]).arg(&files[0]));
+    assert_same(&ground.damaged, &ground.swarm.fingerprint(), "attributes");
+    ground.nothing_left().await;
 }

@@ -46,8 +46,22 @@ impl Nodes for SwarmPlatform {
     }
 
     async fn elsewhere(&self, service: &str) -> Result<Vec<String>> {
+        match self.spread(service).await? {
+            (true, _) => Ok(Vec::new()),
+            (false, names) => Ok(names),
+        }
+    }
+
+    async fn besides(&self, service: &str) -> Result<Vec<String>> {
+        Ok(self.spread(service).await?.1)
+    }
+}
+
+impl SwarmPlatform {
+    /// Whether a service runs, or last ran, on this host, and the names of its other nodes.
+    async fn spread(&self, service: &str) -> Result<(bool, Vec<String>)> {
         if self.on_host(service).is_some() {
-            return Ok(Vec::new());
+            return Ok((true, Vec::new()));
         }
         let (_, view) = self.view(service).await?;
         let running = view.running().filter_map(|task| task.node.clone());
@@ -55,19 +69,15 @@ impl Nodes for SwarmPlatform {
         if ids.is_empty() {
             ids.extend(self.nodes.last_node(&view).await?);
         }
-        if self.engine.is_here() && ids.contains(self.nodes.own().await?) {
-            return Ok(Vec::new());
-        }
+        let here = self.engine.is_here() && ids.remove(self.nodes.own().await?);
         let mut names = Vec::new();
         for id in ids {
             names.push(self.nodes.by_id(&id).await?.name);
         }
         names.sort();
-        Ok(names)
+        Ok((here, names))
     }
-}
 
-impl SwarmPlatform {
     /// Images that a container beside a directory of a node may be made from, the likeliest
     /// first: of services that mount it, then of those that have tasks there, then of all others,
     /// since one that is stopped has no tasks any more. Which of them the node has is not known.
