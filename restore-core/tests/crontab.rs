@@ -78,6 +78,10 @@ async fn a_crontab_file_comes_back_and_goes_back() {
         assert_eq!(live(), before);
         assert!(!component.check(&cx).await.unwrap()[0].passed);
         component.cut_over(&cx).await.unwrap();
+        // Killed while the old text was being kept.
+        let run = cx.run();
+        let torn = format!("state/scratch/{run}/{}-it.crontab.old", run.folder());
+        std::fs::write(site.path(&torn), "half").unwrap();
         component.discard(&cx, Discard::Replaced).await.unwrap();
         component.discard(&cx, Discard::Replaced).await.unwrap();
         assert_eq!(live().as_deref(), Some(GOOD));

@@ -353,7 +353,10 @@ impl Crontab {
             Discard::Staged => &["new"],
             Discard::Replaced => &["old", "new"],
         };
-        let paths: Vec<PathBuf> = which.iter().map(|it| self.kept(cx.run(), it)).collect();
+        let mut paths: Vec<PathBuf> = which.iter().map(|it| self.kept(cx.run(), it)).collect();
+        // What a killed process was about to keep. Nothing is kept while this is at work.
+        let kept = ["old", "new"].map(|it| self.kept(cx.run(), it));
+        paths.extend(kept.iter().map(|it| table::beside(it, cx.run())));
         blocking(move || {
             for path in &paths {
                 if path.parent().is_some_and(std::path::Path::is_dir) {

@@ -152,19 +152,20 @@ fn refused(shown: &str, said: &str) -> Error {
     .hint("does the user exist, and do we run as root?")
 }
 
+/// Where what is to replace a file is written first. cron reads no file whose name begins with a dot.
+pub(super) fn beside(path: &Path, run: &RunId) -> PathBuf {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    parent.join(format!("{}-{name}", run.folder()))
+}
+
 /// Writes a file beside the one it replaces and renames it, with the owner and mode of the
 /// latter; a new one is for its owner alone.
 pub(super) fn replace(path: &Path, run: &RunId, text: &[u8]) -> Result<()> {
     let failed = |e| Error::io(format!("write {}", path.display()), e);
     // Through a link: what it leads to is what cron, or whoever, reads.
     let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let parent = real.parent().unwrap_or(Path::new("/"));
-    let name = real
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    // cron reads no file whose name begins with a dot.
-    let beside = parent.join(format!("{}-{name}", run.folder()));
+    let beside = beside(&real, run);
     let old = std::fs::metadata(&real).ok();
     let _ = std::fs::remove_file(&beside);
     let mut file = std::fs::OpenOptions::new()
@@ -183,7 +184,7 @@ pub(super) fn replace(path: &Path, run: &RunId, text: &[u8]) -> Result<()> {
         .map_err(failed)?;
     file.sync_all().map_err(failed)?;
     std::fs::rename(&beside, &real).map_err(failed)?;
-    sync_directory(parent)
+    sync_directory(real.parent().unwrap_or(Path::new("/")))
 }
 
 /// Removes a file that may be gone already.
