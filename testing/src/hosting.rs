@@ -151,6 +151,7 @@ pub fn text(output: &Output) -> String {
 /// A new folder of the test's own, which is the caller's to delete. Open to all users: servers run as
 /// users of their own, who must reach their folders. Sockets lie in it, whose paths must be short.
 pub fn folder() -> PathBuf {
+    // The Xs are mktemp's: it puts a name of its own in their place.
     let made = run(Command::new("mktemp").args(["-d", "-t", "restore-test.XXXXXXXX"]));
     let work = PathBuf::from(text(&made).trim());
     run(Command::new("chmod").arg("755").arg(&work));
