@@ -7,14 +7,7 @@ SHELL := /bin/bash
 
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
-# The tests start servers as users of their own, which takes root: everybody else's test programs
-# are built as themselves and run through sudo.
-ifneq ($(shell id -u),0)
-HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
-export CARGO_TARGET_$(HOST)_RUNNER := sudo --preserve-env
-endif
-
-.PHONY: help setup build demo demo-stop test lint lint-features scripts-test python-test bench bench-swarm deny doc api fmt clean
+.PHONY: help setup build demo demo-stop check test soak lint scripts-test python-test bench bench-swarm deny doc api fmt clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -34,25 +27,26 @@ demo: ## damage a platform, restore it, and prove that it is back (PLATFORM=swar
 demo-stop: ## stop the demo's platform and delete it
 	@examples/$(if $(filter swarm,$(PLATFORM)),hosting,local)-platform/platform destroy
 
-test: setup lint scripts-test ## everything that must pass before a change lands
-	cargo test --workspace --locked --no-fail-fast
-	@$(MAKE) --no-print-directory python-test
+check: ## while writing: formatting, lints, the tests that need no server; three minutes
+	@scripts/test.sh check
+
+test: ## everything that must pass before a change lands; half an hour
+	@scripts/test.sh test
+
+# For how many minutes, at most.
+MINUTES ?= 60
+
+soak: ## every boundary of every kind of run, random kills, for MINUTES=60
+	@MINUTES=$(MINUTES) scripts/test.sh soak
 
 lint: ## formatting and clippy
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	@$(MAKE) --no-print-directory lint-features
-
-# Tests enable all features of the library; embedders choose. Each alone, tests left out.
-lint-features:
-	@for each in "" conformance object-store; do \
-	  echo "cargo clippy -p restore-core --no-default-features --features '$$each'"; \
-	  cargo clippy --locked -p restore-core --no-default-features --features "$$each" -- -D warnings; \
-	done
 
 scripts-test: ## the example platforms' scripts: create, back up, damage, compare, stop
 	@examples/local-platform/test.sh
 	@examples/hosting-platform/test.sh
+	@examples/hosting-platform/guest-test.sh
 
 python-test: setup ## the Python module: built, installed, typed, tried on the local platform
 	@scripts/python-test.sh
@@ -68,9 +62,8 @@ bench-swarm: setup ## against the runbook's own commands on the same stack; take
 	cargo build --release --locked -p restore-cli -p restore-benches
 	@cargo run --quiet --release --locked -p restore-benches --bin swarm
 
-deny: ## advisories, licences, sources of the dependencies (installs cargo-deny if need be)
-	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
-	cargo deny check
+deny: ## advisories, licences, sources of the dependencies
+	@PATH=$$(scripts/tools.sh):$$PATH cargo deny check
 
 doc: ## the library's documentation, in target/doc
 	cargo doc --no-deps --locked --all-features -p restore-core

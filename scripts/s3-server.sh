@@ -1,6 +1,6 @@
 #!/bin/bash
 # The S3-compatible server of the tests (moto), in a virtual environment of its own
-# (target/s3-server): made when it is not there as restore-core/tests/support/s3/requirements.txt
+# (target/s3-server): made when it is not there as testing/src/s3/requirements.txt
 # says, and started. With the argument setup it is only made.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,7 +9,7 @@ target=${CARGO_TARGET_DIR:-target}
 mkdir -p "$target"
 target=$(cd "$target" && pwd)
 venv=$target/s3-server
-from=restore-core/tests/support/s3
+from=testing/src/s3
 
 # Of several tests that want it at the same time, one makes it.
 exec 9>"$target/s3-server.lock"

@@ -12,6 +12,8 @@ die() {
   exit 1
 }
 
+# Folders in /etc are for every user of the machine, whatever the caller keeps from others.
+umask 022
 export PATH="$PATH:/usr/sbin:/sbin:$HOME/.cargo/bin"
 
 with_engine=
@@ -126,7 +128,9 @@ install() {
   export DEBIAN_FRONTEND=noninteractive
   local wait=(-o DPkg::Lock::Timeout=300)
   apt-get "${wait[@]}" update -q
-  apt-get "${wait[@]}" install -q -y --no-install-recommends "$@"
+  # What this machine has already is never given up for them.
+  apt-get "${wait[@]}" install -q -y --no-install-recommends --no-remove "$@" ||
+    die "apt-get did not install $*; if it had to remove packages for that, install by hand what you want"
   # Nor at the next start of the machine.
   if [ -d /run/systemd/system ]; then
     local package

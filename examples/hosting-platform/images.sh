@@ -1,15 +1,18 @@
 #!/bin/bash
-# The platform's images: made from Debian's packages once, then loaded from a file.
+# The platform's images: made from Debian's packages once, then taken from files.
 #
+#   images.sh                make them, unless they are there
 #   images.sh -d ENGINE      have them in every node of the engine in this folder
+#   images.sh copy NODE      have them in NODE/data, of an engine that was never started
 #
-# The file lies in $RESTORE_SWARM_CACHE, or target/hosting-platform of the repository, and is named
-# by a hash of what it is made from. No registry is asked, for nothing.
+# What is made lies in $RESTORE_SWARM_CACHE, or target/hosting-platform of the repository, and is named
+# by a hash of what it is made from: images-HASH.tar for `docker load`, and data-HASH, what an engine
+# that loaded them has in its own folder. An engine that begins with that shares the files of the
+# layers, which nobody writes, by hard links, and has copies of everything else. No registry is asked,
+# for nothing.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 become_root "$(readlink -f "$0")" "$@"
-parse_root "$@"
-use_engine "$root"
 
 cache=${RESTORE_SWARM_CACHE:-$repository/target/hosting-platform}
 # Besides the images/ folder: the code that is built into the application's.
@@ -19,49 +22,116 @@ application=$sibling/template/opt/applications/hosting-app
 
 recipe() {
   {
-    (cd "$here/images" && find . -type f -print0 | sort -z | xargs -0 sha256sum)
-    (cd "$application" && find . -type f -print0 | sort -z | xargs -0 sha256sum)
+    (cd "$here/images" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum)
+    (cd "$application" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum)
   } | sha256sum | cut -c 1-16
 }
 
-# What the tags mean in this engine was written down when they were loaded: a tag that a test moved
-# goes back without loading anything again.
-restore_tags() {
-  local tag id
-  [ "$(head -n 1 "$list" 2>/dev/null)" = "$file" ] || return 1
+# Whoever owns the repository owns the folder.
+make_cache() {
+  local owner=()
+  if [ ! -d "$cache" ]; then
+    owner=(--owner="$(stat -c %U "$repository")" --group="$(stat -c %G "$repository")")
+    [ -n "${RESTORE_SWARM_CACHE:-}" ] || [ -d "$repository/target" ] || install -d "${owner[@]}" "$repository/target"
+    install -d "${owner[@]}" "$cache"
+  fi
+  cache=$(cd "$cache" && pwd -P)
+}
+
+# Makes what is missing: one at a time, whoever comes second finds it. What is there stays until the
+# end of this script.
+make_all() {
+  make_cache
+  recipe=$(recipe)
+  file=$cache/images-$recipe.tar
+  data=$cache/data-$recipe
+  exec 9>"$cache/lock"
+  flock -s 9
+  if [ ! -f "$file" ] || [ ! -d "$data" ]; then
+    ! private_network || die "the images are not made, and this network has no way out: run $here/images.sh first"
+    flock 9
+    [ -f "$file" ] || make_images "$file"
+    [ -d "$data" ] || make_data "$data"
+    find "$cache" -mindepth 1 -maxdepth 1 \( -name 'images-*.tar' -o -name 'data-*' \) -mtime +7 -exec rm -rf {} +
+  fi
+  touch "$file" "$data"
+}
+
+# What the tags meant when the images came is written down beside the engine's socket: a tag that a test
+# moved goes back without loading anything again.
+restore_tags() { # LIST
+  local tag id tags ids
+  [ "$(head -n 1 "$1" 2>/dev/null)" = "$recipe" ] || return 1
+  mapfile -t tags < <(tail -n +2 "$1" | cut -d ' ' -f 1)
+  mapfile -t ids < <(tail -n +2 "$1" | cut -d ' ' -f 2)
+  [ "$(docker image inspect -f '{{.Id}}' "${tags[@]}" 2>/dev/null)" != "$(printf '%s\n' "${ids[@]}")" ] || return 0
   while read -r tag id; do
     docker tag "$id" "$tag" 2>/dev/null || return 1
-  done < <(tail -n +2 "$list")
+  done < <(tail -n +2 "$1")
 }
 
-note_tags() {
+note_tags() { # LIST
   {
-    echo "$file"
+    echo "$recipe"
     paste -d ' ' <(printf '%s\n' "${images[@]}") <(docker image inspect -f '{{.Id}}' "${images[@]}")
-  } >"$list"
+  } >"$1"
 }
 
-# Whoever owns the repository can delete it again.
-if [ ! -d "$cache" ]; then
-  owner=(--owner="$(stat -c %U "$repository")" --group="$(stat -c %G "$repository")")
-  [ -n "${RESTORE_SWARM_CACHE:-}" ] || [ -d "$repository/target" ] || install -d "${owner[@]}" "$repository/target"
-  install -d "${owner[@]}" "$cache"
-fi
-file=$cache/images-$(recipe).tar
-# One at a time: whoever comes second finds the file.
-exec 9>"$cache/lock"
-flock 9
-for socket in "$root/docker.sock" "$root"/workers/*/docker.sock; do
-  [ -S "$socket" ] || continue
-  export DOCKER_HOST=unix://$socket
-  list=$(dirname "$socket")/images.txt
-  ! restore_tags || continue
-  if [ -f "$file" ]; then
+load() {
+  local socket list
+  for socket in "$root/docker.sock" "$root"/workers/*/docker.sock; do
+    [ -S "$socket" ] || continue
+    export DOCKER_HOST=unix://$socket
+    list=$(dirname "$socket")/images.txt
+    ! restore_tags "$list" || continue
     docker load -q -i "$file" >/dev/null
-    touch "$file"
-  else
-    make_images "$file"
-    find "$cache" -name 'images-*.tar' -mtime +7 -delete
+    note_tags "$list"
+  done
+}
+
+# Where the layers cannot be shared, or the engine keeps them in another way than the one that made
+# them, the node gets a copy, or nothing, and loads them.
+copy() { # NODE
+  local node=$1
+  [ -d "$data/overlay2" ] || return 0
+  mkdir -p "$node/data"
+  rm -rf -- "$node/data/overlay2"
+  if ! copy_by_links "$data/overlay2" "$node/data/overlay2" 2>/dev/null; then
+    rm -rf -- "$node/data/overlay2"
+    cp -a --reflink=auto "$data/overlay2" "$node/data/"
   fi
-  note_tags
-done
+  cp "$data/images.txt" "$node/"
+  # Last: as long as this is not there, nothing is.
+  cp -a "$data/image" "$node/data/image.new"
+  mv "$node/data/image.new" "$node/data/image"
+}
+
+copy_by_links() { # FROM TO
+  local others
+  mkdir "$2" && chmod --reference="$1" "$2" || return
+  (
+    cd "$1" || exit
+    # An engine's own files beside a layer's content.
+    mapfile -t -d '' others < <(find . -mindepth 2 -maxdepth 2 ! -name diff -print0)
+    cp -al --parents -- */diff "$2/" && cp -a --parents -- "${others[@]}" "$2/"
+  )
+}
+
+case ${1:-} in
+  "") make_all ;;
+  -d)
+    parse_root "$@"
+    use_engine "$root"
+    make_all
+    load
+    ;;
+  copy)
+    node=$(realpath -e -- "${2:?of which node}")
+    make_all
+    copy "$node"
+    ;;
+  *)
+    sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0" >&2
+    exit 2
+    ;;
+esac

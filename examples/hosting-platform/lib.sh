@@ -6,6 +6,8 @@ repository=$(cd "$here/../.." && pwd -P)
 # shellcheck disable=SC2034 # read by the scripts that source this file
 sibling=$repository/examples/local-platform
 export PATH="$PATH:/usr/sbin:/sbin"
+# Servers read what is made here as users of their own, whatever the caller keeps from others.
+umask 022
 
 die() {
   printf '%s\n' "$*" >&2
@@ -17,16 +19,20 @@ die() {
 become_root() {
   [ "$(id -u)" -ne 0 ] || return 0
   command -v sudo >/dev/null || die "$1 needs root: run it as root, or install sudo"
-  exec sudo --preserve-env=RESTORE_DEMO_DIR,RESTORE_SWARM_CACHE -- "$@"
+  exec sudo --preserve-env=RESTORE_DEMO_DIR,RESTORE_SWARM_CACHE,RESTORE_TEST_NETWORK -- "$@"
 }
 
 # Waits up to SECONDS until the command succeeds: `wait_for 20 engine_answers`.
 wait_for() {
-  local deadline=$((SECONDS + $1))
+  local deadline=$((SECONDS + $1)) nap
+  local -a naps=(0.02 0.05 0.1 0.2)
   shift
   until "$@"; do
     [ "$SECONDS" -lt "$deadline" ] || return 1
-    sleep 0.05
+    # Asking costs more than waiting where much is waited for at the same time.
+    nap=${naps[0]}
+    [ ${#naps[@]} -eq 1 ] || naps=("${naps[@]:1}")
+    sleep "$nap"
   done
 }
 
@@ -57,7 +63,62 @@ parse_root() {
   rest=("$@")
 }
 
+# --- processes -------------------------------------------------------------------------------
+
+# The folders that are this control group, one for each hierarchy, or the only one.
+groups_of() {
+  local top
+  if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+    echo "/sys/fs/cgroup/$1"
+  else
+    for top in /sys/fs/cgroup/*/; do
+      [ ! -e "${top}cgroup.procs" ] || echo "$top$1"
+    done
+  fi
+}
+
+# Processes of the group and of all groups below it: engine, containerd, shims, containers.
+pids_of() {
+  local group
+  while read -r group; do
+    [ -d "$group" ] || continue
+    find "$group" -name cgroup.procs -exec cat {} + 2>/dev/null || true
+  done < <(groups_of "$1") | sort -un
+}
+
 # --- the engine ------------------------------------------------------------------------------
+
+# Whether this process is in the network that a test runner has made for it, without a way out, which
+# an engine may use as if it were the machine's. The runner names the namespace.
+private_network() {
+  [ -n "${RESTORE_TEST_NETWORK:-}" ] && [ "$RESTORE_TEST_NETWORK" = "$(readlink /proc/self/ns/net)" ]
+}
+
+network=()
+# Fills `network` with what a command has to be prefixed with to run in the network of the engine in
+# $engine: nothing where it is this one, or where the engine has none at the moment.
+find_network() {
+  local number part pid found
+  network=()
+  # There everything is in one.
+  ! private_network || return 0
+  number=$(sed -n 's/^NUMBER=//p' "$engine/engine.env" 2>/dev/null) || return 0
+  for part in network engine; do
+    for pid in $(pids_of "restore-engine-$number/$part"); do
+      # Others of the group are there for a moment only, or are on their way into a container.
+      case $(readlink "/proc/$pid/exe") in
+        */sleep* | */coreutils* | */dockerd* | */containerd*) ;;
+        *) continue ;;
+      esac
+      found=$(readlink "/proc/$pid/ns/net") || continue
+      [ "$found" != "$(readlink /proc/self/ns/net)" ] || return 0
+      network=(nsenter "--net=/proc/$pid/ns/net")
+      return 0
+    done
+  done
+}
+
+inside() { "${network[@]}" "$@"; }
 
 # Points `docker` at the engine in the folder ENGINE, whatever the caller's own settings say.
 use_engine() {
@@ -88,6 +149,7 @@ load_settings() {
 load_platform() {
   load_settings
   engine_answers || die "the platform's engine does not run: start it with $here/platform -d $root start"
+  find_network
 }
 
 # Runs a command with `docker` pointed at one node after the other; those that are away do not count.
@@ -115,8 +177,8 @@ container() {
   echo "$id"
 }
 
-# Where clients on this machine reach the databases: at the published ports, or at the containers'
-# own addresses where there are none.
+# Where clients in the engine's network reach the databases: at the published ports, or at the
+# containers' own addresses where there are none.
 load_addresses() {
   PG_HOST=127.0.0.1 REDIS_HOST=127.0.0.1
   if [ -n "${CLOSED:-}" ]; then
@@ -163,4 +225,29 @@ volume_path() {
     return
   done
   die "no node has a volume $1"
+}
+
+# The files of the layers that new engines share: all that a write would change.
+kept_images() {
+  find "${RESTORE_SWARM_CACHE:-$repository/target/hosting-platform}"/data-* -mindepth 1 \
+    -printf '%p %y %m %U %G %s %T@ %l\n' | LC_ALL=C sort
+}
+
+# --- the machine -----------------------------------------------------------------------------
+
+# What this machine's network is: links, addresses, routes, firewall. Without what changes by itself:
+# counters, the time that is left of a lease, dates in comments.
+machine_network() {
+  local what
+  for what in link addr route "-6 route" rule; do
+    echo "== $what"
+    # shellcheck disable=SC2086 # two words
+    ip -o $what
+  done | sed -E 's/ (valid_lft|preferred_lft|expires) [0-9a-z]+//g; s/ tentative( |$)/\1/'
+  for what in iptables-save iptables-legacy-save ip6tables-save ip6tables-legacy-save; do
+    echo "== $what"
+    "$what" 2>/dev/null || true
+  done | sed -E '/^#/d; s/\[[0-9]+:[0-9]+\]//'
+  echo "== nft"
+  { nft --stateless --terse list ruleset 2>/dev/null || true; } | sed -E 's/counter packets [0-9]+ bytes [0-9]+/counter/'
 }

@@ -47,7 +47,7 @@ end() {
 trap end EXIT
 trap 'exit 130' INT TERM
 
-code() { curl -s -m 2 -o /dev/null -w '%{http_code}' "$@" || true; }
+code() { inside curl -s -m 2 -o /dev/null -w '%{http_code}' "$@" || true; }
 probe() {
   while :; do
     echo "$(date +%s.%N) $(code -H 'Host: www.example.test' "$site/health")"
@@ -195,13 +195,13 @@ SQL
     sh -c 'PGPASSWORD=$(cat /run/secrets/postgres.pass) psql -h postgres -U ${DB_USER} -d ${DB_NAME} -c "SELECT 1"'
   docker exec "$(docker ps -q -f 'name=^hosting_app\.' | head -1)" \
     sh -c 'REDISCLI_AUTH=$(cat /run/secrets/redis.pass) redis-cli -h redis ping'
-  curl -f "$site/health"
-  curl -f "$site/api/version"
+  inside curl -f "$site/health"
+  inside curl -f "$site/api/version"
   psql_ -d "${POSTGRES_DB}" -c "SELECT count(*) as user_count FROM users"
   docker service logs hosting_app --since 10m 2>&1 | grep -ic error || true
   docker service ls | grep hosting_app
-  curl -s "http://127.0.0.1:$PROMETHEUS_PORT/-/healthy"
-  curl -s "http://$GRAFANA_HOST:$GRAFANA_PORT/api/health"
+  inside curl -s "http://127.0.0.1:$PROMETHEUS_PORT/-/healthy"
+  inside curl -s "http://$GRAFANA_HOST:$GRAFANA_PORT/api/health"
 }
 
 probe >"$work/answers" &

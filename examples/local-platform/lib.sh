@@ -3,6 +3,8 @@
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 repository=$(cd "$here/../.." && pwd -P)
+# Servers read what is made here as users of their own, whatever the caller keeps from others.
+umask 022
 
 die() {
   printf '%s\n' "$*" >&2
@@ -19,11 +21,15 @@ become_root() {
 
 # Waits up to SECONDS until the command succeeds: `wait_for 20 pg_ready`.
 wait_for() {
-  local deadline=$((SECONDS + $1))
+  local deadline=$((SECONDS + $1)) nap
+  local -a naps=(0.02 0.05 0.1 0.2)
   shift
   until "$@"; do
     [ "$SECONDS" -lt "$deadline" ] || return 1
-    sleep 0.05
+    # Asking costs more than waiting where much is waited for at the same time.
+    nap=${naps[0]}
+    [ ${#naps[@]} -eq 1 ] || naps=("${naps[@]:1}")
+    sleep "$nap"
   done
 }
 

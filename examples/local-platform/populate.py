@@ -134,7 +134,9 @@ def make_trees(root, names, templates):
                 target.mkdir(parents=True, exist_ok=True)
             elif not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                write(target, fill(source, names), mode=source.stat().st_mode & 0o777)
+                # As the repository has it, whatever the umask of whoever cloned it made of that.
+                program = source.stat().st_mode & 0o100
+                write(target, fill(source, names), mode=0o755 if program else 0o644)
 
     app = root / "opt/applications/hosting-app"
     for path, text in {

@@ -4,11 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCandidates;
 use restore_core::backup::PruneRequest;
 use restore_core::stream::Compression;
-use restore_core::{BackupRequest, Error, ErrorKind, PlanRequest, RecoveryPoint, RecoveryTarget};
+use restore_core::{
+    BackupRequest, Error, ErrorKind, PlanRequest, RecoveryPoint, RecoveryTarget, RunId,
+};
 
-use crate::exit;
+use crate::{complete, exit};
 
 /// Restores a hosting platform from plain backups: all or nothing, verified, and with the old
 /// data kept until you confirm.
@@ -26,6 +29,10 @@ pub(crate) struct Args {
     /// What stderr shows of the work
     #[arg(long, value_enum, value_name = "HOW", default_value_t, global = true)]
     pub(crate) progress: ProgressMode,
+
+    /// Show nothing of the work on stderr: only questions and errors
+    #[arg(long, short, global = true, conflicts_with = "progress")]
+    pub(crate) quiet: bool,
 
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -47,6 +54,13 @@ pub(crate) enum ProgressMode {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    /// Write a first restore.toml from what runs here, or take the one that a backup carries
+    Init(InitArgs),
+    /// Show on one screen what the site has, and whether a restore could begin now
+    Status,
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(ConfigVerb),
     /// List the backups of all stores
     List,
     /// Show what is in a backup
@@ -68,10 +82,10 @@ pub(crate) enum Verb {
         #[command(flatten)]
         backup: BackupArg,
         /// The store to fetch from [default: the first that has it]
-        #[arg(long, value_name = "STORE")]
+        #[arg(long, value_name = "STORE", add = ArgValueCandidates::new(complete::stores))]
         from: Option<String>,
         /// The directory store to fetch into [default: the first]
-        #[arg(long, value_name = "STORE")]
+        #[arg(long, value_name = "STORE", add = ArgValueCandidates::new(complete::stores))]
         to: Option<String>,
     },
     /// Make the site's checks now
@@ -103,12 +117,35 @@ pub(crate) enum Verb {
         #[command(flatten)]
         consent: Consent,
     },
+    /// End an unfinished or stuck run as the platform stands: nothing is moved, what it keeps stays
+    Abandon {
+        #[command(flatten)]
+        run: RunArg,
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Put the maintenance page up, or take it down
+    Page {
+        /// Whether users are turned away
+        #[arg(value_enum, value_name = "on|off")]
+        page: PageArg,
+    },
     /// Take the lock of a cluster away from a host that is gone for good
     Unlock(Consent),
     /// List all runs
-    History,
+    History {
+        /// Look for what runs keep beside the live data instead: also what no journal tells of
+        #[arg(long)]
+        search: bool,
+    },
     /// Show what a run did
     Report(RunArg),
+    /// Print the script by which a shell completes words: `source <(restore completions bash)`
+    Completions {
+        /// The shell
+        #[arg(value_enum, value_name = "SHELL")]
+        shell: ShellArg,
+    },
     /// Answer one request about the volume in a directory, for a restore on another machine
     #[command(hide = true)]
     VolumeAgent {
@@ -119,34 +156,89 @@ pub(crate) enum Verb {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct InitArgs {
+    /// A directory of backups: from their layout it is told what there is to restore
+    #[arg(long, value_name = "DIR")]
+    pub(crate) backups: Option<PathBuf>,
+
+    /// Take the restore.toml that this backup in --backups carries, or `latest`
+    #[arg(long, value_name = "ID", requires = "backups")]
+    pub(crate) from: Option<String>,
+
+    /// Only servers that work in this directory, or whose files are named below it
+    #[arg(long, value_name = "DIR", conflicts_with = "from")]
+    pub(crate) below: Option<PathBuf>,
+
+    /// The Docker engine's socket [default: /var/run/docker.sock]
+    #[arg(long, value_name = "SOCKET", conflicts_with = "from")]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// The file to write, which must not be there yet
+    #[arg(long, short, value_name = "FILE", default_value = "restore.toml")]
+    pub(crate) output: PathBuf,
+
+    /// Print the file instead of writing it
+    #[arg(long, conflicts_with = "output")]
+    pub(crate) print: bool,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum ConfigVerb {
+    /// Tell everything that is wrong with the configuration, each with its line; needs no backup
+    Check,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct BackupArg {
     /// The backup's id, or `latest`
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", add = ArgValueCandidates::new(complete::backups))]
     pub(crate) id: String,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArg {
     /// The run's id, as `restore history` shows it [default: the one that the verb fits]
-    #[arg(value_name = "RUN")]
+    #[arg(value_name = "RUN", add = ArgValueCandidates::new(complete::runs))]
     pub(crate) run: Option<String>,
+}
+
+/// A shell that completes words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ShellArg {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// Whether the maintenance page is to be up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PageArg {
+    /// Users are turned away
+    On,
+    /// Users are let in
+    Off,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Consent {
-    /// Do not ask
+    /// Do not ask, also not about a safety backup that turns out to lack something
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+/// Names as people type them in lists: `a, b`.
+fn trimmed(names: &[String]) -> impl Iterator<Item = &str> {
+    names.iter().map(|name| name.trim())
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct BackupArgs {
     /// Only these components
-    #[arg(long, value_name = "COMPONENT", value_delimiter = ',')]
+    #[arg(long, value_name = "COMPONENT", value_delimiter = ',', add = ArgValueCandidates::new(complete::components))]
     pub(crate) only: Vec<String>,
 
     /// The store to write to [default: the first on this host]
-    #[arg(long, value_name = "STORE")]
+    #[arg(long, value_name = "STORE", add = ArgValueCandidates::new(complete::stores))]
     pub(crate) to: Option<String>,
 
     /// Also make base backups of database clusters, from which they can be recovered to any later
@@ -178,9 +270,10 @@ impl BackupArgs {
             CompressionArg::Gzip => "gzip",
             CompressionArg::Zstd => "zstd",
         };
-        let mut request = BackupRequest::all()
-            .only(self.only.iter().map(|name| name.trim().to_owned()))
-            .compression(Compression::named(name, self.level)?);
+        let mut request = BackupRequest::all().compression(Compression::named(name, self.level)?);
+        if !self.only.is_empty() {
+            request = request.only(trimmed(&self.only));
+        }
         request.to.clone_from(&self.to);
         request.base = self.base;
         Ok(request)
@@ -188,19 +281,35 @@ impl BackupArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[group(id = "which", required = true, multiple = true, args = ["keep", "older_than"])]
+#[group(id = "which", required = true, multiple = true, args = ["keep", "keep_daily", "keep_weekly", "keep_monthly", "older_than"])]
 pub(crate) struct PruneArgs {
-    /// Keep the newest N finished backups
+    /// Keep the newest N full backups
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) keep: Option<u32>,
+
+    /// Keep the newest full backup of each of the last N days that have one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep_daily: Option<u32>,
+
+    /// Keep the newest of each of the last N weeks
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep_weekly: Option<u32>,
+
+    /// Keep the newest of each of the last N months
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep_monthly: Option<u32>,
 
     /// Delete only what is older: 12h, 30d, 8w
     #[arg(long, value_name = "AGE", value_parser = age)]
     pub(crate) older_than: Option<Duration>,
 
     /// The store [default: the first on this host]
-    #[arg(long, value_name = "STORE")]
+    #[arg(long, value_name = "STORE", add = ArgValueCandidates::new(complete::stores))]
     pub(crate) store: Option<String>,
+
+    /// Only show what would be deleted
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 
     #[command(flatten)]
     pub(crate) consent: Consent,
@@ -211,7 +320,11 @@ impl PruneArgs {
     pub(crate) fn request(&self) -> PruneRequest {
         let mut request = PruneRequest::default();
         request.store.clone_from(&self.store);
-        request.keep = self.keep.and_then(|keep| usize::try_from(keep).ok());
+        let count = |count: Option<u32>| count.and_then(|count| usize::try_from(count).ok());
+        request.keep = count(self.keep);
+        request.keep_daily = count(self.keep_daily);
+        request.keep_weekly = count(self.keep_weekly);
+        request.keep_monthly = count(self.keep_monthly);
         request.older_than = self.older_than;
         request
     }
@@ -236,7 +349,7 @@ pub(crate) struct PlanArgs {
     pub(crate) backup: BackupArg,
 
     /// Only these components
-    #[arg(long, value_name = "COMPONENT", value_delimiter = ',')]
+    #[arg(long, value_name = "COMPONENT", value_delimiter = ',', add = ArgValueCandidates::new(complete::components))]
     pub(crate) only: Vec<String>,
 
     /// Only this path, named as in the archive (`mnt/nfs/nginx/conf.d/app.conf`); repeatable
@@ -247,9 +360,25 @@ pub(crate) struct PlanArgs {
     #[arg(long)]
     pub(crate) allow_unverified: bool,
 
+    /// Leave these components as they are where the backup has nothing for them
+    #[arg(long, value_name = "COMPONENT", value_delimiter = ',', add = ArgValueCandidates::new(complete::components))]
+    pub(crate) allow_missing: Vec<String>,
+
+    /// Replace live data of these components by what is empty: a dump without rows
+    #[arg(long, value_name = "COMPONENT", value_delimiter = ',', add = ArgValueCandidates::new(complete::components))]
+    pub(crate) allow_empty: Vec<String>,
+
     /// Restore although an earlier run is not confirmed yet
     #[arg(long)]
     pub(crate) over_unconfirmed: bool,
+
+    /// Restore over this run, which is stuck or unfinished: it is ended as it stands
+    #[arg(long, value_name = "RUN", add = ArgValueCandidates::new(complete::runs))]
+    pub(crate) over: Option<String>,
+
+    /// Show no maintenance page: users meet whatever the services answer
+    #[arg(long)]
+    pub(crate) no_maintenance: bool,
 
     /// Do not back up first what is live now
     #[arg(long)]
@@ -343,11 +472,20 @@ impl TargetArgs {
 impl PlanArgs {
     /// What the library is asked for.
     pub(crate) fn request(&self) -> Result<PlanRequest, Error> {
-        Ok(PlanRequest::all()
-            .only(self.only.iter().map(|name| name.trim().to_owned()))
-            .paths(self.paths.iter().cloned())
+        let mut request = PlanRequest::all();
+        if !self.only.is_empty() {
+            request = request.only(trimmed(&self.only));
+        }
+        if !self.paths.is_empty() {
+            request = request.paths(&self.paths);
+        }
+        Ok(request
             .allow_unverified(self.allow_unverified)
+            .allow_missing(trimmed(&self.allow_missing))
+            .allow_empty(trimmed(&self.allow_empty))
             .over_unconfirmed(self.over_unconfirmed)
+            .over(self.over.as_deref().map(str::parse::<RunId>).transpose()?)
+            .no_maintenance(self.no_maintenance)
             .no_safety_backup(self.no_safety_backup)
             .to(self.target.target()?)
             .allow_time_gap(self.allow_time_gap))
@@ -365,8 +503,20 @@ impl PlanArgs {
         if self.allow_unverified {
             text += " --allow-unverified";
         }
+        if !self.allow_missing.is_empty() {
+            text += &format!(" --allow-missing {}", self.allow_missing.join(","));
+        }
+        if !self.allow_empty.is_empty() {
+            text += &format!(" --allow-empty {}", self.allow_empty.join(","));
+        }
         if self.over_unconfirmed {
             text += " --over-unconfirmed";
+        }
+        if let Some(over) = &self.over {
+            text += &format!(" --over {over}");
+        }
+        if self.no_maintenance {
+            text += " --no-maintenance";
         }
         if self.no_safety_backup {
             text += " --no-safety-backup";
@@ -385,12 +535,20 @@ pub(crate) struct DrillArgs {
     pub(crate) backup: BackupArg,
 
     /// Only these components
-    #[arg(long, value_name = "COMPONENT", value_delimiter = ',')]
+    #[arg(long, value_name = "COMPONENT", value_delimiter = ',', add = ArgValueCandidates::new(complete::components))]
     pub(crate) only: Vec<String>,
 
     /// Drill with what has no checksum to verify it by
     #[arg(long)]
     pub(crate) allow_unverified: bool,
+
+    /// Drill without these components where the backup has nothing for them
+    #[arg(long, value_name = "COMPONENT", value_delimiter = ',', add = ArgValueCandidates::new(complete::components))]
+    pub(crate) allow_missing: Vec<String>,
+
+    /// Drill with what is empty (a dump without rows) although there is live data of these components
+    #[arg(long, value_name = "COMPONENT", value_delimiter = ',', add = ArgValueCandidates::new(complete::components))]
+    pub(crate) allow_empty: Vec<String>,
 
     #[command(flatten)]
     pub(crate) target: TargetArgs,
@@ -403,9 +561,14 @@ pub(crate) struct DrillArgs {
 impl DrillArgs {
     /// What the library is asked for.
     pub(crate) fn request(&self) -> Result<PlanRequest, Error> {
-        Ok(PlanRequest::all()
-            .only(self.only.iter().map(|name| name.trim().to_owned()))
+        let mut request = PlanRequest::all();
+        if !self.only.is_empty() {
+            request = request.only(trimmed(&self.only));
+        }
+        Ok(request
             .allow_unverified(self.allow_unverified)
+            .allow_missing(trimmed(&self.allow_missing))
+            .allow_empty(trimmed(&self.allow_empty))
             .to(self.target.target()?)
             .allow_time_gap(self.allow_time_gap)
             .drill(true))
@@ -441,6 +604,26 @@ mod tests {
         assert!(Args::try_parse_from(["restore", "prune", "--keep", "0"]).is_err());
         let both = ["restore", "prune", "--keep", "3", "--older-than", "8w"];
         assert!(Args::try_parse_from(both).is_ok());
+    }
+
+    #[test]
+    fn what_is_missing_and_what_is_empty_are_two_words() {
+        let args = [
+            "restore",
+            "run",
+            "latest",
+            "--allow-missing",
+            "a",
+            "--allow-empty",
+            "b,c",
+        ];
+        let Verb::Run { plan, .. } = Args::try_parse_from(args).unwrap().verb else {
+            panic!("not a run")
+        };
+        let request = plan.request().unwrap();
+        assert_eq!(request.allow_missing, ["a"]);
+        assert_eq!(request.allow_empty, ["b", "c"]);
+        assert_eq!(plan.repeated(), " --allow-missing a --allow-empty b,c");
     }
 
     #[test]

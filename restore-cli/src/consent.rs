@@ -2,10 +2,10 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 
-use restore_core::{Error, ErrorKind, Result};
+use restore_core::{Error, ErrorKind, Finding, Result};
 
 use crate::args::Consent;
-use crate::progress::Stderr;
+use crate::progress::{Stderr, finding_line};
 
 impl Consent {
     /// Refuses early where a question could not be answered: before any work is done for it.
@@ -19,6 +19,14 @@ impl Consent {
             "there is no terminal to ask on; nothing was done",
         )
         .hint("add --yes to go on without being asked"))
+    }
+
+    /// Shows what is asked about, or what is done without asking.
+    pub(crate) fn show(&self, text: String, stderr: &Stderr) {
+        match self.yes {
+            true => stderr.say(text),
+            false => stderr.tell(text),
+        }
     }
 
     /// Asks for `id` (the `noun`'s id or name) to be typed, unless asked not to. An error where it was not:
@@ -38,6 +46,18 @@ impl Consent {
         .map_err(|e| Error::io("read the answer", e))?;
         judge(noun, id, &answer)
     }
+}
+
+/// Asks whether to go on in spite of what a run has just met.
+pub(crate) fn agrees(question: &Finding, stderr: &Stderr) -> bool {
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        return false;
+    }
+    stderr.tell(format!("\n{}", finding_line(question)));
+    stderr.ask("Type yes to go on without it; anything else undoes the run: ");
+    let mut line = String::new();
+    let read = io::stdin().lock().read_line(&mut line);
+    read.is_ok() && line.trim() == "yes"
 }
 
 fn judge(noun: &str, id: &str, answer: &str) -> Result<()> {

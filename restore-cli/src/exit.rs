@@ -5,7 +5,7 @@ use restore_core::{Error, ErrorKind, Report};
 
 /// Done, and checked.
 pub(crate) const DONE: u8 = 0;
-/// An error no one foresaw; also a check that failed under `restore check`.
+/// An unexpected error; also a check that failed under `restore check`.
 pub(crate) const UNFORESEEN: u8 = 1;
 /// Usage or configuration; also a question that was not answered with the id.
 pub(crate) const USAGE: u8 = 2;
@@ -15,24 +15,28 @@ pub(crate) const VERIFICATION: u8 = 3;
 pub(crate) const PREFLIGHT: u8 = 4;
 /// The restore failed; the platform is as it was.
 pub(crate) const FAILED: u8 = 5;
-/// Stuck or left unfinished: needs a hand; the report says what is where.
+/// Stuck or left unfinished: the report says what is where and which commands work now.
 pub(crate) const STUCK: u8 = 6;
 /// Another run holds the lock.
 pub(crate) const LOCKED: u8 = 7;
+/// Done, but checks fail that failed before too, or services do not start on their old data.
+pub(crate) const FAILING: u8 = 8;
 /// Interrupted; undone.
 pub(crate) const INTERRUPTED: u8 = 130;
 
 /// The table as `--help` shows it.
 pub(crate) const HELP: &str = "\
 Exit codes:
-    0  done, and checked
-    1  an error no one foresaw, or a check that failed
+    0  done, and every check passes
+    1  an unexpected error, or a check that failed
     2  usage or configuration, or the question was not answered with the id
     3  the backup failed verification
     4  preflight refused; nothing was touched
-    5  the restore failed; the platform is as it was
-    6  stuck: needs a hand; the report says what is where
+    5  the restore failed; everything is back where it was
+    6  stuck: the report says what is where and which commands work now
     7  another run holds the lock
+    8  done, but a check fails that failed before too, or (after a rollback) the old data
+       is back and something does not work on it
   130  interrupted; undone";
 
 /// The code of an error that came before anything was touched, or outside a run.
@@ -56,6 +60,7 @@ pub(crate) fn of_report(report: &Report) -> u8 {
         _ => {}
     }
     match report.error().map(|error| error.kind()) {
+        None if report.is_failing() => FAILING,
         None => DONE,
         Some(ErrorKind::Verification) => VERIFICATION,
         Some(ErrorKind::Interrupted) => INTERRUPTED,
@@ -108,5 +113,19 @@ mod tests {
         assert_eq!(of_report(&report("undone", Some("interrupted"))), 130);
         assert_eq!(of_report(&report("unfinished", Some("failed"))), 6);
         assert_eq!(of_report(&report("stuck", Some("interrupted"))), 6);
+    }
+
+    #[test]
+    fn what_ended_and_does_not_work_has_a_code_of_its_own() {
+        let failing = |outcome: &str, kind: Option<&str>| {
+            let mut value = serde_json::to_value(report(outcome, kind)).unwrap();
+            value["checks_after"] =
+                serde_json::json!([{ "name": "health", "passed": false, "detail": "502" }]);
+            of_report(&serde_json::from_value(value).unwrap())
+        };
+        assert_eq!(failing("restored", None), 8);
+        assert_eq!(failing("rolled_back", None), 8);
+        assert_eq!(failing("undone", Some("failed")), 5);
+        assert_eq!(failing("stuck", None), 6);
     }
 }

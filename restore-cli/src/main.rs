@@ -15,6 +15,7 @@
 
 mod args;
 mod commands;
+mod complete;
 mod config;
 mod consent;
 mod exit;
@@ -37,11 +38,12 @@ use printer::{Answer, Printer};
 use progress::Stderr;
 
 fn main() -> ExitCode {
+    complete::answer();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return usage(&error).into(),
     };
-    let stderr = Stderr::start(args.progress);
+    let stderr = Stderr::start(args.progress).quiet(args.quiet);
     report_bugs(&stderr);
     let printer = Printer::new(args.json);
     let code = printer.finish(work(args, &stderr), &stderr);
@@ -111,7 +113,7 @@ fn report_bugs(stderr: &Stderr) {
             .location()
             .map(|at| format!(" ({}:{})", at.file(), at.line()));
         let what = message(panic.payload());
-        stderr.say(format!("bug: {what}{}", place.unwrap_or_default()));
+        stderr.tell(format!("bug: {what}{}", place.unwrap_or_default()));
     }));
 }
 

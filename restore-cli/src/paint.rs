@@ -80,7 +80,7 @@ impl Look {
 
 /// The line broken between words, the rest of it set in a little. Rows of tables, which have wide
 /// gaps, are left alone, as are words that are longer than a line: they may be paths to copy.
-fn wrapped(line: &str, width: usize) -> String {
+pub(crate) fn wrapped(line: &str, width: usize) -> String {
     let text = line.trim_start();
     let indent = line.chars().count() - text.chars().count();
     if line.chars().count() <= width || text.contains("  ") || indent * 2 > width {

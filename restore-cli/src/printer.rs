@@ -1,6 +1,6 @@
 //! The one place that decides what goes where: data to stdout, everything else to stderr.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use restore_core::{Error, ErrorKind};
 use serde_json::{Map, Value, json};
@@ -20,6 +20,8 @@ pub(crate) struct Answer {
     pub(crate) text: String,
     /// What went wrong although there is something to show.
     pub(crate) error: Option<Error>,
+    /// Whether the text says what the error does.
+    pub(crate) told: bool,
     /// The exit code.
     pub(crate) exit: u8,
 }
@@ -43,8 +45,15 @@ impl Answer {
             value,
             text,
             error: None,
+            told: false,
             exit: exit::DONE,
         })
+    }
+
+    /// The same answer, whose text says what its error does: on one screen it is not shown twice.
+    pub(crate) fn told(mut self) -> Self {
+        self.told = true;
+        self
     }
 
     /// The same answer with what went wrong, where something did, and its exit code.
@@ -67,15 +76,21 @@ impl Printer {
 
     /// Prints what a command came to; gives the exit code.
     pub(crate) fn finish(&self, result: Result<Answer, Error>, stderr: &Stderr) -> u8 {
-        let (document, text, error, exit) = match result {
+        let (document, text, error, told, exit) = match result {
             Ok(answer) => {
                 let mut document = Map::new();
                 document.insert(answer.key.to_owned(), answer.value);
-                (document, answer.text, answer.error, answer.exit)
+                (
+                    document,
+                    answer.text,
+                    answer.error,
+                    answer.told,
+                    answer.exit,
+                )
             }
             Err(error) => {
                 let exit = exit::of_error(&error);
-                (Map::new(), String::new(), Some(error), exit)
+                (Map::new(), String::new(), Some(error), false, exit)
             }
         };
         let written = if self.json {
@@ -83,7 +98,11 @@ impl Printer {
         } else {
             write_out(&Look::stdout().text(&text))
         };
-        if let Some(error) = &error {
+        let one_screen = io::stdout().is_terminal() && io::stderr().is_terminal();
+        if let Some(error) = error
+            .as_ref()
+            .filter(|_| self.json || !(told && one_screen))
+        {
             // The text comes first, so that the error is the last thing in sight.
             stderr.error(error);
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use restore_core::{Error, ErrorKind, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -10,6 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::exit;
 use crate::progress::Stderr;
+
+/// How long a run has at least, from the first wish to stop, to write down that it is undone.
+const DECIDED: Duration = Duration::from_secs(1);
 
 /// What a signal would interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub(crate) enum Work {
     Pruning = 5,
     /// A backup being fetched, which can be gone on with.
     Fetching = 6,
+    /// The maintenance page goes up or down, or a run is ended as the platform stands.
+    Page = 7,
 }
 
 impl Work {
@@ -40,6 +45,7 @@ impl Work {
             4 => Self::BackingUp,
             5 => Self::Pruning,
             6 => Self::Fetching,
+            7 => Self::Page,
             _ => Self::Reading,
         }
     }
@@ -89,6 +95,7 @@ impl Signals {
 
     async fn wait(self, [mut int, mut term]: [Signal; 2], mut hangup: Signal, stderr: Stderr) {
         let mut asked = 0_u32;
+        let mut first = None;
         loop {
             // A terminal that goes away sends more than one SIGHUP: they ask once and no more.
             let again = tokio::select! {
@@ -101,13 +108,16 @@ impl Signals {
                 continue;
             }
             asked = asked.saturating_add(1);
+            let first = *first.get_or_insert_with(Instant::now);
             let work = Work::of(self.work.load(Ordering::SeqCst));
             self.cancel.cancel();
             if work == Work::Reading {
                 self.abandon.cancel();
             } else if asked < 3 {
-                stderr.say(words(work, asked));
+                stderr.tell(words(work, asked));
             } else {
+                // The first wish is written into the journal, which takes a moment.
+                tokio::time::sleep_until((first + DECIDED).into()).await;
                 leave(work, &stderr);
             }
         }
@@ -134,6 +144,8 @@ fn words(work: Work, asked: u32) -> &'static str {
         }
         (Work::Fetching, 1) => "stopping: what came so far is kept, the next fetch goes on there",
         (Work::Fetching, _) => "still writing what came; press Ctrl-C once more to leave at once",
+        (Work::Page, 1) => "this is short, and goes on to its end",
+        (Work::Page, _) => "press Ctrl-C once more to leave at once, then do the same again",
         (Work::Confirming, 1) => "stopping after the deletion under way",
         (Work::Confirming, _) => {
             "still deleting; press Ctrl-C once more to leave at once, then `restore confirm` \
@@ -153,11 +165,12 @@ fn leave(work: Work, stderr: &Stderr) -> ! {
         Work::BackingUp | Work::Pruning | Work::Fetching => exit::INTERRUPTED,
         _ => exit::STUCK,
     };
-    stderr.say(match work {
+    stderr.tell(match work {
         Work::BackingUp => "left in the middle: the backup is unfinished, and is never restored",
         Work::Pruning => "left in the middle\nhint: `restore prune` deletes the rest",
         Work::Fetching => "left in the middle\nhint: fetch again, it goes on there",
         Work::Confirming => "left in the middle\nhint: `restore confirm` deletes the rest",
+        Work::Page => "left in the middle\nhint: do the same again",
         _ => {
             "left in the middle: the platform is neither restored nor as it was\n\
              hint: `restore resume` finishes the undo; `restore report` says what is where"
@@ -181,6 +194,7 @@ mod tests {
             Work::BackingUp,
             Work::Pruning,
             Work::Fetching,
+            Work::Page,
         ] {
             assert_eq!(Work::of(work as u8), work);
         }

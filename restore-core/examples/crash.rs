@@ -1,9 +1,11 @@
 //! Dies in the middle of a restore, to show what `resume` and `rollback` make of it.
 //!
-//! `crash CONFIG ACTION WHEN [BACKUP [TO]]`: opens the site, does ACTION (`run`, `resume` or `rollback`) and, at
-//! the boundary number WHEN, kills itself with SIGKILL; `error:WHEN` lets the boundary fail
-//! instead, and `never` only counts. With TO (a time, or `latest`) the run recovers to that. Prints each boundary, then how the run ended. An embedder
-//! does the same with a [`RunOptions::boundary`] to try components of its own.
+//! `crash CONFIG ACTION WHEN [BACKUP [TO]]`: opens the site, does ACTION (`run`, `resume` or
+//! `rollback`) and, at the boundary WHEN, kills itself with SIGKILL. WHEN is a boundary's number or
+//! what is written down there, `intent stop:app`; `error:WHEN` lets the boundary fail instead, and
+//! `never` only counts. With TO (a time, or `latest`) the run recovers to that. Prints each boundary,
+//! then how the run ended. An embedder does the same with a [`RunOptions::boundary`] to try
+//! components of its own.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,11 +16,20 @@ use restore_core::{
     Error, ErrorKind, PlanRequest, RecoveryTarget, Report, Result, RunOptions, Site,
 };
 
-#[derive(Clone, Copy)]
 enum Fault {
-    Kill(usize),
-    Error(usize),
+    Kill(String),
+    Error(String),
     Never,
+}
+
+fn is_at(boundary: &Boundary, when: &str) -> bool {
+    // The time in an id is another one in each run.
+    let timeless = |record: &str| record.replace(|it: char| it.is_ascii_digit(), "");
+    match when.parse::<usize>() {
+        Ok(index) => index == boundary.index,
+        Err(_) if when.contains("pre-restore-") => timeless(when) == timeless(&boundary.record),
+        Err(_) => when == boundary.record,
+    }
 }
 
 #[tokio::main]
@@ -37,16 +48,15 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let fault = match (when.as_str(), when.strip_prefix("error:"), when.parse()) {
-        ("never", ..) => Fault::Never,
-        (_, Some(at), _) => at.parse().map_or(Fault::Never, Fault::Error),
-        (_, _, Ok(at)) => Fault::Kill(at),
-        _ => Fault::Never,
+    let fault = match (when.as_str(), when.strip_prefix("error:")) {
+        ("never", _) => Fault::Never,
+        (_, Some(when)) => Fault::Error(when.to_owned()),
+        (when, None) => Fault::Kill(when.to_owned()),
     };
     let hook = move |boundary: &Boundary| {
         println!("{} {}", boundary.index, boundary.record);
-        match fault {
-            Fault::Kill(at) if at == boundary.index => {
+        match &fault {
+            Fault::Kill(when) if is_at(boundary, when) => {
                 let me = rustix::process::getpid();
                 let _ = rustix::process::kill_process(me, rustix::process::Signal::KILL);
                 // The signal is on its way; nothing may happen in the meantime.
@@ -54,7 +64,7 @@ async fn main() -> ExitCode {
                     std::thread::park();
                 }
             }
-            Fault::Error(at) if at == boundary.index => Err(Error::new(
+            Fault::Error(when) if is_at(boundary, when) => Err(Error::new(
                 ErrorKind::Failed,
                 "crash.injected",
                 "an injected failure",

@@ -128,39 +128,178 @@
     )
 )]
 
+mod archive;
 pub mod backup;
-pub mod check;
-pub mod component;
-pub mod config;
+mod checks;
+mod components;
 #[cfg(feature = "conformance")]
 pub mod conformance;
-pub mod fetch;
+mod contract;
+mod engine;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod maintenance;
-pub mod plan;
-pub mod platform;
-pub mod report;
-pub mod run;
+mod model;
+mod platforms;
 pub mod site;
-pub mod store;
-pub mod stream;
-pub mod wal;
+mod stores;
+mod swap;
+mod sys;
 
-mod error;
-mod event;
-mod finding;
-mod target;
-mod time;
-mod unlock;
+pub mod check {
+    //! Checks: proofs that something works, made before a run and after it.
+
+    pub use crate::checks::kinds::make;
+    pub use crate::contract::{Check, RetryMode, When};
+}
+
+pub mod component {
+    //! The restorable parts of a platform: the trait that each implements, and the registry that
+    //! makes them from configuration.
+
+    pub use crate::components::crontab::Crontab;
+    pub use crate::components::files::Files;
+    pub use crate::components::image::ImageComponent;
+    pub use crate::components::postgres::{Cluster, Postgres};
+    pub use crate::components::redis::Redis;
+    pub use crate::components::volume::VolumeComponent;
+    pub use crate::contract::{
+        BackedUp, CheckFactory, Component, ComponentFactory, Inspection, KeptByRun,
+        MaintenanceFactory, Parts, PlatformFactory, Recovery, Registry, SharedComponent, SpaceNeed,
+        Staged, StoreFactory, Target,
+    };
+    pub use crate::model::CheckOutcome;
+}
+
+pub mod config {
+    //! `restore.toml`: what a site is made of, written down once.
+
+    pub use crate::contract::{
+        ConfigDuration, SecretSource, SiteConfig, SiteSection, Table, parse_section,
+    };
+    pub use secrecy::SecretString;
+}
+
+pub mod fetch {
+    //! Bringing a backup from the store that has it into a directory of this host.
+    //!
+    //! A backup is fetched into `.fetching-ID`, which no store takes for a backup, is verified there
+    //! while it is written, and gets its name by one rename when all of it is there. Whatever ends
+    //! the work before that, the next fetch goes on with what it can prove to be right.
+
+    pub use crate::backup::fetch::{FetchOptions, FetchReport};
+}
+
+pub mod plan {
+    //! Plans: what a restore would do, in order, with sizes, as a value.
+
+    pub use crate::engine::plan::{
+        EarlierRun, Expected, Phase, Plan, PlanRequest, PlannedComponent, PlannedSafety,
+        PlannedService, Step,
+    };
+}
+
+pub mod platform {
+    //! What runs the services: the traits that a platform implements.
+
+    pub use crate::contract::{
+        ImageUser, Images, LoadedImage, Nodes, Platform, PlatformLock, Program, RemoteTask,
+        ServiceState, Stacks, Steps, Volume,
+    };
+    pub use crate::model::Endpoint;
+    pub use crate::swap::scope::{Compared, Discard, SwapScope, SwapState};
+    pub use crate::sys::process::command::{Command, Exit, Process, Scratch};
+    pub use crate::sys::space::Space;
+
+    pub mod agent {
+        //! Volumes of other machines: a program of ours beside the volume does there what a
+        //! [`LocalVolume`](super::local::LocalVolume) does here, asked over its standard input.
+        //!
+        //! One process answers one request ([`serve`]), so nothing has to be remembered: whatever a killed
+        //! request did is found by looking, as after any other crash. Two requests never move or delete on
+        //! a volume at the same time, also when the connection to the first was lost and it still works: the
+        //! second waits. A component's remote task may take long; the component itself sees to it that what is
+        //! left of one has ended before the next is done.
+
+        pub use crate::platforms::docker::agent::{Launch, RemoteVolume, serve};
+    }
+
+    pub mod local {
+        //! Services that are processes of this machine, volumes that are directories.
+        //!
+        //! A service is either a `command` that we supervise, or a `start`/`stop`/`status` triple.
+        //!
+        //! - A command runs in a process group of its own with its output appended to its log, and
+        //!   outlives us. What we started is written to `STATE/services/NAME.pid` with its start, so a
+        //!   recycled pid is never mistaken for it. A server that was started by other means is adopted
+        //!   through its own `pid_file`, which we only ever read. Its environment is a clean one: `PATH`,
+        //!   the language, the time zone, and its user's `HOME`.
+        //! - A triple's commands run as ourselves; `user` then says whom the service runs as, for
+        //!   programs that run in its context and for the owner of staged data.
+        //!
+        //! What runs is what is wanted: a process has no desired count apart from its being there, so
+        //! that of a service is 1 while it runs and 0 while it does not.
+
+        pub use crate::platforms::local::make;
+        pub use crate::swap::{LocalVolume, StagingDir};
+    }
+}
+
+pub mod report {
+    //! Reports: what a run did, from its journal, as a value; `text` makes words of it.
+
+    pub use crate::model::{ComponentReport, Failure, Kept, Report, ServiceDown, StepTime};
+}
+
+pub mod run {
+    //! Runs: one execution of a plan, with its journal, lock, undo and resumption.
+
+    pub use crate::contract::{CutOver, FactStore, MemoryFacts, RunContext};
+    pub use crate::engine::run::{Ask, Boundary, BoundaryHook, RunOptions};
+    pub use crate::model::{Outcome, RunId, SafetyBackup};
+}
+
+pub mod store {
+    //! Where backups are.
+
+    pub use crate::backup::latest::latest;
+    pub use crate::contract::{BackupFolder, BackupStore, OddEntry, PackedBackup, StoredFile};
+    pub use crate::model::read_error;
+    #[cfg(feature = "object-store")]
+    pub use crate::stores::bucket::{BucketConfig, BucketService, BucketStore, SignIn};
+    pub use crate::stores::directory::DirectoryStore;
+    pub use crate::stores::ssh::{SshConfig, SshStore};
+}
+
+pub mod stream {
+    //! The data path: each artifact is read once, and hashed, decompressed and unpacked in that pass.
+
+    pub use crate::archive::{
+        Compression, Digest, Measured, Owners, PackPolicy, Packed, RefusedMember, Sink, SinkFile,
+        Source, UnpackPolicy, Unpacked, Written, copy_verified, estimate_unpacked, hash_file,
+        measure, pack, read_through, unpack, walk,
+    };
+}
+
+pub mod wal {
+    //! PostgreSQL's write-ahead log, as an archive keeps it: which segments there are, on which
+    //! timelines, where some are missing, and which moments the records in them tell.
+    //!
+    //! Records are read here and not by `pg_waldump`, so that an archive can be asked on a host
+    //! without a server, compressed or not. What is read has been the same since PostgreSQL 9.5:
+    //! page headers, record headers, and the first bytes of commits and restore points.
+
+    pub use crate::model::{Hole, Lsn, Recoverable};
+}
 
 pub use backup::{BackupReport, BackupRequest};
-pub use error::{Error, ErrorKind, Result};
-pub use event::{Event, EventSink, NoEvents, Progress};
+pub use engine::plan::{Plan, PlanRequest};
+pub use engine::run::RunOptions;
 pub use fetch::{FetchOptions, FetchReport};
-pub use finding::{Finding, Severity};
-pub use plan::{Plan, PlanRequest};
-pub use report::Report;
-pub use run::{Outcome, RunId, RunOptions};
+pub use model::{
+    Error, ErrorKind, Event, EventSink, Finding, Kept, NoEvents, Outcome, Progress, RecoveryPoint,
+    RecoveryTarget, Report, Result, RunId, Severity, Timestamp,
+};
 pub use site::Site;
-pub use target::{RecoveryPoint, RecoveryTarget};
-pub use time::Timestamp;
 pub use tokio_util::sync::CancellationToken;

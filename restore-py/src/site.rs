@@ -83,6 +83,15 @@ impl Site {
         let mut registry = Registry::default();
         for (kind, class) in components {
             let kind: String = kind.extract()?;
+            if registry.contains(&kind) {
+                let error = Error::new(
+                    ErrorKind::Config,
+                    "config.components",
+                    format!("components: {kind:?} is a kind of the library's own"),
+                )
+                .hint("give the class another `kind`, and name that in the configuration");
+                return Err(raise(py, &error));
+            }
             let factory = component::factory(&kind, class.unbind(), raised.clone());
             registry = registry.with(&kind, factory);
         }
@@ -153,25 +162,25 @@ impl Site {
     fn plan(
         &self,
         backup: &Bound<'_, Backup>,
-        only: Vec<String>,
-        paths: Vec<String>,
+        only: Option<Vec<String>>,
+        paths: Option<Vec<String>>,
         words: (bool, bool, bool),
         recovery: (Option<Target>, bool),
+        over: Option<String>,
     ) -> Task {
         let (site, raised) = (self.inner.clone(), self.raised.clone());
         let (allow_unverified, over_unconfirmed, safety_backup) = words;
         let (to, allow_time_gap) = recovery;
         let backup = backup.get().0.clone();
-        let request = PlanRequest::all()
-            .only(only)
-            .paths(paths)
+        let request = selected(only, paths)
             .allow_unverified(allow_unverified)
             .over_unconfirmed(over_unconfirmed)
             .no_safety_backup(!safety_backup)
             .allow_time_gap(allow_time_gap);
         Task::reading(|options| async move {
             raised.clear();
-            let request = request.to(target(to)?);
+            let over = over.as_deref().map(str::parse::<RunId>).transpose()?;
+            let request = request.to(target(to)?).over(over);
             let plan = Plan(site.plan(&backup, request, &options).await?);
             Ok(Box::new(|py: Python<'_>| Ok(Py::new(py, plan)?.into_any())) as Answer)
         })
@@ -180,14 +189,13 @@ impl Site {
     fn drill(
         &self,
         backup: &Bound<'_, Backup>,
-        only: Vec<String>,
+        only: Option<Vec<String>>,
         allow_unverified: bool,
         recovery: (Option<Target>, bool),
     ) -> Task {
         let (to, allow_time_gap) = recovery;
         let backup = backup.get().0.clone();
-        let request = PlanRequest::all()
-            .only(only)
+        let request = selected(only, None)
             .allow_unverified(allow_unverified)
             .allow_time_gap(allow_time_gap)
             .drill(true);
@@ -218,6 +226,16 @@ impl Site {
         Ok(self.reporting(|site, options| async move { site.confirm(run, options).await }))
     }
 
+    fn abandon(&self, py: Python<'_>, run: Option<&str>) -> PyResult<Task> {
+        let run = run_id(py, run)?;
+        Ok(self.reporting(|site, options| async move { site.abandon(run, options).await }))
+    }
+
+    fn page(&self, up: bool) -> Task {
+        let site = self.inner.clone();
+        Task::run(move |_| async move { Ok(told(site.page(up).await?)) })
+    }
+
     fn preview_rollback(&self, py: Python<'_>, run: Option<&str>) -> PyResult<Task> {
         let (run, site) = (run_id(py, run)?, self.inner.clone());
         Ok(reports(async move {
@@ -240,6 +258,19 @@ impl Site {
     fn history(&self) -> Task {
         let site = self.inner.clone();
         reports(async move { site.history().await })
+    }
+
+    fn status(&self) -> Task {
+        let site = self.inner.clone();
+        Task::reading(|options| async move {
+            let status = site.status(&options).await?;
+            let refusal = status.refusal();
+            Ok(Box::new(move |py: Python<'_>| {
+                let refusal = refusal.map(|error| exception(py, &error)).transpose()?;
+                let pair = (dump(py, &status)?, refusal);
+                Ok(pair.into_pyobject(py)?.into_any().unbind())
+            }) as Answer)
+        })
     }
 
     fn check(&self) -> Task {
@@ -271,7 +302,7 @@ impl Site {
     fn back_up(
         &self,
         py: Python<'_>,
-        only: Vec<String>,
+        only: Option<Vec<String>>,
         to: Option<String>,
         compression: &str,
         level: Option<u8>,
@@ -279,10 +310,10 @@ impl Site {
     ) -> PyResult<Task> {
         let compression =
             Compression::named(compression, level).map_err(|error| raise(py, &error))?;
-        let mut request = BackupRequest::all()
-            .only(only)
-            .compression(compression)
-            .base(base);
+        let mut request = BackupRequest::all().compression(compression).base(base);
+        if let Some(only) = only {
+            request = request.only(only);
+        }
         request.to = to;
         let site = self.inner.clone();
         Ok(Task::run(|options| async move {
@@ -364,6 +395,18 @@ impl Site {
             Ok(Box::new(move |py: Python<'_>| report_value(py, &report, &raised)) as Answer)
         })
     }
+}
+
+/// These components and paths; `None`: all of them. An empty selection is one, and refused.
+fn selected(only: Option<Vec<String>>, paths: Option<Vec<String>>) -> PlanRequest {
+    let mut request = PlanRequest::all();
+    if let Some(only) = only {
+        request = request.only(only);
+    }
+    if let Some(paths) = paths {
+        request = request.paths(paths);
+    }
+    request
 }
 
 /// Work that only reads reports.

@@ -162,8 +162,11 @@ def test_classes_that_cannot_be_meant_are_refused(searching: Searching) -> None:
     class Twin(SearchIndex):
         pass
 
+    class Ours(SearchIndex):
+        kind = "redis"
+
     instance = SearchIndex("a", {"file": "x"}, searching.root)
-    odd: list[Any] = [[SearchIndex, Twin], [Nameless], [3], SearchIndex, [instance]]
+    odd: list[Any] = [[SearchIndex, Twin], [Nameless], [Ours], [3], SearchIndex, [instance]]
     for components in odd:
         with pytest.raises(restore.ConfigError) as caught:
             restore.Site(searching.searching(), base=searching.root, components=components)

@@ -60,7 +60,64 @@ def test_backups_are_a_mapping(small: Small) -> None:
             backups[missing]
         assert isinstance(caught.value, restore.NotFoundError)
         assert missing in str(caught.value)
-    assert backups.listed[0] == restore.ListedBackup("20230101-000000", "main")
+    unfinished, full = backups.listed
+    assert (unfinished.id, unfinished.store) == ("20230101-000000", "main")
+    assert (unfinished.kind, unfinished.created, unfinished.problem) == ("unfinished", None, None)
+    assert full.kind == "full" and full.lacking == () and full.problem is None
+    assert full.bytes is not None and full.bytes > 0
+
+
+def test_a_listing_tells_what_is_usable(small: Small) -> None:
+    site = small.site()
+    part = site.back_up(only=["data"]).id
+    (small.folder / "volumes" / f"data-{BACKUP}.tar.gz").unlink()
+    whole, listed = site.backups().listed
+    assert whole.kind == "damaged" and "data" in str(whole.problem)
+    assert (listed.id, listed.kind, listed.lacking) == (part, "partial", ("crontab",))
+
+
+@pytest.mark.parametrize("selection", [{"only": []}, {"paths": []}, {"only": iter(())}])
+def test_an_empty_selection_is_not_everything(small: Small, selection: dict[str, Any]) -> None:
+    site = small.site()
+    with pytest.raises(restore.ConfigError) as caught:
+        site.plan("latest", **selection)
+    assert caught.value.code == "plan.nothing_selected" and caught.value.hint
+    assert site.plan("latest", only=None, paths=None).components
+    for call in (site.back_up, lambda only: site.drill("latest", only=only)):
+        with pytest.raises(restore.ConfigError) as caught:
+            call(only=[])
+        assert caught.value.code == "plan.nothing_selected"
+    assert site.history() == []
+
+
+def test_a_backup_of_another_site_is_refused(small: Small, tmp_path: Path) -> None:
+    other = Small(tmp_path / "other")
+    with pytest.raises(restore.ConfigError) as caught:
+        small.site().plan(other.site().backup("latest"))
+    assert caught.value.code == "plan.foreign_backup"
+
+
+def test_a_status_is_true_where_a_restore_could_begin(small: Small) -> None:
+    site = small.site()
+    status = site.status()
+    assert status and status.refusal is None and status.proven is None
+    assert status.newest is not None and status.newest.id == BACKUP and status.newest.local
+    assert [store.full_backups for store in status.stores] == [1]
+    assert status.components == ("data", "crontab") and status.room[0].space.free_bytes > 0
+    site.plan("latest").run()
+    status = asyncio.run(site.status_async())
+    assert not status and isinstance(status.refusal, restore.PreflightError)
+    assert status.kept[0].components == ("data", "crontab")
+    assert status.findings[0].code == "run.unconfirmed"
+    assert status.proven is not None and status.proven.at.tzinfo is not None
+
+
+def test_what_failed_is_not_true(small: Small) -> None:
+    backup = small.site().backup("latest")
+    assert backup.verify()
+    archive = small.folder / "volumes" / f"data-{BACKUP}.tar.gz"
+    archive.write_bytes(archive.read_bytes()[:-8])
+    assert not backup.verify()
 
 
 def test_a_backup_says_what_is_in_it(small: Small) -> None:

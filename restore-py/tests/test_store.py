@@ -35,7 +35,8 @@ def test_everything_that_the_command_line_can_do() -> None:
         **{
             verb: (restore.Site, verb)
             for verb in (
-                "check", "plan", "drill", "rollback", "resume", "confirm", "unlock", "history", "report",
+                "check", "plan", "drill", "rollback", "resume", "confirm", "abandon", "page", "unlock",
+                "history", "report",
             )
         },
     }
@@ -114,24 +115,27 @@ def test_the_safety_backup(small: Small) -> None:
 
 def test_old_ones_are_deleted_and_needed_ones_stay(small: Small) -> None:
     site = small.site()
-    made = [site.back_up(only=["data"]).id, site.back_up(only=["data"]).id]
+    part = site.back_up(only=["data"]).id
+    early = site.plan_prune(older_than=timedelta(days=30))
+    assert early.delete == (), "the newest backup of everything was to be deleted"
+    made = [site.back_up().id, site.back_up().id]
     with pytest.raises(restore.ConfigError) as caught:
         site.plan_prune()
     assert caught.value.hint
     plan = site.plan_prune(older_than=timedelta(days=30))
     assert [it.id for it in plan.delete] == [BACKUP]
-    assert [it.id for it in plan.keep] == made and all(it.why for it in plan.keep)
+    assert [it.id for it in plan.keep] == [part, *made] and all(it.why for it in plan.keep)
     assert plan.bytes == plan.delete[0].bytes > 0 and plan.store == "main" and plan.place
     assert f"delete {BACKUP}" in repr(plan)
     assert [it.id for it in plan.run()] == [BACKUP]
-    assert list(site.backups()) == made
+    assert list(site.backups()) == [part, *made]
     assert plan.run() == ()
 
     async def prune() -> tuple[restore.Pruned, ...]:
         plan = await site.plan_prune_async(keep=1, store="main")
         return await plan.run_async()
 
-    assert [it.id for it in asyncio.run(prune())] == made[:1]
+    assert [it.id for it in asyncio.run(prune())] == [part, made[0]]
     assert list(site.backups()) == made[1:]
 
 

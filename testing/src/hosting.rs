@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::prepared;
+
 /// A running platform in a folder of its own.
 pub struct Hosting {
     work: PathBuf,
@@ -13,15 +15,25 @@ pub struct Hosting {
 impl Hosting {
     /// Creates and starts a platform with so many rows and megabytes of volumes.
     pub fn new(rows: u32, volume_mb: u32) -> Self {
-        let work = folder();
+        let work = folder_in(quick_directory());
         let hosting = Self {
             root: work.join("platform"),
             work,
         };
         let (rows, volume_mb) = (rows.to_string(), volume_mb.to_string());
+        let cluster = cluster();
+        let cluster = cluster.to_str().expect("a path in UTF-8");
         hosting.script(
             "platform",
-            &["create", "--rows", &rows, "--volume-mb", &volume_mb],
+            &[
+                "create",
+                "--rows",
+                &rows,
+                "--volume-mb",
+                &volume_mb,
+                "--cluster",
+                cluster,
+            ],
         );
         hosting
     }
@@ -123,6 +135,19 @@ pub fn assert_same(wanted: &str, found: &str, what: &str) {
     panic!("{what}: the platform is not what it should be (- wanted, + found):\n{difference}");
 }
 
+/// Where the platforms' common start of a PostgreSQL cluster is kept.
+fn cluster() -> PathBuf {
+    let script = std::fs::read_to_string(scripts().join("platform")).expect("the script");
+    let versions = std::fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL");
+    let mut versions: Vec<String> = versions
+        .map(|entry| entry.expect("an entry").path().join("bin/initdb"))
+        .filter(|initdb| initdb.exists())
+        .map(prepared::version)
+        .collect();
+    versions.sort();
+    prepared::archive("platform", &format!("{versions:?}{script}"))
+}
+
 fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/local-platform")
 }
@@ -151,9 +176,29 @@ pub fn text(output: &Output) -> String {
 /// A new folder of the test's own, which is the caller's to delete. Open to all users: servers run as
 /// users of their own, who must reach their folders. Sockets lie in it, whose paths must be short.
 pub fn folder() -> PathBuf {
-    // The Xs are mktemp's: it puts a name of its own in their place.
-    let made = run(Command::new("mktemp").args(["-d", "-t", "restore-test.XXXXXXXX"]));
-    let work = PathBuf::from(text(&made).trim());
+    folder_in(std::env::temp_dir())
+}
+
+/// In memory where the machine has plenty of it, so that nothing waits for a disk that others may be
+/// busy with; else where all temporary folders are.
+pub(crate) fn quick_directory() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    let good = rustix::fs::statvfs(&memory).is_ok_and(|it| {
+        it.f_bavail * it.f_frsize > 4 << 30
+            && !it.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC)
+    });
+    match good {
+        true => memory,
+        false => std::env::temp_dir(),
+    }
+}
+
+fn folder_in(parent: PathBuf) -> PathBuf {
+    let made = tempfile::Builder::new()
+        .prefix("restore-test.")
+        .rand_bytes(8)
+        .tempdir_in(parent);
+    let work = made.expect("a folder for a test").keep();
     run(Command::new("chmod").arg("755").arg(&work));
     work
 }

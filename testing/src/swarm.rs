@@ -100,8 +100,16 @@ impl Swarm {
         self.script("backup.sh", &[]).trim().to_owned()
     }
 
-    /// Generation A without images, which takes a part of the time; its id.
+    /// Generation A without images, which takes a part of the time; its id. The site's configuration says
+    /// from now on that backups may lack them.
     pub fn back_up_without_images(&self) -> String {
+        let text = std::fs::read_to_string(self.config()).expect("the configuration");
+        let kind = "kind = \"image\"\n";
+        let optional = format!("{kind}optional = true\n");
+        if !text.contains(&optional) {
+            let text = text.replace(kind, &optional);
+            std::fs::write(self.config(), text).expect("the configuration");
+        }
         self.script("backup.sh", &["--without-images"])
             .trim()
             .to_owned()
@@ -234,7 +242,7 @@ impl SharedEngine {
                 }
             }
         };
-        engine_script(&engine.dir, &["start"]);
+        engine_script(&engine.dir, &["start", "--images"]);
         engine
     }
 }

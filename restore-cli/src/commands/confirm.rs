@@ -15,10 +15,10 @@ pub(super) async fn confirm(cx: &Context, run: Option<RunId>, consent: &Consent)
     let site = cx.site().await?;
     site.ensure_idle().await?;
     let preview = site.preview_confirm(run).await?;
-    cx.stderr.say(render::confirm_question(&preview));
+    consent.show(render::confirm_question(&preview), &cx.stderr);
     consent.ask("run", preview.run.as_str(), &cx.stderr).await?;
     let report = site
         .confirm(Some(preview.run), cx.entering(Work::Confirming))
         .await?;
-    Answer::new("report", &report, report.to_text())
+    Answer::new("report", &report, report.to_summary())
 }

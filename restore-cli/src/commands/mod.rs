@@ -1,12 +1,17 @@
 //! One file a verb.
 
+mod abandon;
 mod backup;
 mod check;
+mod completions;
+mod config_check;
 mod confirm;
 mod drill;
 mod fetch;
 mod history;
+mod init;
 mod list;
+mod page;
 mod plan;
 mod prune;
 mod report;
@@ -14,6 +19,7 @@ mod resume;
 mod rollback;
 mod run;
 mod show;
+mod status;
 mod unlock;
 mod verify;
 mod volume_agent;
@@ -22,19 +28,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use restore_core::{FetchOptions, Report, Result, RunId, RunOptions, Site};
+use restore_core::{FetchOptions, Finding, Report, Result, RunId, RunOptions, Site};
 
-use crate::args::{Args, RunArg, Verb};
+use crate::args::{Args, ConfigVerb, Consent, ProgressMode, RunArg, Verb};
 use crate::printer::Answer;
-use crate::progress::Stderr;
+use crate::progress::{Stderr, finding_line};
 use crate::signals::{Signals, Work};
-use crate::{config, exit, render};
+use crate::{config, consent, exit, render};
 
 /// What every verb works with.
 struct Context {
     config: Option<PathBuf>,
     stderr: Stderr,
     signals: Signals,
+    json: bool,
+    /// Nothing of what is noticed is shown while it happens.
+    silent: bool,
 }
 
 impl Context {
@@ -56,6 +65,20 @@ impl Context {
             .cancelled_by(self.signals.entering(work))
     }
 
+    /// The same for a run: asks whoever agreed to its plan on a terminal about what that did not say.
+    /// Who wants no questions is told, and goes on.
+    fn running(&self, consent: &Consent) -> RunOptions {
+        let (yes, stderr) = (consent.yes, self.stderr.clone());
+        let options = self.entering(Work::Restoring);
+        options.asked(Arc::new(move |question: &Finding| match yes {
+            true => {
+                stderr.tell(finding_line(question));
+                true
+            }
+            false => consent::agrees(question, &stderr),
+        }))
+    }
+
     /// Options for fetching; the signals then know that it ends by itself.
     fn fetching(&self) -> FetchOptions {
         FetchOptions::new()
@@ -65,9 +88,17 @@ impl Context {
 
     /// The end of a run that was begun: its report, its last line, its error.
     fn ended(&self, report: &Report, began: Instant) -> Result<Answer> {
-        self.stderr.say(render::done_line(report, began.elapsed()));
-        let answer = Answer::new("report", report, report.to_text())?;
-        Ok(answer.failed(report.error(), exit::of_report(report)))
+        if self.json {
+            self.stderr.say(render::done_line(report, began.elapsed()));
+        }
+        let mut text = String::new();
+        if self.silent {
+            text += &render::noticed(report);
+        }
+        text += &report.to_summary();
+        let answer = Answer::new("report", report, text)?;
+        let answer = answer.failed(report.error(), exit::of_report(report));
+        Ok(answer.told())
     }
 }
 
@@ -84,8 +115,13 @@ pub(crate) async fn run(args: Args, stderr: Stderr, signals: Signals) -> Result<
         config: args.config,
         stderr,
         signals,
+        json: args.json,
+        silent: args.quiet || args.progress == ProgressMode::Off,
     };
     match args.verb {
+        Verb::Init(args) => init::init(&cx, args).await,
+        Verb::Status => status::status(&cx).await,
+        Verb::Config(ConfigVerb::Check) => config_check::config_check(&cx).await,
         Verb::List => list::list(&cx).await,
         Verb::Show(backup) => show::show(&cx, &backup.id).await,
         Verb::Verify { backup, deep } => verify::verify(&cx, &backup.id, deep).await,
@@ -99,9 +135,12 @@ pub(crate) async fn run(args: Args, stderr: Stderr, signals: Signals) -> Result<
         Verb::Rollback { run, consent } => rollback::rollback(&cx, run.id()?, &consent).await,
         Verb::Resume(run) => resume::resume(&cx, run.id()?).await,
         Verb::Confirm { run, consent } => confirm::confirm(&cx, run.id()?, &consent).await,
+        Verb::Abandon { run, consent } => abandon::abandon(&cx, run.id()?, &consent).await,
+        Verb::Page { page } => page::page(&cx, page).await,
         Verb::Unlock(consent) => unlock::unlock(&cx, &consent).await,
-        Verb::History => history::history(&cx).await,
+        Verb::History { search } => history::history(&cx, search).await,
         Verb::Report(run) => report::report(&cx, run.id()?).await,
+        Verb::Completions { shell } => completions::completions(shell),
         Verb::VolumeAgent { directory } => volume_agent::volume_agent(&directory).await,
     }
 }

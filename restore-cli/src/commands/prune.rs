@@ -11,13 +11,15 @@ use crate::signals::Work;
 
 /// Shows what would be deleted and why the rest stays, asks, deletes it.
 pub(super) async fn prune(cx: &Context, args: &PruneArgs) -> Result<Answer> {
-    args.consent.can_ask()?;
+    if !args.dry_run {
+        args.consent.can_ask()?;
+    }
     let request = args.request();
     let site = cx.site().await?;
     site.ensure_idle().await?;
     let plan = site.plan_prune(&request).await?;
     let text = render::prune_plan(&plan);
-    if plan.delete.is_empty() {
+    if plan.delete.is_empty() || args.dry_run {
         return Answer::new("prune", &json!({ "plan": plan, "deleted": [] }), text);
     }
     cx.stderr.say(text);

@@ -21,7 +21,7 @@ pub(super) async fn rollback(
     let site = cx.site().await?;
     site.ensure_idle().await?;
     let preview = site.preview_rollback(run).await?;
-    cx.stderr.say(render::rollback_question(&preview));
+    consent.show(render::rollback_question(&preview), &cx.stderr);
     consent.ask("run", preview.run.as_str(), &cx.stderr).await?;
     let began = Instant::now();
     let report = site
@@ -29,7 +29,13 @@ pub(super) async fn rollback(
         .await?;
     let answer = cx.ended(&report, began)?;
     Ok(match report.outcome {
-        Outcome::Undone | Outcome::RolledBack => answer.failed(None, exit::DONE),
+        Outcome::Undone | Outcome::RolledBack => {
+            let code = match report.is_failing() {
+                true => exit::FAILING,
+                false => exit::DONE,
+            };
+            answer.failed(None, code)
+        }
         _ => answer,
     })
 }

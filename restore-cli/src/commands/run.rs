@@ -22,18 +22,19 @@ pub(super) async fn run(cx: &Context, args: &PlanArgs, consent: &Consent) -> Res
         Some(_) if args.backup.id == "latest" => site.backup_for("latest", &request).await?,
         _ => bring(cx, &site, &args.backup.id).await?,
     };
+    site.start_what_is_needed(&request, &cx.reading()).await;
     let plan = site.plan(&backup, request, &cx.reading()).await?;
     let text = render::plan(&plan, None);
     if let Some(refusal) = plan.refusal() {
         let code = exit::of_error(&refusal);
         return Ok(Answer::new("plan", &plan, text)?.failed(Some(refusal), code));
     }
-    cx.stderr.say(text);
+    consent.show(text, &cx.stderr);
     consent
         .ask("backup", plan.backup.as_str(), &cx.stderr)
         .await?;
     let began = Instant::now();
-    let report = site.run(plan, cx.entering(Work::Restoring)).await?;
+    let report = site.run(plan, cx.running(consent)).await?;
     cx.ended(&report, began)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use restore_core::Result;
-use restore_core::backup::Manifest;
+use restore_core::backup::{Generation, Manifest};
 use serde_json::json;
 
 use super::Context;
@@ -32,16 +32,21 @@ pub(super) async fn show(cx: &Context, id: &str) -> Result<Answer> {
         .iter()
         .map(|file| &file.path)
         .chain(listed.map(|entry| &entry.path));
-    for path in paths.filter(|path| *path != Manifest::FILE_NAME) {
+    let lists = backup
+        .manifest()
+        .map(|it| &it.lists[..])
+        .unwrap_or_default();
+    let artifacts = paths.filter(|path| *path != Manifest::FILE_NAME && !lists.contains(path));
+    for path in artifacts {
         files.entry(path.clone()).or_insert_with(|| row(path));
     }
-    let mut lacking = Vec::new();
+    // Of what was never finished nobody can say what it lacks.
+    let lacking = match backup.generation() {
+        Generation::Unfinished => Vec::new(),
+        _ => site.lacking(&backup),
+    };
     for component in site.components() {
-        let artifacts = component.artifacts(&backup);
-        if artifacts.is_empty() {
-            lacking.push(component.name().to_owned());
-        }
-        for path in artifacts {
+        for path in component.artifacts(&backup) {
             if let Some(file) = files.get_mut(&path) {
                 file.components.push(component.name().to_owned());
             }
@@ -55,10 +60,12 @@ pub(super) async fn show(cx: &Context, id: &str) -> Result<Answer> {
         None => Default::default(),
     };
     let mut text = render::show(&summary, &store, &files, &lacking);
+    let wrong = backup.verify_listing().await?.findings();
+    text += &render::findings("What is wrong with it:", &wrong);
     text += &render::recoverable(&recoverable, &findings);
     let value = json!({
         "summary": summary, "store": store, "files": files, "manifest": backup.manifest(),
-        "components_without_files": lacking, "recoverable": recoverable, "findings": findings,
+        "lacking": lacking, "recoverable": recoverable, "findings": findings, "wrong": wrong,
     });
     Answer::new("backup", &value, text)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use restore_core::backup::{Remark, Verdict, Verification, VerifyOptions};
+use restore_core::backup::{BackupId, ManifestIssue, Verdict, Verification, VerifyOptions};
 use restore_core::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
@@ -19,15 +19,31 @@ pub(super) async fn verify(cx: &Context, id: &str, deep: bool) -> Result<Answer>
     let mut options = VerifyOptions::default();
     options.deep = deep;
     let events = Arc::new(cx.stderr.clone());
-    let result = backup.verify(options, events, cx.signals.token()).await?;
+    let result = site
+        .verify(&backup, options, events, cx.signals.token())
+        .await?;
     let text = render::verification(&result);
+    // A nightly check must not end well by passing over the backup of that night.
+    let newer = match id {
+        "latest" => site.newer_damaged(backup.id()).await.pop_last(),
+        _ => None,
+    };
     let error = result
         .clone()
         .into_result()
         .err()
-        .or_else(|| unproven(&result));
+        .or_else(|| unproven(&result))
+        .or_else(|| newer.map(|(newer, wrong)| passed_over(&result.id, &newer, &wrong)));
     let code = error.as_ref().map_or(exit::DONE, exit::of_error);
     Ok(Answer::new("verification", &value(&result), text)?.failed(error, code))
+}
+
+/// `latest` is an older backup, as the newest is damaged.
+fn passed_over(latest: &BackupId, newer: &BackupId, wrong: &str) -> Error {
+    let message = format!("{newer} is newer than {latest}, the latest sound backup: {wrong}");
+    Error::new(ErrorKind::Verification, "verify.newer_damaged", message).hint(format!(
+        "`restore verify {newer}` says all that is wrong with it"
+    ))
 }
 
 fn unproven(result: &Verification) -> Option<Error> {
@@ -49,7 +65,7 @@ fn unproven(result: &Verification) -> Option<Error> {
     let unread = result
         .remarks
         .iter()
-        .filter(|remark| matches!(remark, Remark::NotDeep { .. }))
+        .filter(|remark| matches!(remark, ManifestIssue::NotDeep { .. }))
         .count();
     let message = format!(
         "backup {}: {} could not be read to the end as what it is",

@@ -1,8 +1,10 @@
 //! Events as bars, for terminals.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::sync::{Mutex, PoisonError};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use restore_core::Event;
 
 use super::lines;
@@ -18,7 +20,9 @@ pub(super) struct Bars {
 impl Bars {
     pub(super) fn new() -> Self {
         Self {
-            all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
+            all: MultiProgress::with_draw_target(ProgressDrawTarget::term_like(Box::new(
+                Terminal::default(),
+            ))),
             steps: BTreeMap::new(),
             work: BTreeMap::new(),
         }
@@ -136,4 +140,76 @@ fn style(template: &str) -> ProgressStyle {
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ")
         .tick_chars("|/-\\ ")
+}
+
+/// The terminal at stderr. It may go away at any moment, which is no failure of what is shown on it:
+/// no error of writing to it is told.
+#[derive(Debug, Default)]
+struct Terminal {
+    /// What is to be written at once.
+    frame: Mutex<String>,
+}
+
+impl Terminal {
+    fn add(&self, text: &str) -> io::Result<()> {
+        let mut frame = self.frame.lock().unwrap_or_else(PoisonError::into_inner);
+        frame.push_str(text);
+        Ok(())
+    }
+
+    /// Moves the cursor by `n` in the direction of this letter.
+    fn go(&self, n: usize, direction: char) -> io::Result<()> {
+        match n {
+            0 => Ok(()),
+            n => self.add(&format!("\x1b[{n}{direction}")),
+        }
+    }
+}
+
+impl TermLike for Terminal {
+    fn width(&self) -> u16 {
+        terminal_size::terminal_size_of(io::stderr()).map_or(80, |(width, _)| width.0)
+    }
+
+    fn height(&self) -> u16 {
+        terminal_size::terminal_size_of(io::stderr()).map_or(24, |(_, height)| height.0)
+    }
+
+    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+        self.go(n, 'A')
+    }
+
+    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
+        self.go(n, 'B')
+    }
+
+    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
+        self.go(n, 'C')
+    }
+
+    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
+        self.go(n, 'D')
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        self.add(text)?;
+        self.add("\n")
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.add(text)
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.add("\r\x1b[2K")
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let mut frame = self.frame.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut err = io::stderr().lock();
+        let _ = err.write_all(frame.as_bytes());
+        let _ = err.flush();
+        frame.clear();
+        Ok(())
+    }
 }

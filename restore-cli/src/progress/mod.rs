@@ -1,5 +1,6 @@
 //! What stderr shows: messages, errors and the events of the work, in the order they came.
 
+use std::collections::HashSet;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -33,6 +34,7 @@ pub(crate) struct Stderr {
     sender: Sender<Message>,
     waiting: Arc<AtomicUsize>,
     writer: Arc<Mutex<Option<JoinHandle<()>>>>,
+    quiet: bool,
 }
 
 enum Message {
@@ -61,11 +63,25 @@ impl Stderr {
             sender,
             waiting,
             writer: Arc::new(Mutex::new(writer.ok())),
+            quiet: false,
         }
     }
 
-    /// Shows lines of text.
+    /// The same; shows nothing but questions and errors where that is asked for.
+    pub(crate) fn quiet(mut self, quiet: bool) -> Self {
+        self.quiet = quiet;
+        self
+    }
+
+    /// Shows lines of text, which may be kept quiet about.
     pub(crate) fn say(&self, text: impl Into<String>) {
+        if !self.quiet {
+            self.tell(text);
+        }
+    }
+
+    /// Shows lines of text that somebody must see.
+    pub(crate) fn tell(&self, text: impl Into<String>) {
         self.send(Message::Say(text.into()));
     }
 
@@ -113,6 +129,9 @@ impl Stderr {
 
 impl EventSink for Stderr {
     fn emit(&self, event: &Event) {
+        if self.quiet {
+            return;
+        }
         let late = self.waiting.load(Ordering::Relaxed) > BACKLOG;
         if late && matches!(event, Event::Progress { .. }) {
             return;
@@ -131,6 +150,8 @@ enum Style {
 
 struct Writer {
     style: Style,
+    /// The checks of which a finding has told that they fail.
+    told: HashSet<String>,
 }
 
 impl Writer {
@@ -142,7 +163,26 @@ impl Writer {
             ProgressMode::Json => Style::Json,
             ProgressMode::Off => Style::Off,
         };
-        Self { style }
+        Self {
+            style,
+            told: HashSet::new(),
+        }
+    }
+
+    /// Whether an event says again of a check what a finding has said, and more of it.
+    fn is_said(&mut self, event: &Event) -> bool {
+        match event {
+            Event::RunStarted { .. } => self.told.clear(),
+            Event::Finding { finding } => {
+                let of_checks = ["check.", "undo.check_"];
+                if of_checks.iter().any(|area| finding.code.starts_with(area)) {
+                    self.told.insert(finding.subject.clone());
+                }
+            }
+            Event::Check { name, passed, .. } => return !passed && self.told.contains(name),
+            _ => {}
+        }
+        false
     }
 
     fn work(mut self, receiver: &Receiver<Message>, waiting: &AtomicUsize) {
@@ -179,6 +219,9 @@ impl Writer {
     }
 
     fn event(&mut self, event: &Event) {
+        if self.is_said(event) && !matches!(self.style, Style::Json) {
+            return;
+        }
         let text = match &mut self.style {
             Style::Bars(bars) => bars.event(event),
             Style::Lines(lines) => lines.event(event, Instant::now()),

@@ -1,30 +1,16 @@
 //! Backups: the list, one backup, what verification found.
 
-use restore_core::backup::{BackupSummary, FileStatus, Generation, Remark, Verdict, Verification};
-use restore_core::store::PackedBackup;
+use restore_core::backup::{
+    BackupSummary, FileStatus, Generation, ManifestIssue, Verdict, Verification,
+};
+use restore_core::site::ListedBackup;
 use serde::Serialize;
 
 use super::findings;
 use crate::human::{self, Side};
 
-/// A line of the list.
-#[derive(Serialize)]
-pub(crate) struct BackupRow {
-    /// The store's name.
-    pub(crate) store: String,
-    /// The id, also where there is no summary.
-    pub(crate) id: String,
-    /// What the list shows; `None` where the backup does not even open.
-    pub(crate) summary: Option<BackupSummary>,
-    /// Why it does not open.
-    pub(crate) problem: Option<String>,
-    /// The file that it is packed in; nothing else is known of it then.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) packed: Option<PackedBackup>,
-}
-
 /// The list, oldest first; which store has it is shown where the site has several.
-pub(crate) fn backups(rows: &[BackupRow], places: &str, several: bool) -> String {
+pub(crate) fn backups(rows: &[ListedBackup], places: &str, several: bool) -> String {
     if rows.is_empty() {
         return format!("There is no backup in {places}.\n");
     }
@@ -39,8 +25,9 @@ pub(crate) fn backups(rows: &[BackupRow], places: &str, several: bool) -> String
         cells[0].push("STORE".to_owned());
     }
     for row in rows {
-        let safety = row.id.starts_with("pre-restore-");
-        let stamp = row.id.strip_prefix("pre-restore-").unwrap_or(&row.id);
+        let id = row.id.as_str();
+        let safety = id.starts_with("pre-restore-");
+        let stamp = id.strip_prefix("pre-restore-").unwrap_or(id);
         let (size, checksums) = match (&row.summary, &row.packed) {
             (_, Some(packed)) => (
                 human::bytes(packed.size),
@@ -53,6 +40,7 @@ pub(crate) fn backups(rows: &[BackupRow], places: &str, several: bool) -> String
             (Some(summary), None) => (
                 human::bytes(summary.bytes),
                 match summary.generation {
+                    _ if row.problem.is_some() => "damaged",
                     Generation::A => "yes",
                     Generation::B => "no",
                     _ => "unfinished",
@@ -61,10 +49,17 @@ pub(crate) fn backups(rows: &[BackupRow], places: &str, several: bool) -> String
             (None, None) => ("?".to_owned(), "damaged"),
         };
         let mut line = vec![
-            row.id.clone(),
+            id.to_owned(),
             human::stamp(stamp),
             size,
-            if safety { "safety" } else { "plain" }.to_owned(),
+            match (safety, &row.summary) {
+                (true, _) => "safety",
+                (false, Some(summary)) if summary.generation == Generation::Unfinished => "-",
+                (false, Some(_)) if row.lacking.is_empty() => "full",
+                (false, Some(_)) => "partial",
+                (false, None) => "-",
+            }
+            .to_owned(),
             checksums.to_owned(),
         ];
         if several {
@@ -73,6 +68,11 @@ pub(crate) fn backups(rows: &[BackupRow], places: &str, several: bool) -> String
         cells.push(line);
     }
     let mut out = human::table(&sides, &cells);
+    for row in rows.iter().filter(|row| !row.lacking.is_empty()) {
+        if !row.id.as_str().starts_with("pre-restore-") {
+            out += &format!("\n{} has nothing for {}.\n", row.id, row.lacking.join(", "));
+        }
+    }
     for row in rows {
         if let Some(problem) = &row.problem {
             out += &format!("\n{problem}\n");
@@ -177,7 +177,7 @@ pub(crate) fn verification(result: &Verification) -> String {
         let unread = result
             .remarks
             .iter()
-            .any(|remark| matches!(remark, Remark::NotDeep { path: unread, .. } if unread == path));
+            .any(|remark| matches!(remark, ManifestIssue::NotDeep { path: unread, .. } if unread == path));
         let word = match status {
             FileStatus::Verified => "ok",
             FileStatus::Missing => "missing",
@@ -188,6 +188,7 @@ pub(crate) fn verification(result: &Verification) -> String {
             FileStatus::Unverifiable if result.deep && !unread => "readable",
             FileStatus::Unverifiable => "unverifiable",
             FileStatus::Unreadable { .. } => "unreadable",
+            FileStatus::Refused { .. } => "refused",
             _ => "?",
         };
         cells.push(vec![word.to_owned(), path.clone()]);
@@ -219,20 +220,19 @@ pub(crate) fn verification(result: &Verification) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use restore_core::store::PackedBackup;
     use serde_json::json;
 
-    fn row(id: &str, store: &str, bytes: u64, generation: &str) -> BackupRow {
+    fn row(id: &str, store: &str, bytes: u64, generation: &str) -> ListedBackup {
         let summary = json!({
             "id": id, "generation": generation, "safety": id.starts_with("pre"),
             "files": 2, "bytes": bytes, "created": "Thu Feb 15", "created_by": "root",
         });
-        BackupRow {
-            store: store.to_owned(),
-            id: id.to_owned(),
-            summary: Some(serde_json::from_value(summary).unwrap()),
-            problem: None,
-            packed: None,
-        }
+        serde_json::from_value(json!({
+            "store": store, "id": id, "kind": "full", "summary": summary, "lacking": [],
+            "problem": null,
+        }))
+        .unwrap()
     }
 
     #[test]
@@ -242,15 +242,19 @@ mod tests {
             row("20240215-020000", "main", 900, "a"),
             row("pre-restore-20240215-093000", "main", 0, "unfinished"),
         ];
+        rows[0].lacking = vec!["redis".to_owned()];
         assert_eq!(
             backups(&rows, "x", false),
             "\
-ID                           MADE                    SIZE  KIND    CHECKSUMS
-20240214-020000              2024-02-14 02:00:00  1.2 GiB  plain   no
-20240215-020000              2024-02-15 02:00:00    900 B  plain   yes
-pre-restore-20240215-093000  2024-02-15 09:30:00      0 B  safety  unfinished
+ID                           MADE                    SIZE  KIND     CHECKSUMS
+20240214-020000              2024-02-14 02:00:00  1.2 GiB  partial  no
+20240215-020000              2024-02-15 02:00:00    900 B  full     yes
+pre-restore-20240215-093000  2024-02-15 09:30:00      0 B  safety   unfinished
+
+20240214-020000 has nothing for redis.
 "
         );
+        rows[0].lacking.clear();
         rows.truncate(2);
         rows[1].summary = None;
         rows[1].problem = Some("backup 20240215-020000: line 3 is no file line".to_owned());
@@ -258,9 +262,9 @@ pre-restore-20240215-093000  2024-02-15 09:30:00      0 B  safety  unfinished
         assert_eq!(
             backups(&rows, "x", true),
             "\
-ID               MADE                    SIZE  KIND   CHECKSUMS  STORE
-20240214-020000  2024-02-14 02:00:00  1.2 GiB  plain  no         main
-20240215-020000  2024-02-15 02:00:00        ?  plain  damaged    nas
+ID               MADE                    SIZE  KIND  CHECKSUMS  STORE
+20240214-020000  2024-02-14 02:00:00  1.2 GiB  full  no         main
+20240215-020000  2024-02-15 02:00:00        ?  -     damaged    nas
 
 backup 20240215-020000: line 3 is no file line
 "
@@ -269,7 +273,7 @@ backup 20240215-020000: line 3 is no file line
         rows[0].packed = PackedBackup::of("backup-20240214-020000.tar.gz.gpg", 2048, "");
         let text = backups(&rows, "x", true);
         assert!(
-            text.contains("  2.0 KiB  plain  encrypted  main\n"),
+            text.contains("  2.0 KiB  -     encrypted  main\n"),
             "{text}"
         );
         assert_eq!(

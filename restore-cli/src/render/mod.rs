@@ -1,27 +1,34 @@
 //! Values as text for people: no colours, no terminal, nothing but strings.
 
 mod backup;
+mod config_check;
 mod fetch;
 mod making;
 mod plan;
 mod prune;
 mod recovery;
 mod run;
+mod status;
 
-pub(crate) use backup::{BackupRow, FileRow, backups, show, verification};
+pub(crate) use backup::{FileRow, backups, show, verification};
+pub(crate) use config_check::config_check;
 pub(crate) use fetch::fetched;
 pub(crate) use making::backed_up;
 pub(crate) use plan::plan;
 pub(crate) use prune::{prune_plan, pruned};
 pub(crate) use recovery::recoverable;
-pub(crate) use run::{checks, confirm_question, done_line, history, rollback_question};
+pub(crate) use run::{
+    abandon_question, checks, confirm_question, done_line, found, history, noticed,
+    rollback_question,
+};
+pub(crate) use status::status;
 
 use restore_core::Finding;
 
 use crate::progress::finding_line;
 
 /// Findings under a heading; nothing where there are none.
-fn findings(title: &str, findings: &[Finding]) -> String {
+pub(crate) fn findings(title: &str, findings: &[Finding]) -> String {
     if findings.is_empty() {
         return String::new();
     }

@@ -25,8 +25,12 @@ pub(crate) fn plan(plan: &Plan, again: Option<&str>) -> String {
         Generation::B => "; WITHOUT checksums: nothing can be verified\n",
         _ => "; UNFINISHED backup\n",
     };
+    if let Some(provenance) = &plan.provenance {
+        out += &format!("Trust: {provenance}\n");
+    }
     components(plan, &mut out);
     steps(plan, &mut out);
+    expected(plan, &mut out);
     afterwards(plan, &mut out);
     out += &findings("Findings:", &plan.findings);
     match (plan.errors().count(), again) {
@@ -212,6 +216,29 @@ fn service(plan: &Plan, step: &Step) -> String {
     }
 }
 
+/// How long it will take, and for how long users are turned away.
+fn expected(plan: &Plan, out: &mut String) {
+    let Some(expected) = &plan.expected else {
+        return;
+    };
+    let downtime = match (plan.request.drill, expected.downtime_seconds) {
+        (true, _) => String::new(),
+        (false, None) => ", without downtime".to_owned(),
+        (false, Some(seconds)) => format!(
+            ", with users turned away for about {}",
+            human::seconds(seconds)
+        ),
+    };
+    let by = match &expected.as_run {
+        Some(run) => format!("as run {run} took"),
+        None => "a guess: no earlier run tells".to_owned(),
+    };
+    *out += &format!(
+        "\nExpected: about {}{downtime} ({by})\n",
+        human::seconds(expected.seconds)
+    );
+}
+
 fn afterwards(plan: &Plan, out: &mut String) {
     if plan.request.drill {
         *out += "\nWhat was staged is deleted again. Nothing live is stopped or replaced.\n";
@@ -247,7 +274,15 @@ mod tests {
     #[test]
     fn a_whole_plan() {
         assert_eq!(
-            plan(&samples::plan(|_| ()), Some(" --only postgres,crontab")),
+            plan(
+                &samples::plan(|value| {
+                    value["expected"] = serde_json::json!({
+                        "seconds": 245.0, "downtime_seconds": 12.0,
+                        "as_run": "20240214-093000-7f3a",
+                    });
+                }),
+                Some(" --only postgres,crontab")
+            ),
             "\
 Plan: restore backup 20240215-020000 into demo
 From: directory /mnt/backups; each file is verified while it is read
@@ -273,6 +308,8 @@ Downtime:
 
 Once users are let in again:
   9. check the platform as its users see it
+
+Expected: about 4 min 5 s, with users turned away for about 12.0 s (as run 20240214-093000-7f3a took)
 
 The data that is replaced is kept beside the live data until `restore confirm`;
 `restore rollback` swaps it back. If anything fails, the run undoes itself.

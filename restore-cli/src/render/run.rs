@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use restore_core::Report;
 use restore_core::component::CheckOutcome;
+use restore_core::report::ComponentReport;
 use restore_core::run::Outcome;
+use restore_core::site::FoundData;
+use restore_core::{Kept, Report};
 
 use crate::human::{self, Side};
+use crate::progress::finding_line;
 
 /// All runs, oldest first.
 pub(crate) fn history(reports: &[Report]) -> String {
@@ -14,35 +17,105 @@ pub(crate) fn history(reports: &[Report]) -> String {
         return "There is no run yet.\n".to_owned();
     }
     let mut rows = vec![
-        ["RUN", "BACKUP", "STARTED", "DOWNTIME", "OUTCOME"]
+        ["RUN", "BACKUP", "KIND", "STARTED", "DOWNTIME", "OUTCOME"]
             .map(str::to_owned)
             .to_vec(),
     ];
     for report in reports {
-        let kept = match (report.outcome, report.confirmed) {
-            (_, true) => ", confirmed",
-            (Outcome::Restored, false) => ", not confirmed",
-            (Outcome::RolledBack, false)
-                if report.components.iter().any(|part| part.kept_at.is_some()) =>
-            {
-                ", the restored data is kept"
-            }
-            _ => "",
-        };
+        let kind = if report.drill { "drill" } else { "restore" };
         rows.push(vec![
             report.run.to_string(),
             report.backup.to_string(),
+            kind.to_owned(),
             human::moment(&report.started.to_string()),
-            report
-                .downtime_seconds
-                .map_or_else(|| "none".to_owned(), human::seconds),
-            format!("{}{kept}", report.outcome),
+            match (report.down_since, report.downtime_seconds) {
+                (Some(_), _) => "now".to_owned(),
+                (None, Some(seconds)) => human::seconds(seconds),
+                (None, None) => "none".to_owned(),
+            },
+            outcome(report),
         ]);
     }
-    human::table(
-        &[Side::Left, Side::Left, Side::Left, Side::Right, Side::Left],
+    let mut out = human::table(
+        &[
+            Side::Left,
+            Side::Left,
+            Side::Left,
+            Side::Left,
+            Side::Right,
+            Side::Left,
+        ],
         &rows,
-    )
+    );
+    for report in reports {
+        if let Some(since) = report.down_since {
+            out += &format!(
+                "\nUsers are turned away since {} (run {}).\n",
+                human::moment(&since.to_string()),
+                report.run
+            );
+        }
+    }
+    out
+}
+
+/// How a run ended, in a few words, and what it still keeps.
+fn outcome(report: &Report) -> String {
+    let kept = report.components.iter().any(|part| part.kept_at.is_some());
+    let mut words = match (report.outcome, &report.under_way) {
+        (Outcome::Unfinished, Some(who)) => format!("under way: {who}"),
+        (Outcome::Unfinished, None) => "unfinished, its process is gone".to_owned(),
+        (Outcome::Drilled, _) => "passed".to_owned(),
+        (Outcome::Undone, _) if report.drill => "failed".to_owned(),
+        (outcome, _) => outcome.to_string(),
+    };
+    if report.is_failing() {
+        words += ", checks fail";
+    }
+    words += match (report.outcome, report.confirmed) {
+        (_, false) if report.confirming => ", half confirmed",
+        (_, true) => ", confirmed",
+        (Outcome::Restored, false) => ", not confirmed",
+        (Outcome::RolledBack | Outcome::Undone, false) if kept => ", the restored data is kept",
+        _ => "",
+    };
+    if report.damaged.is_some() {
+        words += ", as far as its damaged journal tells";
+    }
+    words
+}
+
+/// What runs keep, found by looking.
+pub(crate) fn found(found: &[FoundData]) -> String {
+    if found.is_empty() {
+        return "No component finds data that a run keeps.\n".to_owned();
+    }
+    let mut out = String::new();
+    for data in found {
+        if let Some(error) = &data.error {
+            out += &format!("{}: could not look: {error}\n", data.component);
+        }
+        let Some(kept) = &data.kept else { continue };
+        let run = &kept.run;
+        let (state, ways) = match data.outcome {
+            Some(outcome) => (
+                outcome.to_string(),
+                format!("  `restore report {run}` says what to do with it\n"),
+            ),
+            None => (
+                "no journal tells of it".to_owned(),
+                format!(
+                    "  to put it back: {}\n  to delete it: {}\n",
+                    kept.put_back, kept.delete
+                ),
+            ),
+        };
+        out += &format!(
+            "{}: {}\n  of run {run}: {state}\n{ways}",
+            data.component, kept.place
+        );
+    }
+    out
 }
 
 /// The outcome of checks.
@@ -70,12 +143,46 @@ pub(crate) fn done_line(report: &Report, took: Duration) -> String {
         (None, Some(seconds)) => format!("downtime {}", human::seconds(seconds)),
         (None, None) => "downtime none".to_owned(),
     };
+    let failing = match report.is_failing() {
+        true => format!("{}.\n", report.headline()),
+        false => String::new(),
+    };
     format!(
-        "Run {}: {} in {}; {downtime}.\n",
+        "Run {}: {} in {}; {downtime}.\n{failing}",
         report.run,
         report.outcome,
         human::seconds(took.as_secs_f64())
     )
+}
+
+/// What was noticed, where nobody has seen it while it happened.
+pub(crate) fn noticed(report: &Report) -> String {
+    let noticed = report.noticed().into_iter();
+    noticed.fold(String::new(), |out, it| out + &finding_line(it) + "\n")
+}
+
+/// What is kept of a component, where, and how much it is.
+fn kept_row(part: &ComponentReport) -> Option<Vec<String>> {
+    let at = match (&part.kept_at, &part.kept_unsure) {
+        (Some(at), _) => at.clone(),
+        (None, Some(why)) => format!("cannot be looked at: {why}"),
+        (None, None) => return None,
+    };
+    let what = part.kept.map_or("", Kept::words);
+    let size = part.kept_bytes.map_or_else(String::new, human::bytes);
+    Some(vec![
+        format!("  {}", part.name),
+        part.kind.clone(),
+        what.to_owned(),
+        at,
+        size,
+    ])
+}
+
+/// The components of which something is kept, in a table.
+fn kept_table<'a>(parts: impl Iterator<Item = &'a ComponentReport>) -> String {
+    let rows: Vec<Vec<String>> = parts.filter_map(kept_row).collect();
+    human::table(&[Side::Left; 5], &rows)
 }
 
 /// What a rollback would do.
@@ -88,27 +195,81 @@ pub(crate) fn rollback_question(report: &Report) -> String {
         out += &format!(" since {}", human::moment(&ended.to_string()));
     }
     out += ")\n";
-    let swapped: Vec<_> = report
-        .components
-        .iter()
-        .filter(|part| part.restored)
-        .collect();
-    if swapped.is_empty() {
-        out += "No component's live data was replaced; what was staged is deleted.\n";
+    let swapped = || report.components.iter().filter(|part| part.restored);
+    let staged = || {
+        let staged = |part: &&ComponentReport| part.kept == Some(Kept::Staged);
+        report.components.iter().filter(staged)
+    };
+    if swapped().next().is_none() {
+        out += "No component's live data was replaced.\n";
     } else {
-        let names: Vec<&str> = swapped.iter().map(|part| part.name.as_str()).collect();
-        out += &format!(
-            "Swapped back to what was live before: {}\n",
-            names.join(", ")
-        );
+        out += "Moved back to where it was live before:\n";
+        out += &kept_table(swapped());
+        let new: Vec<&str> = swapped()
+            .filter(|part| part.kept_at.is_none() && part.kept_unsure.is_none())
+            .map(|part| part.name.as_str())
+            .collect();
+        if !new.is_empty() {
+            out += &format!(
+                "Nothing was live before of {}: what was restored is taken away\n",
+                new.join(", ")
+            );
+        }
+        out += match report.keeps_restored {
+            true => {
+                "The restored data, with all that was written since the restore, leaves the live\n\
+                 platform; it is put aside, not deleted, until `restore confirm`.\n"
+            }
+            false => "The restored data is deleted: users have never been served by it.\n",
+        };
     }
-    if report.outcome == Outcome::Restored {
-        out += "The restored data, with all that was written since the restore, leaves the live\n\
-                platform; it is put aside, not deleted, until `restore confirm`.\n";
+    if staged().next().is_some() {
+        out += match report.keeps_restored {
+            true => "Staged and never live, put aside until `restore confirm`:\n",
+            false => "Deleted, staged and never live:\n",
+        };
+        out += &kept_table(staged());
     }
     if !report.services.is_empty() {
         let names: Vec<&str> = report.services.keys().map(String::as_str).collect();
-        out += &format!("Services stopped and started again: {}\n", names.join(", "));
+        let what = match swapped().next() {
+            Some(_) => "Services stopped and started again",
+            None => "Services started again",
+        };
+        out += &format!("{what}: {}\n", names.join(", "));
+    }
+    out
+}
+
+/// What abandoning a run leaves as it is.
+pub(crate) fn abandon_question(report: &Report) -> String {
+    let mut out = format!(
+        "Run {} (backup {}, {}) is ended as the platform stands: nothing is moved\n",
+        report.run, report.backup, report.outcome
+    );
+    let rows: Vec<Vec<String>> = report
+        .components
+        .iter()
+        .map(|part| {
+            let live = match part.restored {
+                true => "the restored data is live",
+                false => "as before the run",
+            };
+            let size = part.kept_bytes.map_or_else(String::new, human::bytes);
+            let kept = match (&part.kept_at, &part.kept_unsure) {
+                (Some(at), _) => format!("kept: {} {at}", part.kept.map_or("", Kept::words)),
+                (None, Some(why)) => format!("cannot be looked at: {why}"),
+                (None, None) => String::new(),
+            };
+            vec![format!("  {}", part.name), live.to_owned(), kept, size]
+        })
+        .collect();
+    out += &human::table(&[Side::Left; 4], &rows);
+    if report.down_since.is_some() {
+        out += "The maintenance page comes down.\n";
+    }
+    for service in &report.services_down {
+        out += &format!("Service {} {}: it stays so.\n", service.name, service.error);
     }
     out
 }
@@ -119,28 +280,27 @@ pub(crate) fn confirm_question(report: &Report) -> String {
         "Confirmation of run {} (backup {}, {})\n",
         report.run, report.backup, report.outcome
     );
-    let rolled_back = report.outcome == Outcome::RolledBack;
-    out += match rolled_back {
-        true => "Deleted for good, the restored data and what was written into it:\n",
-        false => "Deleted for good, the data that the run replaced, and with it the way back:\n",
+    // What was not as the run left it is left alone; what cannot be looked at may well be deleted.
+    let is_left = |part: &&ComponentReport| part.kept_at.is_some() && part.kept_unsure.is_some();
+    let deleted = report.components.iter().filter(|part| !is_left(part));
+    let table = kept_table(deleted);
+    out += match (table.is_empty(), report.outcome) {
+        (true, _) => "Nothing is left to delete: no component finds data that the run keeps\n",
+        (false, Outcome::Restored) => "Deleted for good, and with it the way back:\n",
+        (false, Outcome::RolledBack | Outcome::Undone) if report.keeps_restored => {
+            "Deleted for good, what was restored and what was written into it:\n"
+        }
+        (false, _) => "Deleted for good:\n",
     };
-    let rows: Vec<Vec<String>> = report
-        .components
-        .iter()
-        .filter_map(|part| {
-            let at = part.kept_at.as_ref()?;
-            // The size of what a run replaced was never measured; that of what it staged was.
-            let size = match rolled_back && part.bytes > 0 {
-                true => format!("about {}", human::bytes(part.bytes)),
-                false => String::new(),
-            };
-            Some(vec![format!("  {}", part.name), at.clone(), size])
-        })
-        .collect();
-    if rows.is_empty() {
-        return out + "  nothing is left to delete\n";
+    out += &table;
+    for part in report.components.iter().filter(is_left) {
+        out += &format!(
+            "Left alone: {}, which is not as the run left it: {}\n",
+            part.name,
+            part.kept_unsure.as_deref().unwrap_or_default()
+        );
     }
-    out + &human::table(&[Side::Left; 3], &rows)
+    out
 }
 
 #[cfg(test)]
@@ -148,23 +308,49 @@ mod tests {
     use super::*;
     use crate::samples;
 
+    /// One without downtime that keeps nothing.
+    fn ended(outcome: &str, drill: bool) -> Report {
+        samples::report(|value| {
+            value["outcome"] = outcome.into();
+            value["drill"] = drill.into();
+            value["downtime_seconds"] = serde_json::Value::Null;
+            value["components"][0]["kept_at"] = serde_json::Value::Null;
+        })
+    }
+
     #[test]
     fn the_history() {
         let reports = [
             samples::report(|_| ()),
-            samples::report(|value| {
-                value["outcome"] = "undone".into();
-                value["downtime_seconds"] = serde_json::Value::Null;
-            }),
+            ended("undone", false),
             samples::report(|value| value["confirmed"] = true.into()),
+            ended("drilled", true),
+            ended("undone", true),
+            samples::report(|value| value["outcome"] = "rolled_back".into()),
+            samples::report(|value| {
+                value["outcome"] = "unfinished".into();
+                value["down_since"] = "2024-02-15T09:31:00Z".into();
+            }),
+            samples::report(|value| {
+                value["outcome"] = "unfinished".into();
+                value["downtime_seconds"] = serde_json::Value::Null;
+                value["under_way"] = "run (process 7)".into();
+            }),
         ];
         assert_eq!(
             history(&reports),
             "\
-RUN                   BACKUP           STARTED              DOWNTIME  OUTCOME
-20240215-093000-7f3a  20240215-020000  2024-02-15 09:30:00     2.5 s  restored, not confirmed
-20240215-093000-7f3a  20240215-020000  2024-02-15 09:30:00      none  undone
-20240215-093000-7f3a  20240215-020000  2024-02-15 09:30:00     2.5 s  restored, confirmed
+RUN                   BACKUP           KIND     STARTED              DOWNTIME  OUTCOME
+20240215-093000-7f3a  20240215-020000  restore  2024-02-15 09:30:00     2.5 s  restored, not confirmed
+20240215-093000-7f3a  20240215-020000  restore  2024-02-15 09:30:00      none  undone
+20240215-093000-7f3a  20240215-020000  restore  2024-02-15 09:30:00     2.5 s  restored, confirmed
+20240215-093000-7f3a  20240215-020000  drill    2024-02-15 09:30:00      none  passed
+20240215-093000-7f3a  20240215-020000  drill    2024-02-15 09:30:00      none  failed
+20240215-093000-7f3a  20240215-020000  restore  2024-02-15 09:30:00     2.5 s  rolled back, the restored data is kept
+20240215-093000-7f3a  20240215-020000  restore  2024-02-15 09:30:00       now  unfinished, its process is gone
+20240215-093000-7f3a  20240215-020000  restore  2024-02-15 09:30:00      none  under way: run (process 7)
+
+Users are turned away since 2024-02-15 09:31:00 (run 20240215-093000-7f3a).
 "
         );
         assert_eq!(history(&[]), "There is no run yet.\n");
@@ -191,12 +377,50 @@ RUN                   BACKUP           STARTED              DOWNTIME  OUTCOME
     }
 
     #[test]
+    fn users_who_are_still_turned_away_are_no_downtime_of_none() {
+        let report = samples::report(|value| {
+            value["outcome"] = "unfinished".into();
+            value["downtime_seconds"] = serde_json::Value::Null;
+            value["down_since"] = "2024-02-15T09:31:00Z".into();
+        });
+        let text = history(&[report]);
+        assert!(
+            text.contains("Users are turned away since 2024-02-15 09:31:00"),
+            "{text}"
+        );
+        let half = samples::report(|value| value["confirming"] = true.into());
+        assert!(history(&[half]).contains("restored, half confirmed"));
+    }
+
+    #[test]
+    fn abandoning_says_what_stays() {
+        let report = samples::report(|value| {
+            value["outcome"] = "stuck".into();
+            value["down_since"] = "2024-02-15T09:31:00Z".into();
+            value["services_down"] = serde_json::json!([{
+                "name": "app", "error": "was stopped by the run and not started again",
+                "hint": null, "ran_before": true,
+            }]);
+        });
+        assert_eq!(
+            abandon_question(&report),
+            "\
+Run 20240215-093000-7f3a (backup 20240215-020000, stuck) is ended as the platform stands: nothing is moved
+  postgres  the restored data is live  kept: replaced data database hosting_db__old  1.5 GiB
+The maintenance page comes down.
+Service app was stopped by the run and not started again: it stays so.
+"
+        );
+    }
+
+    #[test]
     fn a_rollback_says_what_becomes_of_later_writes() {
         assert_eq!(
             rollback_question(&samples::report(|_| ())),
             "\
 Rollback of run 20240215-093000-7f3a (backup 20240215-020000, restored since 2024-02-15 09:31:30)
-Swapped back to what was live before: postgres
+Moved back to where it was live before:
+  postgres  postgres  replaced data  database hosting_db__old  1.5 GiB
 The restored data, with all that was written since the restore, leaves the live
 platform; it is put aside, not deleted, until `restore confirm`.
 Services stopped and started again: app
@@ -205,16 +429,31 @@ Services stopped and started again: app
         let unfinished = samples::report(|value| {
             value["outcome"] = "unfinished".into();
             value["ended"] = serde_json::Value::Null;
+            value["keeps_restored"] = false.into();
             value["components"][0]["restored"] = false.into();
-            value["services"] = serde_json::json!({});
+            value["components"][0]["kept"] = "staged".into();
         });
         assert_eq!(
             rollback_question(&unfinished),
             "\
 Rollback of run 20240215-093000-7f3a (backup 20240215-020000, unfinished)
-No component's live data was replaced; what was staged is deleted.
+No component's live data was replaced.
+Deleted, staged and never live:
+  postgres  postgres  staged data  database hosting_db__old  1.5 GiB
+Services started again: app
 "
         );
+        let unserved = samples::report(|value| {
+            value["outcome"] = "stuck".into();
+            value["keeps_restored"] = false.into();
+            value["components"][0]["kept_at"] = serde_json::Value::Null;
+        });
+        let text = rollback_question(&unserved);
+        assert!(
+            text.contains("Nothing was live before of postgres"),
+            "{text}"
+        );
+        assert!(text.contains("The restored data is deleted"), "{text}");
     }
 
     #[test]
@@ -223,18 +462,40 @@ No component's live data was replaced; what was staged is deleted.
             confirm_question(&samples::report(|_| ())),
             "\
 Confirmation of run 20240215-093000-7f3a (backup 20240215-020000, restored)
-Deleted for good, the data that the run replaced, and with it the way back:
-  postgres  database hosting_db__old
+Deleted for good, and with it the way back:
+  postgres  postgres  replaced data  database hosting_db__old  1.5 GiB
 "
         );
-        let back = samples::report(|value| value["outcome"] = "rolled_back".into());
+        let back = samples::report(|value| {
+            value["outcome"] = "rolled_back".into();
+            value["components"][0]["kept"] = "restored".into();
+        });
         assert_eq!(
             confirm_question(&back),
             "\
 Confirmation of run 20240215-093000-7f3a (backup 20240215-020000, rolled back)
-Deleted for good, the restored data and what was written into it:
-  postgres  database hosting_db__old  about 2.0 GiB
+Deleted for good, what was restored and what was written into it:
+  postgres  postgres  restored data  database hosting_db__old  1.5 GiB
 "
         );
+        let unsure = samples::report(|value| {
+            value["components"][0]["kept_at"] = serde_json::Value::Null;
+            value["components"][0]["kept_unsure"] = "no connection".into();
+        });
+        let text = confirm_question(&unsure);
+        assert!(
+            text.contains("cannot be looked at: no connection"),
+            "{text}"
+        );
+        let left = samples::report(|value| {
+            value["components"][0]["kept_unsure"] = "it is gone".into();
+        });
+        let text = confirm_question(&left);
+        assert!(text.contains("Nothing is left to delete"), "{text}");
+        assert!(text.contains("Left alone: postgres"), "{text}");
+        let none = samples::report(|value| {
+            value["components"][0]["kept_at"] = serde_json::Value::Null;
+        });
+        assert!(confirm_question(&none).contains("Nothing is left to delete"));
     }
 }

@@ -11,9 +11,15 @@ fn the_list_is_a_table() {
     site.write("backups/not-a-backup/file", "x");
     let ran = site.restore(&["list"]).exits(0);
     assert_eq!(ran.err, "");
+    assert!(
+        ran.out.contains("\nnot-a-backup in main is no backup: "),
+        "{}",
+        ran.out
+    );
     let rows: Vec<Vec<&str>> = ran
         .out
         .lines()
+        .take_while(|line| !line.is_empty())
         .map(|line| line.split_whitespace().collect())
         .collect();
     assert_eq!(rows[0], ["ID", "MADE", "SIZE", "KIND", "CHECKSUMS"]);

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::s3::Server;
 use crate::site::{ID, Ran, Site};
+use restore_testing::s3::Server;
 
 /// A site with a bucket besides its directory; what opens it is in the environment.
 struct Cloud {

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::site::{ID, Ran, Site};
-use crate::sshd::Sshd;
+use restore_testing::sshd::Sshd;
 
 /// A site whose one backup is on another host.
 fn elsewhere() -> (Site, Sshd) {

@@ -2,23 +2,13 @@
 
 mod backups;
 mod bucket;
+mod config_check;
+mod durable;
 mod fetch;
+mod init;
+mod missing;
+mod refused;
 mod runs;
-#[path = "../../../restore-core/tests/support/s3/mod.rs"]
-#[expect(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "shared with the library's tests"
-)]
-mod s3;
 mod site;
-#[path = "../../../restore-core/tests/support/sshd.rs"]
-#[expect(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "shared with the library's tests"
-)]
-mod sshd;
+mod status;
 mod usage;

@@ -1,5 +1,6 @@
 //! A whole run, its way back and its end through the program, on a file tree.
 
+use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -12,14 +13,14 @@ fn there_and_back() {
     let ran = site.restore(&["run", "latest", "--yes"]).exits(0);
     // The report is the data; the plan and what went on are not.
     assert!(ran.out.contains("Restored and checked\n"), "{}", ran.out);
-    assert!(ran.out.contains("\nNext:\n"), "{}", ran.out);
+    assert!(ran.out.contains("\nrestore confirm "), "{}", ran.out);
     assert!(ran.err.starts_with("Plan: "), "{}", ran.err);
     assert!(
         ran.err.contains("ok     swap applications ("),
         "{}",
         ran.err
     );
-    assert!(ran.err.contains(": restored in "), "{}", ran.err);
+    assert!(ran.out.contains(" of backup "), "{}", ran.out);
     assert_eq!(site.read("live/opt/app/kept"), "backed up");
     assert_eq!(site.read("live/opt/app/more"), "more");
     assert!(!site.path("live/opt/app/own").exists());
@@ -106,12 +107,12 @@ fn progress_off_leaves_the_messages() {
         "{}",
         ran.err
     );
-    assert!(ran.err.contains(": restored in "), "{}", ran.err);
+    assert!(ran.out.contains(" of backup "), "{}", ran.out);
 }
 
-/// Begins a run and gives it back once its data is swapped, in the middle of the test that its
-/// component makes of the swapped files. The test then does `wait`.
-fn swapped(site: &Site, wait: &str) -> Child {
+/// Has the site's component make a test of the files that a run has swapped, which does `wait`; gives the
+/// file that is there from its begin on.
+fn swapping(site: &Site, wait: &str) -> PathBuf {
     site.backup();
     let (live, begun) = (site.path("live/opt/app/more"), site.path("begun"));
     let (live, begun_name) = (live.display(), begun.display());
@@ -122,6 +123,12 @@ fn swapped(site: &Site, wait: &str) -> Child {
         site.read("restore.toml")
     );
     site.write("restore.toml", &text);
+    begun
+}
+
+/// Begins a run and gives it back once its data is swapped, in the middle of that test.
+fn swapped(site: &Site, wait: &str) -> Child {
+    let begun = swapping(site, wait);
     let child = site.command(&["run", "latest", "--yes"]).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
     while !begun.exists() {
@@ -182,10 +189,68 @@ fn one_that_is_left_in_the_middle_says_how_to_finish() {
         site.restore(&["history"])
             .exits(0)
             .out
-            .contains("unfinished")
+            .contains("unfinished, its process is gone")
     );
-    site.restore(&["rollback", "--yes"]).exits(0);
+    // It was to be undone: what takes it up does not restore.
+    let ran = site.restore(&["resume"]).exits(130);
+    assert!(
+        ran.out
+            .contains("Restore interrupted; the platform is as it was"),
+        "{}",
+        ran.out
+    );
     is_as_before(&site);
+}
+
+/// The terminal is gone in the middle: what is shown fails, and the run undoes itself all the same.
+#[test]
+fn a_run_whose_terminal_is_gone_is_undone() {
+    let site = Site::new();
+    let begun = swapping(&site, "sleep 1");
+    let script = r#"
+import fcntl, os, pty, sys, time
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[2], sys.argv[2:])
+deadline = time.time() + 30
+os.set_blocking(terminal, False)
+said = b""
+while not os.path.exists(sys.argv[1]):
+    try:
+        said += os.read(terminal, 65536)
+    except BlockingIOError:
+        time.sleep(0.005)
+    if time.time() > deadline:
+        sys.exit("the run never came to its test: %r" % said)
+os.close(terminal)
+while True:
+    done, status = os.waitpid(pid, os.WNOHANG)
+    if done:
+        break
+    if time.time() > deadline:
+        sys.exit("the run does not end")
+    time.sleep(0.01)
+print(os.waitstatus_to_exitcode(status))
+"#;
+    let command = site.command(&["run", "latest", "--yes"]);
+    let mut python = std::process::Command::new("python3");
+    python.arg("-c").arg(script).arg(&begun);
+    python.arg(command.get_program()).args(command.get_args());
+    if let Some(directory) = command.get_current_dir() {
+        python.current_dir(directory);
+    }
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => python.env(key, value),
+            None => python.env_remove(key),
+        };
+    }
+    let ran = Ran::of(python.output().unwrap());
+    assert_eq!(ran.out.trim(), "130", "{}", ran.err);
+    is_as_before(&site);
+    let report = site.restore(&["report", "--json"]).exits(0).json();
+    assert_eq!(report["report"]["outcome"], "undone");
+    assert_eq!(report["report"]["failure"]["kind"], "interrupted");
 }
 
 #[test]

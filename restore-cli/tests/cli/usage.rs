@@ -91,6 +91,44 @@ fn an_unknown_key_names_the_nearest() {
 }
 
 #[test]
+fn shells_complete_ids_and_names_of_the_site() {
+    let site = Site::new();
+    site.backup();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = site.restore(&["completions", shell]).exits(0);
+        assert!(script.out.contains("RESTORE_COMPLETE"), "{}", script.out);
+        assert!(
+            !script.out.contains("\\u{"),
+            "nothing is escaped: {}",
+            script.out
+        );
+    }
+    let complete = |words: &[&str]| {
+        let mut command = site.command(&[]);
+        command
+            .env("RESTORE_COMPLETE", "bash")
+            .env("_CLAP_IFS", "\n");
+        command.env("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string());
+        command.arg("--").args(words);
+        let ran = Ran::of(command.output().unwrap()).exits(0);
+        ran.out
+            .lines()
+            .map(|line| line.trim().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let ids = complete(&["restore", "plan", ""]);
+    assert!(
+        ids.contains(&"20240215-020000".to_owned()) && ids.contains(&"latest".to_owned()),
+        "{ids:?}"
+    );
+    assert_eq!(
+        complete(&["restore", "plan", "latest", "--only", "app"]),
+        ["applications"]
+    );
+    assert_eq!(complete(&["restore", "histo"]), ["history"]);
+}
+
+#[test]
 fn what_does_not_exist_is_usage() {
     let site = Site::new();
     site.backup();

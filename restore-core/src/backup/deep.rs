@@ -6,17 +6,22 @@ use std::process::{Output, Stdio};
 
 use tokio_util::sync::CancellationToken;
 
-use super::artifact::{self, Artifact};
-use crate::error::{Error, ErrorKind, Result};
-use crate::event::Progress;
-use crate::stream::{Source, UnpackPolicy, read_through, walk};
+use crate::archive::{RefusedMember, Source, UnpackPolicy, read_through, walk_all};
+use crate::contract::backup::artifact;
+use crate::contract::backup::artifact::Artifact;
+use crate::model::{Error, ErrorKind, Progress, Result};
+use crate::sys::child;
 
 /// What came of reading one file.
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// It reads to its end.
     Sound,
+    /// It does, and is a dump of tables without a single row.
+    WithoutRows,
     /// It does not; why, in one line.
     Broken(String),
+    /// It reads to its end, and these members of it would be refused.
+    Refused(Vec<RefusedMember>),
     /// Nothing here could read it.
     Unchecked {
         /// Why, in one line.
@@ -32,12 +37,14 @@ impl From<Result<(), String>> for Outcome {
     }
 }
 
-/// Reads `source` to its end. `tools`: see [`VerifyOptions`](super::VerifyOptions).
+/// Reads `source` to its end. `tools`: see [`VerifyOptions`](crate::backup::verify::VerifyOptions). `policies`: how
+/// it would be unpacked, where it is an archive.
 ///
 /// An error is `Interrupted`, or that the file could not be opened, read or unpacked.
-pub(super) async fn check(
+pub(crate) async fn check(
     source: &Source,
     tools: Option<&[PathBuf]>,
+    policies: &[&UnpackPolicy],
     progress: &Progress,
 ) -> Result<Outcome> {
     let artifact = on_blocking(source, |source| {
@@ -46,14 +53,17 @@ pub(super) async fn check(
     .await?;
     let outcome = match artifact {
         // These two count their bytes themselves.
-        Artifact::Archive => return read_archive(source, progress).await,
+        Artifact::Archive => return read_archive(source, policies, progress).await,
         Artifact::Packed => {
             read_through(source.clone(), progress.clone()).await?;
             return Ok(Outcome::Sound);
         }
         Artifact::Dump => {
             // `-l` reads the table of contents alone and takes a cut dump for whole.
-            run(&PG_RESTORE, source, tools).await?
+            match run(&PG_RESTORE, source, tools).await? {
+                Outcome::Sound if without_rows(source, tools).await? => Outcome::WithoutRows,
+                outcome => outcome,
+            }
         }
         Artifact::Rdb => run(&REDIS_CHECK_RDB, source, tools).await?,
         Artifact::Aof => run(&REDIS_CHECK_AOF, source, tools).await?,
@@ -95,6 +105,11 @@ const PG_RESTORE: Tool = Tool {
     },
 };
 
+const PG_RESTORE_LIST: Tool = Tool {
+    arguments: &["--list"],
+    ..PG_RESTORE
+};
+
 const REDIS_CHECK_RDB: Tool = Tool {
     name: "redis-check-rdb",
     package: "redis-tools",
@@ -127,6 +142,24 @@ const REDIS_CHECK_AOF: Tool = Tool {
         }
     },
 };
+
+/// Whether the table of contents of a dump has tables and no rows of any.
+async fn without_rows(source: &Source, tools: Option<&[PathBuf]>) -> Result<bool> {
+    let file = std::path::absolute(source.path())
+        .map_err(|e| Error::io(format!("find {}", source.path().display()), e))?;
+    for program in programs(PG_RESTORE_LIST.name, tools) {
+        let started = start(&program, &PG_RESTORE_LIST, &file, source.cancel()).await?;
+        let Ok(output) = started else { continue };
+        if !output.status.success() {
+            continue;
+        }
+        let list = String::from_utf8_lossy(&output.stdout);
+        let entries = || list.lines().filter(|line| !line.starts_with(';'));
+        return Ok(entries().any(|line| line.contains(" TABLE "))
+            && !entries().any(|line| line.contains(" TABLE DATA ")));
+    }
+    Ok(false)
+}
 
 /// Runs the first of a tool's programs that can read the file.
 async fn run(tool: &Tool, source: &Source, tools: Option<&[PathBuf]>) -> Result<Outcome> {
@@ -187,7 +220,7 @@ async fn start(
     file: &Path,
     cancel: &CancellationToken,
 ) -> Result<std::io::Result<Output>> {
-    let child = tokio::process::Command::new(program)
+    let child = child::tokio_command(&program.to_string_lossy())
         .args(tool.arguments)
         .arg(file)
         // The words that are looked for are English.
@@ -239,22 +272,43 @@ fn last_line(said: &str) -> String {
         .to_owned()
 }
 
-/// Reads a tar archive to its last member.
+/// Reads a tar archive to its last member, once for each way in which it would be unpacked.
 ///
-/// Where links may lead and who may own set-uid files is the site's word, which only a restore
-/// has; names that lead out, devices and the like are refused whatever the site says.
-async fn read_archive(source: &Source, progress: &Progress) -> Result<Outcome> {
-    let policy = UnpackPolicy {
-        live_root: PathBuf::from("/"),
+/// Who may own set-uid files is the site's word: where nobody unpacks it,
+/// only names that lead out, devices and the like are refused.
+async fn read_archive(
+    source: &Source,
+    policies: &[&UnpackPolicy],
+    progress: &Progress,
+) -> Result<Outcome> {
+    let anywhere = UnpackPolicy {
+        any_links: true,
         set_uid: true,
         ..UnpackPolicy::default()
     };
-    walk(source.clone(), &policy, progress.clone()).await?;
-    Ok(Outcome::Sound)
+    let policies = match policies {
+        [] => &[&anywhere][..],
+        policies => policies,
+    };
+    let mut progress = progress.clone();
+    let mut refused: Vec<RefusedMember> = Vec::new();
+    for policy in policies {
+        for member in walk_all(source.clone(), policy, progress.clone()).await? {
+            if !refused.contains(&member) {
+                refused.push(member);
+            }
+        }
+        // It is counted once.
+        progress = Progress::hidden();
+    }
+    Ok(match refused.is_empty() {
+        true => Outcome::Sound,
+        false => Outcome::Refused(refused),
+    })
 }
 
 fn read_json(source: &Source) -> std::io::Result<Result<(), String>> {
-    let reader = BufReader::new(std::fs::File::open(source.path())?);
+    let reader = BufReader::new(crate::sys::open_to_read(source.path())?);
     match serde_json::from_reader::<_, serde::de::IgnoredAny>(reader) {
         Ok(_) => Ok(Ok(())),
         Err(e) if e.is_io() => Err(e.into()),

@@ -1,21 +1,30 @@
 //! Which old backups to delete: decided here, by what is known of each; done elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backup, BackupId, Generation};
-use crate::error::{Error, ErrorKind, Result};
+use super::verification::{Verdict, Verification};
+use crate::contract::{Backup, Generation};
+use crate::model::{BackupId, Error, ErrorKind, Result, Severity};
 
-/// Which backups of a store may be deleted. What is asked for must hold altogether.
+/// Which backups of a store may be deleted: those that none of the rules keeps. Only full backups count, which have
+/// something for every component of the site that backups of their time had, and which do not fail verification as
+/// far as their listing tells; what else there is goes with the full ones that it is older than.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PruneRequest {
     /// The name of the store; `None`: the first on this host.
     pub store: Option<String>,
-    /// All but so many of the newest finished backups, and what is newer than those.
+    /// All but so many of the newest full backups, and what is newer than those.
     pub keep: Option<usize>,
+    /// The newest of each of so many days that have one.
+    pub keep_daily: Option<usize>,
+    /// The newest of each of so many weeks.
+    pub keep_weekly: Option<usize>,
+    /// The newest of each of so many months.
+    pub keep_monthly: Option<usize>,
     /// Only what is older.
     pub older_than: Option<Duration>,
 }
@@ -46,13 +55,58 @@ impl PruneRequest {
     }
 
     fn check(&self) -> Result<()> {
-        let message = match (self.keep, self.older_than) {
-            (None, None) => "nothing says which backups are to be deleted",
-            (Some(0), _) => "at least one backup is always kept",
-            _ => return Ok(()),
+        let counts = [
+            self.keep,
+            self.keep_daily,
+            self.keep_weekly,
+            self.keep_monthly,
+        ];
+        let message = if counts.contains(&Some(0)) {
+            "at least one backup is always kept"
+        } else if counts.iter().all(Option::is_none) && self.older_than.is_none() {
+            "nothing says which backups are to be deleted"
+        } else {
+            return Ok(());
         };
         Err(Error::new(ErrorKind::Config, "prune.request", message)
-            .hint("--keep N keeps the newest N, --older-than 30d deletes what is older"))
+            .hint("--keep N keeps the newest N, --keep-daily N the newest of each of N days, --older-than 30d deletes what is older"))
+    }
+
+    /// Of full backups, oldest first, those that are the newest of a day, week or month that is kept, and why;
+    /// and whether there are as many of these as are to be kept.
+    fn periods(&self, full: &[&BackupId]) -> (BTreeMap<BackupId, String>, bool) {
+        type Period = fn(jiff::civil::DateTime) -> String;
+        let rules: [(Option<usize>, &str, Period); 3] = [
+            (self.keep_daily, "day", |at| at.date().to_string()),
+            (self.keep_weekly, "week", |at| {
+                let week = at.date().iso_week_date();
+                format!("{}-{}", week.year(), week.week())
+            }),
+            (self.keep_monthly, "month", |at| {
+                format!("{}-{}", at.year(), at.month())
+            }),
+        ];
+        let mut kept: BTreeMap<BackupId, String> = BTreeMap::new();
+        let mut filled = true;
+        for (count, name, period) in rules {
+            let (mut left, mut last) = (count.unwrap_or(0), None);
+            for id in full.iter().rev() {
+                let made = jiff::civil::DateTime::strptime("%Y%m%d-%H%M%S", id.stamp());
+                let Some(of) = made.ok().map(period) else {
+                    continue;
+                };
+                if left == 0 || last.as_ref() == Some(&of) {
+                    continue;
+                }
+                left -= 1;
+                last = Some(of);
+                kept.entry((*id).clone())
+                    .and_modify(|why| why.push_str(&format!(", {name}")))
+                    .or_insert_with(|| format!("the newest of its {name}"));
+            }
+            filled &= left == 0;
+        }
+        (kept, filled)
     }
 }
 
@@ -94,47 +148,93 @@ pub(crate) struct Known {
     pub(crate) id: BackupId,
     pub(crate) bytes: u64,
     pub(crate) state: State,
+    /// The site's components that it has nothing for.
+    pub(crate) lacking: Vec<String>,
+    /// What is wrong with it; empty: nothing.
+    pub(crate) wrong: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Finished, and every file there with the size that it should have.
+    /// Finished, sound as far as its listing tells, with something for every component of the site.
     Whole,
-    /// Finished once, but files are missing or not of their size.
-    Incomplete,
+    /// The same but for components that no older backup has either: the site has grown since.
+    Earlier,
+    /// The same, with nothing for some of the site's components: no other is deleted for its sake.
+    Partial,
+    /// Finished once, but verification calls it failed: it is not restored, and none is deleted for its sake.
+    Failed,
     Unfinished,
-    /// It does not even open.
+    /// It cannot be read, so that nothing is known of it.
     Damaged,
 }
 
 impl Known {
-    /// By its listing and its manifest.
-    pub(crate) fn of(id: BackupId, opened: Result<Backup>) -> Self {
-        let Ok(backup) = opened else {
-            return Self {
-                id,
-                bytes: 0,
-                state: State::Damaged,
-            };
+    /// By its manifest and its listing; `lacking`: the site's components that it has nothing for.
+    pub(crate) fn of(backup: &Backup, listing: &Verification, lacking: Vec<String>) -> Self {
+        let state = match (backup.generation(), listing.verdict()) {
+            (Generation::Unfinished, _) | (_, Verdict::Unfinished) => State::Unfinished,
+            (_, Verdict::Failed) => State::Failed,
+            _ if !lacking.is_empty() && !backup.id().is_safety() => State::Partial,
+            _ => State::Whole,
         };
-        let whole = backup.manifest().is_some_and(|manifest| {
-            !manifest.truncated
-                && manifest.entries.iter().all(|entry| {
-                    backup.file(&entry.path).is_some_and(|file| {
-                        entry.size.bytes().is_none_or(|bytes| bytes == file.size)
-                    })
-                })
-        });
-        let state = match (backup.generation(), whole) {
-            (Generation::Unfinished, _) => State::Unfinished,
-            (_, true) => State::Whole,
-            (_, false) => State::Incomplete,
-        };
+        let error = |it: &crate::model::Finding| it.severity == Severity::Error;
+        let wrong = listing.findings().into_iter().find(error);
         Self {
-            id,
+            id: backup.id().clone(),
             bytes: backup.summary().bytes,
             state,
+            lacking,
+            wrong: wrong.map(|it| it.message).unwrap_or_default(),
         }
+    }
+
+    /// One that cannot be read.
+    pub(crate) fn unreadable(id: BackupId, error: &Error) -> Self {
+        Self {
+            id,
+            bytes: 0,
+            state: State::Damaged,
+            lacking: Vec::new(),
+            wrong: error.message().to_owned(),
+        }
+    }
+
+    /// A restore refuses it for another reason than its listing.
+    pub(crate) fn refused(&mut self, error: &Error) {
+        if self.is_sound() {
+            self.state = State::Failed;
+            self.wrong = error.message().to_owned();
+        }
+    }
+
+    /// Whether it is finished, with nothing wrong that its listing would tell.
+    pub(crate) fn is_sound(&self) -> bool {
+        matches!(self.state, State::Whole | State::Earlier | State::Partial)
+    }
+
+    /// Whether it counts among those that are to be kept.
+    fn is_full(&self) -> bool {
+        matches!(self.state, State::Whole | State::Earlier) && !self.id.is_safety()
+    }
+
+    fn was_finished(&self) -> bool {
+        self.is_sound() || self.state == State::Failed
+    }
+}
+
+/// Finds, among backups in their order, those that were full when they were made: that a component was added to
+/// the site since makes them no less a history. `components`: how many a backup must have something for.
+pub(crate) fn mark_earlier(known: &mut [Known], components: usize) {
+    let mut not_yet: BTreeSet<String> = known.iter().flat_map(|it| it.lacking.clone()).collect();
+    for it in known.iter_mut().filter(|it| it.was_finished()) {
+        if it.state == State::Partial
+            && it.lacking.len() < components
+            && it.lacking.iter().all(|name| not_yet.contains(name))
+        {
+            it.state = State::Earlier;
+        }
+        not_yet.retain(|name| it.lacking.contains(name));
     }
 }
 
@@ -146,29 +246,47 @@ pub(crate) fn plan(
     needed: &BTreeMap<BackupId, String>,
 ) -> Result<PrunePlan> {
     request.check()?;
-    let whole: Vec<&BackupId> = known
+    let full: Vec<&BackupId> = known
         .iter()
-        .filter(|it| it.state == State::Whole && !it.id.is_safety())
+        .filter(|it| it.is_full())
         .map(|it| &it.id)
         .collect();
-    let last = whole.last();
+    let last = known
+        .iter()
+        .rfind(|it| it.state == State::Whole && it.is_full())
+        .map(|it| &it.id);
     // With fewer than are to be kept nothing is old enough.
     let oldest_kept = request
         .keep
-        .map(|count| whole.len().checked_sub(count).and_then(|at| whole.get(at)));
+        .map(|count| full.len().checked_sub(count).and_then(|at| full.get(at)));
+    let (periods, filled) = request.periods(&full);
     let now = jiff::Zoned::now().datetime();
     let why_kept = |it: &Known| -> Option<String> {
         if let Some(why) = needed.get(&it.id) {
             return Some(why.clone());
         }
         if last.is_none() {
-            return Some("there is no finished backup to keep instead".to_owned());
+            let newest = known
+                .iter()
+                .rfind(|it| it.was_finished() && !it.id.is_safety());
+            return Some(match newest {
+                Some(failed) if failed.state == State::Failed => format!(
+                    "there is no full backup to keep instead: the newest, {}, fails verification: {}",
+                    failed.id, failed.wrong
+                ),
+                Some(partial) => format!(
+                    "there is no full backup to keep instead: the newest, {}, has nothing for {}",
+                    partial.id,
+                    partial.lacking.join(", ")
+                ),
+                None => "there is no finished backup to keep instead".to_owned(),
+            });
         }
-        if last == Some(&&it.id) {
-            return Some("the newest finished one".to_owned());
+        if last == Some(&it.id) {
+            return Some("the newest full one".to_owned());
         }
         if it.state == State::Damaged {
-            return Some("its manifest is damaged: look at it first".to_owned());
+            return Some(format!("it cannot be read: {}", it.wrong));
         }
         match oldest_kept {
             Some(None) => return Some("there are no more than are to be kept".to_owned()),
@@ -176,6 +294,18 @@ pub(crate) fn plan(
                 return Some("among the newest".to_owned());
             }
             _ => {}
+        }
+        if let Some(why) = periods.get(&it.id) {
+            return Some(why.clone());
+        }
+        // What is no full backup goes with the full ones that it is older than.
+        if let Some(oldest) = periods.keys().next().filter(|_| !it.is_full()) {
+            if it.id >= *oldest {
+                return Some("newer than the oldest full one that is kept".to_owned());
+            }
+            if !filled {
+                return Some("there are fewer full ones yet than are to be kept".to_owned());
+            }
         }
         let limit = request.older_than?;
         let made = jiff::civil::DateTime::strptime("%Y%m%d-%H%M%S", it.id.stamp());
@@ -200,16 +330,19 @@ pub(crate) fn plan(
         };
         match why_kept(it) {
             Some(why) => plan.keep.push(entry(why)),
-            None => plan.delete.push(entry(
-                match it.state {
-                    State::Whole if it.id.is_safety() => "safety backup",
-                    State::Whole => "finished",
-                    State::Incomplete => "files are missing",
-                    State::Unfinished => "unfinished",
-                    State::Damaged => "damaged",
+            None => plan.delete.push(entry(match it.state {
+                State::Whole if it.id.is_safety() => "safety backup".to_owned(),
+                State::Whole => "full".to_owned(),
+                State::Earlier => {
+                    format!("full for its time ({} came later)", it.lacking.join(", "))
                 }
-                .to_owned(),
-            )),
+                State::Partial => {
+                    format!("partial: nothing for {}", it.lacking.join(", "))
+                }
+                State::Failed => format!("fails verification: {}", it.wrong),
+                State::Unfinished => "unfinished".to_owned(),
+                State::Damaged => "damaged".to_owned(),
+            })),
         }
     }
     Ok(plan)
@@ -225,6 +358,11 @@ mod tests {
                 id: id.parse().unwrap(),
                 bytes: 1,
                 state: *state,
+                lacking: match state {
+                    State::Partial => vec!["redis".to_owned()],
+                    _ => Vec::new(),
+                },
+                wrong: String::new(),
             })
             .collect()
     }
@@ -246,7 +384,7 @@ mod tests {
             ("20240102-000000", State::Unfinished),
             ("pre-restore-20240103-000000", State::Whole),
             ("20240104-000000", State::Whole),
-            ("20240105-000000", State::Incomplete),
+            ("20240105-000000", State::Failed),
             ("20240106-000000", State::Whole),
             ("20240107-000000", State::Damaged),
             ("20240108-000000", State::Unfinished),
@@ -277,7 +415,7 @@ mod tests {
         let list = known(&[
             ("20230101-000000", State::Whole),
             ("20240101-000000", State::Whole),
-            ("20240102-000000", State::Incomplete),
+            ("20240102-000000", State::Failed),
             ("20240103-000000", State::Unfinished),
         ]);
         let old = PruneRequest::older_than(Duration::from_secs(86400));
@@ -287,7 +425,7 @@ mod tests {
         );
         // None good: none is deleted.
         let none = known(&[
-            ("20230101-000000", State::Incomplete),
+            ("20230101-000000", State::Failed),
             ("20240103-000000", State::Unfinished),
         ]);
         assert_eq!(deleted(&old, &none, &[]), [""; 0]);
@@ -310,5 +448,111 @@ mod tests {
         for bad in [PruneRequest::default(), PruneRequest::keep(0)] {
             assert!(plan(&bad, ("x", "x".into()), &list, &BTreeMap::new()).is_err());
         }
+    }
+
+    #[test]
+    fn partial_ones_do_not_count() {
+        let list = known(&[
+            ("20240101-000000", State::Whole),
+            ("20240102-000000", State::Partial),
+            ("20240103-000000", State::Whole),
+            ("20240104-000000", State::Partial),
+        ]);
+        let one = PruneRequest::keep(1);
+        assert_eq!(
+            deleted(&one, &list, &[]),
+            ["20240101-000000", "20240102-000000"]
+        );
+        let none = known(&[
+            ("20240101-000000", State::Partial),
+            ("20240102-000000", State::Partial),
+        ]);
+        let plan = plan(&one, ("x", "x".into()), &none, &BTreeMap::new()).unwrap();
+        assert!(plan.delete.is_empty());
+        assert!(plan.keep[0].why.contains("has nothing for redis"));
+    }
+
+    #[test]
+    fn what_was_full_before_the_site_grew_counts() {
+        let of = |id: &str, state, lacking: &[&str]| Known {
+            lacking: lacking.iter().map(|name| (*name).to_owned()).collect(),
+            ..known(&[(id, state)]).remove(0)
+        };
+        let mut list = vec![
+            // Nothing of this site's at all, and so of another one's.
+            of(
+                "20240101-000000",
+                State::Partial,
+                &["db", "redis", "grafana"],
+            ),
+            of("20240102-000000", State::Partial, &["redis", "grafana"]),
+            of("20240103-000000", State::Unfinished, &[]),
+            of("20240104-000000", State::Partial, &["grafana"]),
+            // It had redis by then.
+            of("20240105-000000", State::Partial, &["redis", "grafana"]),
+            // Damaged as it is it tells that there was grafana.
+            of("20240106-000000", State::Failed, &[]),
+            of("20240107-000000", State::Partial, &["grafana"]),
+            of("20240108-000000", State::Whole, &[]),
+        ];
+        mark_earlier(&mut list, 3);
+        let states: Vec<State> = list.iter().map(|it| it.state).collect();
+        use State::*;
+        assert_eq!(
+            states,
+            [
+                Partial, Earlier, Unfinished, Earlier, Partial, Failed, Partial, Whole
+            ]
+        );
+        let gone = deleted(&PruneRequest::keep(2), &list, &[]);
+        assert_eq!(
+            gone,
+            ["20240101-000000", "20240102-000000", "20240103-000000"]
+        );
+        assert_eq!(deleted(&PruneRequest::keep(4), &list, &[]), [""; 0]);
+    }
+
+    #[test]
+    fn days_weeks_and_months_are_kept() {
+        let ids: Vec<String> =
+            (1..=12)
+                .flat_map(|month| [1, 15, 28].map(|day| format!("2023{month:02}{day:02}-020000")))
+                .chain((1..=9).flat_map(|day| {
+                    ["020000", "140000"].map(|time| format!("202401{day:02}-{time}"))
+                }))
+                .collect();
+        let mut list = known(
+            &ids.iter()
+                .map(|id| (id.as_str(), State::Whole))
+                .collect::<Vec<_>>(),
+        );
+        list.insert(
+            0,
+            known(&[("20221201-000000", State::Unfinished)]).remove(0),
+        );
+        let request = PruneRequest {
+            keep_daily: Some(3),
+            keep_weekly: Some(2),
+            keep_monthly: Some(4),
+            ..PruneRequest::default()
+        };
+        let gone = deleted(&request, &list, &[]);
+        let kept: Vec<&str> = ids
+            .iter()
+            .map(String::as_str)
+            .filter(|id| !gone.iter().any(|it| it == id))
+            .collect();
+        assert_eq!(
+            kept,
+            [
+                "20231028-020000",
+                "20231128-020000",
+                "20231228-020000",
+                "20240107-140000",
+                "20240108-140000",
+                "20240109-140000"
+            ]
+        );
+        assert!(gone.contains(&"20221201-000000".to_owned()));
     }
 }

@@ -1,6 +1,8 @@
 //! What to back up, to where, and how.
 
-use crate::stream::Compression;
+use crate::archive::Compression;
+use crate::model::Result;
+use crate::model::error::nothing_selected;
 
 /// What to back up, to where, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub struct BackupRequest {
     /// Also make base backups of database clusters, from which they can be recovered to any point
     /// in time.
     pub base: bool,
+    /// Somebody chose among the components, and nothing was left.
+    nothing: bool,
 }
 
 impl BackupRequest {
@@ -23,11 +27,21 @@ impl BackupRequest {
         Self::default()
     }
 
-    /// The same request for these components only.
+    /// The same request for these components only. With an empty selection nothing is backed up
+    /// (`plan.nothing_selected`).
     #[must_use]
     pub fn only<S: Into<String>>(mut self, components: impl IntoIterator<Item = S>) -> Self {
         self.only = components.into_iter().map(Into::into).collect();
+        self.nothing = self.only.is_empty();
         self
+    }
+
+    /// Refuses an empty selection.
+    pub(crate) fn ensure_something(&self) -> Result<()> {
+        match self.nothing {
+            true => Err(nothing_selected()),
+            false => Ok(()),
+        }
     }
 
     /// The same request to another store.

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backup, BackupId, Generation, Manifest};
+use crate::contract::{Backup, Generation, Manifest};
+use crate::model::BackupId;
 
 /// A backup in a few words and numbers, told without reading any artifact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,10 @@ impl Backup {
             self.files()
                 .iter()
                 .filter(|file| file.path != Manifest::FILE_NAME)
+                .filter(|file| {
+                    self.manifest()
+                        .is_none_or(|it| !it.lists.contains(&file.path))
+                })
         };
         BackupSummary {
             id: self.id().clone(),

@@ -1,11 +1,13 @@
 //! What verification found, and what to make of it.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
-use super::layout::looks_restorable;
-use super::{BackupId, Generation};
-use crate::error::{Error, ErrorKind, Result};
-use crate::finding::{Finding, Severity};
+use crate::archive::RefusedMember;
+use crate::contract::Generation;
+use crate::contract::backup::layout::looks_restorable;
+use crate::model::{BackupId, Error, ErrorKind, Finding, Result, Severity};
 
 /// What verification says of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,13 +43,18 @@ pub enum FileStatus {
         /// Why, in one line.
         reason: String,
     },
+    /// An archive that is whole, with members that a restore would refuse.
+    Refused {
+        /// All of them, up to a thousand.
+        members: Vec<RefusedMember>,
+    },
 }
 
 /// What verification says of the backup as a whole, or of a file besides its status.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Remark {
+pub enum ManifestIssue {
     /// The manifest ends without its summary or in the middle of a line.
     ManifestTruncated,
     /// The manifest's own count of files is another than was found.
@@ -61,6 +68,16 @@ pub enum Remark {
     OtherId {
         /// The manifest's `Backup ID`.
         said: String,
+    },
+    /// The manifest lists some files with nothing that verifies them.
+    WithoutHash {
+        /// How many.
+        files: u64,
+    },
+    /// A database dump has tables and not a single row.
+    NoRows {
+        /// Which.
+        path: String,
     },
     /// A file was not read deeply although that was asked for.
     NotDeep {
@@ -101,7 +118,7 @@ pub struct Verification {
     /// Every file but the manifest, also those only listed, sorted by path.
     pub files: Vec<(String, FileStatus)>,
     /// What else there is to say.
-    pub remarks: Vec<Remark>,
+    pub remarks: Vec<ManifestIssue>,
     /// Bytes read; deep verification reads a file twice.
     pub bytes: u64,
 }
@@ -115,8 +132,12 @@ impl Verification {
         if self.noted().iter().any(Noted::is_error) {
             return Verdict::Failed;
         }
+        let all = !self
+            .remarks
+            .iter()
+            .any(|remark| matches!(remark, ManifestIssue::WithoutHash { .. }));
         match self.generation {
-            Generation::A => Verdict::Verified,
+            Generation::A if all => Verdict::Verified,
             _ => Verdict::Unverifiable,
         }
     }
@@ -129,7 +150,15 @@ impl Verification {
             && !self
                 .remarks
                 .iter()
-                .any(|remark| matches!(remark, Remark::NotDeep { .. }))
+                .any(|remark| matches!(remark, ManifestIssue::NotDeep { .. }))
+    }
+
+    /// Whether something is wrong with the file of this path.
+    pub(crate) fn is_wrong(&self, path: &str) -> bool {
+        let mut files = self.files.iter();
+        files.any(|(known, status)| {
+            known == path && status_noted(known, status).is_some_and(|it| it.is_error())
+        })
     }
 
     /// What is to be said, the backup as a whole first, then by path. Empty for a backup of which
@@ -166,11 +195,12 @@ impl Verification {
             Generation::A => {}
         }
         noted.extend(self.remarks.iter().map(|remark| self.remark(remark)));
-        noted.extend(
-            self.files
-                .iter()
-                .filter_map(|(path, status)| status_noted(path, status)),
-        );
+        noted.extend(self.files.iter().flat_map(|(path, status)| match status {
+            FileStatus::Refused { members } => {
+                members.iter().map(|it| member_noted(path, it)).collect()
+            }
+            status => Vec::from_iter(status_noted(path, status)),
+        }));
         noted
     }
 
@@ -183,7 +213,8 @@ impl Verification {
                       or its copy to this place, was never finished"
                 .to_owned(),
             hint: "copy it again from where it was made, or choose another backup: \
-                   `restore list` shows them",
+                   `restore list` shows them"
+                .into(),
         }
     }
 
@@ -193,35 +224,38 @@ impl Verification {
             code: "verify.unverifiable",
             subject: self.id.to_string(),
             message: format!(
-                "its manifest has no checksums: nothing tells whether its {} files are what was \
+                "its manifest has no checksums (SHA-256): nothing tells whether its {} files are what was \
                  backed up",
                 self.files.len()
             ),
             hint: "`restore verify --deep` reads every file to its end; restoring it needs an \
-                   explicit word",
+                   explicit word"
+                .into(),
         }
     }
 
-    fn remark(&self, remark: &Remark) -> Noted {
+    fn remark(&self, remark: &ManifestIssue) -> Noted {
         match remark {
-            Remark::ManifestTruncated => Noted {
-                severity: Severity::Warning,
+            ManifestIssue::ManifestTruncated => Noted {
+                severity: Severity::Error,
                 code: "verify.manifest_cut",
-                subject: super::Manifest::FILE_NAME.to_owned(),
-                message: "the manifest ends without its summary or in the middle of a line: it \
-                          may have listed more files"
-                    .to_owned(),
+                subject: crate::contract::Manifest::FILE_NAME.to_owned(),
+                message:
+                    "the manifest ends in the middle of a line, or without its count of files: \
+                          it may have listed more"
+                        .to_owned(),
                 hint: "compare it with the one where the backup was made, and copy it again if \
-                       they differ",
+                       they differ"
+                    .into(),
             },
-            Remark::Count { said, found } => Noted {
+            ManifestIssue::Count { said, found } => Noted {
                 severity: if said > found {
                     Severity::Error
                 } else {
                     Severity::Warning
                 },
                 code: "verify.count",
-                subject: super::Manifest::FILE_NAME.to_owned(),
+                subject: crate::contract::Manifest::FILE_NAME.to_owned(),
                 message: match self.generation {
                     Generation::A => {
                         format!("the manifest says that there are {said} files and lists {found}")
@@ -230,9 +264,10 @@ impl Verification {
                         "the manifest says that there are {said} files, and {found} are here"
                     ),
                 },
-                hint: "copy the backup again from where it was made, or choose another backup",
+                hint: "copy the backup again from where it was made, or choose another backup"
+                    .into(),
             },
-            Remark::OtherId { said } => Noted {
+            ManifestIssue::OtherId { said } => Noted {
                 severity: Severity::Warning,
                 code: "verify.other_id",
                 subject: self.id.to_string(),
@@ -240,9 +275,31 @@ impl Verification {
                     "its manifest is that of backup {said}: the folder was renamed or its files \
                      come from another backup"
                 ),
-                hint: "rename the folder to the id that the manifest gives",
+                hint: "rename the folder to the id that the manifest gives".into(),
             },
-            Remark::NotDeep {
+            ManifestIssue::WithoutHash { files } => Noted {
+                severity: Severity::Warning,
+                code: "verify.unverifiable",
+                subject: self.id.to_string(),
+                message: format!(
+                    "its manifest lists {files} of its files without a SHA-256: nothing tells \
+                     whether they are what was backed up"
+                ),
+                hint: "`restore verify --deep` reads every file to its end; restoring these needs \
+                       an explicit word"
+                    .into(),
+            },
+            ManifestIssue::NoRows { path } => Noted {
+                severity: Severity::Warning,
+                code: "verify.no_rows",
+                subject: path.clone(),
+                message: format!(
+                    "{path} has tables and no rows at all: it is a dump of the schema only, or of an \
+                     empty database"
+                ),
+                hint: "look at how dumps are made; a backup with the data is another one".into(),
+            },
+            ManifestIssue::NotDeep {
                 path,
                 reason,
                 package,
@@ -267,9 +324,26 @@ impl Verification {
                         "verify it on a host that can read it, with the tools of the server \
                              that wrote it"
                     }
-                },
+                }
+                .into(),
             },
         }
+    }
+}
+
+/// Each member that would be refused is a finding of its own.
+fn member_noted(path: &str, refused: &RefusedMember) -> Noted {
+    let RefusedMember {
+        member,
+        reason,
+        hint,
+    } = refused;
+    Noted {
+        severity: Severity::Error,
+        code: "archive.member_refused",
+        subject: path.to_owned(),
+        message: format!("{path}: a restore refuses member {member:?}: {reason}"),
+        hint: hint.clone().into(),
     }
 }
 
@@ -277,7 +351,9 @@ fn status_noted(path: &str, status: &FileStatus) -> Option<Noted> {
     const COPY: &str = "copy the file again from where the backup was made, or choose another \
                         backup";
     let (code, message) = match status {
-        FileStatus::Verified | FileStatus::Unverifiable => return None,
+        FileStatus::Verified | FileStatus::Unverifiable | FileStatus::Refused { .. } => {
+            return None;
+        }
         FileStatus::Missing => (
             "verify.missing",
             format!("{path} is listed in the manifest and is not there"),
@@ -309,7 +385,7 @@ fn status_noted(path: &str, status: &FileStatus) -> Option<Noted> {
                 code: "verify.unlisted",
                 subject: path.to_owned(),
                 message,
-                hint: "move it out of the backup's folder",
+                hint: "move it out of the backup's folder".into(),
             });
         }
         FileStatus::Unreadable { reason } => (
@@ -322,7 +398,7 @@ fn status_noted(path: &str, status: &FileStatus) -> Option<Noted> {
         code,
         subject: path.to_owned(),
         message,
-        hint: COPY,
+        hint: COPY.into(),
     })
 }
 
@@ -332,7 +408,7 @@ struct Noted {
     code: &'static str,
     subject: String,
     message: String,
-    hint: &'static str,
+    hint: Cow<'static, str>,
 }
 
 impl Noted {
@@ -342,7 +418,8 @@ impl Noted {
 
     fn into_finding(self) -> Finding {
         match self.severity {
-            Severity::Error => Finding::error(self.code, self.subject, self.message),
+            Severity::Error => Finding::error(self.code, self.subject, self.message)
+                .of_kind(ErrorKind::Verification),
             Severity::Warning => Finding::warning(self.code, self.subject, self.message),
             Severity::Info => Finding::info(self.code, self.subject, self.message),
         }

@@ -9,12 +9,12 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 
-use super::deep::{self, Outcome};
-use super::verification::{FileStatus, Remark, Verification};
-use super::{Backup, Generation, Manifest, ManifestEntry};
-use crate::error::{Error, ErrorKind, Result};
-use crate::event::{EventSink, Progress};
-use crate::stream::{Digest, hash_file};
+use super::deep;
+use super::deep::Outcome;
+use super::verification::{FileStatus, ManifestIssue, Verification};
+use crate::archive::{Digest, UnpackPolicy, hash_file};
+use crate::contract::{Backup, Generation, Manifest, ManifestEntry};
+use crate::model::{Error, ErrorKind, EventSink, Progress, Result};
 
 /// How to verify.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,10 @@ pub struct VerifyOptions {
     /// Where `pg_restore`, `redis-check-rdb` and `redis-check-aof` are looked for, in this order;
     /// `None`: where the system finds programs, then `/usr/lib/postgresql/*/bin`.
     pub tools: Option<Vec<PathBuf>>,
+    /// How archives would be unpacked, by their path, so that deep verification finds what would be
+    /// refused then: [`Site::verify`](crate::Site::verify) knows it. Of others only what no archive
+    /// may have is refused.
+    pub policies: Vec<(String, UnpackPolicy)>,
 }
 
 /// One file to read.
@@ -41,7 +45,7 @@ struct Work {
 struct Done {
     path: String,
     status: FileStatus,
-    remark: Option<Remark>,
+    remark: Option<ManifestIssue>,
     bytes: u64,
 }
 
@@ -104,6 +108,34 @@ impl Backup {
         })
     }
 
+    /// What can be said of the backup without reading any file: what is missing, short, not listed, and of the
+    /// manifest itself. Whatever is an error here is one of [`verify`](Self::verify) as well.
+    ///
+    /// # Errors
+    ///
+    /// What the store says where it cannot be listed.
+    pub async fn verify_listing(&self) -> Result<Verification> {
+        let (statuses, work) = self.compare_listing(false).await?;
+        let unread = work
+            .into_iter()
+            .map(|work| (work.path, FileStatus::Unverifiable));
+        let mut remarks = self.remarks();
+        remarks.sort();
+        Ok(Verification {
+            id: self.id().clone(),
+            generation: self.generation(),
+            deep: false,
+            files: statuses
+                .into_iter()
+                .chain(unread)
+                .collect::<BTreeMap<_, _>>()
+                .into_iter()
+                .collect(),
+            remarks,
+            bytes: 0,
+        })
+    }
+
     /// The same without reading: each file's hash was taken while it was written.
     pub(crate) async fn verify_known(
         &self,
@@ -153,12 +185,19 @@ impl Backup {
             .keys()
             .map(|path| ((*path).to_owned(), FileStatus::Missing))
             .collect();
+        for path in self.manifest().iter().flat_map(|it| &it.without_hash) {
+            statuses.insert(path.clone(), FileStatus::Missing);
+        }
         let mut work = Vec::new();
         for file in self.files() {
             let path = file.path.as_str();
-            if path == Manifest::FILE_NAME || Manifest::SIGNATURES.contains(&path) {
+            if self.is_manifest(path) {
                 continue;
             }
+            let unverifiable = generation != Generation::A
+                || self
+                    .manifest()
+                    .is_some_and(|it| it.without_hash.binary_search(&file.path).is_ok());
             let (path, size) = (file.path.clone(), file.size);
             let status = match listed.get(path.as_str()) {
                 Some(entry) => match entry.size.bytes() {
@@ -180,7 +219,7 @@ impl Backup {
                         continue;
                     }
                 },
-                None if generation == Generation::A => FileStatus::Unlisted,
+                None if !unverifiable => FileStatus::Unlisted,
                 None if deep => {
                     let expected = None;
                     work.push(Work {
@@ -239,11 +278,20 @@ impl Backup {
         let sound = matches!(done.status, FileStatus::Verified | FileStatus::Unverifiable);
         if options.deep && sound {
             done.bytes += size;
-            match deep::check(&source, options.tools.as_deref(), progress).await {
+            let policies = options.policies.iter();
+            let policies = policies.filter(|(path, _)| *path == done.path);
+            let policies: Vec<&UnpackPolicy> = policies.map(|(_, policy)| policy).collect();
+            match deep::check(&source, options.tools.as_deref(), &policies, progress).await {
                 Ok(Outcome::Sound) => {}
+                Ok(Outcome::Refused(members)) => done.status = FileStatus::Refused { members },
+                Ok(Outcome::WithoutRows) => {
+                    done.remark = Some(ManifestIssue::NoRows {
+                        path: done.path.clone(),
+                    });
+                }
                 Ok(Outcome::Broken(reason)) => done.status = FileStatus::Unreadable { reason },
                 Ok(Outcome::Unchecked { reason, package }) => {
-                    done.remark = Some(Remark::NotDeep {
+                    done.remark = Some(ManifestIssue::NotDeep {
                         path: done.path.clone(),
                         reason,
                         package,
@@ -281,7 +329,7 @@ impl Backup {
         }
         if options.deep {
             progress.add(size);
-            done.remark = Some(Remark::NotDeep {
+            done.remark = Some(ManifestIssue::NotDeep {
                 path: done.path.clone(),
                 reason: "it is not on this host, `restore fetch` brings it".to_owned(),
                 package: None,
@@ -296,7 +344,7 @@ impl Backup {
         let mut pieces = ReaderStream::with_capacity(reader, 256 * 1024);
         let mut hash = Sha256::new();
         while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|e| crate::store::read_error(path, e))?;
+            let piece = piece.map_err(|e| crate::model::read_error(path, e))?;
             hash.update(&piece);
             progress.add(piece.len() as u64);
         }
@@ -304,35 +352,39 @@ impl Backup {
     }
 
     /// What is to be said of the backup as a whole.
-    fn remarks(&self) -> Vec<Remark> {
+    fn remarks(&self) -> Vec<ManifestIssue> {
         let mut remarks = Vec::new();
         let Some(manifest) = self.manifest() else {
             return remarks;
         };
         if manifest.truncated {
-            remarks.push(Remark::ManifestTruncated);
+            remarks.push(ManifestIssue::ManifestTruncated);
         }
         // Some scripts count the manifest itself, which they are just writing, and some do not.
         let found = match self.generation() {
-            Generation::A => manifest.entries.len() as u64,
+            Generation::A => (manifest.entries.len() + manifest.without_hash.len()) as u64,
             _ => self
                 .files()
                 .iter()
                 .filter(|file| file.path != Manifest::FILE_NAME)
                 .count() as u64,
         };
+        let without = manifest.without_hash.len() as u64;
+        if without > 0 && self.generation() == Generation::A {
+            remarks.push(ManifestIssue::WithoutHash { files: without });
+        }
         if let Some(said) = manifest.total_files()
             && said != found
             && said != found + 1
         {
-            remarks.push(Remark::Count { said, found });
+            remarks.push(ManifestIssue::Count { said, found });
         }
         if let Some(said) = manifest.value("Backup ID")
             && said != self.id().as_str()
             && said != self.id().stamp()
         {
             let said = said.to_owned();
-            remarks.push(Remark::OtherId { said });
+            remarks.push(ManifestIssue::OtherId { said });
         }
         remarks
     }

@@ -6,13 +6,11 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::backup::{Backup, BackupId, NewBackup};
-use crate::error::{Error, ErrorKind, Result};
-use crate::event::NoEvents;
-use crate::run::RunId;
-use crate::store::DirectoryStore;
-use crate::stream::Compression;
-use crate::unlock::Unlock;
+use crate::archive::Compression;
+use crate::contract::Backup;
+use crate::contract::backup::NewBackup;
+use crate::model::{BackupId, Error, ErrorKind, NoEvents, Result, RunId};
+use crate::stores::directory::DirectoryStore;
 
 /// The id of every backup that [`backup`] makes.
 const ID: &str = "20240215-020000";
@@ -40,7 +38,7 @@ pub async fn backup(root: &Path, files: &[(&str, &[u8])]) -> Result<Backup> {
         let path = path.replace("{id}", id.as_str());
         new.writer("").text(&path, content.to_vec()).await?;
     }
-    new.finish(Vec::new(), &Unlock::default()).await?;
+    new.publish(&new.manifest(Vec::new())?).await?;
     Backup::open(store, id).await
 }
 

@@ -12,8 +12,8 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::{Kept, broken};
-use crate::error::Result;
-use crate::run::FactStore;
+use crate::contract::FactStore;
+use crate::model::Result;
 
 /// Does something as a process of its own: once this returns, nothing of it works any more. What
 /// blocked a thread when the rest died has come to its end, what waited for a thread never began.

@@ -382,11 +382,11 @@ fn broken(clause: &str, seen: impl fmt::Display) -> Broken {
 }
 
 /// An error of a call that the clause says must succeed.
-fn must<T>(clause: &str, result: crate::Result<T>) -> Kept<T> {
+fn must<T>(clause: &str, result: crate::model::Result<T>) -> Kept<T> {
     result.map_err(|error| broken(clause, format!("an error ({}): {error}", error.code())))
 }
 
 /// What went wrong in what the suite was given, not in what it tests.
-fn given<T>(what: &str, result: crate::Result<T>) -> Kept<T> {
+fn given<T>(what: &str, result: crate::model::Result<T>) -> Kept<T> {
     must(&format!("what the suite is given works: {what}"), result)
 }

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Kept, broken, given, holds, must};
-use crate::error::{Error, ErrorKind, Result};
-use crate::platform::{Command, Platform};
-use crate::time::Timestamp;
+use crate::contract::Platform;
+use crate::model::{Error, ErrorKind, Result, Timestamp};
+use crate::sys::process::command::Command;
 
 /// A platform of one's own with at least one service, which the suite stops and starts.
 #[async_trait]

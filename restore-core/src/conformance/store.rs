@@ -6,9 +6,8 @@ use async_trait::async_trait;
 use tokio::io::AsyncReadExt;
 
 use super::{Broken, Kept, broken, given, holds, must};
-use crate::backup::{Backup, BackupFile, BackupId, Manifest};
-use crate::error::{ErrorKind, Result};
-use crate::store::BackupStore;
+use crate::contract::{Backup, BackupStore, Manifest};
+use crate::model::{BackupFile, BackupId, ErrorKind, Result};
 
 /// A store of one's own, and a way behind its back.
 #[async_trait]
@@ -136,7 +135,7 @@ async fn read(store: &dyn BackupStore, path: &str, offset: u64) -> Result<Vec<u8
         .await?
         .read_to_end(&mut bytes)
         .await
-        .map_err(|e| crate::Error::io(format!("read {path}"), e))?;
+        .map_err(|e| crate::model::Error::io(format!("read {path}"), e))?;
     Ok(bytes)
 }
 
@@ -216,7 +215,7 @@ async fn opens(store: &Arc<dyn BackupStore>) -> Kept {
         .and_then(|manifest| manifest.value("Backup ID"));
     holds(clause, said == Some(IDS[2]), format!("{said:?}"))?;
     let clause = "`latest` is the newest backup, safety backups left out";
-    let latest = must(clause, crate::store::latest(store.as_ref()).await)?;
+    let latest = must(clause, crate::backup::latest::latest(store.as_ref()).await)?;
     let latest = latest.as_ref().map(BackupId::as_str);
     holds(clause, latest == Some(IDS[2]), format!("{latest:?}"))
 }

@@ -8,11 +8,10 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::{Kept, broken, crash, given, holds, must, tar};
-use crate::error::{Error, ErrorKind, Result};
-use crate::event::Progress;
-use crate::platform::{Discard, SwapScope, SwapState, Volume};
-use crate::run::RunId;
-use crate::stream::{Digest, Source, UnpackPolicy, hash_file};
+use crate::archive::{Digest, Source, UnpackPolicy, hash_file};
+use crate::contract::Volume;
+use crate::model::{Error, ErrorKind, Progress, Result, RunId};
+use crate::swap::scope::{Discard, SwapScope, SwapState};
 
 /// What a volume holds: contents by path, without directories and without what is hidden in
 /// `.restore-*` at the top.

@@ -6,20 +6,20 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::Deserialize;
 
-use super::page::{self, Words};
+use super::page;
+use super::page::Words;
 use super::parse::Config;
-use super::proof::{Doors, Proof, ports};
+use super::proof::{PageProbe, PublishedPorts, ports};
 use super::tool::Tool;
-use super::{FILE_NAME, Maintenance};
-use crate::config::{Table, parse_section};
-use crate::error::{Error, ErrorKind, Result};
-use crate::finding::Finding;
-use crate::platform::Platform;
-use crate::run::RunId;
-use crate::time::Timestamp;
+use crate::contract::{Maintenance, Platform, Program, Readiness, Table, parse_section};
+use crate::model::{Error, ErrorKind, FILE_NAME, Finding, Result, RunId, Timestamp};
+use crate::sys::{check_ancestors, read_small};
 
 /// What a new file is called until it is whole: nginx's `*.conf` does not take it in.
 const NEW: &str = ".00-restore-maintenance.new";
+
+/// Our file is not nearly as long.
+const LONGEST: u64 = 4 << 20;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +28,8 @@ struct Section {
     conf_dir: PathBuf,
     #[serde(default)]
     shared: bool,
+    #[serde(default)]
+    follow: bool,
     test: Option<Vec<String>>,
     reload: Option<Vec<String>>,
     dump: Option<Vec<String>>,
@@ -37,11 +39,13 @@ struct Section {
 }
 
 /// `[maintenance] kind = "nginx"`.
-pub(super) struct Nginx {
+pub(crate) struct Nginx {
     tool: Tool,
     conf_dir: PathBuf,
     /// The site says that all nodes have that directory from one file system.
     shared: bool,
+    /// It may be used wherever its path leads.
+    follow: bool,
     test: Vec<String>,
     reload: Vec<String>,
     dump: Vec<String>,
@@ -50,7 +54,7 @@ pub(super) struct Nginx {
 }
 
 impl Nginx {
-    pub(super) fn new(table: Table, platform: Arc<dyn Platform>, base: &Path) -> Result<Self> {
+    pub(crate) fn new(table: Table, platform: Arc<dyn Platform>, base: &Path) -> Result<Self> {
         let section: Section = parse_section("maintenance", table)?;
         let or = |given: Option<Vec<String>>, usual: &[&str]| {
             given.unwrap_or_else(|| usual.iter().map(|word| (*word).to_owned()).collect())
@@ -66,6 +70,7 @@ impl Nginx {
         Ok(Self {
             conf_dir: base.join(section.conf_dir),
             shared: section.shared,
+            follow: section.follow,
             test: or(section.test, &["nginx", "-t"]),
             reload: or(section.reload, &["nginx", "-s", "reload"]),
             dump: or(section.dump, &["nginx", "-T"]),
@@ -89,7 +94,7 @@ impl Nginx {
             .must(&self.dump, "maintenance.config_broken")
             .await
             .map_err(|e| {
-                e.hint("nginx does not accept its own configuration: mend that first (nginx -t)")
+                e.hint("nginx does not accept its own configuration: fix that first (nginx -t)")
             })?;
         let seen = match &self.tool.service {
             Some(service) => self.tool.platform.path_in(service, &self.conf_dir).await?,
@@ -157,7 +162,8 @@ impl Nginx {
 
     async fn read(&self) -> Result<Option<String>> {
         let path = self.file();
-        match tokio::fs::read(&path).await {
+        let at = path.clone();
+        match blocking(move || Ok(read_small(&at, LONGEST))).await? {
             Ok(text) => Ok(Some(String::from_utf8_lossy(&text).into_owned())),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io(format!("read {}", path.display()), e)),
@@ -165,8 +171,12 @@ impl Nginx {
     }
 
     async fn write(&self, text: String) -> Result<()> {
-        let dir = self.conf_dir.clone();
-        blocking(move || put(&dir, &text)).await
+        let (dir, follow) = (self.conf_dir.clone(), self.follow);
+        blocking(move || {
+            check_ancestors(&dir.join(FILE_NAME), follow)?;
+            put(&dir, &text)
+        })
+        .await
     }
 
     async fn remove(&self) -> Result<()> {
@@ -206,15 +216,15 @@ impl Nginx {
     }
 
     /// What is asked from outside, where users come in.
-    async fn proof(&self, config: &Config, run: &RunId) -> Result<Proof> {
-        let mut doors = Doors::default();
+    async fn proof(&self, config: &Config, run: &RunId) -> Result<PageProbe> {
+        let mut doors = PublishedPorts::default();
         if let Some(service) = &self.tool.service {
             for port in ports(&config.servers) {
                 let found = self.tool.platform.published(service, port).await?;
                 doors.insert(port, found);
             }
         }
-        Proof::new(&config.servers, &self.probe, &doors, run)
+        PageProbe::new(&config.servers, &self.probe, &doors, run)
     }
 
     /// Whether users see no page of ours, although nginx refuses its configuration.
@@ -284,7 +294,7 @@ impl Nginx {
                         self.file().display()
                     ),
                 )
-                .hint("finish that run with `restore resume` or `restore rollback`; else delete the file and reload nginx"),
+                .hint("finish that run with `restore resume` or `restore rollback`; where there is none, `restore page off` takes the page down"),
             );
         }
         findings.extend(self.out_of_reach().await?);
@@ -333,8 +343,8 @@ impl Nginx {
 impl Maintenance for Nginx {
     async fn inspect(&self) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
-        let dir = self.conf_dir.clone();
-        let usable = blocking(move || Ok(usable(&dir))).await?;
+        let (dir, follow) = (self.conf_dir.clone(), self.follow);
+        let usable = blocking(move || Ok(usable(&dir, follow))).await?;
         if let Err(error) = usable {
             findings.push(Finding::from_error("maintenance", &error));
             return Ok(findings);
@@ -345,9 +355,38 @@ impl Maintenance for Nginx {
         Ok(findings)
     }
 
+    fn programs(&self) -> Vec<Program> {
+        let service = self.tool.service.as_deref();
+        let named = |key: &str, words: &[String]| {
+            Program::of(format!("{key} of [maintenance]"), service, words)
+        };
+        let named = [
+            named("test", &self.test),
+            named("reload", &self.reload),
+            named("dump", &self.dump),
+        ];
+        named.into_iter().flatten().collect()
+    }
+
+    async fn readiness(&self) -> Readiness {
+        if let Some(service) = &self.tool.service
+            && let Ok(state) = self.tool.platform.service(service).await
+            && state.running == 0
+        {
+            let service = service.clone();
+            return Readiness::Down { service };
+        }
+        match self.config().await {
+            Ok(_) => Readiness::Ready,
+            Err(error) => Readiness::Broken {
+                why: error.message().to_owned(),
+            },
+        }
+    }
+
     async fn on(&self, run: &RunId, since: Timestamp) -> Result<()> {
-        let dir = self.conf_dir.clone();
-        blocking(move || usable(&dir)).await?;
+        let (dir, follow) = (self.conf_dir.clone(), self.follow);
+        blocking(move || usable(&dir, follow)).await?;
         let config = self.config_without_leftovers().await?;
         if config.servers.is_empty() {
             return Err(Error::new(
@@ -366,9 +405,16 @@ impl Maintenance for Nginx {
         };
         match self.take_down(&config, run).await {
             Ok(()) => Err(error),
-            Err(also) => Err(error.context(format!(
-                "and the page could not be taken back wholly ({also})"
-            ))),
+            Err(also) => {
+                let hint = error.hint_text().unwrap_or_default().to_owned();
+                let hint = match hint.is_empty() {
+                    true => String::new(),
+                    false => format!("{hint}; "),
+                };
+                Err(error.hint(format!(
+                    "{hint}the page could not be taken away wholly either ({also}): `restore page off` tries again"
+                )))
+            }
         }
     }
 
@@ -439,7 +485,9 @@ fn take_away(dir: &Path) -> Result<()> {
 }
 
 /// Whether our file could be written.
-fn usable(dir: &Path) -> Result<()> {
+fn usable(dir: &Path, follow: bool) -> Result<()> {
+    // Whoever owns it could have root write elsewhere, and nginx obey anything.
+    check_ancestors(&dir.join(FILE_NAME), follow)?;
     let bad = |why: String| {
         Error::new(
             ErrorKind::Preflight,

@@ -2,26 +2,24 @@
 
 use super::servers::{NameKind, Options, Place, Server, kind};
 use super::tokens::quoted;
-use crate::error::{Error, ErrorKind, Result};
-use crate::run::RunId;
-use crate::time::Timestamp;
+use crate::model::{Error, ErrorKind, Result, RunId, Timestamp};
 
 /// The header that proves that an answer is the page, and of which run.
-pub(super) const MARK: &str = "X-Restore-Run";
+pub(crate) const MARK: &str = "X-Restore-Run";
 
 /// nginx reads no word longer than 4096 bytes.
 const LONGEST: usize = 3800;
 
 /// The words of the page.
 #[derive(Clone, Debug)]
-pub(super) struct Words {
-    pub(super) title: String,
-    pub(super) message: String,
+pub(crate) struct Words {
+    pub(crate) title: String,
+    pub(crate) message: String,
 }
 
 impl Words {
     /// The given words, or plain ones.
-    pub(super) fn new(title: Option<String>, message: Option<String>) -> Result<Self> {
+    pub(crate) fn new(title: Option<String>, message: Option<String>) -> Result<Self> {
         let words = Self {
             title: title.unwrap_or_else(|| "Back soon".to_owned()),
             message: message.unwrap_or_else(|| {
@@ -83,7 +81,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// Each address with how it is listened on and the servers there, in nginx's order.
-pub(super) fn places(servers: &[Server]) -> Vec<(Place, Options, Vec<&Server>)> {
+pub(crate) fn places(servers: &[Server]) -> Vec<(Place, Options, Vec<&Server>)> {
     let mut found: Vec<(Place, Options, Vec<&Server>)> = Vec::new();
     for server in servers {
         for (place, options) in &server.listens {
@@ -107,7 +105,7 @@ pub(super) fn places(servers: &[Server]) -> Vec<(Place, Options, Vec<&Server>)> 
 /// be repeated; the catch-all expression `~^`, tried before the other expressions, and the empty
 /// name take the rest, so that nothing needs to be a (second) default server. Where there is
 /// TLS, each server is stood in for by one of its own, with its certificates.
-pub(super) fn file(servers: &[Server], words: &Words, run: &RunId, since: Timestamp) -> String {
+pub(crate) fn file(servers: &[Server], words: &Words, run: &RunId, since: Timestamp) -> String {
     let page = words.html(run, since);
     let mut text = format!(
         "# Written by restore, run {run}, since {since}: turns users away while data is restored.\n\

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
 
-use super::FILE_NAME;
 use super::servers::{Server, server};
-use super::tokens::{self, ConfigFile, Directive};
+use super::tokens;
+use super::tokens::{ConfigFile, Directive};
+use crate::model::FILE_NAME;
 
 /// Stands for the place at which our file is, or would be, read.
 const HERE: &str = "\0here";
@@ -16,19 +17,19 @@ const DEEPEST: usize = 16;
 
 /// An nginx's configuration, as far as maintenance mode needs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Config {
+pub(crate) struct Config {
     /// The servers of all `http` blocks in the order in which nginx reads them, ours left out.
-    pub(super) servers: Vec<Server>,
+    pub(crate) servers: Vec<Server>,
     /// How many of them come before the place at which our file is read; `None` where nginx
     /// does not read our directory inside `http`.
-    pub(super) before_ours: Option<usize>,
+    pub(crate) before_ours: Option<usize>,
     /// Where `stream` servers listen: a page cannot turn their users away.
-    pub(super) streams: Vec<String>,
+    pub(crate) streams: Vec<String>,
 }
 
 impl Config {
     /// Reads the output of `nginx -T`. `conf_dir` is our directory as nginx names it.
-    pub(super) fn parse(dump: &str, conf_dir: &Path) -> Self {
+    pub(crate) fn parse(dump: &str, conf_dir: &Path) -> Self {
         let files = tokens::files(dump);
         let mut config = Self::default();
         let Some(main) = files.first() else {

@@ -10,10 +10,9 @@ use tokio_rustls::rustls::ClientConfig;
 
 use super::page::{MARK, places};
 use super::servers::{NameKind, Options, Place, Server, kind};
-use crate::check::client::{Answer, Question, Silence, ask, unverified};
-use crate::error::{Error, ErrorKind, Result};
-use crate::platform::Endpoint;
-use crate::run::RunId;
+use crate::checks::client::{Answer, HttpProbe, ProbeError, ask};
+use crate::model::{Endpoint, Error, ErrorKind, Result, RunId};
+use crate::sys::connect::unverified;
 
 /// nginx hands over from old workers to new ones within this time, or something is wrong.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -35,10 +34,10 @@ const PORTS: u16 = 64;
 
 /// Where users come in for a port that nginx listens on, where that is another place than this
 /// host's own addresses: nginx runs behind published ports.
-pub(super) type Doors = std::collections::BTreeMap<u16, Vec<Endpoint>>;
+pub(crate) type PublishedPorts = std::collections::BTreeMap<u16, Vec<Endpoint>>;
 
 /// The ports that servers listen on, of a wide range only as many as are asked.
-pub(super) fn ports(servers: &[Server]) -> std::collections::BTreeSet<u16> {
+pub(crate) fn ports(servers: &[Server]) -> std::collections::BTreeSet<u16> {
     places(servers)
         .into_iter()
         .flat_map(|(place, _, _)| asked(&place))
@@ -51,17 +50,17 @@ fn asked(place: &Place) -> std::ops::RangeInclusive<u16> {
 
 /// Everything that is asked.
 #[derive(Debug)]
-pub(super) struct Proof {
-    questions: Vec<Question>,
+pub(crate) struct PageProbe {
+    questions: Vec<HttpProbe>,
 }
 
-impl Proof {
+impl PageProbe {
     /// A proof for all servers, asked at the `probe` addresses where a server listens on all,
     /// else where it listens.
-    pub(super) fn new(
+    pub(crate) fn new(
         servers: &[Server],
         probe: &[String],
-        doors: &Doors,
+        doors: &PublishedPorts,
         run: &RunId,
     ) -> Result<Self> {
         let tls = unverified()?;
@@ -94,7 +93,7 @@ impl Proof {
     }
 
     /// The addresses and ports that nobody answers at.
-    pub(super) async fn unreachable(&self) -> Vec<String> {
+    pub(crate) async fn unreachable(&self) -> Vec<String> {
         let mut asked: Vec<(String, u16)> = self
             .questions
             .iter()
@@ -114,8 +113,8 @@ impl Proof {
     }
 
     /// Returns once every answer is the page of `run`, several times in a row.
-    pub(super) async fn shown(&self, run: &RunId) -> Result<()> {
-        let judge = |answer: &std::result::Result<Answer, Silence>| match answer {
+    pub(crate) async fn shown(&self, run: &RunId) -> Result<()> {
+        let judge = |answer: &std::result::Result<Answer, ProbeError>| match answer {
             Ok(answer) if mark(answer) == Some(run.as_str()) && answer.status == 503 => None,
             Ok(answer) => Some(format!("still answers {}", answer.status.as_u16())),
             Err(silence) => Some(silence.to_string()),
@@ -134,12 +133,12 @@ impl Proof {
     }
 
     /// Returns once no answer is a page of ours any more, several times in a row.
-    pub(super) async fn gone(&self) -> Result<()> {
-        let judge = |answer: &std::result::Result<Answer, Silence>| match answer {
+    pub(crate) async fn gone(&self) -> Result<()> {
+        let judge = |answer: &std::result::Result<Answer, ProbeError>| match answer {
             Ok(answer) => mark(answer).map(|run| format!("still shows the page of run {run}")),
-            Err(silence @ Silence::Unreachable(_)) => Some(silence.to_string()),
+            Err(silence @ ProbeError::Unreachable(_)) => Some(silence.to_string()),
             // Whatever closes, rejects or takes its time is not the page.
-            Err(Silence::Handshake(_) | Silence::NoAnswer(_)) => None,
+            Err(ProbeError::Handshake(_) | ProbeError::NoAnswer(_)) => None,
         };
         self.until(judge).await.map_err(|left| {
             Error::new(
@@ -156,7 +155,7 @@ impl Proof {
     /// says what was left in the last round.
     async fn until(
         &self,
-        judge: impl Fn(&std::result::Result<Answer, Silence>) -> Option<String>,
+        judge: impl Fn(&std::result::Result<Answer, ProbeError>) -> Option<String>,
     ) -> std::result::Result<(), String> {
         let deadline = Instant::now() + PATIENCE;
         let mut in_a_row = 0;
@@ -196,10 +195,10 @@ impl Proof {
     }
 }
 
-async fn answer(question: &Question) -> std::result::Result<Answer, Silence> {
+async fn answer(question: &HttpProbe) -> std::result::Result<Answer, ProbeError> {
     match tokio::time::timeout(ANSWER, ask(question)).await {
         Ok(answer) => answer,
-        Err(_) => Err(Silence::NoAnswer(format!("within {ANSWER:?}"))),
+        Err(_) => Err(ProbeError::NoAnswer(format!("within {ANSWER:?}"))),
     }
 }
 
@@ -207,7 +206,7 @@ fn mark(answer: &Answer) -> Option<&str> {
     answer.headers.get(MARK)?.to_str().ok()
 }
 
-fn shown(question: &Question) -> String {
+fn shown(question: &HttpProbe) -> String {
     let scheme = if question.tls.is_some() {
         "https"
     } else {
@@ -232,9 +231,9 @@ fn question(
     options: Options,
     tls: &Arc<ClientConfig>,
     host: Option<String>,
-) -> Question {
+) -> HttpProbe {
     let name = host.clone().unwrap_or_else(|| address.to_owned());
-    Question {
+    HttpProbe {
         address: address.to_owned(),
         port,
         tls: options.ssl.then(|| (tls.clone(), name)),

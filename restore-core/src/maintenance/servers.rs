@@ -6,40 +6,40 @@ use super::tokens::Directive;
 
 /// An address that servers listen on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// `*`, `[::]`, an address or a name, as nginx takes it.
-    pub(super) host: String,
+    pub(crate) host: String,
     /// The first and the last port.
-    pub(super) ports: (u16, u16),
+    pub(crate) ports: (u16, u16),
     /// Not written anywhere: what nginx does where a server says nothing.
-    pub(super) implied: bool,
+    pub(crate) implied: bool,
 }
 
 /// How a place is listened on. nginx adds these up over all servers of the place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Options {
-    pub(super) ssl: bool,
-    pub(super) http2: bool,
-    pub(super) quic: bool,
-    pub(super) proxy_protocol: bool,
+pub(crate) struct Options {
+    pub(crate) ssl: bool,
+    pub(crate) http2: bool,
+    pub(crate) quic: bool,
+    pub(crate) proxy_protocol: bool,
     /// `[::]` takes IPv4 connections too.
-    pub(super) both_families: bool,
+    pub(crate) both_families: bool,
 }
 
 /// One `server` block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Server {
+pub(crate) struct Server {
     /// Where it listens; unix sockets are left out.
-    pub(super) listens: Vec<(Place, Options)>,
+    pub(crate) listens: Vec<(Place, Options)>,
     /// Its names as written; empty: the empty name.
-    pub(super) names: Vec<String>,
+    pub(crate) names: Vec<String>,
     /// Its TLS directives, to be repeated where it is stood in for.
-    pub(super) tls: Vec<Directive>,
+    pub(crate) tls: Vec<Directive>,
 }
 
 impl Options {
     /// Both together.
-    pub(super) fn and(self, other: Self) -> Self {
+    pub(crate) fn and(self, other: Self) -> Self {
         Self {
             ssl: self.ssl || other.ssl,
             http2: self.http2 || other.http2,
@@ -61,7 +61,7 @@ impl fmt::Display for Place {
 }
 
 /// Reads a `server` block.
-pub(super) fn server(block: &[Directive]) -> Server {
+pub(crate) fn server(block: &[Directive]) -> Server {
     let mut server = Server::default();
     let mut any_listen = false;
     let mut old_ssl = false;
@@ -146,7 +146,7 @@ fn place(address: &str) -> Option<Place> {
 
 /// The kinds of names, best match first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NameKind {
+pub(crate) enum NameKind {
     /// `www.example.org`
     Exact,
     /// `*.example.org`, `.example.org`, `www.*`
@@ -156,7 +156,7 @@ pub(super) enum NameKind {
 }
 
 /// What kind of name this is.
-pub(super) fn kind(name: &str) -> NameKind {
+pub(crate) fn kind(name: &str) -> NameKind {
     if name.starts_with('~') {
         NameKind::Regex
     } else if name.starts_with('.') || name.contains('*') {

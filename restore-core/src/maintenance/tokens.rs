@@ -2,21 +2,21 @@
 
 /// A directive with its words and, where it has one, its block.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Directive {
-    pub(super) name: String,
-    pub(super) args: Vec<String>,
-    pub(super) block: Option<Vec<Directive>>,
+pub(crate) struct Directive {
+    pub(crate) name: String,
+    pub(crate) args: Vec<String>,
+    pub(crate) block: Option<Vec<Directive>>,
 }
 
 /// One file of `nginx -T`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ConfigFile {
-    pub(super) path: String,
-    pub(super) text: String,
+pub(crate) struct ConfigFile {
+    pub(crate) path: String,
+    pub(crate) text: String,
 }
 
 /// Splits what `nginx -T` prints into its files; the first is the main one.
-pub(super) fn files(dump: &str) -> Vec<ConfigFile> {
+pub(crate) fn files(dump: &str) -> Vec<ConfigFile> {
     let mut files: Vec<ConfigFile> = Vec::new();
     for line in dump.lines() {
         let path = line
@@ -42,7 +42,7 @@ const DEEPEST: usize = 64;
 
 /// Reads directives as nginx does. What nginx has accepted is understood; of anything else as
 /// much as makes sense.
-pub(super) fn directives(text: &str) -> Vec<Directive> {
+pub(crate) fn directives(text: &str) -> Vec<Directive> {
     Reader {
         rest: text.chars().peekable(),
     }
@@ -50,7 +50,7 @@ pub(super) fn directives(text: &str) -> Vec<Directive> {
 }
 
 /// A word as it is written in a file, whatever is in it.
-pub(super) fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
@@ -183,6 +183,22 @@ impl Reader<'_> {
                 }
                 _ => {}
             }
+        }
+    }
+}
+
+/// For `fuzz/`: foreign bytes, in pieces and whole.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let _ = files(&text);
+    for directive in directives(&text) {
+        for word in &directive.args {
+            let again = directives(&format!("d {};", quoted(word)));
+            assert_eq!(
+                again.first().map(|it| it.args.as_slice()),
+                Some(std::slice::from_ref(word))
+            );
         }
     }
 }

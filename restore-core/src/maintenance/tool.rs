@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::platform::{Command, Platform, Process, local};
+use crate::contract::Platform;
+use crate::model::{Error, ErrorKind, Result};
+use crate::sys::process::command::{Command, Process};
+use crate::sys::process::programs::plain_process;
 
 /// How long one of them may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -16,26 +18,26 @@ const LARGEST: u64 = 64 << 20;
 
 /// Runs nginx's commands, in the context of its service where there is one.
 #[derive(Clone)]
-pub(super) struct Tool {
-    pub(super) platform: Arc<dyn Platform>,
-    pub(super) service: Option<String>,
+pub(crate) struct Tool {
+    pub(crate) platform: Arc<dyn Platform>,
+    pub(crate) service: Option<String>,
 }
 
 /// What a command said.
-pub(super) struct Said {
-    pub(super) code: i32,
-    pub(super) stdout: String,
-    pub(super) stderr: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Tool {
     /// Runs `argv` to its end.
-    pub(super) async fn run(&self, argv: &[String]) -> Result<Said> {
+    pub(crate) async fn run(&self, argv: &[String]) -> Result<Said> {
         let command = Command::new(argv.to_vec());
         let work = async {
             let process = match &self.service {
                 Some(service) => self.platform.exec(service, command).await?,
-                None => local::plain_process(&command)?,
+                None => plain_process(&command)?,
             };
             listen(argv, process).await
         };
@@ -43,7 +45,7 @@ impl Tool {
     }
 
     /// Runs `argv` in each instance of the web server, where it must succeed.
-    pub(super) async fn must_each(&self, argv: &[String], code: &'static str) -> Result<()> {
+    pub(crate) async fn must_each(&self, argv: &[String], code: &'static str) -> Result<()> {
         let Some(service) = &self.service else {
             return self.must(argv, code).await.map(drop);
         };
@@ -78,7 +80,7 @@ impl Tool {
     }
 
     /// The same, where it must succeed; the error carries nginx's own words.
-    pub(super) async fn must(&self, argv: &[String], code: &'static str) -> Result<Said> {
+    pub(crate) async fn must(&self, argv: &[String], code: &'static str) -> Result<Said> {
         succeeded(argv, self.run(argv).await?, code)
     }
 }

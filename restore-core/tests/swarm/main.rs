@@ -1,14 +1,7 @@
-//! The swarm platform on an engine of its own: services, programs, places, and whole runs of a
-//! platform that is quick to stop and start.
-#![expect(clippy::unwrap_used, reason = "tests")]
+//! What is tried on Docker engines of the tests' own: the swarm platform piece by piece, the
 
-mod crashes;
-mod engine;
-mod failures;
-mod images;
-mod places;
-mod programs;
-mod services;
-mod small;
-mod stacks;
-mod versions;
+//! runbook's stack on it, and a swarm of several nodes.
+
+mod swarm;
+mod swarm_hosting;
+mod swarm_nodes;

@@ -104,12 +104,13 @@ class Backup:
 class Backups(Mapping[str, Backup]):
     """The backups that were there when it was made, oldest first, by their ids.
 
-    ``["latest"]`` is the newest finished one. Opening one reads its manifest.
+    ``["latest"]`` is the newest full one. Opening one reads its manifest. Packed ones are in
+    :attr:`listed` alone: ``site.fetch`` unpacks them.
     """
 
     def __init__(self, site: Site, listed: Sequence[ListedBackup]) -> None:
         self._site = site
-        self._ids = list(dict.fromkeys(item.id for item in listed))
+        self._ids = list(dict.fromkeys(item.id for item in listed if item.kind != "packed"))
         self.listed = tuple(listed)
         """Every backup of every store: one that several hold is listed for each."""
 

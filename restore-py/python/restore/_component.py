@@ -283,8 +283,8 @@ class Component(ABC):
         """Writes the live data as files that ``artifacts`` finds again, from one moment where that
         can be had; the platform serves meanwhile. Changes nothing live. Where nothing is live, it
         writes nothing: is that a usual state, it returns a :class:`BackedUp` with a finding that
-        says so; is it a loss, it raises. An exception fails a backup that somebody asked for; the
-        safety backup before a run does without the component and says so.
+        says so; is it a loss, it raises. An exception fails a backup that somebody asked for, and a
+        run whose plan did not say that the component cannot be read (``live_bytes`` raises then).
 
         Where a class does not have it, backups, also the safety backup before a run, are made
         without this component, and say so."""

@@ -14,7 +14,9 @@ from ._values import CheckOutcome, Finding, MissingComponent
 Answer = tuple[dict[str, Any], str, Optional[RestoreError]]
 """A report as the native half gives it: its value, its text, the exception that it amounts to."""
 
-Outcome = Literal["unfinished", "restored", "drilled", "undone", "rolled_back", "stuck"]
+Outcome = Literal[
+    "unfinished", "restored", "drilled", "undone", "rolled_back", "stuck", "abandoned"
+]
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,10 @@ class Failure:
     code: str
     message: str
     hint: Optional[str]
+    component: Optional[str] = None
+    """The component that it befell, where it was one."""
+    retryable: bool = False
+    """Whether another run may succeed without any change."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from ._component import Component
 from ._errors import ConfigError
 from ._plan import Plan
 from ._report import Report
+from ._status import SiteStatus
 from ._store import BackupReport, Compression, FetchReport, PrunePlan, whole_seconds
 from ._target import Moment, Native, native
 from ._task import OnEvent, OnEventAsync, drive, wait
@@ -137,7 +138,7 @@ class Site:
     def back_up(
         self,
         *,
-        only: Iterable[str] = (),
+        only: Optional[Iterable[str]] = None,
         to: Optional[str] = None,
         compression: Compression = "gzip",
         level: Optional[int] = None,
@@ -147,7 +148,7 @@ class Site:
         """Backs up what is live now, while the platform serves. Nothing live is changed, nothing
         is deleted.
 
-        ``only``: these components. ``to``: the store's name; ``None``: the first on this host.
+        ``only``: these components; ``None``: all of them. ``to``: the store's name; ``None``: the first on this host.
         ``level``: 1 to 9 for gzip, 1 to 19 for zstd. ``base``: also make base backups of database
         clusters, from which they can be recovered to any point in time. Stopped or failed, what there is of it stays
         where it is, is seen to be unfinished, and is never restored.
@@ -159,7 +160,7 @@ class Site:
     async def back_up_async(
         self,
         *,
-        only: Iterable[str] = (),
+        only: Optional[Iterable[str]] = None,
         to: Optional[str] = None,
         compression: Compression = "gzip",
         level: Optional[int] = None,
@@ -173,7 +174,7 @@ class Site:
 
     def _backing_up(
         self,
-        only: Iterable[str],
+        only: Optional[Iterable[str]],
         to: Optional[str],
         compression: Compression,
         level: Optional[int],
@@ -214,25 +215,27 @@ class Site:
         self,
         backup: Union[str, Backup],
         *,
-        only: Iterable[str] = (),
-        paths: Iterable[Path] = (),
+        only: Optional[Iterable[str]] = None,
+        paths: Optional[Iterable[Path]] = None,
         allow_unverified: bool = False,
         over_unconfirmed: bool = False,
         safety_backup: bool = True,
         to: Optional[Moment] = None,
         allow_time_gap: bool = False,
+        over: Optional[str] = None,
         on_event: Optional[OnEvent] = None,
     ) -> Plan:
         """What restoring ``backup`` would do. Changes nothing; what speaks against it is among
         the plan's findings.
 
         ``only``: these components. ``paths``: these paths, named as the archives name their
-        members. ``allow_unverified``: restore what has no checksum too. ``over_unconfirmed``:
+        members. ``None`` is all of them; an empty selection is refused. ``allow_unverified``: restore what has no checksum too. ``over_unconfirmed``:
         although an earlier run is not confirmed. ``safety_backup``: whether the run backs up
         first what it is about to replace. ``to``: recover databases to this moment (a time with
         its zone, ``latest``, or a :class:`RecoveryTarget`); with the backup ``"latest"`` the newest
         one that leads there is taken. ``allow_time_gap``: restore what is of another time along
-        with them.
+        with them. ``over``: restore over this run, which is stuck or unfinished and is ended as it
+        stands.
         """
         opened = (
             wait(self._native.backup(backup, native(to)).then(Backup))
@@ -240,20 +243,22 @@ class Site:
             else backup
         )
         words = (allow_unverified, over_unconfirmed, safety_backup)
-        task = self._planning(opened, only, paths, words, (native(to), allow_time_gap))
+        recovery = (native(to), allow_time_gap)
+        task = self._planning(opened, only, paths, words, recovery, over)
         return Plan(self, wait(task, on_event))
 
     async def plan_async(
         self,
         backup: Union[str, Backup],
         *,
-        only: Iterable[str] = (),
-        paths: Iterable[Path] = (),
+        only: Optional[Iterable[str]] = None,
+        paths: Optional[Iterable[Path]] = None,
         allow_unverified: bool = False,
         over_unconfirmed: bool = False,
         safety_backup: bool = True,
         to: Optional[Moment] = None,
         allow_time_gap: bool = False,
+        over: Optional[str] = None,
         on_event: Optional[OnEventAsync] = None,
     ) -> Plan:
         """The same on an asyncio loop."""
@@ -263,25 +268,28 @@ class Site:
             else backup
         )
         words = (allow_unverified, over_unconfirmed, safety_backup)
-        task = self._planning(opened, only, paths, words, (native(to), allow_time_gap))
+        recovery = (native(to), allow_time_gap)
+        task = self._planning(opened, only, paths, words, recovery, over)
         return Plan(self, await drive(task, on_event))
 
     def _planning(
         self,
         backup: Backup,
-        only: Iterable[str],
-        paths: Iterable[Path],
+        only: Optional[Iterable[str]],
+        paths: Optional[Iterable[Path]],
         words: tuple[bool, bool, bool],
         recovery: tuple[Optional[Native], bool],
+        over: Optional[str],
     ) -> _restore.Task:
         if isinstance(paths, (str, os.PathLike)):
             paths = [paths]
         return self._native.plan(
             backup._native,
             _texts(only),
-            [os.fspath(path) for path in paths],
+            None if paths is None else [os.fspath(path) for path in paths],
             words,
             recovery,
+            over,
         )
 
     # --- drills ----------------------------------------------------------------------------
@@ -290,7 +298,7 @@ class Site:
         self,
         backup: Union[str, Backup],
         *,
-        only: Iterable[str] = (),
+        only: Optional[Iterable[str]] = None,
         allow_unverified: bool = False,
         to: Optional[Moment] = None,
         allow_time_gap: bool = False,
@@ -312,7 +320,7 @@ class Site:
         self,
         backup: Union[str, Backup],
         *,
-        only: Iterable[str] = (),
+        only: Optional[Iterable[str]] = None,
         allow_unverified: bool = False,
         to: Optional[Moment] = None,
         allow_time_gap: bool = False,
@@ -332,7 +340,7 @@ class Site:
     def _drilling(
         self,
         backup: Backup,
-        only: Iterable[str],
+        only: Optional[Iterable[str]],
         allow_unverified: bool,
         recovery: tuple[Optional[Native], bool],
     ) -> _restore.Task:
@@ -381,6 +389,29 @@ class Site:
         report: Report = await drive(task, on_event)
         return report
 
+    def abandon(self, run: Optional[str] = None, *, on_event: Optional[OnEvent] = None) -> Report:
+        """Ends an unfinished or stuck run (``None``: the newest) as the platform stands: nothing is
+        moved, what it keeps is kept. The maintenance page comes down."""
+        report: Report = wait(self._native.abandon(run).then(_report.Report._of), on_event)
+        return report
+
+    async def abandon_async(
+        self, run: Optional[str] = None, *, on_event: Optional[OnEventAsync] = None
+    ) -> Report:
+        """The same on an asyncio loop."""
+        task = self._native.abandon(run).then(_report.Report._of)
+        report: Report = await drive(task, on_event)
+        return report
+
+    def page(self, up: bool) -> None:
+        """Turns users away with the maintenance page, or lets them in again. A run does so by
+        itself."""
+        wait(self._native.page(up))
+
+    async def page_async(self, up: bool) -> None:
+        """The same on an asyncio loop."""
+        await drive(self._native.page(up))
+
     def preview_rollback(self, run: Optional[str] = None) -> Report:
         """The report of the run that :meth:`rollback` would take back. Changes nothing."""
         report: Report = wait(self._native.preview_rollback(run).then(_report.told))
@@ -402,6 +433,17 @@ class Site:
         return report
 
     # --- what is known ---------------------------------------------------------------------
+
+    def status(self) -> SiteStatus:
+        """One look at the site: its newest full backup, what was proven, runs, kept data, room, and
+        what would stop a restore now. Changes nothing; true where a restore could begin."""
+        status: SiteStatus = wait(self._native.status().then(SiteStatus._of))
+        return status
+
+    async def status_async(self) -> SiteStatus:
+        """The same on an asyncio loop."""
+        status: SiteStatus = await drive(self._native.status().then(SiteStatus._of))
+        return status
 
     def check(self, *, on_event: Optional[OnEvent] = None) -> list[CheckOutcome]:
         """Makes all checks once, now. One that fails is no exception."""
@@ -467,8 +509,10 @@ class Site:
         return f"<restore.Site {self.name!r} of {', '.join(self.components)}>"
 
 
-def _texts(values: Iterable[str]) -> list[str]:
+def _texts(values: Optional[Iterable[str]]) -> Optional[list[str]]:
     """A text alone is one of them, not its letters."""
+    if values is None:
+        return None
     return [values] if isinstance(values, str) else list(values)
 
 
@@ -494,7 +538,7 @@ def _by_kind(components: Kinds) -> dict[str, type[Component]]:
 
 
 def _listed(values: list[dict[str, Any]]) -> list[ListedBackup]:
-    return [ListedBackup(**value) for value in values]
+    return [ListedBackup._of(value) for value in values]
 
 
 def _outcomes(values: list[dict[str, Any]]) -> list[CheckOutcome]:

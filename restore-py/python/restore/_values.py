@@ -25,6 +25,8 @@ class Finding:
     """What is so, and why it matters, in one line."""
     hint: Optional[str] = None
     """The next step, where there is one."""
+    kind: Optional[str] = None
+    """The kind of the error that it was, where that is known: ``verification`` where the backup is at fault."""
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.subject}: {self.message}"
@@ -134,6 +136,10 @@ class Verification:
     error: Optional[RestoreError] = None
     """The exception of a backup that failed or was never finished."""
 
+    def __bool__(self) -> bool:
+        """Whether nothing is wrong with the backup. Of ``unverifiable`` the verdict tells more."""
+        return self.error is None
+
     def raise_if_failed(self) -> Verification:
         """Itself, where the verdict is ``verified`` or ``unverifiable``."""
         if self.error is not None:
@@ -163,13 +169,41 @@ def _status(path: str, status: Any) -> FileStatus:
     return FileStatus(path, name, details)
 
 
+BackupKind = Literal["full", "partial", "safety", "unfinished", "packed", "damaged"]
+
+
 @dataclass(frozen=True)
 class ListedBackup:
-    """A backup in a listing."""
+    """A backup in a listing, of which no artifact was read."""
 
     id: str
     store: str
     """The name of the store that it is in."""
+    kind: BackupKind = "full"
+    """``full``: it has something for every component of the site; ``latest`` is the newest of
+    these. ``packed``: one file, unpacked when it is fetched."""
+    lacking: tuple[str, ...] = ()
+    """The site's components that it has nothing for."""
+    bytes: Optional[int] = None
+    """Of its files, or of the packed file; ``None`` where it does not open."""
+    created: Optional[str] = None
+    """When it was made, as its manifest says it."""
+    problem: Optional[str] = None
+    """Why it does not open, or what verification would call wrong of it."""
+
+    @classmethod
+    def _of(cls, value: dict[str, Any]) -> ListedBackup:
+        summary = value["summary"] or {}
+        packed = value.get("packed") or {}
+        return cls(
+            id=value["id"],
+            store=value["store"],
+            kind=value["kind"],
+            lacking=tuple(value["lacking"]),
+            bytes=summary.get("bytes", packed.get("size")),
+            created=summary.get("created"),
+            problem=value["problem"],
+        )
 
 
 def local_time(stamp: str) -> datetime:

@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use super::super::{Kept, broken, given, holds, must};
 use super::trial::Trial;
-use crate::backup::{Backup, BackupId, DESCRIPTION, NewBackup};
-use crate::component::BackedUp;
-use crate::error::Error;
-use crate::event::NoEvents;
-use crate::platform::Discard;
-use crate::run::RunId;
-use crate::store::DirectoryStore;
-use crate::stream::Compression;
-use crate::unlock::Unlock;
+use crate::archive::Compression;
+use crate::contract::backup::DESCRIPTION;
+use crate::contract::backup::NewBackup;
+use crate::contract::{BackedUp, Backup};
+use crate::model::{BackupId, Error, NoEvents, RunId};
+use crate::stores::directory::DirectoryStore;
+use crate::swap::scope::Discard;
+
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new() -> crate::Result<Self> {
+    fn new() -> crate::model::Result<Self> {
         let path = std::env::temp_dir().join(format!(".restore-conformance-{}", RunId::generate()));
         std::fs::create_dir(&path)
             .map_err(|e| Error::io(format!("create {}", path.display()), e))?;
@@ -84,10 +83,8 @@ impl Trial {
         let writer = backup.writer("");
         let described = writer.text(DESCRIPTION, format!("{description:#}\n")).await;
         given("the description", described)?;
-        given(
-            "the manifest",
-            backup.finish(Vec::new(), &Unlock::default()).await,
-        )?;
+        let manifest = given("the manifest", backup.manifest(Vec::new()))?;
+        given("the manifest", backup.publish(&manifest).await)?;
         let backup = given(
             "the backup",
             Backup::open(store.clone(), backup.id().clone()).await,
@@ -119,7 +116,7 @@ impl Trial {
         let cancelled = new(BackupId::safety_now(), cancel).await?;
         let clause = "a cancelled `back_up` ends with `Interrupted`";
         match component.back_up(&cancelled.writer(name)).await {
-            Err(error) if error.kind() == crate::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == crate::model::ErrorKind::Interrupted => {}
             Err(error) => return Err(broken(clause, error)),
             Ok(_) => return Err(broken(clause, "Ok")),
         }

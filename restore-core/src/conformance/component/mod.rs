@@ -12,9 +12,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Broken, Kept, given};
-use crate::backup::Backup;
-use crate::component::SharedComponent;
-use crate::error::Result;
+use crate::contract::{Backup, SharedComponent};
+use crate::model::Result;
+
 use trial::Trial;
 
 /// A component of one's own, and a way behind its back.

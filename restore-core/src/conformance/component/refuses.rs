@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::{Kept, broken, crash, given};
 use super::trial::Trial;
-use crate::error::ErrorKind;
+use crate::model::ErrorKind;
 
 /// How soon something that was cancelled has to end.
 const SOON: Duration = Duration::from_secs(60);

@@ -2,8 +2,8 @@
 
 use super::super::{Kept, given, holds, must};
 use super::trial::Trial;
-use crate::backup::Backup;
-use crate::finding::Severity;
+use crate::contract::Backup;
+use crate::model::Severity;
 
 impl Trial {
     pub(super) async fn names_itself(&self) -> Kept {

@@ -1,7 +1,7 @@
 //! A process that dies in the middle of a method, and another that goes on or takes it back.
 
-use super::super::crash::{self, Death};
-use super::super::{Kept, given, must};
+use super::super::crash::Death;
+use super::super::{Kept, crash, given, must};
 use super::trial::{Run, Trial};
 
 /// More facts than any component keeps in one method.

@@ -2,7 +2,7 @@
 
 use super::super::{Kept, given, holds, must};
 use super::trial::Trial;
-use crate::platform::Discard;
+use crate::swap::scope::Discard;
 
 impl Trial {
     pub(super) async fn does_nothing_where_nothing_is(&self) -> Kept {

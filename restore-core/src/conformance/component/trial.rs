@@ -8,11 +8,9 @@ use tokio_util::sync::CancellationToken;
 use super::super::crash::Facts;
 use super::super::{Kept, given, holds, must};
 use super::ComponentUnderTest;
-use crate::backup::Backup;
-use crate::component::SharedComponent;
-use crate::event::NoEvents;
-use crate::platform::Discard;
-use crate::run::{RunContext, RunId};
+use crate::contract::{Backup, RunContext, SharedComponent};
+use crate::model::{NoEvents, RunId};
+use crate::swap::scope::Discard;
 
 /// The component, and what the suite has seen of it.
 pub(super) struct Trial {

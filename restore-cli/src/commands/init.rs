@@ -1,0 +1,97 @@
+//! `restore init`.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use restore_core::site::init::{self, LookOptions, Proposal};
+use restore_core::{Error, ErrorKind, Result};
+use serde::Serialize;
+
+use super::Context;
+use crate::args::InitArgs;
+use crate::printer::Answer;
+
+/// What was written, and where.
+#[derive(Serialize)]
+struct Written<'a> {
+    /// `None`: it was printed.
+    file: Option<&'a Path>,
+    text: &'a str,
+    todo: &'a [String],
+}
+
+/// Writes a first configuration, or prints it; never over a file that is there.
+pub(super) async fn init(cx: &Context, args: InitArgs) -> Result<Answer> {
+    let output = std::path::absolute(&args.output)
+        .map_err(|e| Error::io(format!("find {}", args.output.display()), e))?;
+    // Before anything is looked at, which may take a while.
+    if !args.print && output.symlink_metadata().is_ok() {
+        return Err(in_the_way(&output));
+    }
+    let proposal = match (&args.from, &args.backups) {
+        (Some(id), Some(backups)) => init::from_backup(backups, id).await?,
+        _ => {
+            let mut options = LookOptions::default();
+            options.below.clone_from(&args.below);
+            options.backups.clone_from(&args.backups);
+            options.socket.clone_from(&args.socket);
+            let found = tokio::select! {
+                found = init::look(&options) => found?,
+                () = cx.reading().cancel.cancelled_owned() => return Err(Error::interrupted()),
+            };
+            init::propose(&found)
+        }
+    };
+    let file = (!args.print).then_some(output.as_path());
+    if let Some(file) = file {
+        write(file, &proposal.text)?;
+    }
+    let written = Written {
+        file,
+        text: &proposal.text,
+        todo: &proposal.todo,
+    };
+    Answer::new("init", &written, told(&proposal, file))
+}
+
+fn told(proposal: &Proposal, file: Option<&Path>) -> String {
+    let Some(file) = file else {
+        return proposal.text.clone();
+    };
+    let file = file.display();
+    let mut out = format!("Wrote {file}.\n");
+    if !proposal.todo.is_empty() {
+        out += "\nLeft to do by hand:\n";
+        for what in &proposal.todo {
+            out += &format!("  - {what}\n");
+        }
+    }
+    out += &format!(
+        "\nLook at what is marked GUESSED in it, then:\n  restore --config {file} config check\n"
+    );
+    out
+}
+
+fn in_the_way(file: &Path) -> Error {
+    Error::new(
+        ErrorKind::Config,
+        "init.exists",
+        format!("{} is there already: nothing was written", file.display()),
+    )
+    .hint("name another file with --output, or see it with --print")
+}
+
+/// Writes a new file for its owner alone.
+fn write(file: &Path, text: &str) -> Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let opened = options.write(true).create_new(true).mode(0o600).open(file);
+    let mut opened = opened.map_err(|e| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => in_the_way(file),
+        _ => Error::io(format!("write {}", file.display()), e),
+    })?;
+    opened
+        .write_all(text.as_bytes())
+        .and_then(|()| opened.sync_all())
+        .map_err(|e| Error::io(format!("write {}", file.display()), e))
+}

@@ -1,0 +1,323 @@
+//! One screen about a site: 80 columns, 24 lines with the prompt below.
+
+use restore_core::site::{KeptData, NewestBackup, ProvenBackup, SiteStatus, UnfinishedRun};
+use restore_core::{Finding, Outcome, Severity};
+
+use crate::human;
+use crate::paint::wrapped;
+use crate::progress::finding_line;
+
+const WIDTH: usize = 80;
+/// The last line is the shell's prompt.
+const LINES: usize = 23;
+/// Of runs and file systems, so many are named.
+const NAMED: usize = 3;
+const LABEL: usize = 12;
+
+/// The site, its newest backup and what it was proven by, its runs, its room, and what would stop a restore.
+pub(crate) fn status(status: &SiteStatus) -> String {
+    let mut screen = Screen::default();
+    screen.line("Site", format!("{} ({})", status.site, status.platform));
+    if let Some(file) = &status.file {
+        screen.line("Described", file.display().to_string());
+    }
+    screen.line("State", status.state.display().to_string());
+    screen.line(
+        "Has",
+        format!(
+            "{}, {}",
+            human::count(status.components.len(), "component"),
+            human::count(status.services.len(), "service")
+        ),
+    );
+    let stores = status.stores.iter().map(|store| {
+        let holds = match store.full_backups {
+            Some(count) => human::count(count, "full backup"),
+            None => "cannot be listed".to_owned(),
+        };
+        format!("{}: {}, {holds}", store.name, store.place)
+    });
+    screen.lines("Store", stores.collect(), "");
+    screen.line("Newest", newest(status.newest.as_ref()));
+    screen.line(
+        "Proven",
+        proven(status.proven.as_ref(), status.newest.as_ref()),
+    );
+    let unfinished = status.unfinished.iter().map(unfinished);
+    screen.lines("Unfinished", unfinished.collect(), "none");
+    let kept = status.kept.iter().map(kept);
+    screen.lines("Kept", kept.collect(), "nothing");
+    let room = status.room.iter().map(|room| {
+        let place = match room.space.place.as_str() {
+            "" => room.space.file_system.as_str(),
+            place => place,
+        };
+        let free = match room.space.read_only {
+            true => "read-only".to_owned(),
+            false => format!("{} free", human::bytes(room.space.free_bytes)),
+        };
+        format!("{place}: {free} ({})", few(&room.uses))
+    });
+    screen.lines("Room", room.collect(), "not known");
+    let out = screen.text + "\n";
+    out.clone() + &verdict(status, LINES.saturating_sub(out.lines().count()))
+}
+
+#[derive(Default)]
+struct Screen {
+    text: String,
+}
+
+impl Screen {
+    fn line(&mut self, label: &str, value: String) {
+        let room = WIDTH - LABEL;
+        self.text += &format!("{label:<LABEL$}{}\n", cut(&value, room));
+    }
+
+    /// The first few of several, each on its line under one label.
+    fn lines(&mut self, label: &str, mut values: Vec<String>, none: &str) {
+        if values.len() > NAMED {
+            let more = values.len() - NAMED + 1;
+            values.truncate(NAMED - 1);
+            values.push(format!("… and {more} more"));
+        }
+        if values.is_empty() {
+            values.push(none.to_owned());
+        }
+        for (at, value) in values.into_iter().enumerate() {
+            self.line(if at == 0 { label } else { "" }, value);
+        }
+    }
+}
+
+/// The text in so many columns; its middle is left out where it is longer.
+fn cut(text: &str, columns: usize) -> String {
+    let length = text.chars().count();
+    if length <= columns {
+        return text.to_owned();
+    }
+    let head = columns / 2;
+    let tail = columns - head - 1;
+    let mut out: String = text.chars().take(head).collect();
+    out.push('…');
+    out.extend(text.chars().skip(length - tail));
+    out
+}
+
+/// The first of some names.
+fn few(names: &[String]) -> String {
+    const FEW: usize = 4;
+    let mut out = names
+        .iter()
+        .take(FEW)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > FEW {
+        out += &format!(", {} more", names.len() - FEW);
+    }
+    out
+}
+
+fn newest(newest: Option<&NewestBackup>) -> String {
+    let Some(newest) = newest else {
+        return "no full backup".to_owned();
+    };
+    let mut out = newest.id.to_string();
+    match newest.age_seconds {
+        Some(seconds) if seconds < 0 => out += ", from the future",
+        Some(seconds) => out += &format!(", {} old", age(seconds)),
+        None => {}
+    }
+    if let Some(bytes) = newest.bytes {
+        out += &format!(", {}", human::bytes(bytes));
+    }
+    out += &format!(", in {}", newest.store);
+    if !newest.local {
+        out += " (is fetched first)";
+    }
+    out
+}
+
+/// `45 min`, `3 h`, `12 days`.
+fn age(seconds: i64) -> String {
+    match seconds {
+        ..60 => "less than a minute".to_owned(),
+        60..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86400),
+    }
+}
+
+fn proven(proven: Option<&ProvenBackup>, newest: Option<&NewestBackup>) -> String {
+    let Some(proven) = proven else {
+        return "never: `restore drill latest` proves the newest backup".to_owned();
+    };
+    let by = match (proven.drill, proven.whole) {
+        (true, true) => "drill",
+        (true, false) => "drill of a part",
+        (false, true) => "restore",
+        (false, false) => "restore of a part",
+    };
+    let which = match newest {
+        Some(newest) if newest.id == proven.backup => "the newest".to_owned(),
+        Some(newest) if newest.proven => "the newest, and others".to_owned(),
+        _ => format!("{}, not the newest", proven.backup),
+    };
+    format!(
+        "{which}, by a {by} on {}",
+        human::moment(&proven.at.to_string())
+    )
+}
+
+fn unfinished(run: &UnfinishedRun) -> String {
+    let mut out = match (&run.under_way, run.outcome) {
+        (Some(who), _) => format!("{}: {who}", run.run),
+        (None, outcome) => format!("{}: {outcome}", run.run),
+    };
+    if run.down_since.is_some() || run.page_up {
+        out += ", users are turned away";
+    }
+    out
+}
+
+fn kept(kept: &KeptData) -> String {
+    let size = kept
+        .bytes
+        .map_or_else(|| "size not known".to_owned(), human::bytes);
+    let outcome = match kept.outcome {
+        Outcome::Restored => "not confirmed".to_owned(),
+        other => other.to_string(),
+    };
+    format!(
+        "{}: {size} of {}, {outcome}",
+        kept.run,
+        human::count(kept.components.len(), "component"),
+    )
+}
+
+/// Whether a restore could begin, and what was noticed, in so many lines.
+fn verdict(status: &SiteStatus, lines: usize) -> String {
+    let mut out = match (status.ready, &status.newest) {
+        (true, Some(newest)) => {
+            format!("A restore could begin now: `restore run {}`.\n", newest.id)
+        }
+        _ => "A restore could NOT begin now.\n".to_owned(),
+    };
+    let noticed: Vec<&Finding> = status
+        .findings
+        .iter()
+        .filter(|finding| finding.severity > Severity::Info)
+        .collect();
+    let mut room = lines.saturating_sub(1);
+    for (at, finding) in noticed.iter().enumerate() {
+        let mut told = String::new();
+        for line in finding_line(finding).lines() {
+            for line in wrapped(line, WIDTH - 2).lines() {
+                told += &format!("  {line}\n");
+            }
+        }
+        let last = at + 1 == noticed.len();
+        let needed = told.lines().count();
+        // One line is kept for how many more there are.
+        if needed > room.saturating_sub(usize::from(!last)) {
+            let more = human::count(noticed.len() - at, "finding");
+            out += &format!("  … and {more}: `restore plan latest` shows them\n");
+            break;
+        }
+        room -= needed;
+        out += &told;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn sample(change: impl FnOnce(&mut Value)) -> SiteStatus {
+        let space = restore_core::platform::Space::new(12 << 30, 0, "device 8:1");
+        let mut value = json!({
+            "site": "demo", "platform": "local processes of this machine",
+            "file": "/etc/restore/restore.toml", "state": "/var/lib/restore",
+            "at": "2024-02-15T05:30:00Z", "ready": true,
+            "components": ["postgres", "redis"], "services": ["postgres", "redis", "app"],
+            "stores": [{"name": "main", "place": "directory /mnt/backups", "full_backups": 3}],
+            "newest": {"id": "20240215-020000", "store": "main", "local": true,
+                       "bytes": 1_288_490_189, "age_seconds": 12_600, "proven": true},
+            "proven": {"backup": "20240215-020000", "run": "20240215-030000-7f3a", "drill": true,
+                       "whole": true, "at": "2024-02-15T03:00:00Z"},
+            "unfinished": [], "kept": [],
+            "room": [{"uses": ["state", "store main"], "space": space}],
+            "under_way": null, "findings": [],
+        });
+        change(&mut value);
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_site_that_is_well_is_told_in_one_look() {
+        assert_eq!(
+            status(&sample(|_| {})),
+            "\
+Site        demo (local processes of this machine)
+Described   /etc/restore/restore.toml
+State       /var/lib/restore
+Has         2 components, 3 services
+Store       main: directory /mnt/backups, 3 full backups
+Newest      20240215-020000, 3 h old, 1.2 GiB, in main
+Proven      the newest, by a drill on 2024-02-15 03:00:00
+Unfinished  none
+Kept        nothing
+Room        device 8:1: 12.0 GiB free (state, store main)
+
+A restore could begin now: `restore run 20240215-020000`.
+"
+        );
+    }
+
+    #[test]
+    fn what_stops_a_restore_is_told_and_all_of_it_fits_on_a_screen() {
+        let shown = status(&sample(|value| {
+            value["ready"] = false.into();
+            value["proven"] = Value::Null;
+            value["file"] = format!("/srv/{}/restore.toml", "long/".repeat(30)).into();
+            let finding = json!({
+                "severity": "error", "code": "a.b", "subject": "redis",
+                "message": "its file system is read-only here, so that nothing can be staged beside the live data",
+                "hint": "mount it for writing, or leave the component out with --only",
+            });
+            value["findings"] = vec![finding; 9].into();
+            let run = json!({
+                "run": "20240215-093000-7f3a", "backup": "20240215-020000", "outcome": "stuck",
+                "under_way": null, "down_since": "2024-02-15T09:30:00Z", "page_up": true,
+            });
+            value["unfinished"] = vec![run; 7].into();
+            value["kept"] = vec![
+                json!({
+                    "run": "20240215-093000-7f3a", "outcome": "restored", "components": ["redis"],
+                    "bytes": 1024,
+                });
+                7
+            ]
+            .into();
+        }));
+        assert!(shown.lines().count() <= LINES, "{shown}");
+        for line in shown.lines() {
+            assert!(line.chars().count() <= WIDTH, "{line}");
+        }
+        for part in [
+            "Proven      never",
+            "stuck, users are turned away",
+            "… and 5 more",
+            "20240215-093000-7f3a: 1.0 KiB of 1 component, not confirmed",
+            "A restore could NOT begin now.",
+            "  error: redis: its file system is read-only",
+            "findings: `restore plan latest` shows them",
+        ] {
+            assert!(shown.contains(part), "{part}\n{shown}");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The program on a whole platform: every restore, refusal and accident that its users may meet,
+
+//! judged by what the platform holds afterwards, content by content.
+
+mod backups;
+mod beginnings;
+mod crashes;
+mod drill;
+mod failures;
+mod full;
+mod older;
+mod refusals;
+mod ruins;
+mod safety;
+mod selection;
+mod stopped;
+mod support;
+mod traffic;
+mod two_runs;
+mod ways_out;

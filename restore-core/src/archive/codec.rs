@@ -1,0 +1,336 @@
+//! The second thread: decompresses. What a file is, its first bytes say, not its name.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use async_compression::tokio::bufread::{
+    BzDecoder, GzipDecoder, Lz4Decoder, XzDecoder, ZstdDecoder,
+};
+use futures_util::FutureExt;
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, ReadBuf};
+
+use super::chunk::{Chunk, Pool};
+use super::feed::{ANOTHER_COPY, ChunkReceiver};
+use super::halt::{Halt, Halted};
+use crate::model::{Error, ErrorKind};
+
+/// How a file is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Codec {
+    /// Not at all.
+    Plain,
+    /// gzip, one or more members.
+    Gzip,
+    /// Zstandard, one or more frames.
+    Zstd,
+    /// bzip2, one or more streams.
+    Bzip2,
+    /// xz, one or more streams.
+    Xz,
+    /// Frames of lz4.
+    Lz4,
+}
+
+/// What the dictionary of an xz stream may take up: `xz -9` needs 65 MiB, and a few bytes can ask for
+/// gigabytes.
+const XZ_MEMORY: u64 = 256 << 20;
+
+/// The ends of names of archives, as their makers write them.
+pub(crate) const ARCHIVES: [&str; 11] = [
+    ".tar.gz",
+    ".tgz",
+    ".tar.zst",
+    ".tar.bz2",
+    ".tbz2",
+    ".tbz",
+    ".tar.xz",
+    ".txz",
+    ".tar.lz4",
+    ".tar.zstd",
+    ".tar",
+];
+
+impl Codec {
+    /// By the first bytes; the error is the name of a format that is known but not read.
+    pub(super) fn of(start: &[u8]) -> Result<Self, &'static str> {
+        match start {
+            [0x1f, 0x8b, ..] => Ok(Self::Gzip),
+            // A frame, or a skippable frame as parallel compressors put it first.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Self::Zstd),
+            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, ..]
+            // Of nothing at all.
+            | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, ..] => Ok(Self::Bzip2),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Ok(Self::Xz),
+            [0x04, 0x22, 0x4d, 0x18, ..] => Ok(Self::Lz4),
+            [0x02, 0x21, 0x4c, 0x18, ..] => Err("the legacy format of lz4"),
+            [0x37, 0x7a, 0xbc, 0xaf, 0x27, 0x1c, ..] => Err("7z"),
+            [b'L', b'Z', b'I', b'P', ..] => Err("lzip"),
+            [b'P', b'K', 3, 4, ..] => Err("zip"),
+            _ => Ok(Self::Plain),
+        }
+    }
+
+    /// What a file's name claims; `None` where it claims nothing.
+    pub(super) fn claimed_by(name: &str) -> Option<Self> {
+        let ends = |end: &str| {
+            name.len()
+                .checked_sub(end.len())
+                .and_then(|at| name.get(at..))
+                .is_some_and(|tail| tail.eq_ignore_ascii_case(end))
+        };
+        if ends(".gz") || ends(".tgz") {
+            Some(Self::Gzip)
+        } else if ends(".zst") || ends(".zstd") {
+            Some(Self::Zstd)
+        } else if ends(".bz2") || ends(".tbz2") || ends(".tbz") {
+            Some(Self::Bzip2)
+        } else if ends(".xz") || ends(".txz") {
+            Some(Self::Xz)
+        } else if ends(".lz4") {
+            Some(Self::Lz4)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Bzip2 => "bzip2",
+            Self::Xz => "xz",
+            Self::Lz4 => "lz4",
+        }
+    }
+}
+
+/// Whether a file that begins so is compressed in a way that is read here.
+pub(crate) fn is_compressed(start: &[u8]) -> bool {
+    Codec::of(start).is_ok_and(|codec| codec != Codec::Plain)
+}
+
+/// A file that is not readable as what it is, in words.
+pub(super) fn unreadable(label: &str, codec: Codec, error: &io::Error) -> Error {
+    let (code, message) = if error.kind() == io::ErrorKind::UnexpectedEof {
+        (
+            "archive.truncated",
+            format!(
+                "{label} is cut off: its {} data ends too early",
+                codec.name()
+            ),
+        )
+    } else {
+        (
+            "archive.corrupt",
+            format!(
+                "{label} is damaged: its {} data cannot be read: {error}",
+                codec.name()
+            ),
+        )
+    };
+    Error::new(ErrorKind::Verification, code, message).hint(ANOTHER_COPY)
+}
+
+/// Reads a channel of chunks as a stream of bytes. It never pends: it blocks its thread until
+/// there is something to read, so that a future over it is done when polled once.
+pub(super) struct ChunkReader {
+    receive: ChunkReceiver,
+    halt: Halt,
+    current: Option<Arc<Chunk>>,
+    at: usize,
+}
+
+impl ChunkReader {
+    pub(super) fn new(receive: ChunkReceiver, halt: Halt) -> Self {
+        Self {
+            receive,
+            halt,
+            current: None,
+            at: 0,
+        }
+    }
+
+    /// What is there to read; nothing only at the end.
+    fn fill(&mut self) -> io::Result<&[u8]> {
+        if self
+            .current
+            .as_ref()
+            .is_none_or(|chunk| self.at >= chunk.filled())
+        {
+            // Given back before the next is waited for.
+            self.current = None;
+            self.at = 0;
+            self.current = self.receive.recv().ok();
+            if self.halt.is_halted() {
+                return Err(io::Error::other("stopped"));
+            }
+        }
+        Ok(self
+            .current
+            .as_ref()
+            .and_then(|chunk| chunk.get(self.at..))
+            .unwrap_or_default())
+    }
+
+    /// The first chunk, without taking anything from it; empty: there is nothing to read.
+    pub(super) fn start(&mut self) -> Result<&[u8], Halted> {
+        let halt = self.halt.clone();
+        self.fill().map_err(|_| match halt.check() {
+            Err(halted) => halted,
+            Ok(()) => Halted,
+        })
+    }
+
+    /// Leaves out zeros; whether anything is there behind them.
+    fn skip_zeros(&mut self) -> io::Result<bool> {
+        loop {
+            let there = self.fill()?;
+            let (zeros, all) = match there.iter().position(|byte| *byte != 0) {
+                Some(at) => (at, there.is_empty()),
+                None => (there.len(), true),
+            };
+            if zeros == 0 && all {
+                return Ok(false);
+            }
+            self.skip(zeros);
+            if !all {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn skip(&mut self, bytes: usize) {
+        self.at = self.at.saturating_add(bytes);
+    }
+}
+
+impl AsyncBufRead for ChunkReader {
+    fn poll_fill_buf(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        Poll::Ready(self.get_mut().fill())
+    }
+
+    fn consume(self: Pin<&mut Self>, bytes: usize) {
+        self.get_mut().skip(bytes);
+    }
+}
+
+impl AsyncRead for ChunkReader {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let part = match this.fill() {
+            Ok(there) => there
+                .get(..into.remaining().min(there.len()))
+                .unwrap_or_default(),
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        into.put_slice(part);
+        let read = part.len();
+        this.skip(read);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Runs a future over readers that never pend.
+pub(super) fn drive<T>(
+    halt: &Halt,
+    future: impl Future<Output = Result<T, Halted>>,
+) -> Result<T, Halted> {
+    future.now_or_never().unwrap_or_else(|| {
+        Err(halt.fail(Error::new(
+            ErrorKind::Internal,
+            "stream.pending",
+            "a reader of the data path waited where it must not",
+        )))
+    })
+}
+
+/// Decompresses `reader` to its end, handing each filled buffer to `put`.
+///
+/// Members (frames, streams) may follow each other, and zeros the last one: tapes and some
+/// appliances fill up whole blocks.
+pub(super) fn inflate(
+    label: &str,
+    codec: Codec,
+    mut reader: ChunkReader,
+    halt: &Halt,
+    pool: &Arc<Pool>,
+    put: impl FnMut(Chunk) -> Result<(), Halted>,
+) -> Result<(), Halted> {
+    let mut out = Output {
+        label,
+        codec,
+        halt,
+        pool,
+        chunk: None,
+        put,
+    };
+    drive(halt, async move {
+        loop {
+            match codec {
+                Codec::Plain => out.take(&mut reader).await?,
+                Codec::Gzip => out.take(GzipDecoder::new(&mut reader)).await?,
+                Codec::Zstd => out.take(ZstdDecoder::new(&mut reader)).await?,
+                Codec::Bzip2 => out.take(BzDecoder::new(&mut reader)).await?,
+                Codec::Xz => {
+                    out.take(XzDecoder::with_mem_limit(&mut reader, XZ_MEMORY))
+                        .await?;
+                }
+                Codec::Lz4 => out.take(Lz4Decoder::new(&mut reader)).await?,
+            }
+            if !reader.skip_zeros().map_err(|error| out.failed(&error))? {
+                return out.flush();
+            }
+        }
+    })
+}
+
+/// What comes out of the decoders of one file, in buffers.
+struct Output<'a, P> {
+    label: &'a str,
+    codec: Codec,
+    halt: &'a Halt,
+    pool: &'a Arc<Pool>,
+    chunk: Option<Chunk>,
+    put: P,
+}
+
+impl<P: FnMut(Chunk) -> Result<(), Halted>> Output<'_, P> {
+    /// Reads one member to its end.
+    async fn take(&mut self, decoder: impl AsyncRead) -> Result<(), Halted> {
+        let mut decoder = pin!(decoder);
+        loop {
+            self.halt.check()?;
+            let chunk = self.chunk.get_or_insert_with(|| self.pool.take());
+            match decoder.read(chunk.room()).await {
+                Ok(0) => return Ok(()),
+                Ok(read) => chunk.fill(read),
+                Err(error) => return Err(self.failed(&error)),
+            }
+            if chunk.room().is_empty() {
+                self.flush()?;
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Halted> {
+        match self.chunk.take().filter(|chunk| chunk.filled() > 0) {
+            Some(chunk) => (self.put)(chunk),
+            None => Ok(()),
+        }
+    }
+
+    fn failed(&self, error: &io::Error) -> Halted {
+        // What stopped the reader is the cause, not what the decoder makes of it.
+        match self.halt.check() {
+            Err(halted) => halted,
+            Ok(()) => self.halt.fail(unreadable(self.label, self.codec, error)),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Room that unpacking leaves to whoever else writes to the file system: the live services.
+//!
+//! How much an archive takes is guessed before; one that is made to take more must not fill the disk.
+
+use rustix::fs::StatVfs;
+
+use super::tree::Tree;
+use crate::model::{Error, ErrorKind, Result};
+
+/// Content after which the room is looked at again.
+const EVERY_BYTES: u64 = 2 << 20;
+
+/// Members after which it is.
+const EVERY_MEMBERS: u64 = 256;
+
+/// The least and the most that is left, which is otherwise a twentieth of the file system.
+const LEAST: u64 = 16 << 20;
+const MOST: u64 = 512 << 20;
+
+/// The most inodes that are left, which are otherwise a hundredth.
+const INODES: u64 = 10_000;
+
+/// Watches the room while a tree is written.
+pub(super) struct Floor<'a> {
+    tree: &'a Tree,
+    /// What must stay free. A quarter of what was free at most, so that a small archive goes into
+    /// a disk that is nearly full.
+    bytes: u64,
+    inodes: u64,
+    written: u64,
+    made: u64,
+}
+
+impl<'a> Floor<'a> {
+    pub(super) fn new(tree: &'a Tree) -> Self {
+        // Where the room is not known, nothing is watched.
+        let room = rustix::fs::fstatvfs(tree.root()).ok();
+        let (bytes, inodes) = room.as_ref().map_or((0, 0), floors);
+        Self {
+            tree,
+            bytes,
+            inodes,
+            written: 0,
+            made: 0,
+        }
+    }
+
+    /// Some content is about to be written, for some members.
+    pub(super) fn look(&mut self, content: usize, members: usize) -> Result<()> {
+        self.written += content as u64;
+        self.made += members as u64;
+        if self.written < EVERY_BYTES && self.made < EVERY_MEMBERS {
+            return Ok(());
+        }
+        (self.written, self.made) = (0, 0);
+        let Ok(room) = rustix::fs::fstatvfs(self.tree.root()) else {
+            return Ok(());
+        };
+        let free = room.f_bavail.saturating_mul(room.f_frsize);
+        if free < self.bytes {
+            return Err(self.reached(&format!("{free} bytes")));
+        }
+        if room.f_files > 0 && room.f_favail < self.inodes {
+            return Err(self.reached(&format!("{} inodes", room.f_favail)));
+        }
+        Ok(())
+    }
+
+    fn reached(&self, left: &str) -> Error {
+        Error::new(
+            ErrorKind::Failed,
+            "archive.no_room_left",
+            format!(
+                "{} takes more room than there is: {left} are left on the file system, which the services need",
+                self.tree.label()
+            ),
+        )
+        .hint("look at what is in the archive (`restore show ID --files`); if it is right, make room and try again")
+    }
+}
+
+fn floors(room: &StatVfs) -> (u64, u64) {
+    let total = room.f_blocks.saturating_mul(room.f_frsize);
+    let free = room.f_bavail.saturating_mul(room.f_frsize);
+    let bytes = (total / 20).clamp(LEAST, MOST).min(free / 4);
+    let inodes = (room.f_files / 100).min(INODES).min(room.f_favail / 4);
+    (bytes, inodes)
+}

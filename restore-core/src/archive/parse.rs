@@ -1,0 +1,358 @@
+//! The third thread: follows the tar headers, and hands what passes the gate to the writers.
+
+use std::rc::Rc;
+
+use futures_util::StreamExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio_tar::{Archive, Entry};
+
+use super::admit::{Gate, MOST, Verdict, refusals};
+use super::chunk::CHUNK;
+use super::codec::{ChunkReader, drive};
+use super::feed::ANOTHER_COPY;
+use super::halt::{Halt, Halted};
+use super::lanes::Sink;
+use super::member::{Layout, Member, What};
+use super::ownership::Ownership;
+use super::tar_reader::{HEADERS, TarReader, Watch};
+use super::write::Meta;
+use super::{MEMBERS, RefusedMember, UnpackPolicy, Unpacked, member};
+use crate::model::{Error, ErrorKind};
+
+/// Reads an archive to its end, judging each member; what is let in goes to `sink`, or nowhere.
+/// Members that are refused are an error, which names them all, or go into `refused`.
+pub(super) fn parse(
+    label: &str,
+    policy: &UnpackPolicy,
+    reader: ChunkReader,
+    halt: &Halt,
+    sink: Option<&mut Sink>,
+    refused: Option<&mut Vec<RefusedMember>>,
+) -> Result<Unpacked, Halted> {
+    let gate = Gate::new(label, policy).map_err(|error| halt.fail(error))?;
+    let (reader, watch) = TarReader::new(reader);
+    let parser = Parser {
+        label,
+        policy,
+        ownership: Ownership::new(policy),
+        halt,
+        gate,
+        watch,
+        sink,
+        // Where content goes that nobody wants.
+        scratch: vec![0; CHUNK / 4],
+        counts: Unpacked::default(),
+        members: 0,
+        content: 0,
+        refused: Vec::new(),
+        refusals: 0,
+        collected: refused,
+    };
+    drive(halt, parser.run(reader))
+}
+
+struct Parser<'a> {
+    label: &'a str,
+    policy: &'a UnpackPolicy,
+    ownership: Ownership,
+    halt: &'a Halt,
+    gate: Gate<'a>,
+    watch: Rc<Watch>,
+    sink: Option<&'a mut Sink>,
+    scratch: Vec<u8>,
+    counts: Unpacked,
+    members: u64,
+    content: u64,
+    /// The first members that were refused.
+    refused: Vec<RefusedMember>,
+    /// How many were.
+    refusals: usize,
+    /// Where they go instead of being an error.
+    collected: Option<&'a mut Vec<RefusedMember>>,
+}
+
+impl Parser<'_> {
+    async fn run(mut self, reader: TarReader) -> Result<Unpacked, Halted> {
+        let mut archive = Archive::new(reader);
+        let mut entries = archive.entries().map_err(|error| self.broken("", &error))?;
+        let mut last = String::new();
+        loop {
+            self.halt.check()?;
+            self.watch.headers();
+            let Some(entry) = entries.next().await else {
+                break;
+            };
+            let mut entry = entry.map_err(|error| self.broken(&last, &error))?;
+            let member = member::read(&mut entry)
+                .await
+                .map_err(|error| self.broken(&last, &error))?;
+            last.clear();
+            last.push_str(&String::from_utf8_lossy(&member.name));
+            self.within(&member)?;
+            self.watch.content();
+            self.member(&member, &mut entry)
+                .await?
+                .map_err(|error| self.broken(&last, &error))?;
+            self.skip(&mut entry)
+                .await?
+                .map_err(|error| self.broken(&last, &error))?;
+        }
+        drop(entries);
+        if self.watch.ended() {
+            return Err(self.broken(&last, &std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        let Ok(mut rest) = archive.into_inner() else {
+            return Err(self.broken(&last, &std::io::Error::other("its reader is still in use")));
+        };
+        self.watch.content();
+        self.padding(&mut rest, &last).await?;
+        if let Some(collected) = self.collected.take() {
+            collected.append(&mut self.refused);
+        } else if self.refusals > 0 {
+            let error = refusals(self.label, &self.refused, self.refusals);
+            return Err(self.halt.fail(error));
+        }
+        self.gate.finish().map_err(|error| self.halt.fail(error))?;
+        Ok(self.counts)
+    }
+
+    /// Ends it where there is more than anybody has meant: what a bomb unpacks to is in no manifest.
+    fn within(&mut self, member: &Member) -> Result<(), Halted> {
+        let (members, bytes) = (self.policy.max_members, self.policy.max_bytes);
+        let members = if members == 0 { MEMBERS } else { members };
+        self.members += 1;
+        let content = match &member.what {
+            What::File(Layout::Whole) => member.size,
+            What::File(Layout::Pieces(pieces)) => pieces
+                .iter()
+                .fold(0, |sum: u64, (_, length)| sum.saturating_add(*length)),
+            _ => 0,
+        };
+        let after = self.content.saturating_add(content);
+        let (what, key) = if self.members > members {
+            (format!("{members} members"), "max_members")
+        } else if bytes > 0 && after > bytes {
+            (format!("{bytes} bytes of content"), "max_bytes")
+        } else {
+            self.content = after;
+            return Ok(());
+        };
+        Err(self.halt.fail(
+            Error::new(
+                ErrorKind::Verification,
+                "archive.too_large",
+                format!("{} holds more than {what}", self.label),
+            )
+            .hint(format!(
+                "look at what is in it (`restore show ID --files`); if it is right, raise `{key}` of the component"
+            )),
+        ))
+    }
+
+    /// After the end of the archive only zeros may follow.
+    async fn padding(&mut self, rest: &mut TarReader, last: &str) -> Result<(), Halted> {
+        loop {
+            self.halt.check()?;
+            match rest.read(&mut self.scratch).await {
+                Ok(0) => return Ok(()),
+                Ok(read) => {
+                    let read = self.scratch.get(..read).unwrap_or_default();
+                    if read.iter().any(|byte| *byte != 0) {
+                        return Err(self.halt.fail(
+                            Error::new(
+                                ErrorKind::Verification,
+                                "archive.corrupt",
+                                format!(
+                                    "{} goes on after the end of its archive: something was \
+                                     appended to it, or its middle was overwritten",
+                                    self.label
+                                ),
+                            )
+                            .hint(ANOTHER_COPY),
+                        ));
+                    }
+                }
+                Err(error) => return Err(self.broken(last, &error)),
+            }
+        }
+    }
+
+    async fn member<R: AsyncRead + Unpin>(
+        &mut self,
+        member: &Member,
+        entry: &mut Entry<R>,
+    ) -> Result<std::io::Result<()>, Halted> {
+        let verdict = match self.gate.judged(member) {
+            Ok(verdict) => verdict,
+            Err(refused) => {
+                // Nothing is unpacked any more: the rest is read to name all that are refused.
+                self.sink = None;
+                self.refusals += 1;
+                if self.refused.len() < MOST {
+                    self.refused.push(refused);
+                }
+                return Ok(Ok(()));
+            }
+        };
+        let Verdict::Unpack {
+            path,
+            original,
+            again,
+            implied,
+        } = verdict
+        else {
+            self.counts.left_out += u64::from(verdict == Verdict::LeftOut);
+            return Ok(Ok(()));
+        };
+        let owner = match self.sink {
+            Some(_) => self.ownership.of(member),
+            None => (member.uid, member.gid),
+        };
+        let meta = || Meta::of(member, owner);
+        if let Some(sink) = self.sink.as_deref_mut() {
+            for path in implied {
+                sink.directory(path, Meta::implied(self.ownership.all));
+            }
+            if again {
+                // What has this name now must be there before it is replaced.
+                sink.settle()?;
+            }
+        }
+        match (&member.what, original) {
+            (What::File(layout), _) => {
+                self.counts.files += 1;
+                self.counts.bytes = self.counts.bytes.saturating_add(member.size);
+                if let Some(sink) = self.sink.as_deref_mut() {
+                    sink.file(path, Meta::of(member, owner), member.size, layout)?;
+                    return self.content(member, layout, entry).await;
+                }
+            }
+            (What::Directory | What::Dumpdir { .. }, _) => {
+                self.counts.directories += 1;
+                if let Some(sink) = self.sink.as_deref_mut() {
+                    sink.directory(path, meta());
+                }
+            }
+            (What::Symlink(target), _) => {
+                self.counts.links += 1;
+                if let Some(sink) = self.sink.as_deref_mut() {
+                    sink.symlink(path, target.clone(), meta())?;
+                }
+            }
+            (What::Hardlink(_), Some(original)) => {
+                self.counts.links += 1;
+                if let Some(sink) = self.sink.as_deref_mut() {
+                    sink.hard_link(path, original)?;
+                }
+            }
+            (What::Fifo, _) => {
+                if let Some(sink) = self.sink.as_deref_mut() {
+                    sink.fifo(path, meta())?;
+                }
+            }
+            // The gate lets nothing else in.
+            _ => {}
+        }
+        Ok(Ok(()))
+    }
+
+    /// Copies a file's content into the writers' buffers.
+    async fn content<R: AsyncRead + Unpin>(
+        &mut self,
+        member: &Member,
+        layout: &Layout,
+        entry: &mut Entry<R>,
+    ) -> Result<std::io::Result<()>, Halted> {
+        let Some(sink) = self.sink.as_deref_mut() else {
+            return Ok(Ok(()));
+        };
+        let whole = [(0, member.size)];
+        let pieces = match layout {
+            Layout::Whole | Layout::Zeros => &whole[..],
+            Layout::Pieces(pieces) => pieces,
+        };
+        for (offset, length) in pieces {
+            let (mut at, mut left) = (*offset, *length);
+            while left > 0 {
+                self.halt.check()?;
+                let room = sink.room()?;
+                let most = usize::try_from(left).unwrap_or(usize::MAX).min(room.len());
+                let read = match entry.read(room.get_mut(..most).unwrap_or_default()).await {
+                    Ok(0) => return Ok(Err(std::io::ErrorKind::UnexpectedEof.into())),
+                    Ok(read) => read,
+                    Err(error) => return Ok(Err(error)),
+                };
+                sink.filled(read, at);
+                let read = u64::try_from(read).unwrap_or(u64::MAX);
+                at = at.saturating_add(read);
+                left = left.saturating_sub(read);
+            }
+        }
+        sink.end_file(member.size)?;
+        Ok(Ok(()))
+    }
+
+    /// Reads on to the member's end.
+    async fn skip<R: AsyncRead + Unpin>(
+        &mut self,
+        entry: &mut Entry<R>,
+    ) -> Result<std::io::Result<()>, Halted> {
+        loop {
+            match entry.read(&mut self.scratch).await {
+                Ok(0) => return Ok(Ok(())),
+                Ok(_) => self.halt.check()?,
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+    }
+
+    /// What it means that the parser cannot go on behind the member `last`.
+    fn broken(&self, last: &str, error: &std::io::Error) -> Halted {
+        // What stopped the reader is the cause, not what the parser makes of it.
+        if let Err(halted) = self.halt.check() {
+            return halted;
+        }
+        let label = self.label;
+        let place = if last.is_empty() {
+            "at its first member".to_owned()
+        } else {
+            format!("at or behind member {last:?}")
+        };
+        let text = error.to_string();
+        if text.contains("not supported") {
+            // Sound perhaps, but nothing that the parser takes, such as an attribute without
+            // a value.
+            return self.halt.fail(
+                Error::new(
+                    ErrorKind::Verification,
+                    "archive.corrupt",
+                    format!("{label} cannot be read {place}: {text}"),
+                )
+                .hint("unpack it with tar, and make it again without such members or attributes"),
+            );
+        }
+        let (code, message) = if self.watch.overrun() {
+            (
+                "archive.corrupt",
+                format!("{label} is damaged {place}: headers of more than {HEADERS} bytes"),
+            )
+        } else if self.watch.ended() {
+            (
+                "archive.truncated",
+                format!("{label} is cut off {place}: the end of the archive is missing"),
+            )
+        } else if last.is_empty() {
+            (
+                "archive.corrupt",
+                format!("{label} is not a tar archive, or damaged {place}: {error}"),
+            )
+        } else {
+            (
+                "archive.corrupt",
+                format!("{label} is damaged {place}: {error}"),
+            )
+        };
+        self.halt
+            .fail(Error::new(ErrorKind::Verification, code, message).hint(ANOTHER_COPY))
+    }
+}

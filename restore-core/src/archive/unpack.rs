@@ -1,0 +1,270 @@
+//! The threads of one read, put together.
+
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{Builder, Scope, ScopedJoinHandle};
+
+use super::codec::{ChunkReader, Codec, inflate};
+use super::feed::{ANOTHER_COPY, Fed};
+use super::halt::{Halt, Halted};
+use super::lanes::{Load, Sink};
+use super::parse::parse;
+use super::tree::Tree;
+use super::write::Directories;
+use super::{RefusedMember, Source, UnpackPolicy, Unpacked, feed, write};
+use crate::model::{Error, ErrorKind, Progress, Result};
+
+/// Reads an archive once, hashing it, and unpacks it below the existing directory `target`;
+/// returns once everything is durable. The hash is compared last: on a mismatch, as on any
+/// other error, the caller discards `target`.
+///
+/// Modes, times, hard links, holes and `user.*` attributes are kept, owners when we are root;
+/// directories get theirs last. Attributes that the file system does not take are left out, as
+/// are those of other name spaces. Access control lists are kept; where they cannot be, the group
+/// gets what it really had, and nobody more than that.
+///
+/// # Errors
+///
+/// `Verification`: `archive.truncated`, `archive.corrupt`, `archive.member_refused`,
+/// `archive.member_missing` (something that the policy names is not there), `hash.mismatch`.
+/// `Failed`: `io.disk_full` and other `io.*`. `Interrupted` soon after the source's token is
+/// cancelled. When the future is dropped, the writing ends soon after, not at once.
+pub async fn unpack(
+    source: Source,
+    target: &Path,
+    policy: &UnpackPolicy,
+    progress: Progress,
+) -> Result<Unpacked> {
+    let (target, policy) = (target.to_path_buf(), policy.clone());
+    blocking(source, move |source, halt| {
+        let tree = Tree::open(&target, source.label())?;
+        read_archive(source, Some(tree), &policy, &progress, halt, None)
+    })
+    .await
+}
+
+/// The same below a directory that is held open, whatever becomes of its name, which messages
+/// give as `shown`.
+pub(crate) async fn unpack_into(
+    source: Source,
+    target: OwnedFd,
+    shown: &Path,
+    policy: &UnpackPolicy,
+    progress: Progress,
+) -> Result<Unpacked> {
+    let (shown, policy) = (shown.to_path_buf(), policy.clone());
+    blocking(source, move |source, halt| {
+        let tree = Tree::of(target, &shown, source.label())?;
+        read_archive(source, Some(tree), &policy, &progress, halt, None)
+    })
+    .await
+}
+
+/// The same of an archive that comes as a stream and not from a file; `source` says what it is
+/// called and what is expected of it. Its size is not compared, nor the stream ended early.
+pub(crate) async fn unpack_from(
+    reader: impl Read + Send + 'static,
+    source: Source,
+    target: &Path,
+    policy: &UnpackPolicy,
+    progress: Progress,
+) -> Result<Unpacked> {
+    let (target, policy) = (target.to_path_buf(), policy.clone());
+    blocking(source, move |source, halt| {
+        let tree = Tree::open(&target, source.label())?;
+        read_stream(reader, source, Some(tree), &policy, &progress, halt, None)
+    })
+    .await
+}
+
+/// Reads an archive to its last entry without writing anything, hashing it and refusing the
+/// same members as [`unpack`], with the same errors: whether it would unpack.
+pub async fn walk(source: Source, policy: &UnpackPolicy, progress: Progress) -> Result<Unpacked> {
+    let policy = policy.clone();
+    blocking(source, move |source, halt| {
+        read_archive(source, None, &policy, &progress, halt, None)
+    })
+    .await
+}
+
+/// The same; the members that would be refused are no error but returned, all of them up to a
+/// thousand.
+pub(crate) async fn walk_all(
+    source: Source,
+    policy: &UnpackPolicy,
+    progress: Progress,
+) -> Result<Vec<RefusedMember>> {
+    let policy = policy.clone();
+    blocking(source, move |source, halt| {
+        let mut refused = Vec::new();
+        let all = Some(&mut refused);
+        read_archive(source, None, &policy, &progress, halt, all).map(|_| refused)
+    })
+    .await
+}
+
+/// Runs `work` where it may block, and has it stop when nobody waits for it any more.
+pub(super) async fn blocking<T: Send + 'static>(
+    source: Source,
+    work: impl FnOnce(&Source, &Halt) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let cancel = source.cancel().child_token();
+    let _stop = cancel.clone().drop_guard();
+    let halt = Halt::new(cancel);
+    tokio::task::spawn_blocking(move || work(&source, &halt))
+        .await
+        .unwrap_or_else(|error| {
+            Err(Error::new(
+                ErrorKind::Internal,
+                "stream.panic",
+                format!("the data path broke down: {error}"),
+            ))
+        })
+}
+
+/// Starts a named thread; that it cannot be started is an error like any other.
+pub(super) fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    halt: &Halt,
+    work: impl FnOnce() -> Result<T, Halted> + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, Result<T, Halted>>, Halted> {
+    Builder::new()
+        .name(name.to_owned())
+        .spawn_scoped(scope, work)
+        .map_err(|error| halt.fail(Error::io("start a thread", error)))
+}
+
+/// An archive that is nothing at all.
+pub(super) fn empty(label: &str) -> Error {
+    Error::new(
+        ErrorKind::Verification,
+        "archive.truncated",
+        format!("{label} is empty"),
+    )
+    .hint(ANOTHER_COPY)
+}
+
+/// Finds out by the first bytes how an archive is compressed.
+fn detect(source: &Source, reader: &mut ChunkReader, halt: &Halt) -> Result<Codec, Halted> {
+    let label = source.label();
+    let start = reader.start()?;
+    if start.is_empty() {
+        return Err(halt.fail(empty(label)));
+    }
+    Codec::of(start).map_err(|format| {
+        halt.fail(
+            Error::new(
+                ErrorKind::Verification,
+                "archive.corrupt",
+                format!("{label} is compressed with {format}, which is not read here"),
+            )
+            .hint("compress it again with gzip, zstd, bzip2, xz or lz4"),
+        )
+    })
+}
+
+fn read_archive(
+    source: &Source,
+    tree: Option<Tree>,
+    policy: &UnpackPolicy,
+    progress: &Progress,
+    halt: &Halt,
+    refused: Option<&mut Vec<RefusedMember>>,
+) -> Result<Unpacked> {
+    let file = feed::open_sized(source)?;
+    read_stream(file, source, tree, policy, progress, halt, refused)
+}
+
+fn read_stream(
+    file: impl Read + Send,
+    source: &Source,
+    tree: Option<Tree>,
+    policy: &UnpackPolicy,
+    progress: &Progress,
+    halt: &Halt,
+    refused: Option<&mut Vec<RefusedMember>>,
+) -> Result<Unpacked> {
+    let done = std::thread::scope(|scope| {
+        let (send, receive, pool) = feed::channel();
+        let feeding = spawn(scope, "restore-read", halt, move || {
+            feed::feed(file, source, progress, halt, send, &pool)
+        })?;
+        let reader = ChunkReader::new(receive, halt.clone());
+        let unpacked = decoded(scope, source, policy, reader, tree.as_ref(), halt, refused);
+        let fed = halt.join(feeding);
+        let (Fed { bytes, digest }, (mut unpacked, directories)) = (fed?, unpacked?);
+        if let Some(tree) = &tree {
+            write::finish_directories(tree, &directories, halt)?;
+            unpacked.acls_lost = tree.acls_lost.load(Ordering::Relaxed);
+        }
+        unpacked.read = bytes;
+        unpacked.digest = Some(digest);
+        Ok(unpacked)
+    });
+    let done = halt.outcome(done)?;
+    if let Some(tree) = &tree {
+        rustix::fs::syncfs(tree.root())
+            .map_err(|error| tree.error("make durable", b"", error.into()))?;
+    }
+    Ok(done)
+}
+
+/// Decompresses where that is needed, parses, and writes into `tree` or nowhere. The
+/// directories are still to be finished.
+fn decoded<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    source: &'scope Source,
+    policy: &UnpackPolicy,
+    mut reader: ChunkReader,
+    tree: Option<&'scope Tree>,
+    halt: &'scope Halt,
+    refused: Option<&mut Vec<RefusedMember>>,
+) -> Result<(Unpacked, Directories), Halted> {
+    let label = source.label();
+    let codec = detect(source, &mut reader, halt)?;
+    let mut inflating = None;
+    if codec != Codec::Plain {
+        let (send, receive, pool) = feed::channel();
+        inflating = Some(spawn(scope, "restore-inflate", halt, move || {
+            inflate(label, codec, reader, halt, &pool, |chunk| {
+                send.send(Arc::new(chunk)).map_err(|_| Halted)
+            })
+        })?);
+        reader = ChunkReader::new(receive, halt.clone());
+    }
+    let Some(tree) = tree else {
+        let walked = parse(label, policy, reader, halt, None, refused);
+        inflating.map_or(Ok(()), |inflating| halt.join(inflating))?;
+        return Ok((walked?, Directories::new()));
+    };
+    let (mut channels, mut writing) = (Vec::new(), Vec::new());
+    for name in ["restore-write-1", "restore-write-2"] {
+        let (send, receive) = write::channel();
+        let load = Load::default();
+        let left = Arc::clone(&load);
+        channels.push((send, load));
+        writing.push(spawn(scope, name, halt, move || {
+            write::write(tree, &receive, halt, || {
+                left.fetch_sub(1, Ordering::Relaxed);
+            })
+        })?);
+    }
+    let mut sink = Sink::new(channels, halt.clone());
+    let parsed = parse(label, policy, reader, halt, Some(&mut sink), refused);
+    // Without an end the writers would wait for more.
+    let ended = match parsed {
+        Ok(counts) => sink.end().map(|directories| (counts, directories)),
+        Err(halted) => {
+            drop(sink);
+            Err(halted)
+        }
+    };
+    for thread in inflating.into_iter().chain(writing) {
+        halt.join(thread)?;
+    }
+    ended
+}

@@ -1,0 +1,164 @@
+//! `gpg --decrypt` between two channels.
+
+use std::io;
+use std::process::Stdio;
+
+use bytes::Bytes;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::mpsc::{Receiver, Sender};
+use tokio::task::JoinHandle;
+
+use super::framing::Framing;
+use super::{Unlock, status};
+use crate::model::{Error, ErrorKind, Result};
+use crate::sys::child;
+
+/// Bytes of plain text handed on at once.
+const CHUNK: usize = 256 * 1024;
+
+/// What is kept of what `gpg` says: all that matters is short.
+const SAID: u64 = 64 * 1024;
+
+/// A decryption under way. Dropped, it ends.
+pub(crate) struct Decryption {
+    label: String,
+    child: Child,
+    feeding: JoinHandle<bool>,
+    draining: JoinHandle<()>,
+    listening: JoinHandle<String>,
+}
+
+impl Decryption {
+    /// Starts decrypting what comes from `from`, called `label` in messages, into `to`.
+    pub(crate) fn start(
+        unlock: &Unlock,
+        label: &str,
+        from: Receiver<Bytes>,
+        to: Sender<Bytes>,
+    ) -> Result<Self> {
+        let passphrase = unlock.passphrase.read()?;
+        let mut command = gpg(unlock);
+        command.args(["--status-fd", "2"]);
+        if passphrase.is_some() {
+            // Its first line is read from there, the message after it: no further pipe is needed,
+            // which a child could only inherit together with all others.
+            command.args(["--pinentry-mode", "loopback", "--passphrase-fd", "0"]);
+        } else {
+            command.args(["--pinentry-mode", "error"]);
+        }
+        command.arg("--decrypt");
+        let mut child = spawn(command)?;
+        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(stdin), Some(mut stdout), Some(stderr)) = pipes else {
+            return Err(Error::new(
+                ErrorKind::Internal,
+                "unlock.pipes",
+                "gpg was started without its pipes",
+            ));
+        };
+        let feeding = tokio::spawn(feed(stdin, passphrase, from));
+        let draining = tokio::spawn(async move {
+            let mut buffer = bytes::BytesMut::with_capacity(CHUNK);
+            // Whether it ended well, the status says.
+            while let Ok(1..) = stdout.read_buf(&mut buffer).await {
+                let piece = buffer.split().freeze();
+                if to.send(piece).await.is_err() {
+                    return;
+                }
+                buffer.reserve(CHUNK);
+            }
+        });
+        let listening = tokio::spawn(async move {
+            let mut said = Vec::new();
+            let mut stderr = stderr.take(SAID);
+            let _ = stderr.read_to_end(&mut said).await;
+            let _ = tokio::io::copy(&mut stderr.into_inner(), &mut tokio::io::sink()).await;
+            String::from_utf8_lossy(&said).into_owned()
+        });
+        Ok(Self {
+            label: label.to_owned(),
+            child,
+            feeding,
+            draining,
+            listening,
+        })
+    }
+
+    /// Waits for its end: `Ok` only where all of the message was decrypted and is unchanged.
+    pub(crate) async fn finish(mut self) -> Result<()> {
+        let status = self
+            .child
+            .wait()
+            .await
+            .map_err(|e| Error::io("wait for gpg", e))?;
+        let _ = self.draining.await;
+        let said = self.listening.await.unwrap_or_default();
+        let cut = self.feeding.await.unwrap_or(false);
+        status::verdict(&self.label, &said, status.success(), cut)
+    }
+}
+
+/// Passphrase and message; tells whether the message was cut.
+async fn feed(
+    mut to: ChildStdin,
+    passphrase: Option<SecretString>,
+    mut from: Receiver<Bytes>,
+) -> bool {
+    if let Some(passphrase) = passphrase {
+        let line = passphrase
+            .expose_secret()
+            .lines()
+            .next()
+            .unwrap_or_default();
+        let sent = async {
+            to.write_all(line.as_bytes()).await?;
+            to.write_all(b"\n").await
+        };
+        if sent.await.is_err() {
+            return false;
+        }
+    }
+    let mut framing = Framing::new();
+    while let Some(piece) = from.recv().await {
+        framing.take(&piece);
+        // It stops reading where it will not go on; then its own words say why.
+        if to.write_all(&piece).await.is_err() {
+            return false;
+        }
+    }
+    let _ = to.shutdown().await;
+    framing.is_cut()
+}
+
+/// `gpg` that never asks, with the operator's own configuration and keys.
+pub(super) fn gpg(unlock: &Unlock) -> Command {
+    let mut command = child::tokio_command("gpg");
+    if let Some(home) = &unlock.home {
+        command.arg("--homedir").arg(home);
+    }
+    command.args(["--batch", "--no-tty", "--no-auto-key-retrieve"]);
+    // Some of what is looked for is English.
+    command.env("LC_ALL", "C");
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+pub(super) fn spawn(mut command: Command) -> Result<Child> {
+    command.spawn().map_err(|e| {
+        if e.kind() == io::ErrorKind::NotFound {
+            return Error::new(
+                ErrorKind::Config,
+                "unlock.no_gpg",
+                "cannot start gpg: it is not installed",
+            )
+            .hint("install the package gpg");
+        }
+        Error::io("start gpg", e)
+    })
+}

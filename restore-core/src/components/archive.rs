@@ -1,0 +1,403 @@
+//! What the components that are restored from one archive share.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::archive::{PackPolicy, UnpackPolicy, Unpacked};
+use crate::contract::{
+    BackedUp, Backup, BackupWriter, CutOver, Inspection, KeptByRun, RunContext, SpaceNeed, Volume,
+    expand_pattern,
+};
+use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result};
+use crate::swap::scope::SwapState;
+
+/// The one archive of the backup that fits the first pattern that fits any; the error names
+/// every name that was looked for.
+pub(crate) fn find(backup: &Backup, patterns: &[String]) -> Result<String> {
+    let mut found = backup.find(patterns);
+    match (found.len(), found.pop()) {
+        (1, Some(path)) => Ok(path),
+        (0, _) | (_, None) => {
+            let tried: Vec<String> = patterns
+                .iter()
+                .map(|pattern| expand_pattern(pattern, backup.id()))
+                .collect();
+            Err(Error::new(
+                ErrorKind::Preflight,
+                "archive.missing",
+                format!("backup {} has no {}", backup.id(), tried.join(" and no ")),
+            )
+            .hint("restore without this component (--only), choose another backup, or set `archive` if its file has another name"))
+        }
+        (_, Some(path)) => {
+            found.push(path);
+            Err(Error::new(
+                ErrorKind::Config,
+                "archive.ambiguous",
+                format!(
+                    "backup {} has several files that fit: {}",
+                    backup.id(),
+                    found.join(", ")
+                ),
+            )
+            .hint("make the pattern in `archive` fit one of them only"))
+        }
+    }
+}
+
+/// About how much more of a disk a file takes up than its content.
+const BLOCK: u64 = 4096;
+
+/// Fills in what an archive costs to stage into a volume.
+pub(crate) async fn weigh(
+    cx: &RunContext,
+    archive: &str,
+    volume: &dyn Volume,
+    inspection: &mut Inspection,
+) -> Result<()> {
+    let size = cx.backup().file(archive).map_or(0, |file| file.size);
+    inspection.artifacts = vec![archive.to_owned()];
+    inspection.read_bytes = size;
+    let unpacked = match cx.backup().local_path(archive) {
+        Some(path) => {
+            let estimate =
+                tokio::task::spawn_blocking(move || crate::archive::estimate_unpacked(&path)).await;
+            match estimate {
+                Ok(Ok(bytes)) => bytes,
+                // Whatever is wrong with the file, verification says it better.
+                Ok(Err(_)) | Err(_) => size,
+            }
+        }
+        None => size,
+    };
+    let described = cx.backup().described(archive).await.ok().flatten();
+    let described = described.as_ref();
+    let fact = |key: &str| described.and_then(|facts| facts.get(key)?.as_u64());
+    let members = ["files", "directories", "links"].map(|key| fact(key).unwrap_or(0));
+    let members = members.into_iter().fold(0, u64::saturating_add);
+    inspection.needs.push(SpaceNeed {
+        space: volume.free_space().await?,
+        bytes: match fact("bytes") {
+            // Each file and directory takes up whole blocks.
+            Some(bytes) => bytes.saturating_add(members.saturating_mul(BLOCK)),
+            None => unpacked.max(size),
+        },
+        // How many members there are is not known before the archive is read, unless it was said.
+        inodes: members.saturating_add(4),
+    });
+    Ok(())
+}
+
+/// What is never packed besides run folders: pages of the maintenance mode.
+pub(crate) fn never_packed() -> String {
+    format!("**/{}", crate::model::FILE_NAME)
+}
+
+/// Packs a volume or a tree into the archive that a restore will look for first. `name` is what
+/// its members are named below, `restore` how they will be unpacked.
+pub(crate) async fn back_up(
+    writer: &BackupWriter,
+    patterns: &[String],
+    volume: &dyn Volume,
+    (name, except): (&str, Vec<String>),
+    restore: UnpackPolicy,
+) -> Result<BackedUp> {
+    let (path, compression) = writer.archive(patterns)?;
+    let total = volume.measure(&except).await?.map(|there| there.bytes);
+    let mut policy = PackPolicy::new(name, compression);
+    policy.except = except;
+    policy.restore = restore;
+    let sink = writer.artifact(&path).await?.into_sink();
+    let progress = writer.progress("pack", total);
+    let cancel = writer.cancelled().clone();
+    let packed = volume.pack(policy, sink, progress, cancel).await?;
+    writer.register(&path, packed.written);
+    Ok(BackedUp {
+        facts: packed.facts(),
+        findings: packed.findings,
+    })
+}
+
+/// Where something at the top of a volume is, for people.
+pub(crate) fn in_volume(volume: &dyn Volume, name: &str) -> String {
+    match volume.path() {
+        Some(root) => root.join(name).display().to_string(),
+        None => format!("{}, in {name}", volume.describe()),
+    }
+}
+
+/// Other runs' folders on a volume: each is a way back that nobody has given up yet.
+pub(crate) async fn other_runs(cx: &RunContext, volume: &dyn Volume, findings: &mut Vec<Finding>) {
+    let own = cx.run().folder();
+    let Ok(names) = volume.run_folders().await else {
+        return;
+    };
+    for name in names {
+        if name == own {
+            continue;
+        }
+        let run = name.trim_start_matches(".restore-");
+        findings.push(
+            Finding::info(
+                "volume.other_run",
+                in_volume(volume, &name),
+                format!("run {run} keeps data there, which takes up room and stays where it is"),
+            )
+            .hint(format!("`restore confirm {run}` deletes it")),
+        );
+    }
+}
+
+/// What is to be said of access control lists that could not be set.
+pub(crate) fn acls_lost(found: &str, unpacked: &Unpacked) -> Option<Finding> {
+    let many = unpacked.acls_lost;
+    (many > 0).then(|| {
+        Finding::warning(
+            "archive.acls_lost",
+            found,
+            format!("{many} access control lists could not be set: whom they named has no access, and groups have what was really theirs"),
+        )
+        .hint("mount the file system with ACLs, or make the users and groups that they name, and restore again")
+    })
+}
+
+/// The counts of an unpacked archive as facts.
+pub(crate) fn facts(unpacked: &Unpacked) -> serde_json::Map<String, Value> {
+    [
+        ("files", unpacked.files),
+        ("directories", unpacked.directories),
+        ("links", unpacked.links),
+        ("bytes", unpacked.bytes),
+        ("left_out", unpacked.left_out),
+    ]
+    .into_iter()
+    .map(|(key, count)| (key.to_owned(), Value::from(count)))
+    .collect()
+}
+
+/// Whether what was staged is live, told from the swap's own list.
+///
+/// Services are up by now and change their data, so a file that went since is said and not
+/// held against the restore (stale locks and sockets go at a start); a directory that went is.
+pub(crate) async fn check_swapped(
+    cx: &RunContext,
+    name: &str,
+    volume: &dyn Volume,
+) -> Result<CheckOutcome> {
+    let check = format!("{name}/content");
+    if volume.state(cx.run()).await? != SwapState::Swapped {
+        return Ok(CheckOutcome::new(
+            check,
+            false,
+            format!("what was staged is not live in {}", volume.describe()),
+        ));
+    }
+    let live = volume.compare(cx.run()).await?;
+    let bytes = cx.recall("staged").and_then(|staged| {
+        Some((
+            staged.get("files")?.as_u64()?,
+            staged.get("bytes")?.as_u64()?,
+        ))
+    });
+    let mut detail = match bytes {
+        Some((files, bytes)) => format!(
+            "{} of {} swapped entries live ({files} files, {bytes} bytes staged)",
+            live.present, live.swapped
+        ),
+        None => format!("{} of {} swapped entries live", live.present, live.swapped),
+    };
+    if !live.gone.is_empty() {
+        detail.push_str("; gone since: ");
+        detail.push_str(&live.gone.join(", "));
+    }
+    let passed = live.directories_gone == 0 && (live.present > 0 || live.swapped == 0);
+    Ok(CheckOutcome::new(check, passed, detail))
+}
+
+/// The facts that frame one cut-over: written before its first effect, and after its undo. A run
+/// that is cut over again after an undo has a pair for each.
+fn frame(cx: &RunContext) -> (String, String) {
+    let mut n = 0_u32;
+    while n < u32::MAX && cx.recall(&frame_key("undone", n)).is_some() {
+        n += 1;
+    }
+    (frame_key("cutting", n), frame_key("undone", n))
+}
+
+fn frame_key(word: &str, n: u32) -> String {
+    match n {
+        0 => word.to_owned(),
+        n => format!("{word}_{}", n.saturating_add(1)),
+    }
+}
+
+/// Notes that a cut-over begins, before it changes anything.
+pub(crate) async fn note_cutting(cx: &RunContext) -> Result<()> {
+    cx.record(&frame(cx).0, true).await
+}
+
+/// Notes that what was begun is taken back wholly; nothing where nothing was begun. It is, whether
+/// that can be written down or not: a full disk does not make an undo fail.
+pub(crate) async fn note_undone(cx: &RunContext) {
+    let (cutting, undone) = frame(cx);
+    if cx.recall(&cutting).is_some() {
+        let _ = cx.record(&undone, true).await;
+    }
+}
+
+/// Whether the last cut-over that was noted was taken back wholly.
+pub(crate) fn is_noted_undone(cx: &RunContext) -> bool {
+    let (cutting, _) = frame(cx);
+    cutting != frame_key("cutting", 0) && cx.recall(&cutting).is_none()
+}
+
+/// Refuses to take nothing for undone: a cut-over was begun, so the run's folder must be there.
+/// Where it is not (`volume` is `None`: not even the directory is), its disk may not be mounted.
+pub(crate) async fn ensure_mounted(
+    cx: &RunContext,
+    volume: Option<&dyn Volume>,
+    place: &str,
+) -> Result<()> {
+    if cx.recall("staged").is_none() || cx.recall(&frame(cx).0).is_none() {
+        return Ok(());
+    }
+    if let Some(volume) = volume
+        && volume.state(cx.run()).await? != SwapState::Nothing
+    {
+        return Ok(());
+    }
+    Err(run_folder_missing(cx, place))
+}
+
+/// Refuses where what the run put aside is not there as it was left: see
+/// [`Component::way_back`](crate::contract::Component::way_back). `volume` is `None` where not even the
+/// directory is there.
+pub(crate) async fn ensure_kept(
+    cx: &RunContext,
+    volume: Option<&dyn Volume>,
+    place: &str,
+) -> Result<()> {
+    let state = match volume {
+        Some(volume) => volume.state(cx.run()).await?,
+        None => SwapState::Nothing,
+    };
+    match (state, cx.cut_over()) {
+        (SwapState::Nothing, CutOver::Begun | CutOver::Done) => Err(run_folder_missing(cx, place)),
+        (SwapState::Swapped, _) => {
+            let kept = match volume {
+                Some(volume) => volume.kept(cx.run()).await?,
+                None => None,
+            };
+            let Some(kept) = kept.filter(|kept| kept.present < kept.swapped) else {
+                return Ok(());
+            };
+            Err(Error::new(
+                ErrorKind::Failed,
+                "volume.kept_gone",
+                format!(
+                    "of {} entries that the run replaced in {place}, {} are gone from {}: {}",
+                    kept.swapped,
+                    kept.swapped.saturating_sub(kept.present),
+                    cx.run().folder(),
+                    kept.gone.join(", ")
+                ),
+            )
+            .hint("somebody has deleted or moved them; put them back there"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn run_folder_missing(cx: &RunContext, place: &str) -> Error {
+    Error::new(
+        ErrorKind::Failed,
+        "volume.run_folder_missing",
+        format!("nothing that this run has swapped is found in {place}: is its disk mounted?"),
+    )
+    .hint(format!(
+        "mount it and try again: {} in it holds what was replaced (a confirmed run has deleted that, and there is no way back)",
+        cx.run().folder()
+    ))
+}
+
+/// Refuses to take nothing for undone where the journal says that a swap was begun: what was staged
+/// lies in the run's folder then, at the least. Where it does, and nothing more, the swap's own list
+/// says that all is back: an undo may have been made whose end the journal could not take.
+pub(crate) fn ensure_swapped(cx: &RunContext, state: SwapState, place: &str) -> Result<()> {
+    match (state, cx.cut_over()) {
+        (SwapState::Nothing, CutOver::Begun | CutOver::Done) => Err(run_folder_missing(cx, place)),
+        _ => Ok(()),
+    }
+}
+
+/// What runs keep on a volume, found by their folders.
+pub(crate) async fn kept_by_runs(volume: &dyn Volume) -> Result<Vec<KeptByRun>> {
+    let mut kept = Vec::new();
+    for name in volume.run_folders().await? {
+        let Some(run) = name
+            .strip_prefix(".restore-")
+            .and_then(|id| id.parse().ok())
+        else {
+            continue;
+        };
+        let place = in_volume(volume, &name);
+        let replaced = in_volume(volume, &format!("{name}/replaced"));
+        let path = volume.path().map(|root| root.join(&name).join("replaced"));
+        let put_back = match path {
+            Some(path) if is_empty(&path).await => format!(
+                "nothing of it was live: what a run had staged lies there, and what is live is left as it is ({replaced} is empty)"
+            ),
+            _ => format!(
+                "with the services that use it stopped, and where {replaced} is not empty: move each path that is in it to the same path, and what is live there elsewhere first"
+            ),
+        };
+        kept.push(KeptByRun::new(
+            run,
+            place.clone(),
+            put_back,
+            format!("rm -r {place}, once nothing of it is needed"),
+        ));
+    }
+    Ok(kept)
+}
+
+/// Whether a directory is not there, or nothing is in it.
+async fn is_empty(path: &std::path::Path) -> bool {
+    match tokio::fs::read_dir(path).await {
+        Ok(mut entries) => !matches!(entries.next_entry().await, Ok(Some(_))),
+        Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
+/// Where the run keeps what it replaced, or after an undo what it had restored; `None` where there
+/// is neither.
+pub(crate) async fn replaced_at(cx: &RunContext, volume: &dyn Volume) -> Result<Option<String>> {
+    Ok(match volume.state(cx.run()).await? {
+        SwapState::Swapped | SwapState::Swapping => Some(volume.replaced_at(cx.run())),
+        SwapState::Staged if cx.cut_over() == CutOver::TakenBack => {
+            Some(in_volume(volume, &cx.run().folder()))
+        }
+        SwapState::Nothing | SwapState::Staged => None,
+    })
+}
+
+/// About how many bytes a run keeps on a volume.
+pub(crate) async fn kept_bytes(cx: &RunContext, volume: &dyn Volume) -> Result<Option<u64>> {
+    let Some(root) = volume.path() else {
+        return Ok(None);
+    };
+    // What is held for an undo is nobody's data.
+    let except = ["reserve".to_owned()];
+    let there = crate::archive::measure(&root.join(cx.run().folder()), &except).await?;
+    Ok(Some(there.bytes))
+}
+
+/// The owner of a directory.
+pub(crate) async fn owner(path: PathBuf) -> Option<(u32, u32)> {
+    use std::os::unix::fs::MetadataExt;
+    tokio::fs::metadata(path)
+        .await
+        .ok()
+        .map(|meta| (meta.uid(), meta.gid()))
+}

@@ -1,0 +1,515 @@
+//! A tree of files, swapped file by file.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::{archive, hooks};
+use crate::archive::UnpackPolicy;
+use crate::contract::nodes::{NO_TREE, no_nodes};
+use crate::contract::{
+    BackedUp, Backup, BackupWriter, Component, Inspection, KeptByRun, Parts, Platform, Program,
+    RunContext, SharedComponent, Staged, Table, Target, Volume,
+};
+use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result};
+use crate::swap::scope::{Discard, SwapScope, SwapState};
+use crate::swap::{LocalVolume, records_in};
+use crate::sys::check_ancestors;
+
+mod deploy;
+mod section;
+mod stage;
+
+use section::Section;
+
+/// The fact that the live tree did not exist and was made, empty, to stage into.
+const MADE: &str = "live_tree_made";
+/// The fact that a service reads the restored tree from here on: told so by us, or by the end of
+/// the maintenance mode.
+const READ: &str = "restored_tree_read";
+
+/// A tree of files, of this host or of a node. Directories stay the directories they are, each file
+/// is replaced by rename, files that the backup lacks leave; single paths can be restored alone.
+pub struct Files {
+    name: String,
+    section: Section,
+    platform: Arc<dyn Platform>,
+    /// What a journal must not hold is kept here.
+    scratch: PathBuf,
+}
+
+impl Files {
+    /// The component `name` from its table in the configuration.
+    pub fn from_table(name: &str, table: Table, parts: &Parts) -> Result<SharedComponent> {
+        Ok(Arc::new(Self {
+            name: name.to_owned(),
+            section: Section::parse(name, table, parts)?,
+            platform: parts.platform.clone(),
+            scratch: parts.scratch.clone(),
+        }))
+    }
+
+    /// The live tree. Whether it is there is known only of one of a node.
+    async fn volume(&self) -> Result<Arc<dyn Volume>> {
+        let live = self.section.live();
+        let Some(node) = &self.section.node else {
+            return Ok(Arc::new(self.local(live)));
+        };
+        match self.platform.nodes() {
+            Some(nodes) => nodes.tree(node, &live).await,
+            None => Err(no_nodes(&format!("[components.{}] node", self.name), "key")),
+        }
+    }
+
+    fn local(&self, path: impl Into<PathBuf>) -> LocalVolume {
+        LocalVolume::new(path)
+            .kept_in(records_in(&self.scratch))
+            .followed(self.section.follow)
+    }
+
+    /// The live tree; `None` where it does not exist, and so nothing of any run in it.
+    async fn existing(&self) -> Result<Option<Arc<dyn Volume>>> {
+        if self.section.node.is_some() {
+            return match self.volume().await {
+                Ok(volume) => Ok(Some(volume)),
+                Err(error) if error.code() == NO_TREE => Ok(None),
+                Err(error) => Err(error),
+            };
+        }
+        let live = self.section.live();
+        match tokio::fs::symlink_metadata(&live).await {
+            Ok(_) => Ok(Some(self.volume().await?)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io(format!("look at {}", live.display()), e)),
+        }
+    }
+
+    /// What is neither restored nor backed up.
+    fn left_out(&self) -> Vec<String> {
+        let mut left_out = self.section.kept();
+        left_out.push(archive::never_packed());
+        left_out
+    }
+
+    fn scope(&self, cx: &RunContext) -> Result<SwapScope> {
+        let paths = self.section.paths(&self.name, cx.paths())?;
+        let keep = self.section.kept();
+        Ok(if paths.is_empty() {
+            SwapScope::Tree { keep }
+        } else {
+            SwapScope::Paths { paths, keep }
+        })
+    }
+
+    /// Runs the site's own test of the tree.
+    async fn test(&self) -> Result<()> {
+        let argv = &self.section.test;
+        if argv.is_empty() {
+            return Ok(());
+        }
+        let answer = hooks::run(&self.platform, self.section.service.as_deref(), argv).await?;
+        if answer.success() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Failed,
+            "files.test_failed",
+            format!(
+                "`{}` refuses the restored tree {} (exit code {}): {}",
+                argv.join(" "),
+                self.section.place(),
+                answer.code,
+                answer.output
+            ),
+        )
+        .hint("the backup's files do not fit what is installed here: choose another backup, or restore single files with --path"))
+    }
+
+    /// Makes the service read the tree. One that does not run reads it when it starts.
+    async fn reload(&self) -> Result<()> {
+        let argv = &self.section.reload;
+        if argv.is_empty() {
+            return Ok(());
+        }
+        if let Some(service) = &self.section.service
+            && self.platform.service(service).await?.running == 0
+        {
+            return Ok(());
+        }
+        let answer = hooks::run(&self.platform, self.section.service.as_deref(), argv).await?;
+        if answer.success() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Failed,
+            "files.reload_failed",
+            format!(
+                "`{}` failed (exit code {}): {}",
+                argv.join(" "),
+                answer.code,
+                answer.output
+            ),
+        )
+        .hint("run it by hand and see what the service's log says"))
+    }
+
+    async fn look(&self, cx: &RunContext) -> Result<Inspection> {
+        let scope = self.scope(cx)?;
+        let mut inspection = Inspection::default();
+        let found = match archive::find(cx.backup(), &self.section.archive) {
+            Ok(found) => Some(found),
+            Err(error) => {
+                inspection
+                    .findings
+                    .push(Finding::from_error(&self.name, &error));
+                None
+            }
+        };
+        let volume = match self.place_to_stage(&mut inspection.findings).await {
+            Ok(volume) => volume,
+            Err(error) => {
+                let finding = Finding::from_error(&self.name, &error);
+                inspection.findings.push(finding);
+                return Ok(inspection);
+            }
+        };
+        let (live, folder) = (self.section.live(), cx.run().folder());
+        // It is what lies above a tree that is yet to be made.
+        inspection.staged_at = match volume.path() {
+            Some(above) if above != live => live.join(folder).display().to_string(),
+            _ => {
+                archive::other_runs(cx, volume.as_ref(), &mut inspection.findings).await;
+                archive::in_volume(volume.as_ref(), &folder)
+            }
+        };
+        if let Some(found) = found {
+            archive::weigh(cx, &found, volume.as_ref(), &mut inspection).await?;
+            inspection.summary = match &scope {
+                SwapScope::Paths { paths, .. } => {
+                    format!("{} below {}", paths.join(", "), self.section.place())
+                }
+                _ => self.section.place(),
+            };
+            inspection.obeyed.push(self.section.place());
+            if let Some(deployment) = &self.section.deployment {
+                let stack = &deployment.stack;
+                inspection
+                    .obeyed
+                    .push(format!("the compose files of {stack}"));
+            }
+        }
+        self.look_at_test(&mut inspection).await;
+        self.look_at_deployment(&mut inspection).await;
+        Ok(inspection)
+    }
+
+    /// Where the tree is, or where it will be made: there must be room. Changes nothing.
+    async fn place_to_stage(&self, findings: &mut Vec<Finding>) -> Result<Arc<dyn Volume>> {
+        let volume = match self.section.node {
+            Some(_) => self.volume().await?,
+            None => match self.existing().await? {
+                Some(volume) => volume,
+                None => {
+                    findings.push(self.absent().await?);
+                    let live = self.section.live();
+                    check_ancestors(&live, self.section.follow)?;
+                    Arc::new(self.local(live.parent().unwrap_or(Path::new("/"))))
+                }
+            },
+        };
+        volume.free_space().await?;
+        Ok(volume)
+    }
+
+    /// What is said of a tree that is not on this host: the service that uses it tells whether
+    /// it should be.
+    async fn absent(&self) -> Result<Finding> {
+        let live = self.section.live().display().to_string();
+        if let (Some(service), Some(nodes)) = (&self.section.service, self.platform.nodes()) {
+            let names = match nodes.elsewhere(service).await {
+                // A service that is not there needs no tree.
+                Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+                names => names?,
+            };
+            if let Some(first) = names.first() {
+                return Ok(Finding::error(
+                    "files.elsewhere",
+                    &self.name,
+                    format!(
+                        "there is no {live} on this host, and {service}, which uses it, runs on {}",
+                        names.join(" and ")
+                    ),
+                )
+                .hint(format!(
+                    "is it a directory of that node? then add node = {first:?} to [components.{}]; of a file system that both mount, mount it here first",
+                    self.name
+                )));
+            }
+        }
+        Ok(Finding::warning(
+            "files.tree_absent",
+            live,
+            "the live tree does not exist and will be made",
+        )
+        .hint("is its file system mounted? if it should be, mount it first"))
+    }
+
+    /// A test that cannot run at all would undo the run later; one that fails now is only said:
+    /// the live tree may be what is broken.
+    async fn look_at_test(&self, inspection: &mut Inspection) {
+        let argv = &self.section.test;
+        if argv.is_empty() {
+            return;
+        }
+        match hooks::run(&self.platform, self.section.service.as_deref(), argv).await {
+            Ok(answer) if answer.success() => {}
+            Ok(answer) => inspection.findings.push(Finding::info(
+                "files.test_fails_now",
+                &self.name,
+                format!(
+                    "`{}` fails on the live tree already (exit code {}): {}",
+                    argv.join(" "),
+                    answer.code,
+                    answer.output.replace('\n', "; ")
+                ),
+            )),
+            Err(error) => inspection
+                .findings
+                .push(Finding::from_error(&self.name, &error)),
+        }
+    }
+
+    async fn swap_in(&self, cx: &RunContext) -> Result<()> {
+        let scope = self.scope(cx)?;
+        archive::note_cutting(cx).await?;
+        self.volume().await?.swap(cx.run(), &scope).await?;
+        self.test().await?;
+        cx.record(READ, true).await?;
+        if cx.maintenance() {
+            return Ok(());
+        }
+        self.reload().await
+    }
+
+    async fn swap_out(&self, cx: &RunContext) -> Result<()> {
+        let existing = self.existing().await?;
+        let place = self.section.place();
+        let seen = existing.as_deref();
+        // A tree that this run had to make replaced nothing: should it be gone again, that is
+        // how it was before.
+        if cx.recall(MADE) != Some(Value::Bool(true)) {
+            archive::ensure_mounted(cx, seen, &place).await?;
+        }
+        let Some(volume) = existing else {
+            return Ok(());
+        };
+        if cx.recall(MADE) != Some(Value::Bool(true)) {
+            archive::ensure_swapped(cx, volume.state(cx.run()).await?, &place)?;
+        }
+        volume.unswap(cx.run()).await?;
+        archive::note_undone(cx).await;
+        // Not told from the swap's state: killed after the swap and before the reload, the
+        // next call must still reload.
+        if cx.maintenance() || cx.recall(READ).is_none() {
+            return Ok(());
+        }
+        let Err(error) = self.reload().await else {
+            return Ok(());
+        };
+        // The files are as they were: whether the service can use them is another question, and
+        // nothing that an undo does would change that.
+        let sound = self.section.test.is_empty() || self.test().await.is_ok();
+        let (code, why) = match sound {
+            true => ("files.not_reloaded", "the service does not read it"),
+            false => ("files.unsound_before", "its own test refuses it"),
+        };
+        cx.notice(
+            Finding::warning(
+                code,
+                &self.name,
+                format!("the tree is as it was, and {why}: it goes on with the restored configuration: {error}"),
+            )
+            .hint("put the live tree right and reload the service"),
+        );
+        Ok(())
+    }
+
+    async fn throw_away(&self, cx: &RunContext, what: Discard) -> Result<()> {
+        self.forget_deployment(cx.run()).await?;
+        let Some(volume) = self.existing().await? else {
+            return Ok(());
+        };
+        volume.discard(cx.run(), what).await?;
+        let gone = volume.state(cx.run()).await? == SwapState::Nothing;
+        if what == Discard::Staged && gone && cx.recall(MADE) == Some(Value::Bool(true)) {
+            // Refused by the system, as it should be, where something else is in it by now.
+            check_ancestors(&self.section.live(), self.section.follow)?;
+            let _ = tokio::fs::remove_dir(self.section.live()).await;
+        }
+        Ok(())
+    }
+
+    fn at(&self) -> impl Fn(Error) -> Error {
+        let name = self.name.clone();
+        move |error| error.in_component(&name)
+    }
+}
+
+#[async_trait]
+impl Component for Files {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "files"
+    }
+
+    fn stops(&self) -> Vec<String> {
+        self.section.stops.clone()
+    }
+
+    fn path_prefix(&self) -> Option<String> {
+        Some(self.section.tree().to_owned())
+    }
+
+    async fn targets(&self, paths: &[String]) -> Result<Vec<Target>> {
+        if self.section.node.is_some() {
+            return Ok(Vec::new());
+        }
+        let paths = self.section.paths(&self.name, paths).map_err(self.at())?;
+        let keep = self.section.kept();
+        let scope = match paths.is_empty() {
+            true => SwapScope::Tree { keep },
+            false => SwapScope::Paths { paths, keep },
+        };
+        Ok(vec![Target::new(self.section.live(), scope)])
+    }
+
+    fn artifacts(&self, backup: &Backup) -> Vec<String> {
+        backup.find(&self.section.archive)
+    }
+
+    fn programs(&self) -> Vec<Program> {
+        let service = self.section.service.as_deref();
+        let named = |key, words| {
+            Program::of(
+                format!("{key} of [components.{}]", self.name),
+                service,
+                words,
+            )
+        };
+        let named = [
+            named("test", &self.section.test),
+            named("reload", &self.section.reload),
+        ];
+        named.into_iter().flatten().collect()
+    }
+
+    async fn unpack_policies(&self, backup: &Backup) -> Result<Vec<(String, UnpackPolicy)>> {
+        let policy = self.policy(Vec::new()).await;
+        let archives = self.artifacts(backup).into_iter();
+        Ok(archives.map(|path| (path, policy.clone())).collect())
+    }
+
+    async fn live_bytes(&self) -> Result<u64> {
+        let volume = self.volume().await.map_err(self.at())?;
+        let there = volume.measure(&self.left_out()).await;
+        Ok(there.map_err(self.at())?.map_or(0, |there| there.bytes))
+    }
+
+    async fn back_up(&self, writer: &BackupWriter) -> Result<BackedUp> {
+        let name = self
+            .section
+            .members()
+            .name_below(self.section.tree(), &self.name);
+        let what = (name.as_str(), self.left_out());
+        let restore = self.policy(Vec::new()).await;
+        let volume = self.volume().await.map_err(self.at())?;
+        archive::back_up(
+            writer,
+            &self.section.archive,
+            volume.as_ref(),
+            what,
+            restore,
+        )
+        .await
+        .map_err(self.at())
+    }
+
+    async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {
+        self.look(cx).await.map_err(self.at())
+    }
+
+    async fn stage(&self, cx: &RunContext) -> Result<Staged> {
+        cx.check_cancelled()?;
+        self.stage_tree(cx).await.map_err(self.at())
+    }
+
+    async fn cut_over(&self, cx: &RunContext) -> Result<()> {
+        self.swap_in(cx).await.map_err(self.at())
+    }
+
+    async fn undo(&self, cx: &RunContext) -> Result<()> {
+        self.swap_out(cx).await.map_err(self.at())
+    }
+
+    fn deploys(&self) -> Option<String> {
+        self.deployment()
+    }
+
+    async fn deploy(&self, cx: &RunContext) -> Result<()> {
+        self.deploy_stack(cx).await.map_err(self.at())
+    }
+
+    async fn undeploy(&self, cx: &RunContext) -> Result<()> {
+        self.undeploy_stack(cx).await.map_err(self.at())
+    }
+
+    async fn check(&self, cx: &RunContext) -> Result<Vec<CheckOutcome>> {
+        let volume = self.volume().await.map_err(self.at())?;
+        let outcome = archive::check_swapped(cx, &self.name, volume.as_ref())
+            .await
+            .map_err(self.at())?;
+        Ok(vec![outcome])
+    }
+
+    async fn discard(&self, cx: &RunContext, what: Discard) -> Result<()> {
+        self.throw_away(cx, what).await.map_err(self.at())
+    }
+
+    async fn way_back(&self, cx: &RunContext) -> Result<()> {
+        if cx.recall(MADE) == Some(Value::Bool(true)) {
+            return Ok(());
+        }
+        let existing = self.existing().await?;
+        archive::ensure_kept(cx, existing.as_deref(), &self.section.place()).await
+    }
+
+    async fn kept_by_runs(&self) -> Result<Vec<KeptByRun>> {
+        match self.existing().await? {
+            Some(volume) => archive::kept_by_runs(volume.as_ref()).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    async fn replaced_at(&self, cx: &RunContext) -> Result<Option<String>> {
+        match self.existing().await.map_err(self.at())? {
+            Some(volume) => archive::replaced_at(cx, volume.as_ref())
+                .await
+                .map_err(self.at()),
+            None => Ok(None),
+        }
+    }
+
+    async fn kept_bytes(&self, cx: &RunContext) -> Result<Option<u64>> {
+        match self.existing().await.map_err(self.at())? {
+            Some(volume) => archive::kept_bytes(cx, volume.as_ref())
+                .await
+                .map_err(self.at()),
+            None => Ok(None),
+        }
+    }
+}

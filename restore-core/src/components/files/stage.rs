@@ -1,0 +1,157 @@
+//! Staging a tree beside the live one.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::{Files, MADE};
+use crate::archive::{UnpackPolicy, Unpacked};
+use crate::components::archive;
+use crate::contract::{RunContext, Staged, Volume};
+use crate::model::{Error, ErrorKind, Finding, Result};
+use crate::swap::scope::Discard;
+use crate::sys::check_ancestors;
+
+impl Files {
+    /// Unpacks the tree, or the named paths of it, beside the live one.
+    pub(super) async fn stage_tree(&self, cx: &RunContext) -> Result<Staged> {
+        let only = self.section.paths(&self.name, cx.paths())?;
+        let found = archive::find(cx.backup(), &self.section.archive)?;
+        self.make_live(cx).await?;
+        let volume = self.volume().await?;
+        let staged = self.stage_into(cx, volume.as_ref(), &found, only).await;
+        if staged.is_err() {
+            // What went wrong matters more than a leftover that a later discard finds.
+            let _ = self.throw_away(cx, Discard::Staged).await;
+        }
+        staged
+    }
+
+    /// A tree that is gone wholly is restored too: into an empty directory, which is written
+    /// down first, for an undo to remove. Nothing above it is ever made: that may be a place
+    /// where nothing is mounted just now.
+    async fn make_live(&self, cx: &RunContext) -> Result<()> {
+        // One of another node is never made: what is missing there is missed where it is used.
+        if self.section.node.is_some() || self.existing().await?.is_some() {
+            return Ok(());
+        }
+        let live = self.section.live();
+        let above = live.parent().map(PathBuf::from).unwrap_or_default();
+        if !above.is_dir() {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                "volume.missing",
+                format!("there is no directory {}", above.display()),
+            )
+            .hint("is it mounted, and is `root` in the configuration right? only the last directory of a tree is made by a restore"));
+        }
+        check_ancestors(&live, self.section.follow)?;
+        cx.record(MADE, true).await?;
+        match tokio::fs::create_dir(&live).await {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::io(
+                format!("make the directory {}", live.display()),
+                e,
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Which members of an archive are let in: of the tree, or of it `only` these paths.
+    pub(super) async fn policy(&self, only: Vec<String>) -> UnpackPolicy {
+        let live = self.section.live();
+        // Of a tree elsewhere it is found there.
+        let owner = match self.section.node {
+            Some(_) => None,
+            None => archive::owner(live.clone()).await,
+        };
+        UnpackPolicy {
+            only,
+            owner,
+            live_root: live,
+            ..self.section.members().policy(self.section.tree())
+        }
+    }
+
+    async fn stage_into(
+        &self,
+        cx: &RunContext,
+        volume: &dyn Volume,
+        found: &str,
+        only: Vec<String>,
+    ) -> Result<Staged> {
+        // A path that the archive lacks is an error there: it must not take the live one away.
+        let policy = self.policy(only).await;
+        let source = cx.source(found)?;
+        let progress = cx.progress("unpack", source.size());
+        let unpacked = volume.unpack(cx.run(), source, &policy, progress).await?;
+        let mut staged = Staged {
+            bytes: unpacked.bytes,
+            facts: archive::facts(&unpacked),
+            findings: archive::acls_lost(found, &unpacked).into_iter().collect(),
+        };
+        let left_out = volume.leave_out(cx.run(), &self.left_out()).await?;
+        if volume.path().is_some() {
+            let staging = volume.staging_dir(cx.run()).await?;
+            self.must_have_compose(&staging.here(), !policy.only.is_empty())?;
+        }
+        self.say_left_out(
+            found,
+            policy.only.is_empty(),
+            &unpacked,
+            &left_out,
+            &mut staged,
+        );
+        cx.record("staged", Value::Object(staged.facts.clone()))
+            .await?;
+        Ok(staged)
+    }
+
+    fn say_left_out(
+        &self,
+        found: &str,
+        whole: bool,
+        unpacked: &Unpacked,
+        left_out: &[PathBuf],
+        staged: &mut Staged,
+    ) {
+        if unpacked.left_out > 0 && whole {
+            staged.findings.push(
+                Finding::warning(
+                    "files.outside_tree",
+                    found,
+                    format!(
+                        "{} members are outside of {} and were left out",
+                        unpacked.left_out,
+                        self.section.tree()
+                    ),
+                )
+                .hint("give them a component of their own if they should be restored"),
+            );
+        }
+        let mut excluded = 0_u64;
+        for path in left_out {
+            if path
+                .file_name()
+                .is_some_and(|name| name == "maintenance.conf" || name == crate::model::FILE_NAME)
+            {
+                staged.findings.push(
+                    Finding::warning(
+                        "files.old_maintenance_page",
+                        path.display().to_string(),
+                        format!("{found} holds an old maintenance page's configuration: it was left out, the live file (if any) stays"),
+                    )
+                    .hint("delete it from the live tree if it is not wanted there either"),
+                );
+            } else {
+                excluded += 1;
+            }
+        }
+        if excluded > 0 {
+            staged.findings.push(Finding::info(
+                "files.excluded",
+                found,
+                format!("{excluded} excluded entries were left out"),
+            ));
+        }
+    }
+}

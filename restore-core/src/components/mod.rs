@@ -1,0 +1,13 @@
+//! The library's own kinds of components.
+
+pub(crate) mod archive;
+pub(crate) mod crontab;
+pub(crate) mod files;
+pub(crate) mod hooks;
+pub(crate) mod image;
+pub(crate) mod kinds;
+pub(crate) mod members;
+pub(crate) mod postgres;
+pub(crate) mod redis;
+pub(crate) mod remote_task;
+pub(crate) mod volume;

@@ -1,0 +1,201 @@
+//! What a dump says of itself: its SQL, as pg_dump writes it or pg_restore prints it, read for
+//! the comments that stand before each object, and for roles, extensions and tablespaces.
+
+mod comments;
+mod lines;
+mod quoting;
+mod reader;
+mod sections;
+mod skip;
+mod statements;
+mod tokens;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+#[cfg(feature = "fuzzing")]
+pub(super) use reader::fuzz;
+pub(super) use reader::{ScriptReader, odd_setting};
+pub(super) use skip::{Out, Skip, VIEW_DATA};
+pub(super) use tokens::{Token, tokens};
+
+/// One object of a dump or of a database: kind, schema, name. Functions are named without their
+/// arguments, so that several may have the same name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Object {
+    pub(super) kind: String,
+    pub(super) schema: String,
+    pub(super) name: String,
+}
+
+impl std::fmt::Display for Object {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = self.kind.to_lowercase();
+        if self.schema == "-" {
+            write!(f, "{kind} {}", self.name)
+        } else {
+            write!(f, "{kind} {}.{}", self.schema, self.name)
+        }
+    }
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Script {
+    /// How often each object occurs.
+    pub(super) objects: BTreeMap<Object, u32>,
+    /// Roles that own something, or are granted something.
+    pub(super) roles: BTreeSet<String>,
+    /// Of these, the owners.
+    pub(super) owners: BTreeSet<String>,
+    /// Roles of policies and user mappings, which no option of pg_restore leaves out.
+    pub(super) named: BTreeSet<String>,
+    /// How many tables it has rows of, as far as its comments tell; a custom dump's SQL does not.
+    pub(super) data: u32,
+    /// It has large objects.
+    pub(super) large_objects: bool,
+    /// It makes the schema `public`, which every new database has (`pg_dump -n public`).
+    pub(super) makes_public: bool,
+    /// The line of a DROP that fails where there is nothing to drop.
+    pub(super) bare_drop: Option<u64>,
+    /// What it says of the database itself, made with `--create`.
+    pub(super) properties: Properties,
+    pub(super) extensions: BTreeSet<String>,
+    pub(super) tablespaces: BTreeSet<String>,
+    /// "15.4", of the server that was dumped.
+    pub(super) server: Option<String>,
+    /// The options of its `CREATE DATABASE`, where it has one.
+    pub(super) create: Vec<(String, String)>,
+    /// A command of psql's own, with its line: psql would obey it, and it can reach the live
+    /// database and this host.
+    pub(super) command: Option<(String, u64)>,
+    /// A statement that reaches beyond the database, with its line. One that is well hidden is not
+    /// found: only the role that runs it sets limits.
+    pub(super) beyond: Option<(&'static str, u64)>,
+    /// What is not given to psql, in bytes: where pg_dump itself restricts psql and lifts that,
+    /// entries that are skipped, what is for other databases, and what `--clean` takes away.
+    pub(super) left_out: Vec<Range<u64>>,
+    /// Where its first line is, if that is an empty comment.
+    pub(super) first_line: Option<Range<u64>>,
+    /// Settings that not all servers know, and where they are made.
+    pub(super) settings: Vec<(String, Range<u64>)>,
+    /// Entries that the site leaves out, each with the number of the pattern that names it.
+    pub(super) skipped: Vec<(usize, String)>,
+    /// Entries that fill materialized views, which are left out and made up for.
+    pub(super) views: Vec<String>,
+    /// The database that its `CREATE DATABASE` makes.
+    made: Option<String>,
+    /// It is pg_dumpall's, and its last line has come.
+    cluster: bool,
+    cluster_ended: bool,
+    /// Another dump begins before this one has ended.
+    cut: bool,
+    /// The databases that a script connects to.
+    pub(super) databases: Vec<String>,
+    /// The database that it is of, where that is another than the one that is restored.
+    pub(super) taken_from: Option<String>,
+    /// Each line ends with a line's return, as what came through a terminal.
+    pub(super) returns: bool,
+    /// Its last line is the one that pg_dump writes when everything is written.
+    pub(super) complete: bool,
+}
+
+/// A database's own properties, as statements about it: each is what stands before and after its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Properties {
+    pub(super) owner: Option<String>,
+    pub(super) comment: Option<String>,
+    /// In the dump's order, with the role that makes each of them, where it is another than ours.
+    pub(super) statements: Vec<(Option<String>, String, String)>,
+    /// A property that could not be read: its value has line ends.
+    pub(super) unread: bool,
+}
+
+impl Properties {
+    pub(super) fn is_empty(&self) -> bool {
+        self.owner.is_none() && self.statements.is_empty()
+    }
+
+    fn add(&mut self, more: Self) {
+        self.owner = self.owner.take().or(more.owner);
+        self.comment = self.comment.take().or(more.comment);
+        self.statements.extend(more.statements);
+        self.unread |= more.unread;
+    }
+}
+
+impl Script {
+    /// Adds what was found further on.
+    fn add(&mut self, more: Self) {
+        let nothing = more.is_nothing();
+        for (object, count) in more.objects {
+            *self.objects.entry(object).or_default() += count;
+        }
+        self.roles.extend(more.roles);
+        self.owners.extend(more.owners);
+        self.named.extend(more.named);
+        self.data += more.data;
+        self.large_objects |= more.large_objects;
+        self.makes_public |= more.makes_public;
+        self.bare_drop = self.bare_drop.or(more.bare_drop);
+        self.properties.add(more.properties);
+        self.extensions.extend(more.extensions);
+        self.tablespaces.extend(more.tablespaces);
+        self.server = more.server.or(self.server.take());
+        self.create.extend(more.create);
+        self.command = self.command.take().or(more.command);
+        self.beyond = self.beyond.or(more.beyond);
+        self.left_out.extend(more.left_out);
+        self.first_line = self.first_line.take().or(more.first_line);
+        self.settings.extend(more.settings);
+        self.skipped.extend(more.skipped);
+        self.views.extend(more.views);
+        if !nothing {
+            self.complete = more.complete;
+        }
+    }
+
+    /// Whether there is nothing in it but comments.
+    fn is_nothing(&self) -> bool {
+        !self.complete && self.objects.is_empty() && self.data == 0 && !self.cluster && !self.cut
+    }
+
+    /// Names of a script in another encoding cannot be compared with anything.
+    fn forget_undecoded(&mut self) {
+        self.objects
+            .retain(|object, _| object.name.is_ascii() && object.schema.is_ascii());
+        for names in [
+            &mut self.roles,
+            &mut self.owners,
+            &mut self.extensions,
+            &mut self.tablespaces,
+        ] {
+            names.retain(|name| name.is_ascii());
+        }
+    }
+
+    /// How many tables it makes.
+    pub(super) fn tables(&self) -> u32 {
+        self.kinds().get("TABLE").copied().unwrap_or(0)
+    }
+
+    /// How many objects of each kind, for people.
+    pub(super) fn kinds(&self) -> BTreeMap<&str, u32> {
+        let mut kinds = BTreeMap::new();
+        for (object, count) in &self.objects {
+            *kinds.entry(object.kind.as_str()).or_default() += count;
+        }
+        kinds
+    }
+
+    /// The major version of the server that was dumped.
+    pub(super) fn server_major(&self) -> Option<u32> {
+        major(self.server.as_deref()?)
+    }
+}
+
+/// The major version in "15.4 (Debian …)" or "9.6.24" (which counts as 9).
+pub(super) fn major(version: &str) -> Option<u32> {
+    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}

@@ -1,0 +1,465 @@
+//! The swap by rename: to and fro, from whatever state a crash left.
+
+use serde::{Deserialize, Serialize};
+
+use super::Postgres;
+use super::client::{Session, column};
+use super::config::Roles;
+use super::database::{Database, allow_sql, comment_sql};
+use super::names::{Names, ident};
+use super::sessions::{drop_database, in_one_transaction};
+use super::stage::COMMENT;
+use crate::contract::RunContext;
+use crate::model::{Error, ErrorKind, Finding, Result};
+use crate::swap::scope::Discard;
+
+/// The fact that the cut-over destroys: how the live database was.
+const BEFORE: &str = "before_cut_over";
+
+/// What was there before the first act of a cut-over.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Before {
+    /// The live database, where there was one.
+    pub(super) live: Option<Database>,
+    /// The staged one: renames do not change it.
+    pub(super) staged_oid: u32,
+}
+
+impl Before {
+    /// As recorded by this run, in this process or an earlier one.
+    pub(super) fn recall(cx: &RunContext) -> Result<Option<Self>> {
+        let Some(value) = cx.recall(BEFORE) else {
+            return Ok(None);
+        };
+        serde_json::from_value(value).map(Some).map_err(|e| {
+            Error::new(
+                ErrorKind::Internal,
+                "postgres.fact",
+                format!("the journal's record of the live database cannot be read: {e}"),
+            )
+        })
+    }
+
+    async fn record(self, cx: &RunContext) -> Result<Self> {
+        let value = serde_json::to_value(&self).map_err(|e| {
+            Error::new(
+                ErrorKind::Internal,
+                "postgres.fact",
+                format!("the state of the live database cannot be written down: {e}"),
+            )
+        })?;
+        cx.record(BEFORE, value).await?;
+        // An earlier attempt's record is the true one: it was made before anything was changed.
+        Ok(Self::recall(cx)?.unwrap_or(self))
+    }
+}
+
+/// Which of the run's databases are there.
+pub(super) struct Found {
+    pub(super) live: Option<Database>,
+    pub(super) staged: Option<Database>,
+    pub(super) replaced: Option<Database>,
+}
+
+impl Found {
+    pub(super) async fn look(session: &Session, names: &Names) -> Result<Self> {
+        Ok(Self {
+            live: Database::find(session, &names.live).await?,
+            staged: Database::find(session, &names.staged).await?,
+            replaced: Database::find(session, &names.replaced).await?,
+        })
+    }
+
+    /// Whether the staged database is the live one now.
+    pub(super) fn is_cut_over(&self, before: Option<&Before>) -> bool {
+        match (&self.live, &self.staged, &self.replaced) {
+            (Some(live), None, _) => before.is_some_and(|b| b.staged_oid == live.oid),
+            _ => false,
+        }
+    }
+}
+
+/// See [`Component::cut_over`](crate::component::Component::cut_over).
+pub(super) async fn cut_over(pg: &Postgres, cx: &RunContext) -> Result<()> {
+    let session = pg.working(cx).await?;
+    let names = pg.names(cx.run());
+    let found = Found::look(&session, &names).await?;
+    let before = Before::recall(cx)?;
+    if found.is_cut_over(before.as_ref()) {
+        // A crash inside an undo may have left the door shut.
+        if let Some(live) = found.live
+            && !live.allow_connections
+        {
+            session.run(&allow_sql(&live.name, true)).await?;
+        }
+        session.close().await;
+        return Ok(());
+    }
+    if found.live.is_some() && found.replaced.is_some() {
+        return Err(ambiguous(pg, &names, &found));
+    }
+    let Some(staged) = found.staged else {
+        return Err(Error::new(
+            ErrorKind::Failed,
+            "postgres.not_staged",
+            format!("there is no database {} to put in place", names.staged),
+        )
+        .hint("start a new run: it stages the backup again"));
+    };
+    // Somebody, or a server restored from elsewhere, may have done the first half.
+    let old = found.live.clone().or_else(|| found.replaced.clone());
+    let before = Before {
+        live: old.clone(),
+        staged_oid: staged.oid,
+    }
+    .record(cx)
+    .await?;
+
+    let mut sql = Vec::new();
+    if let Some(old) = &old {
+        sql.extend(old.carry_over(&staged));
+    }
+    let of_dump = cx.recall(COMMENT);
+    let comment = match &before.live {
+        Some(live) => live.comment.as_deref(),
+        None => of_dump.as_ref().and_then(serde_json::Value::as_str),
+    };
+    sql.push(comment_sql(&names.staged, comment));
+    if found.live.is_some() {
+        sql.push(rename(&names.live, &names.replaced));
+        sql.push(comment_sql(
+            &names.replaced,
+            Some(&format!(
+                "replaced by restore run {}, kept until that run is confirmed or rolled back",
+                cx.run()
+            )),
+        ));
+    }
+    sql.push(rename(&names.staged, &names.live));
+    // Whatever closed the one before (a restore by hand that was broken off), this one is to be used.
+    sql.push(allow_sql(&names.live, true));
+    if let Some(live) = &found.live
+        && !subscriptions(&session, live).await?.is_empty()
+    {
+        // A subscription can be dropped from inside only: superusers are let in.
+        let replaced = ident(&names.replaced);
+        sql.push(format!(
+            "ALTER DATABASE {replaced} WITH ALLOW_CONNECTIONS true CONNECTION LIMIT 0"
+        ));
+    }
+    let busy: Vec<&Database> = found.live.iter().chain([&staged]).collect();
+    in_one_transaction(&session, &busy, &sql).await?;
+    session.close().await;
+    Ok(())
+}
+
+/// See [`Component::way_back`](crate::component::Component::way_back).
+pub(super) async fn way_back(pg: &Postgres, cx: &RunContext) -> Result<()> {
+    // A server that is down or lets nobody in may be mended; what is there is not known until then.
+    let Ok(session) = pg.glance().await else {
+        return Ok(());
+    };
+    let names = pg.names(cx.run());
+    let found = Found::look(&session, &names).await;
+    session.close().await;
+    match found {
+        Ok(found) => undoable(pg, &names, Before::recall(cx)?.as_ref(), &found),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Refuses where the databases that are there do not tell which of them was live before the run.
+fn undoable(pg: &Postgres, names: &Names, before: Option<&Before>, found: &Found) -> Result<()> {
+    match (&found.live, &found.staged, &found.replaced) {
+        (Some(_), Some(_), Some(_)) => Err(ambiguous(pg, names, found)),
+        // Names alone prove nothing: another run, or a person, may have put something else there.
+        (Some(live), _, Some(_)) if before.is_none_or(|b| b.staged_oid != live.oid) => {
+            Err(ambiguous(pg, names, found))
+        }
+        (_, _, Some(replaced)) if foreign(before, replaced) => Err(ambiguous(pg, names, found)),
+        (_, _, Some(replaced)) if replaced.is_invalid() && !was_invalid(before) => Err(Error::new(
+            ErrorKind::Failed,
+            "postgres.no_way_back",
+            format!(
+                "{}, which the run replaced, is half dropped: there is no way back to it",
+                names.replaced
+            ),
+        )
+        .hint("restore another backup, a pre-restore one for instance")),
+        (_, _, Some(_)) => Ok(()),
+        (Some(live), _, None) => match before {
+            Some(Before {
+                live: Some(_),
+                staged_oid,
+            }) if *staged_oid == live.oid => Err(Error::new(
+                ErrorKind::Failed,
+                "postgres.no_way_back",
+                format!(
+                    "the database that the run replaced ({}) is gone: there is no way back to it",
+                    names.replaced
+                ),
+            )
+            .hint("restore another backup, a pre-restore one for instance")),
+            // What was live went aside, and neither it nor what the run put in its place is there.
+            Some(Before {
+                live: Some(was), ..
+            }) if was.oid != live.oid => Err(Error::new(
+                ErrorKind::Failed,
+                "postgres.lost",
+                format!(
+                    "{} is neither the database that was live before the run nor the restored \
+                     one, and {} is gone",
+                    names.live, names.replaced
+                ),
+            )
+            .hint("somebody else made it, and renamed or dropped what the run kept: see `psql -l`; what is there is left alone")),
+            _ => Ok(()),
+        },
+        (None, _, None) if before.is_some_and(|before| before.live.is_some()) => Err(Error::new(
+            ErrorKind::Failed,
+            "postgres.lost",
+            format!(
+                "neither {} nor {} is on the server any more",
+                names.live, names.replaced
+            ),
+        )
+        .hint("somebody else renamed or dropped it: see `psql -l`, and rename it back")),
+        (None, _, None) => Ok(()),
+    }
+}
+
+/// See [`Component::undo`](crate::component::Component::undo).
+pub(super) async fn undo(pg: &Postgres, cx: &RunContext) -> Result<()> {
+    let before = Before::recall(cx)?;
+    let session = pg.working(cx).await?;
+    let names = pg.names(cx.run());
+    let found = Found::look(&session, &names).await?;
+    undoable(pg, &names, before.as_ref(), &found)?;
+    let comment = before
+        .as_ref()
+        .and_then(|before| before.live.as_ref()?.comment.clone());
+    match (&found.live, &found.staged, &found.replaced) {
+        // The replaced database is there: it goes back to its name.
+        (live, _, Some(replaced)) => {
+            let mut sql = Vec::new();
+            if live.is_some() {
+                sql.extend(put_aside(&names, cx));
+            }
+            sql.push(rename(&names.replaced, &names.live));
+            if before.is_some() {
+                sql.push(comment_sql(&names.live, comment.as_deref()));
+            }
+            if !replaced.is_invalid() {
+                sql.push(allow_sql(&names.live, allowed(before.as_ref())));
+            }
+            let limit = before
+                .as_ref()
+                .and_then(|it| it.live.as_ref())
+                .map(|it| it.connection_limit);
+            if let Some(limit) = limit.filter(|limit| *limit != replaced.connection_limit) {
+                let name = ident(&names.live);
+                sql.push(format!(
+                    "ALTER DATABASE {name} WITH CONNECTION LIMIT {limit}"
+                ));
+            }
+            let busy: Vec<&Database> = live.iter().chain([replaced]).collect();
+            in_one_transaction(&session, &busy, &sql).await?;
+        }
+        (Some(live), staged, None) => match &before {
+            // There was none before: what the run made live is put aside again.
+            Some(Before {
+                live: None,
+                staged_oid,
+            }) if *staged_oid == live.oid && staged.is_none() => {
+                in_one_transaction(&session, &[live], &put_aside(&names, cx)).await?;
+            }
+            // Stopped between shutting the door and renaming.
+            Some(Before {
+                live: Some(was), ..
+            }) if was.oid == live.oid && was.allow_connections != live.allow_connections => {
+                session
+                    .run(&allow_sql(&names.live, was.allow_connections))
+                    .await?;
+            }
+            _ => {}
+        },
+        (None, _, None) => {}
+    }
+    session.close().await;
+    Ok(())
+}
+
+/// See [`Component::discard`](crate::component::Component::discard).
+pub(super) async fn discard(pg: &Postgres, cx: &RunContext, what: Discard) -> Result<()> {
+    let session = pg.working(cx).await?.patient().await?;
+    let names = pg.names(cx.run());
+    match what {
+        Discard::Staged => {
+            let found = Found::look(&session, &names).await?;
+            if let Some(staged) = &found.staged {
+                let before = Before::recall(cx)?;
+                let recorded = before.as_ref().map(|before| before.staged_oid);
+                // Before the cut-over the mark tells; without any, it was killed while making it.
+                let ours = recorded == Some(staged.oid)
+                    || staged
+                        .comment
+                        .as_ref()
+                        .map_or(recorded.is_none(), |c| *c == mark(cx));
+                if !ours {
+                    return Err(ambiguous(pg, &names, &found));
+                }
+                drop_database(&session, &names.staged).await?;
+            }
+            // What is live now may need them.
+            if pg.config.roles == Roles::Create && !found.is_cut_over(Before::recall(cx)?.as_ref())
+            {
+                pg.forget_roles(&session, cx).await?;
+            }
+        }
+        Discard::Replaced => {
+            let found = Found::look(&session, &names).await?;
+            if found.replaced.is_some() && found.live.is_none() {
+                return Err(Error::new(
+                    ErrorKind::Failed,
+                    "postgres.only_copy",
+                    format!(
+                        "{} is not deleted: there is no database {} that would have replaced it",
+                        names.replaced, names.live
+                    ),
+                )
+                .hint("see `psql -l`; `restore rollback` gives it its name back"));
+            }
+            if let Some(replaced) = &found.replaced {
+                let before = Before::recall(cx)?;
+                if before.is_none() || foreign(before.as_ref(), replaced) {
+                    return Err(ambiguous(pg, &names, &found));
+                }
+            }
+            if let Some(replaced) = &found.replaced {
+                let there = subscriptions(&session, replaced).await?;
+                unsubscribe(pg, cx, replaced, &there).await?;
+            }
+            drop_database(&session, &names.replaced).await?;
+        }
+    }
+    session.close().await;
+    Ok(())
+}
+
+/// The subscriptions of a database, and the slots that they have at their publishers. They hold on to it: it cannot be dropped.
+async fn subscriptions(
+    session: &Session,
+    database: &Database,
+) -> Result<Vec<(String, Option<String>)>> {
+    let sql = "SELECT subname::text, subslotname::text FROM pg_subscription WHERE subdbid = $1";
+    // Only some may ask.
+    let Ok(rows) = session.try_rows(sql, &[&database.oid]).await else {
+        return Ok(Vec::new());
+    };
+    rows.iter()
+        .map(|row| Ok((column(row, 0)?, column(row, 1)?)))
+        .collect()
+}
+
+/// Drops a replaced database's subscriptions, without a word to their publishers, who may be gone: their slots stay there,
+/// which is told.
+async fn unsubscribe(
+    pg: &Postgres,
+    cx: &RunContext,
+    database: &Database,
+    there: &[(String, Option<String>)],
+) -> Result<()> {
+    if there.is_empty() {
+        return Ok(());
+    }
+    let cannot = |error: Error| {
+        error
+            .context(format!("the subscriptions of {} cannot be dropped", database.name))
+            .hint(format!(
+                "in that database, as a superuser: ALTER SUBSCRIPTION … DISABLE; ALTER SUBSCRIPTION … SET (slot_name = NONE); DROP SUBSCRIPTION … of each ({}); then confirm again",
+                there.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+            ))
+    };
+    let inside = pg.session(&database.name).await.map_err(cannot)?;
+    for (name, slot) in there {
+        let quoted = ident(name);
+        for sql in [
+            format!("ALTER SUBSCRIPTION {quoted} DISABLE"),
+            format!("ALTER SUBSCRIPTION {quoted} SET (slot_name = NONE)"),
+            format!("DROP SUBSCRIPTION {quoted}"),
+        ] {
+            inside.run(&sql).await.map_err(cannot)?;
+        }
+        if let Some(slot) = slot {
+            cx.notice(
+                Finding::warning(
+                    "postgres.slot_left",
+                    &pg.name,
+                    format!("the subscription {name} was dropped; its slot {slot} at the publisher keeps log there"),
+                )
+                .hint(format!("at the publisher: SELECT pg_drop_replication_slot('{slot}')")),
+            );
+        }
+    }
+    inside.close().await;
+    Ok(())
+}
+
+fn rename(from: &str, to: &str) -> String {
+    format!("ALTER DATABASE {} RENAME TO {}", ident(from), ident(to))
+}
+
+/// Takes what is live aside, under the staged name and marked.
+fn put_aside(names: &Names, cx: &RunContext) -> Vec<String> {
+    vec![
+        rename(&names.live, &names.staged),
+        comment_sql(&names.staged, Some(&mark(cx))),
+    ]
+}
+
+/// What a person reads in `psql -l+` of a staged database.
+pub(super) fn mark(cx: &RunContext) -> String {
+    format!(
+        "restored from backup {} by restore run {}, not live",
+        cx.backup().id(),
+        cx.run()
+    )
+}
+
+fn allowed(before: Option<&Before>) -> bool {
+    before
+        .and_then(|before| before.live.as_ref())
+        .is_none_or(|live| live.allow_connections)
+}
+
+/// Whether what was live before was half dropped already.
+fn was_invalid(before: Option<&Before>) -> bool {
+    let live = before.and_then(|before| before.live.as_ref());
+    live.is_some_and(Database::is_invalid)
+}
+
+/// Whether this is another database than the one that the run recorded as replaced.
+fn foreign(before: Option<&Before>, replaced: &Database) -> bool {
+    before.is_some_and(|before| before.live.as_ref().map(|live| live.oid) != Some(replaced.oid))
+}
+
+fn ambiguous(pg: &Postgres, names: &Names, found: &Found) -> Error {
+    let there: Vec<&str> = [&found.live, &found.staged, &found.replaced]
+        .into_iter()
+        .flatten()
+        .map(|database| database.name.as_str())
+        .collect();
+    Error::new(
+        ErrorKind::Failed,
+        "postgres.ambiguous",
+        format!(
+            "{} has {}, and which of them is the one to keep cannot be told",
+            pg.config.service,
+            there.join(" and ")
+        ),
+    )
+    .hint(format!(
+        "somebody else renamed or made one of them; {} is what was live before the run: look into them, rename or drop one by hand, and try again",
+        names.replaced
+    ))
+}

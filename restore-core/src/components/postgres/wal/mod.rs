@@ -1,0 +1,27 @@
+//! PostgreSQL's write-ahead log, as an archive keeps it: which segments there are, on which
+//! timelines, where some are missing, and which moments the records in them tell.
+//!
+//! Records are read here and not by `pg_waldump`, so that an archive can be asked on a host
+//! without a server, compressed or not. What is read has been the same since PostgreSQL 9.5:
+//! page headers, record headers, and the first bytes of commits and restore points.
+
+mod archive;
+mod chain;
+mod history;
+mod name;
+mod records;
+mod search;
+mod shelf;
+mod source;
+
+pub(crate) use archive::{Archive, ArchivedFile, Packing};
+pub(crate) use chain::{Chain, Origin};
+pub(crate) use history::{Ancestors, parse as parse_history};
+
+pub(crate) use name::{SegmentName, segment_of};
+#[cfg(feature = "fuzzing")]
+pub(crate) use records::fuzz;
+
+pub(crate) use search::{End, Reached, Search};
+pub(crate) use shelf::{Patience, Shelf};
+pub(crate) use source::WalSource;

@@ -1,0 +1,174 @@
+//! From a file of the backup to files that the live server will load.
+
+use std::time::Duration;
+
+use super::data::{Chosen, Mode};
+use super::live::Live;
+use super::prepare::{Preparation, Prepared};
+use super::record::{Record, keep};
+use super::remote_task::Order;
+use super::rewind::AofRecovery;
+use super::scratch::{Loaded, ScratchHost, binary_version};
+use super::{Redis, data, moment};
+use crate::contract::{RunContext, Staged, Volume};
+use crate::model::{Error, ErrorKind, Finding, RecoveryTarget, Result};
+use crate::swap::scope::Discard;
+
+/// How long cleaning up after a failure may take.
+const CLEANING: Duration = Duration::from_secs(30);
+
+impl Redis {
+    pub(super) async fn stage_all(&self, cx: &RunContext) -> Result<Staged> {
+        let chosen = self.chosen(cx.backup())?;
+        let volume = self.volume().await?;
+        self.end_leftovers(cx, volume.as_ref()).await?;
+        let live = self.look(volume.as_ref()).await?;
+        let service = self.section.service.as_str();
+        let platform = self.platform.as_ref();
+        let version = binary_version(
+            ScratchHost::Service(platform, service),
+            &self.section.server_binary,
+        )
+        .await?;
+        self.supported(&live, &version)?;
+        let rewind = match self.way(cx, &live, volume.as_ref()).await? {
+            Some((rewind, _)) => Some(rewind),
+            None => {
+                self.is_of_the_target(cx, &chosen).await?;
+                None
+            }
+        };
+        let preparation = Preparation {
+            run: cx.run().clone(),
+            label: chosen.path.clone(),
+            kind: chosen.kind,
+            size: cx.backup().file(&chosen.path).map(|file| file.size),
+            hashed: cx.backup().expected_digest(&chosen.path).is_some(),
+            layout: live.layout.clone(),
+            binary: self.section.server_binary.clone(),
+            version: version.clone(),
+            databases: live.databases,
+            modules: live.modules.clone(),
+            owner: platform.owner(service).await?,
+            timeout: self.section.load_timeout.0,
+            rewind,
+        };
+        let source = match rewind {
+            Some(_) => None,
+            None => Some(cx.source(&chosen.path)?),
+        };
+        let staged = async {
+            let order = Order::Prepare(Box::new(preparation));
+            let prepared: Prepared = self.ask_for(cx, volume.as_ref(), order, source).await?;
+            let record = Record::of(&live.layout, &prepared.loaded);
+            let mut findings = prepared.findings;
+            findings.extend(notices(&chosen, &live, &record, &prepared.loaded));
+            keep(cx, &record).await?;
+            Ok(Staged {
+                bytes: prepared.bytes,
+                facts: record.facts(&version),
+                findings,
+            })
+        };
+        let staged = staged.await;
+        if staged.is_err() {
+            // What cannot be removed now, a later `discard` does: the reason matters more.
+            let clean = self.clean(cx, volume.as_ref());
+            let _ = tokio::time::timeout(CLEANING, clean).await;
+        }
+        staged
+    }
+
+    async fn clean(&self, cx: &RunContext, volume: &dyn Volume) -> Result<()> {
+        // Whoever works elsewhere may not have heard that nobody waits any more.
+        if volume.path().is_none() {
+            self.end_leftovers(cx, volume).await?;
+        }
+        volume.discard(cx.run(), Discard::Staged).await
+    }
+
+    /// Refuses what a server of this version cannot have.
+    fn supported(&self, live: &Live, binary: &str) -> Result<()> {
+        let version = live.version().unwrap_or(binary);
+        let old = data::major_minor(version).is_some_and(|version| version < (7, 0));
+        if old && live.layout.mode != Mode::Off {
+            return Err(Error::new(
+                ErrorKind::Preflight,
+                "redis.old_server",
+                format!("the server is Redis {version} and may use an append-only file: that is supported from Redis 7 on"),
+            )
+            .hint("set appendonly no in the server and appendonly = false in the component's section, or upgrade the server"));
+        }
+        Ok(())
+    }
+
+    /// The way to the run's target along the live append-only file, and its bytes.
+    pub(super) async fn way(
+        &self,
+        cx: &RunContext,
+        live: &Live,
+        volume: &dyn Volume,
+    ) -> Result<Option<(AofRecovery, u64)>> {
+        let Some(time) = cx.target().and_then(RecoveryTarget::time) else {
+            return Ok(None);
+        };
+        let rewind = AofRecovery {
+            time,
+            timestamps: live.timestamps,
+        };
+        let layout = live.layout.clone();
+        let bytes: Option<u64> = self.ask(volume, Order::Measure { layout, rewind }).await?;
+        Ok(bytes.map(|bytes| (rewind, bytes)))
+    }
+
+    /// What the plan promised may not be there any more: the live file was rewritten since.
+    async fn is_of_the_target(&self, cx: &RunContext, chosen: &Chosen) -> Result<()> {
+        let Some(time) = cx.target().and_then(RecoveryTarget::time) else {
+            return Ok(());
+        };
+        if cx.allows_time_gap() {
+            return Ok(());
+        }
+        let moment = moment::of(cx, chosen).await?;
+        if moment.is_some_and(|moment| moment.since(time).max(time.since(moment)).as_secs() == 0) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Failed,
+            "redis.no_way",
+            format!(
+                "the live append-only file does not lead back to {} any more, and {} is of another time",
+                time.precise(),
+                chosen.path
+            ),
+        )
+        .hint("make a new plan; --allow-time-gap takes the backup's data"))
+    }
+}
+
+/// What the report must say.
+fn notices(chosen: &Chosen, live: &Live, record: &Record, loaded: &Loaded) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = chosen.finding.iter().cloned().collect();
+    let name = chosen.path.as_str();
+    if record.total() == 0 {
+        findings.push(Finding::warning(
+            "redis.no_keys",
+            name,
+            "the backup holds no key at all (or only such that have expired): the server will be empty",
+        ));
+    }
+    if let Some(limit) = live
+        .maxmemory
+        .filter(|limit| (1..loaded.memory).contains(limit))
+    {
+        findings.push(
+            Finding::warning(
+                "redis.maxmemory",
+                name,
+                format!("the data takes {} bytes, the server's maxmemory is {limit}: it will evict keys, or refuse writes", loaded.memory),
+            )
+            .hint("raise maxmemory first"),
+        );
+    }
+    findings
+}

@@ -1,0 +1,436 @@
+//! The content of a volume, replaced as a whole.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::members::{Links, MemberKeys};
+use super::{archive, hooks};
+use crate::archive::{Owners, UnpackPolicy};
+use crate::contract::{
+    BackedUp, Backup, BackupWriter, Component, Inspection, KeptByRun, Parts, Platform, Program,
+    RunContext, SharedComponent, Staged, Table, Target, Volume, parse_section,
+};
+use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result};
+use crate::swap::scope::{Discard, SwapScope};
+
+/// The content of a volume: an archive is unpacked into a hidden folder inside the volume and
+/// swapped with every live entry, dotfiles included, while the services that use it are down.
+pub struct VolumeComponent {
+    name: String,
+    section: Section,
+    archive: Vec<String>,
+    platform: Arc<dyn Platform>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Section {
+    volume: String,
+    #[serde(default)]
+    archive: Vec<String>,
+    /// Not given: nobody has thought of it. Empty: nothing is to be stopped.
+    #[serde(default)]
+    stops: Option<Vec<String>>,
+    /// Run in `service` once the volume's files are others: makes one that is not stopped open
+    /// them anew.
+    #[serde(default)]
+    reload: Vec<String>,
+    #[serde(default)]
+    service: Option<String>,
+    #[serde(default)]
+    prefix: Option<String>,
+    #[serde(default)]
+    strip: u32,
+    #[serde(default)]
+    owners: Owners,
+    #[serde(default)]
+    user: Option<u32>,
+    #[serde(default)]
+    group: Option<u32>,
+    #[serde(default)]
+    links: Option<Links>,
+    #[serde(default)]
+    allow_links: Vec<PathBuf>,
+    #[serde(default)]
+    allow_setuid: bool,
+    #[serde(default)]
+    max_members: u64,
+    #[serde(default)]
+    max_bytes: u64,
+}
+
+impl Section {
+    /// The keys about the members of its archive.
+    fn members(&self) -> MemberKeys<'_> {
+        MemberKeys {
+            prefix: self.prefix.as_deref(),
+            strip: self.strip,
+            owners: self.owners,
+            user: self.user,
+            group: self.group,
+            links: self.links,
+            allow_links: &self.allow_links,
+            allow_setuid: self.allow_setuid,
+            max_members: self.max_members,
+            max_bytes: self.max_bytes,
+        }
+    }
+}
+
+impl VolumeComponent {
+    /// The component `name` from its table in the configuration.
+    pub fn from_table(name: &str, table: Table, parts: &Parts) -> Result<SharedComponent> {
+        let place = format!("components.{name}");
+        let section: Section = parse_section(&place, table)?;
+        section.members().check(&place)?;
+        let archive = if section.archive.is_empty() {
+            default_names(&section.volume)
+        } else {
+            section.archive.clone()
+        };
+        Ok(Arc::new(Self {
+            name: name.to_owned(),
+            section,
+            archive,
+            platform: parts.platform.clone(),
+        }))
+    }
+
+    async fn volume(&self) -> Result<Arc<dyn Volume>> {
+        self.platform.volume(&self.section.volume).await
+    }
+
+    /// Which members of an archive are let in.
+    async fn policy(&self, volume: &dyn Volume) -> UnpackPolicy {
+        let mut policy = self.section.members().policy("");
+        if let Some(root) = volume.path() {
+            policy.owner = archive::owner(root.clone()).await;
+            policy.live_root = root;
+        }
+        policy
+    }
+
+    /// Makes the service that goes on running open the files that are there now.
+    async fn reload(&self) -> Result<()> {
+        let argv = &self.section.reload;
+        let service = self.section.service.as_deref();
+        if argv.is_empty() {
+            return Ok(());
+        }
+        if let Some(service) = service
+            && self.platform.service(service).await?.running == 0
+        {
+            return Ok(());
+        }
+        let answer = hooks::run(&self.platform, service, argv).await?;
+        if answer.success() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Failed,
+            "volume.reload_failed",
+            format!(
+                "`{}` failed (exit code {}): {}",
+                argv.join(" "),
+                answer.code,
+                answer.output
+            ),
+        )
+        .hint("run it by hand and see what the service's log says"))
+    }
+
+    /// What is to be said where the site does not say which services are to be stopped. An empty
+    /// list is an answer: whoever uses the volume may go on.
+    async fn unstopped(&self) -> Result<Option<Finding>> {
+        let Section {
+            volume,
+            stops,
+            reload,
+            service,
+            ..
+        } = &self.section;
+        // Commands of this host could be for any service.
+        if stops.is_some() || (!reload.is_empty() && service.is_none()) {
+            return Ok(None);
+        }
+        let mut users = self.platform.in_use_by(volume).await?;
+        if !reload.is_empty() {
+            users.retain(|user| Some(user) != service.as_ref());
+        }
+        if users.is_empty() && !reload.is_empty() {
+            return Ok(None);
+        }
+        let section = format!("[components.{}]", self.name);
+        if users.is_empty() {
+            let finding = Finding::warning(
+                "volume.nothing_stops",
+                &self.name,
+                format!(
+                    "no service is stopped for it: whoever uses volume {volume} has its files replaced meanwhile"
+                ),
+            );
+            return Ok(Some(finding.hint(format!(
+                "name the service in `stops` of {section}, or write stops = [] there if nobody minds"
+            ))));
+        }
+        let mut hint = format!("write stops = {users:?} in {section}, or stops = [] if ");
+        hint += match users.len() {
+            1 => "it may go on meanwhile",
+            _ => "they may go on meanwhile",
+        };
+        let known = self.platform.services();
+        for unknown in users.iter().filter(|user| !known.contains(user)) {
+            hint += &format!("; to be stopped it needs a section [services.{unknown}]");
+        }
+        let finding = Finding::error(
+            "volume.in_use",
+            &self.name,
+            format!(
+                "nothing says that {} is to be stopped while the files of volume {volume}, which it has mounted, are replaced",
+                users.join(", ")
+            ),
+        );
+        Ok(Some(finding.hint(hint)))
+    }
+
+    fn at(&self) -> impl Fn(Error) -> Error {
+        let name = self.name.clone();
+        move |error| error.in_component(&name)
+    }
+}
+
+/// What scripts of both generations call the archive of a volume: `grafana_data` is
+/// `grafana-ID.tar.gz` or `grafana_data-ID.tar.gz`, `nginx_logs` is `nginx-logs-ID.tar.gz` or
+/// `nginx_logs-ID.tar.gz`.
+fn default_names(volume: &str) -> Vec<String> {
+    let short = volume.strip_suffix("_data").unwrap_or(volume);
+    let mut names = Vec::new();
+    for stem in [short.replace('_', "-"), short.to_owned(), volume.to_owned()] {
+        let name = format!("volumes/{stem}-{{id}}.tar.gz");
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+#[async_trait]
+impl Component for VolumeComponent {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "volume"
+    }
+
+    fn stops(&self) -> Vec<String> {
+        self.section.stops.clone().unwrap_or_default()
+    }
+
+    async fn targets(&self, _paths: &[String]) -> Result<Vec<Target>> {
+        let path = self.volume().await.map_err(self.at())?.path();
+        let target = path.map(|path| Target::new(path, SwapScope::Everything));
+        Ok(target.into_iter().collect())
+    }
+
+    fn artifacts(&self, backup: &Backup) -> Vec<String> {
+        backup.find(&self.archive)
+    }
+
+    fn programs(&self) -> Vec<Program> {
+        let service = self.section.service.as_deref();
+        let named_by = format!("reload of [components.{}]", self.name);
+        Vec::from_iter(Program::of(named_by, service, &self.section.reload))
+    }
+
+    async fn unpack_policies(&self, backup: &Backup) -> Result<Vec<(String, UnpackPolicy)>> {
+        let volume = self.volume().await.map_err(self.at())?;
+        let policy = self.policy(volume.as_ref()).await;
+        let archives = self.artifacts(backup).into_iter();
+        Ok(archives.map(|path| (path, policy.clone())).collect())
+    }
+
+    async fn live_bytes(&self) -> Result<u64> {
+        let volume = self.volume().await.map_err(self.at())?;
+        let there = volume.measure(&[archive::never_packed()]).await;
+        Ok(there.map_err(self.at())?.map_or(0, |there| there.bytes))
+    }
+
+    async fn back_up(&self, writer: &BackupWriter) -> Result<BackedUp> {
+        let volume = self.volume().await.map_err(self.at())?;
+        let restore = self.policy(volume.as_ref()).await;
+        let name = self.section.members().name_below("", &self.name);
+        let what = (name.as_str(), vec![archive::never_packed()]);
+        archive::back_up(writer, &self.archive, volume.as_ref(), what, restore)
+            .await
+            .map_err(self.at())
+    }
+
+    async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {
+        let mut inspection = Inspection::default();
+        let found = archive::find(cx.backup(), &self.archive);
+        let volume = self.volume().await;
+        if let Err(error) = &found {
+            inspection
+                .findings
+                .push(Finding::from_error(&self.name, error));
+        }
+        let volume = match volume {
+            Ok(volume) => volume,
+            Err(error) => {
+                inspection
+                    .findings
+                    .push(Finding::from_error(&self.name, &error));
+                return Ok(inspection);
+            }
+        };
+        if let Err(error) = volume.free_space().await {
+            inspection
+                .findings
+                .push(Finding::from_error(&self.name, &error));
+            return Ok(inspection);
+        }
+        inspection.staged_at = archive::in_volume(volume.as_ref(), &cx.run().folder());
+        archive::other_runs(cx, volume.as_ref(), &mut inspection.findings).await;
+        if let Ok(found) = found {
+            archive::weigh(cx, &found, volume.as_ref(), &mut inspection)
+                .await
+                .map_err(self.at())?;
+            inspection.summary = format!("volume {}", self.section.volume);
+            if self.section.allow_setuid {
+                inspection
+                    .obeyed
+                    .push(format!("set-uid files in volume {}", self.section.volume));
+            }
+        }
+        inspection
+            .findings
+            .extend(self.unstopped().await.map_err(self.at())?);
+        Ok(inspection)
+    }
+
+    async fn stage(&self, cx: &RunContext) -> Result<Staged> {
+        cx.check_cancelled()?;
+        let found = archive::find(cx.backup(), &self.archive).map_err(self.at())?;
+        let volume = self.volume().await.map_err(self.at())?;
+        let policy = self.policy(volume.as_ref()).await;
+        let source = cx.source(&found).map_err(self.at())?;
+        let progress = cx.progress("unpack", source.size());
+        let unpacked = volume
+            .unpack(cx.run(), source, &policy, progress)
+            .await
+            .map_err(self.at())?;
+        let mut staged = Staged {
+            bytes: unpacked.bytes,
+            facts: archive::facts(&unpacked),
+            findings: archive::acls_lost(&found, &unpacked).into_iter().collect(),
+        };
+        cx.record("staged", Value::Object(staged.facts.clone()))
+            .await?;
+        if unpacked.files + unpacked.links == 0 {
+            staged.findings.push(
+                Finding::warning(
+                    "volume.empty_archive",
+                    &self.name,
+                    format!(
+                        "{found} holds no file: volume {} will be empty",
+                        self.section.volume
+                    ),
+                )
+                .hint("stop here if the volume should have content, and look for another backup"),
+            );
+        }
+        Ok(staged)
+    }
+
+    async fn cut_over(&self, cx: &RunContext) -> Result<()> {
+        let volume = self.volume().await.map_err(self.at())?;
+        archive::note_cutting(cx).await.map_err(self.at())?;
+        volume
+            .swap(cx.run(), &SwapScope::Everything)
+            .await
+            .map_err(self.at())?;
+        self.reload().await.map_err(self.at())
+    }
+
+    async fn undo(&self, cx: &RunContext) -> Result<()> {
+        let volume = self.volume().await.map_err(self.at())?;
+        archive::ensure_mounted(cx, Some(volume.as_ref()), &volume.describe())
+            .await
+            .map_err(self.at())?;
+        let state = volume.state(cx.run()).await.map_err(self.at())?;
+        archive::ensure_swapped(cx, state, &volume.describe()).map_err(self.at())?;
+        volume.unswap(cx.run()).await.map_err(self.at())?;
+        archive::note_undone(cx).await;
+        if let Err(error) = self.reload().await {
+            // The files are as they were; whether the service can use them is another question.
+            let finding = Finding::warning("volume.not_reloaded", &self.name, error.message());
+            cx.notice(finding.hint("the old files are back: reload the service by hand"));
+        }
+        Ok(())
+    }
+
+    async fn way_back(&self, cx: &RunContext) -> Result<()> {
+        let volume = self.volume().await?;
+        archive::ensure_kept(cx, Some(volume.as_ref()), &volume.describe()).await
+    }
+
+    async fn kept_by_runs(&self) -> Result<Vec<KeptByRun>> {
+        archive::kept_by_runs(self.volume().await?.as_ref()).await
+    }
+
+    async fn check(&self, cx: &RunContext) -> Result<Vec<CheckOutcome>> {
+        let volume = self.volume().await.map_err(self.at())?;
+        let outcome = archive::check_swapped(cx, &self.name, volume.as_ref())
+            .await
+            .map_err(self.at())?;
+        Ok(vec![outcome])
+    }
+
+    async fn discard(&self, cx: &RunContext, what: Discard) -> Result<()> {
+        let volume = self.volume().await.map_err(self.at())?;
+        volume.discard(cx.run(), what).await.map_err(self.at())
+    }
+
+    async fn replaced_at(&self, cx: &RunContext) -> Result<Option<String>> {
+        let volume = self.volume().await.map_err(self.at())?;
+        archive::replaced_at(cx, volume.as_ref())
+            .await
+            .map_err(self.at())
+    }
+
+    async fn kept_bytes(&self, cx: &RunContext) -> Result<Option<u64>> {
+        let volume = self.volume().await.map_err(self.at())?;
+        archive::kept_bytes(cx, volume.as_ref())
+            .await
+            .map_err(self.at())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::default_names;
+
+    #[test]
+    fn both_generations_names_are_looked_for() {
+        assert_eq!(
+            default_names("grafana_data"),
+            [
+                "volumes/grafana-{id}.tar.gz",
+                "volumes/grafana_data-{id}.tar.gz"
+            ]
+        );
+        assert_eq!(
+            default_names("nginx_logs"),
+            [
+                "volumes/nginx-logs-{id}.tar.gz",
+                "volumes/nginx_logs-{id}.tar.gz"
+            ]
+        );
+    }
+}

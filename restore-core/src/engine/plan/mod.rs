@@ -1,0 +1,374 @@
+//! Plans: what a restore would do, in order, with sizes, as a value.
+
+use serde::{Deserialize, Serialize};
+
+use crate::contract::{Generation, Inspection};
+use crate::model::{
+    BackupId, Finding, MissingComponent, RecoveryTarget, Result, RunId, Severity, Timestamp,
+};
+
+mod background;
+mod expected;
+mod inside;
+mod moment;
+mod preflight;
+mod programs;
+mod provenance;
+mod safety;
+mod step;
+mod surroundings;
+
+pub(crate) use crate::model::error::nothing_selected;
+pub use expected::Expected;
+pub(crate) use preflight::Preflight;
+pub use step::{Phase, Step};
+
+/// What to restore, and which warnings the caller has heard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PlanRequest {
+    /// Only these components; empty: all that the site has.
+    pub only: Vec<String>,
+    /// Only these paths, named as the archives name their members
+    /// (`mnt/nfs/nginx/conf.d/app.conf`); implies the components that own them.
+    pub paths: Vec<String>,
+    /// Restore what has no checksum to verify it by.
+    pub allow_unverified: bool,
+    /// Restore although an earlier run is not confirmed yet.
+    pub over_unconfirmed: bool,
+    /// Restore over this run, which is stuck or unfinished: it is ended as it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<RunId>,
+    /// Show no maintenance page: users meet whatever the services answer.
+    #[serde(default)]
+    pub no_maintenance: bool,
+    /// Components that may stay as they are where the backup has nothing for them.
+    #[serde(default)]
+    pub allow_missing: Vec<String>,
+    /// Components whose live data may be replaced by what is empty: a database by a dump without rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_empty: Vec<String>,
+    /// Make no safety backup first.
+    #[serde(default)]
+    pub no_safety_backup: bool,
+    /// A drill: stage, prove, and delete what was staged; nothing live is stopped or replaced.
+    #[serde(default)]
+    pub drill: bool,
+    /// The moment to recover to, where it is not the backup's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<RecoveryTarget>,
+    /// Restore components of another time than the recovery target's along with it.
+    #[serde(default)]
+    pub allow_time_gap: bool,
+    /// Somebody chose among components or paths, and nothing was left.
+    #[serde(skip)]
+    nothing: bool,
+}
+
+impl PlanRequest {
+    /// Everything, and no warnings waved through.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// The same request, recovered to a moment.
+    #[must_use]
+    pub fn to(mut self, target: impl Into<Option<RecoveryTarget>>) -> Self {
+        self.target = target.into();
+        self
+    }
+
+    /// The same request; components of another time than the target's are restored along with it.
+    #[must_use]
+    pub fn allow_time_gap(mut self, allow: bool) -> Self {
+        self.allow_time_gap = allow;
+        self
+    }
+
+    /// The same request for these components only. Of an empty selection, a filter that matched
+    /// nothing, say, no plan is made (`plan.nothing_selected`).
+    #[must_use]
+    pub fn only<S: Into<String>>(mut self, components: impl IntoIterator<Item = S>) -> Self {
+        self.only = components.into_iter().map(Into::into).collect();
+        self.nothing |= self.only.is_empty();
+        self
+    }
+
+    /// The same request for these paths only. Of an empty selection no plan is made.
+    #[must_use]
+    pub fn paths<S: Into<String>>(mut self, paths: impl IntoIterator<Item = S>) -> Self {
+        self.paths = paths.into_iter().map(Into::into).collect();
+        self.nothing |= self.paths.is_empty();
+        self
+    }
+
+    /// Refuses an empty selection.
+    pub(crate) fn ensure_something(&self) -> Result<()> {
+        match self.nothing {
+            true => Err(nothing_selected()),
+            false => Ok(()),
+        }
+    }
+
+    /// The same request; data without a checksum is restored too.
+    #[must_use]
+    pub fn allow_unverified(mut self, allow: bool) -> Self {
+        self.allow_unverified = allow;
+        self
+    }
+
+    /// The same request; these components stay as they are where the backup has nothing for them.
+    #[must_use]
+    pub fn allow_missing<S: Into<String>>(
+        mut self,
+        components: impl IntoIterator<Item = S>,
+    ) -> Self {
+        self.allow_missing = components.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The same request; what is empty may take the place of these components' live data.
+    #[must_use]
+    pub fn allow_empty<S: Into<String>>(mut self, components: impl IntoIterator<Item = S>) -> Self {
+        self.allow_empty = components.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The same request; an unconfirmed earlier run does not stand in the way.
+    #[must_use]
+    pub fn over_unconfirmed(mut self, over: bool) -> Self {
+        self.over_unconfirmed = over;
+        self
+    }
+
+    /// The same request; no maintenance page is shown.
+    #[must_use]
+    pub fn no_maintenance(mut self, without: bool) -> Self {
+        self.no_maintenance = without;
+        self
+    }
+
+    /// The same request; the run `over` is ended as it stands, and restored over. Neither it nor
+    /// what it keeps is in the way then.
+    #[must_use]
+    pub fn over(mut self, over: impl Into<Option<RunId>>) -> Self {
+        self.over = over.into();
+        self
+    }
+
+    /// The same request; what is live is not backed up first. Until the run is confirmed its
+    /// replaced data is then the only copy there is.
+    #[must_use]
+    pub fn no_safety_backup(mut self, without: bool) -> Self {
+        self.no_safety_backup = without;
+        self
+    }
+
+    /// The same request as a drill: everything is staged and proven as in a restore, and then
+    /// deleted. Nothing live is backed up, stopped or replaced.
+    #[must_use]
+    pub fn drill(mut self, drill: bool) -> Self {
+        self.drill = drill;
+        self
+    }
+}
+
+/// One component's part in a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PlannedComponent {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// The only paths of it to restore; empty: all of it.
+    pub paths: Vec<String>,
+    /// The services that must be down while it cuts over.
+    pub stops: Vec<String>,
+    /// Whether it is swapped before users are turned away, as they do not see what it stops.
+    #[serde(default)]
+    pub background: bool,
+    /// What it deploys once everything is swapped, in words; `None`: nothing.
+    #[serde(default)]
+    pub deploys: Option<String>,
+    /// What it found out.
+    pub inspection: Inspection,
+}
+
+/// A service that a plan stops and starts again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PlannedService {
+    /// Its name.
+    pub name: String,
+    /// Instances wanted now, which an undo brings back.
+    pub replicas: u32,
+    /// Instances after the restore: as now, but at least one.
+    pub start: u32,
+    /// Whether it is stopped and started before users are turned away, who do not see it.
+    #[serde(default)]
+    pub background: bool,
+    /// Those of the plan's services that it comes after: it is stopped before they are. `None`:
+    /// all that are stopped after it.
+    #[serde(default)]
+    pub after: Option<Vec<String>>,
+    /// Whether it is started only once those are ready; otherwise at the same time.
+    #[serde(default = "yes")]
+    pub waits: bool,
+}
+
+/// What a plan means that does not say it.
+fn yes() -> bool {
+    true
+}
+
+/// The backup of what is live that a run makes first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PlannedSafety {
+    /// The name of the store that it goes to.
+    pub store: String,
+    /// The store, for people.
+    pub place: String,
+    /// About how many bytes there are to back up, before they are compressed.
+    pub bytes: u64,
+    /// What it will be without, as it cannot be read now.
+    #[serde(default)]
+    pub without: Vec<MissingComponent>,
+}
+
+/// An earlier run whose replaced data is still kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct EarlierRun {
+    /// Its id.
+    pub run: RunId,
+    /// The backup that it restored.
+    pub backup: BackupId,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// Its components that the plan touches too.
+    pub shared: Vec<String>,
+}
+
+/// What a restore would do, in order, with sizes.
+///
+/// Making one changes nothing. It can be printed, saved as JSON, compared, and executed by
+/// [`Site::run`](crate::Site::run), which refuses it when it [is refused](Plan::refusal).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Plan {
+    /// The site's name.
+    pub site: String,
+    /// The backup to restore.
+    pub backup: BackupId,
+    /// The store that it is in, for people.
+    pub store: String,
+    /// Whether the backup has checksums.
+    pub generation: Generation,
+    /// Who could have written what root will obey once it is restored, in a line; `None` where
+    /// there is no such thing in the plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<String>,
+    /// What was asked for.
+    pub request: PlanRequest,
+    /// When the plan was made.
+    pub made: Timestamp,
+    /// The backup of what is live that is made first.
+    #[serde(default)]
+    pub safety: Option<PlannedSafety>,
+    /// The components, in the order of their cut-overs.
+    pub components: Vec<PlannedComponent>,
+    /// The services to stop, in the order of stopping.
+    pub services: Vec<PlannedService>,
+    /// Whether the maintenance page goes up.
+    pub maintenance: bool,
+    /// The steps, in order.
+    pub steps: Vec<Step>,
+    /// Earlier runs that are not confirmed.
+    pub earlier: Vec<EarlierRun>,
+    /// How long it will take; `None` where nothing is restored.
+    #[serde(default)]
+    pub expected: Option<Expected>,
+    /// Everything noticed, of the site and of all components.
+    pub findings: Vec<Finding>,
+}
+
+impl Plan {
+    /// The findings that stop a run.
+    pub fn errors(&self) -> impl Iterator<Item = &Finding> {
+        self.findings
+            .iter()
+            .filter(|finding| finding.severity == Severity::Error)
+    }
+
+    /// The error that running this plan gives before anything is touched; `None` when it can
+    /// run. Its kind is `Verification` when the backup itself is at fault, else `Preflight`.
+    pub fn refusal(&self) -> Option<crate::model::Error> {
+        let errors: Vec<&Finding> = self.errors().collect();
+        let first = errors
+            .iter()
+            .find(|f| is_verification(f))
+            .or(errors.first())?;
+        let kind = if is_verification(first) {
+            crate::model::ErrorKind::Verification
+        } else {
+            crate::model::ErrorKind::Preflight
+        };
+        let others = match errors.len() {
+            1 => String::new(),
+            2 => " (and one more finding)".to_owned(),
+            n => format!(" (and {} more findings)", n - 1),
+        };
+        let error = crate::model::Error::new(
+            kind,
+            if kind == crate::model::ErrorKind::Verification {
+                "plan.backup_unusable"
+            } else {
+                "plan.refused"
+            },
+            format!("not started: {}: {}{others}", first.subject, first.message),
+        );
+        let hint = first.hint.clone().unwrap_or_else(|| {
+            format!(
+                "`restore plan {}` shows every finding; nothing was touched",
+                self.backup
+            )
+        });
+        Some(error.hint(hint))
+    }
+
+    /// Bytes to read from the backup.
+    pub fn read_bytes(&self) -> u64 {
+        self.components
+            .iter()
+            .map(|c| c.inspection.read_bytes)
+            .sum()
+    }
+
+    /// The part of the run that a step belongs to: as the step says, but for those of services
+    /// that users do not see.
+    pub fn phase(&self, step: &Step) -> Phase {
+        let background = match step {
+            Step::Stop(name) | Step::Start(name) => self
+                .services
+                .iter()
+                .any(|service| service.name == *name && service.background),
+            Step::CutOver(name) => self.component(name).is_some_and(|c| c.background),
+            _ => false,
+        };
+        match background {
+            true => Phase::Background,
+            false => step.phase(),
+        }
+    }
+
+    /// The component of that name.
+    pub fn component(&self, name: &str) -> Option<&PlannedComponent> {
+        self.components.iter().find(|c| c.name == name)
+    }
+}
+
+fn is_verification(finding: &Finding) -> bool {
+    finding.kind == Some(crate::model::ErrorKind::Verification)
+}

@@ -1,0 +1,511 @@
+//! What a journal says, added up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::safety::FACTS as SAFETY;
+use super::{Action, Record};
+use crate::contract::{CutOver, Staged};
+use crate::engine::plan::{Phase, Plan, Step};
+use crate::model::{
+    BackupId, CheckOutcome, Failure, Finding, Outcome, RunId, SafetyBackup, StepTime, Timestamp,
+};
+
+/// How the steps of the way back begin.
+const UNDO: &str = "undo:";
+/// How the steps begin that start a service on the way back.
+const UNDO_START: &str = "undo:start:";
+/// How the steps begin that delete what was staged.
+const DISCARD: &str = "discard:";
+/// How the steps begin that delete what was replaced.
+const DELETE: &str = "delete:";
+/// The step in which a run ends another that it goes over.
+pub(super) const SUPERSEDE: &str = "supersede";
+/// The steps of no plan in which the page goes up or down: by hand, or as the run is abandoned.
+pub(super) const PAGE_ON: &str = "page:on";
+pub(super) const PAGE_OFF: &str = "page:off";
+/// The page is another run's from now on.
+pub(super) const PAGE_LEFT: &str = "page:left";
+
+/// Whether a step is no part of the work: failing at it does not make a failure of the run.
+fn is_aside(step: &str) -> bool {
+    step.starts_with(DISCARD) || step.starts_with(DELETE) || step.starts_with("page:")
+}
+
+fn puts_page_up(step: &str) -> bool {
+    step == PAGE_ON || step.strip_prefix(UNDO).unwrap_or(step) == Step::MaintenanceOn.to_string()
+}
+
+fn takes_page_down(step: &str) -> bool {
+    matches!(step, PAGE_OFF | PAGE_LEFT)
+        || step.strip_prefix(UNDO).unwrap_or(step) == Step::MaintenanceOff.to_string()
+}
+
+/// What a journal says, added up. Only [`apply`](Self::apply) changes it, record by record, so
+/// that a process that wrote the records and one that reads them later know the same.
+#[derive(Clone, Debug)]
+pub(crate) struct RunState {
+    pub(crate) run: RunId,
+    /// Its place in the order of runs; `None`: begun by a version that wrote none, before all others.
+    pub(crate) number: Option<u64>,
+    /// Why the journal cannot be believed wholly; the state is what can be read of it.
+    pub(crate) damaged: Option<String>,
+    pub(crate) plan: Plan,
+    pub(crate) started: Timestamp,
+    /// The last process that took it up.
+    pub(crate) pid: Option<u32>,
+    pub(crate) checks_before: Vec<CheckOutcome>,
+    pub(crate) facts: BTreeMap<(String, String), Value>,
+    pub(crate) intents: BTreeSet<String>,
+    pub(crate) done: BTreeSet<String>,
+    pub(crate) staged: BTreeMap<String, Staged>,
+    pub(crate) safety: Option<SafetyBackup>,
+    pub(crate) checks_after: Vec<CheckOutcome>,
+    pub(crate) steps: Vec<StepTime>,
+    pub(crate) findings: Vec<Finding>,
+    /// Set once the run is to be undone: whether the restored data is to be put aside.
+    pub(crate) turned_back: Option<bool>,
+    pub(crate) failure: Option<Failure>,
+    pub(crate) stuck: Option<Failure>,
+    /// Services that the way back could not start: each with why.
+    pub(crate) services_down: BTreeMap<String, Failure>,
+    pub(crate) outcome: Outcome,
+    pub(crate) ended: Option<Timestamp>,
+    pub(crate) confirmed: bool,
+    /// Of whom a confirmation has deleted what was put aside, or some of it, or may have: there is no
+    /// way back then, only the way to the end of the confirmation.
+    pub(crate) deleted: BTreeSet<String>,
+    /// It was ended as the platform stood, or its page taken down by hand: whatever is live may have
+    /// served users since.
+    let_in: bool,
+    /// Whether the maintenance page is up, or may be: it was put up and not taken down since.
+    pub(crate) page_up: bool,
+    /// When users were turned away, while they still are.
+    pub(crate) down_since: Option<Timestamp>,
+    /// Seconds of downtime that are over; `None` while there was none.
+    pub(crate) downtime: Option<f64>,
+}
+
+impl RunState {
+    /// The state after the first record; `None` where that is not `Begun`.
+    pub(crate) fn begin(record: &Record) -> Option<Self> {
+        let Record::Begun {
+            at,
+            run,
+            plan,
+            checks,
+            number,
+        } = record
+        else {
+            return None;
+        };
+        Some(Self {
+            run: run.clone(),
+            number: *number,
+            damaged: None,
+            findings: plan.findings.clone(),
+            plan: (**plan).clone(),
+            started: *at,
+            pid: None,
+            checks_before: checks.clone(),
+            facts: BTreeMap::new(),
+            intents: BTreeSet::new(),
+            done: BTreeSet::new(),
+            staged: BTreeMap::new(),
+            safety: None,
+            checks_after: Vec::new(),
+            steps: Vec::new(),
+            turned_back: None,
+            failure: None,
+            stuck: None,
+            services_down: BTreeMap::new(),
+            outcome: Outcome::Unfinished,
+            ended: None,
+            confirmed: false,
+            deleted: BTreeSet::new(),
+            let_in: false,
+            page_up: false,
+            down_since: None,
+            downtime: None,
+        })
+    }
+
+    /// Adds one record.
+    pub(crate) fn apply(&mut self, record: &Record) {
+        match record {
+            Record::Begun { .. } => {}
+            // A new attempt at a run that had ended re-opens it, unless it only confirms or ends it.
+            Record::Attempt { action, pid, .. } => {
+                self.pid = Some(*pid);
+                if matches!(action, Action::Confirm | Action::Abandon) {
+                    if *action == Action::Abandon {
+                        self.let_in();
+                    }
+                    return;
+                }
+                self.outcome = Outcome::Unfinished;
+                self.stuck = None;
+                // A step that failed and is tried again is no failure of the run yet.
+                if self.turned_back.is_none() {
+                    self.failure = None;
+                }
+                // Whoever takes it up after this one died goes on the same way.
+                if *action == Action::Rollback {
+                    let served = || self.may_have_served(true);
+                    self.turn_back(self.turned_back.unwrap_or_else(served));
+                }
+            }
+            Record::Fact {
+                component,
+                key,
+                value,
+            } => {
+                self.facts
+                    .entry((component.clone(), key.clone()))
+                    .or_insert_with(|| value.clone());
+            }
+            Record::Intent { at, step } => {
+                if step.starts_with(UNDO) && self.turned_back.is_none() {
+                    // The decision could not be written, and this could: nothing is thrown away then.
+                    self.turn_back(true);
+                }
+                if let Some(name) = step.strip_prefix(DELETE) {
+                    self.deleted.insert(name.to_owned());
+                }
+                if step == PAGE_OFF {
+                    self.let_in();
+                }
+                self.page_up |= puts_page_up(step);
+                self.intents.insert(step.clone());
+                self.done.remove(step);
+                // A service that is stopped again is not up any more, whatever an earlier attempt did.
+                self.done.remove(&step.replacen("stop:", "start:", 1));
+                if let Some(name) = step.strip_prefix("undo:stop:") {
+                    self.done.remove(&Step::Start(name.to_owned()).to_string());
+                }
+                if let Some(name) = step.strip_prefix(UNDO_START) {
+                    self.services_down.remove(name);
+                }
+                self.steps.push(StepTime {
+                    step: step.clone(),
+                    started: *at,
+                    seconds: None,
+                });
+                if self.turns_users_away(step) && self.down_since.is_none() {
+                    self.down_since = Some(*at);
+                }
+            }
+            Record::Done {
+                at,
+                step,
+                staged,
+                checks,
+                safety,
+            } => {
+                self.done.insert(step.clone());
+                if safety.is_some() {
+                    self.safety.clone_from(safety);
+                }
+                if let (Some(staged), Ok(Step::Stage(name))) =
+                    (staged, Step::try_from(step.clone()))
+                {
+                    self.findings.extend(staged.findings.iter().cloned());
+                    self.staged.insert(name, staged.clone());
+                }
+                self.merge_checks(checks);
+                if let Some(time) = self.steps.iter_mut().rev().find(|time| time.step == *step) {
+                    time.seconds = Some(at.since(time.started).as_secs_f64());
+                }
+                if takes_page_down(step) {
+                    self.page_up = false;
+                }
+                if self.lets_users_in(step) {
+                    self.close_downtime(*at);
+                }
+            }
+            Record::Failed { step, failure, .. } => {
+                if let Some(name) = step.strip_prefix(UNDO_START) {
+                    // Old data on which a service does not start is back all the same.
+                    self.services_down.insert(name.to_owned(), failure.clone());
+                    self.stuck.get_or_insert_with(|| failure.clone());
+                } else if let Some(name) = step.strip_prefix(DELETE) {
+                    // What is left is looked at, component by component.
+                    self.deleted.remove(name);
+                } else if step.starts_with(UNDO) {
+                    self.stuck = Some(failure.clone());
+                } else if !is_aside(step) {
+                    self.failure.get_or_insert_with(|| failure.clone());
+                }
+            }
+            Record::TurnedBack { keep, failure, .. } => {
+                self.turn_back(*keep);
+                if let Some(failure) = failure {
+                    self.failure.get_or_insert_with(|| failure.clone());
+                }
+            }
+            Record::Noticed { finding } => self.findings.push(finding.clone()),
+            Record::Ended { at, outcome } => {
+                self.outcome = *outcome;
+                self.ended = Some(*at);
+                if !matches!(outcome, Outcome::Stuck | Outcome::Abandoned) {
+                    self.stuck = None;
+                }
+                // An abandoned run whose page stays has let nobody in.
+                let stays = *outcome == Outcome::Abandoned && self.page_up;
+                if *outcome != Outcome::Stuck && !stays {
+                    self.close_downtime(*at);
+                }
+            }
+            Record::Confirmed { .. } => self.confirmed = true,
+        }
+    }
+
+    /// From here on whatever is live may be written to by users.
+    fn let_in(&mut self) {
+        self.let_in = true;
+        let swapped = |name: &str| self.cut_over(name).is_begun();
+        let mut components = self.plan.components.iter();
+        if self.turned_back == Some(false) && components.any(|it| swapped(&it.name)) {
+            self.turned_back = Some(true);
+        }
+    }
+
+    /// Whether users were let in by hand while it was open.
+    pub(crate) fn was_let_in(&self) -> bool {
+        self.let_in
+    }
+
+    /// From here on it is undone; `keep`: what had been restored is put aside.
+    fn turn_back(&mut self, keep: bool) {
+        self.turned_back = Some(keep);
+        // They were made of what is being taken back.
+        self.checks_after.clear();
+    }
+
+    pub(crate) fn fact(&self, component: &str, key: &str) -> Option<&Value> {
+        self.facts.get(&(component.to_owned(), key.to_owned()))
+    }
+
+    pub(crate) fn began(&self, step: &Step) -> bool {
+        self.intents.contains(&step.to_string())
+    }
+
+    pub(crate) fn is_done(&self, step: &Step) -> bool {
+        self.done.contains(&step.to_string())
+    }
+
+    /// How far a component's cut-over has come, and was not taken back: anything between nothing and
+    /// all where a process died over either.
+    pub(crate) fn cut_over(&self, name: &str) -> CutOver {
+        let step = Step::CutOver(name.to_owned());
+        let undo = format!("undo:{step}");
+        if !self.began(&step) {
+            CutOver::NotBegun
+        } else if self.done.contains(&undo) {
+            CutOver::TakenBack
+        } else if self.is_done(&step) && !self.intents.contains(&undo) {
+            CutOver::Done
+        } else {
+            CutOver::Begun
+        }
+    }
+
+    /// Whether what was staged of a component is deleted.
+    pub(crate) fn is_discarded(&self, name: &str) -> bool {
+        self.done.contains(&format!("{DISCARD}{name}"))
+    }
+
+    /// The plan's components whose cut-over was begun, in the plan's order.
+    pub(crate) fn cut_over_begun(&self) -> Vec<String> {
+        self.plan
+            .components
+            .iter()
+            .map(|component| component.name.clone())
+            .filter(|name| self.began(&Step::CutOver(name.clone())))
+            .collect()
+    }
+
+    /// The services that the run has stopped and not started again.
+    pub(crate) fn left_stopped(&self) -> Vec<String> {
+        let started = |name: &String| {
+            let step = Step::Start(name.clone()).to_string();
+            self.done.contains(&step) || self.done.contains(&format!("undo:{step}"))
+        };
+        let names = self.plan.services.iter().map(|service| &service.name);
+        names
+            .filter(|name| self.began(&Step::Stop((*name).clone())) && !started(name))
+            .cloned()
+            .collect()
+    }
+
+    /// Whether users may have been let in with the restored data live: what they wrote since is
+    /// then kept when the run is taken back.
+    pub(crate) fn served_users(&self) -> bool {
+        if self.let_in {
+            return !self.cut_over_begun().is_empty();
+        }
+        if self.plan.maintenance {
+            return self.began(&Step::MaintenanceOff);
+        }
+        let seen = || self.plan.services.iter().filter(|it| !it.background);
+        if seen().next().is_none() {
+            return !self.cut_over_begun().is_empty();
+        }
+        seen().any(|service| self.began(&Step::Start(service.name.clone())))
+    }
+
+    /// The same for a process that takes the run up after another died (`taken_up`): without a
+    /// page to keep users out, whatever a reboot starts serves the swapped data.
+    pub(crate) fn may_have_served(&self, taken_up: bool) -> bool {
+        let unguarded = taken_up && !self.plan.maintenance;
+        self.served_users() || (unguarded && !self.cut_over_begun().is_empty())
+    }
+
+    /// Seconds that a step took; `None` where it was not done.
+    pub(crate) fn took(&self, step: &Step) -> Option<f64> {
+        let id = step.to_string();
+        let mut times = self.steps.iter().rev();
+        times.find(|time| time.step == id)?.seconds
+    }
+
+    /// Seconds for which users were turned away on the way forward, at one stretch; `None` where
+    /// they were not, or have not been let in again.
+    pub(crate) fn forward_downtime(&self) -> Option<f64> {
+        if !self.is_done(&Step::CheckInside) {
+            return None;
+        }
+        let forward = || self.steps.iter().filter(|it| !it.step.starts_with("undo:"));
+        let away = forward().find(|it| self.turns_users_away(&it.step))?;
+        let in_again = forward().rfind(|it| match self.plan.maintenance {
+            true => it.step == Step::MaintenanceOff.to_string(),
+            false => it.step.starts_with("start:"),
+        })?;
+        let to_its_begin = in_again.started.since(away.started).as_secs_f64();
+        Some(to_its_begin + in_again.seconds?)
+    }
+
+    /// Where the run is being undone, whether what it restored is put aside: as was decided, or
+    /// because users were let in after the decision, by the step that was under way then.
+    pub(crate) fn keeps_what_it_restored(&self) -> Option<bool> {
+        let decided = self.turned_back?;
+        Some(decided || self.served_users())
+    }
+
+    /// Whether a confirmation has come to its end, or has begun to delete.
+    pub(crate) fn is_confirmed_in_part(&self) -> bool {
+        self.confirmed || self.is_half_confirmed()
+    }
+
+    /// Whether a confirmation was broken off after it had begun to delete.
+    pub(crate) fn is_half_confirmed(&self) -> bool {
+        !self.confirmed && !self.deleted.is_empty()
+    }
+
+    /// Whether what was staged was to be deleted and is still there, or some of it.
+    pub(crate) fn has_leftovers(&self) -> bool {
+        let begun = self.intents.iter().filter(|step| step.starts_with(DISCARD));
+        self.keeps_what_it_restored() != Some(true)
+            && begun.clone().any(|step| !self.done.contains(step))
+    }
+
+    /// The run is neither finished nor undone, and stands in the way of others.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.outcome, Outcome::Unfinished | Outcome::Stuck)
+    }
+
+    /// Nothing more is to be done about it, as far as its journal can be read.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.confirmed || !(self.is_open() || self.is_unconfirmed())
+    }
+
+    /// It keeps data that a confirmation would delete.
+    pub(crate) fn is_unconfirmed(&self) -> bool {
+        !self.confirmed
+            && match self.outcome {
+                Outcome::Restored => true,
+                Outcome::RolledBack | Outcome::Undone => {
+                    self.keeps_what_it_restored() == Some(true) || self.has_leftovers()
+                }
+                Outcome::Drilled => self.has_leftovers(),
+                _ => false,
+            }
+    }
+
+    /// It was abandoned with data that only a confirmation deletes: what it had staged, or replaced.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        let mut components = self.plan.components.iter();
+        self.outcome == Outcome::Abandoned
+            && !self.confirmed
+            && components.any(|it| self.began(&Step::Stage(it.name.clone())))
+    }
+
+    /// The safety backups that it has made or begun.
+    pub(crate) fn safety_backups(&self) -> BTreeSet<BackupId> {
+        let begun = self.facts.keys().filter(|(owner, _)| owner == SAFETY);
+        let begun = begun.filter_map(|(_, id)| id.parse().ok());
+        let made = self.safety.iter().map(|safety| safety.id.clone());
+        begun.chain(made).collect()
+    }
+
+    fn merge_checks(&mut self, checks: &[CheckOutcome]) {
+        for check in checks {
+            match self
+                .checks_after
+                .iter_mut()
+                .find(|known| known.name == check.name)
+            {
+                Some(known) => *known = check.clone(),
+                None => self.checks_after.push(check.clone()),
+            }
+        }
+    }
+
+    fn lets_users_in(&self, step: &str) -> bool {
+        if matches!(step, PAGE_OFF | PAGE_LEFT) {
+            return true;
+        }
+        let (way, step) = match step.strip_prefix("undo:") {
+            Some(step) => ("undo:", step),
+            None => ("", step),
+        };
+        if self.plan.maintenance {
+            return step == Step::MaintenanceOff.to_string();
+        }
+        // With the last of them; this one is done.
+        let mut seen = self.plan.services.iter().filter(|it| !it.background);
+        let start = |name: &String| Step::Start(name.clone()).to_string();
+        let starts_one = seen.clone().any(|it| step == start(&it.name));
+        starts_one && seen.all(|it| self.done.contains(&format!("{way}{}", start(&it.name))))
+    }
+
+    fn close_downtime(&mut self, at: Timestamp) {
+        if let Some(since) = self.down_since.take() {
+            *self.downtime.get_or_insert(0.0) += at.since(since).as_secs_f64();
+        }
+    }
+
+    fn turns_users_away(&self, step: &str) -> bool {
+        let step = step.strip_prefix("undo:").unwrap_or(step);
+        match Step::try_from(step.to_owned()) {
+            Ok(Step::MaintenanceOn) => true,
+            Ok(step @ Step::Stop(_)) => self.plan.phase(&step) != Phase::Background,
+            _ => false,
+        }
+    }
+
+    /// Whether the safety backup and every component's staging are done: the backup is not read again.
+    pub(crate) fn is_staged(&self) -> bool {
+        let mut components = self.plan.components.iter();
+        components.all(|it| self.is_done(&Step::Stage(it.name.clone())))
+    }
+
+    /// Whether every component that is swapped in the same part of the run has been.
+    pub(crate) fn swapped(&self, phase: Phase) -> bool {
+        let components = self.plan.components.iter();
+        components
+            .map(|component| Step::CutOver(component.name.clone()))
+            .filter(|step| self.plan.phase(step) == phase)
+            .all(|step| self.is_done(&step))
+    }
+}

@@ -1,0 +1,104 @@
+//! Whether a run can be taken back, looked at while users are still served.
+
+use std::sync::Arc;
+
+use super::RunState;
+use crate::contract::{Backup, MemoryFacts, RunContext};
+use crate::engine::operations::Site;
+use crate::model::{Error, ErrorKind, NoEvents, Result};
+
+/// A context to look at what a component has of a run; nothing that is recorded in it lasts.
+pub(super) fn looking(site: &Site, state: &RunState, name: &str) -> Option<RunContext> {
+    let store = site.stores().first().map(|(_, store)| store.clone())?;
+    let backup = Backup::by_name(store, state.plan.backup.clone());
+    let facts = state.facts.iter();
+    let facts = MemoryFacts::from_iter(facts.map(|(key, value)| (key.clone(), value.clone())));
+    let context = RunContext::new(
+        state.run.clone(),
+        name,
+        Arc::new(backup),
+        Arc::new(facts),
+        Arc::new(NoEvents),
+        tokio_util::sync::CancellationToken::new(),
+    );
+    Some(
+        context
+            .with_target(state.plan.target_of(name))
+            .with_cut_over(state.cut_over(name)),
+    )
+}
+
+/// Looks whether what the run has swapped can be swapped back: the site knows its components and
+/// services by the names that the journal has, and each component finds what it put aside. The
+/// error says what is missing, and which ways are left.
+pub(crate) async fn ensure_way_back(site: &Site, state: &RunState) -> Result<()> {
+    let run = &state.run;
+    let ways = match state.is_open() {
+        true => format!(
+            "put that right and try again; or `restore run {} --over {run}` restores over it, \
+             `restore abandon {run}` ends it as the platform stands",
+            state.plan.backup
+        ),
+        false => format!(
+            "put that right and try again; or restore another backup over it (`restore list`; \
+             pre-restore-… are copies of what was live), or accept it: `restore confirm {run}`"
+        ),
+    };
+    let refused = |why: String| {
+        Error::new(
+            ErrorKind::Preflight,
+            "run.no_way_back",
+            format!("run {run} cannot be taken back, and nothing was touched: {why}"),
+        )
+        .hint(ways.clone())
+    };
+    for name in ensure_known(site, state).map_err(|error| refused(error.message().to_owned()))? {
+        if !state.cut_over(&name).is_begun() {
+            continue;
+        }
+        let (Some(component), Some(context)) = (site.component(&name), looking(site, state, &name))
+        else {
+            continue;
+        };
+        if let Err(error) = component.way_back(&context).await {
+            let hint = error.hint_text().map(|hint| format!(" ({hint})"));
+            let why = format!("{name}: {error}{}", hint.unwrap_or_default());
+            return Err(refused(why).source(error));
+        }
+    }
+    Ok(())
+}
+
+/// The names of the run's components, where the site has all of them.
+pub(crate) fn ensure_components(site: &Site, state: &RunState) -> Result<Vec<String>> {
+    let components = state.plan.components.iter();
+    let names: Vec<String> = components.map(|it| it.name.clone()).collect();
+    match names.iter().find(|name| site.component(name).is_none()) {
+        Some(name) => Err(name_gone("component", name)),
+        None => Ok(names),
+    }
+}
+
+fn name_gone(what: &str, name: &str) -> Error {
+    Error::new(
+        ErrorKind::Preflight,
+        "run.name_gone",
+        format!(
+            "the run has the {what} {name}, which the configuration no longer has; nothing was touched"
+        ),
+    )
+    .hint(format!(
+        "name it {name} again in the configuration until the run is finished, then try again"
+    ))
+}
+
+/// The same, where the site also has all services that the run stops.
+fn ensure_known(site: &Site, state: &RunState) -> Result<Vec<String>> {
+    let names = ensure_components(site, state)?;
+    let known = site.platform().services();
+    let mut services = state.plan.services.iter();
+    match services.find(|service| !known.contains(&service.name)) {
+        Some(service) => Err(name_gone("service", &service.name)),
+        None => Ok(names),
+    }
+}

@@ -1,0 +1,39 @@
+//! From `kind = "…"` to a maintenance mode.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::nginx;
+use crate::contract::registry::take_known_kind;
+use crate::contract::{Maintenance, Parts, Platform, Registry, Table};
+use crate::model::Result;
+
+/// Makes the maintenance mode of a site from `[maintenance]`, of one of the library's kinds;
+/// relative paths are taken from `base`. Nothing is run yet.
+pub fn make(
+    table: Table,
+    platform: &Arc<dyn Platform>,
+    base: &Path,
+) -> Result<Arc<dyn Maintenance>> {
+    let parts = Parts::new(platform.clone(), base, base.join("work"));
+    make_registered(table, &Registry::empty(), &parts)
+}
+
+/// The same of a kind that the registry may know.
+pub(crate) fn make_registered(
+    mut table: Table,
+    registry: &Registry,
+    parts: &Parts,
+) -> Result<Arc<dyn Maintenance>> {
+    let kind = take_known_kind(
+        "maintenance",
+        &mut table,
+        &["nginx"],
+        registry.maintenance(),
+    )?;
+    if let Some(factory) = registry.maintenance().get(&kind) {
+        return factory(table, parts);
+    }
+    let nginx = nginx::Nginx::new(table, parts.platform.clone(), &parts.base)?;
+    Ok(Arc::new(nginx))
+}

@@ -1,0 +1,261 @@
+//! The one error type of the library: what happened, to what, what to do next.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::text::shown;
+
+/// What a caller can do about an [`Error`]; each kind has one exit code in the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The configuration or an argument is wrong; nothing was tried.
+    Config,
+    /// A named backup, run, component, service or volume does not exist.
+    NotFound,
+    /// The backup is not what it claims to be (missing, changed, short, unreadable, refused member).
+    Verification,
+    /// A condition for starting is not met; nothing was touched.
+    Preflight,
+    /// Another run holds the site's lock.
+    Locked,
+    /// The caller asked to stop.
+    Interrupted,
+    /// The operating system, a server or a tool refused or failed.
+    Failed,
+    /// An undo failed: the platform is neither as it was nor restored, and needs a hand.
+    Stuck,
+    /// A contract inside the library was broken; please report it.
+    Internal,
+}
+
+/// The result of every fallible call of this library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error with a stable code, one line of explanation and, where there is one, the next step.
+///
+/// `Display` is one line: what happened and to what, the cause included. The hint is kept
+/// apart so that each program can show it in its own way.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    code: Cow<'static, str>,
+    message: String,
+    hint: Option<String>,
+    component: Option<String>,
+    retryable: bool,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of `kind` with the stable `code` (`area.what`, lower case) and a message that
+    /// names what happened and to what, in words that can be read aloud.
+    pub fn new(
+        kind: ErrorKind,
+        code: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            code: code.into(),
+            message: one_line(message.into()),
+            hint: None,
+            component: None,
+            retryable: false,
+            source: None,
+        }))
+    }
+
+    /// Shorthand for an I/O failure on a named thing: `what` reads like "read /path/file".
+    pub fn io(what: impl fmt::Display, source: std::io::Error) -> Self {
+        let hint = match source.kind() {
+            std::io::ErrorKind::PermissionDenied => {
+                Some("run as a user who may, usually root".to_owned())
+            }
+            std::io::ErrorKind::StorageFull => Some("free some space and try again".to_owned()),
+            _ => None,
+        };
+        let mut error = Self::new(
+            ErrorKind::Failed,
+            match source.kind() {
+                std::io::ErrorKind::StorageFull => "io.disk_full",
+                std::io::ErrorKind::PermissionDenied => "io.permission",
+                std::io::ErrorKind::NotFound => "io.not_found",
+                _ => "io.failed",
+            },
+            format!("cannot {what}: {source}"),
+        )
+        .source(source);
+        error.0.hint = hint;
+        error
+    }
+
+    /// The caller asked to stop (`code` `run.interrupted`).
+    pub fn interrupted() -> Self {
+        Self::new(
+            ErrorKind::Interrupted,
+            "run.interrupted",
+            "interrupted before it was done",
+        )
+    }
+
+    /// The same error with the next step for whoever reads it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(one_line(hint.into()));
+        self
+    }
+
+    /// The same error, attributed to a component.
+    #[must_use]
+    pub fn in_component(mut self, component: impl Into<String>) -> Self {
+        self.0.component.get_or_insert(component.into());
+        self
+    }
+
+    /// The same error with its cause. The cause is not repeated by `Display`: whatever of it a
+    /// person needs belongs into the message.
+    #[must_use]
+    pub fn source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// The same error, marked as worth another try without any change.
+    #[must_use]
+    pub fn retryable(mut self) -> Self {
+        self.0.retryable = true;
+        self
+    }
+
+    /// The same error under another kind, for a caller that knows more about what it means.
+    #[must_use]
+    pub fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
+    /// The same error with `context` and a colon before its message.
+    #[must_use]
+    pub fn context(mut self, context: impl fmt::Display) -> Self {
+        self.0.message = one_line(format!("{context}: {}", self.0.message));
+        self
+    }
+
+    /// The same error with `more` behind its message, after a semicolon.
+    #[must_use]
+    pub(crate) fn with_more(mut self, more: impl fmt::Display) -> Self {
+        self.0.message = one_line(format!("{}; {more}", self.0.message));
+        self
+    }
+
+    /// What can be done about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The stable code, `area.what`; it never changes its meaning between versions.
+    pub fn code(&self) -> &str {
+        &self.0.code
+    }
+
+    /// The one-line message, as `Display` gives it.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The next step, where there is one.
+    pub fn hint_text(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    /// The component that it befell, where it was one.
+    pub fn component(&self) -> Option<&str> {
+        self.0.component.as_deref()
+    }
+
+    /// Whether the same call may succeed when simply made again.
+    pub fn is_retryable(&self) -> bool {
+        self.0.retryable
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(component) = &self.0.component {
+            write!(f, "{component}: ")?;
+        }
+        f.write_str(&self.0.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// Messages of servers and tools carry line breaks; a report and a log have one line an error. What
+/// else could pass for more than words is escaped.
+fn one_line(text: String) -> String {
+    let text = match text.contains(['\n', '\r']) {
+        false => text,
+        true => text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .collect::<Vec<_>>()
+            .join("; "),
+    };
+    let clean = match shown(&text) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(clean) => Some(clean),
+    };
+    clean.unwrap_or(text)
+}
+
+/// That components or paths were chosen, and none is left: to take that for everything would
+/// restore what nobody asked for.
+pub(crate) fn nothing_selected() -> Error {
+    Error::new(
+        ErrorKind::Config,
+        "plan.nothing_selected",
+        "an empty selection of components or paths: nothing would be done",
+    )
+    .hint("name at least one, or select nothing at all for everything that the site has")
+}
+
+/// What went wrong while reading from a store, `what` being what was read: the store's own error
+/// where it is one.
+pub fn read_error(what: impl std::fmt::Display, error: std::io::Error) -> Error {
+    match error.downcast::<Error>() {
+        Ok(error) => error,
+        Err(error) => Error::io(format!("read {what}"), error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn display_is_one_line_and_names_the_component() {
+        let error = Error::new(ErrorKind::Failed, "x.y", "first\n  second\n")
+            .in_component("redis")
+            .hint("try\nthis");
+        assert_eq!(error.to_string(), "redis: first; second");
+        assert_eq!(error.hint_text(), Some("try; this"));
+    }
+
+    #[test]
+    fn the_innermost_component_wins() {
+        let error = Error::interrupted()
+            .in_component("inner")
+            .in_component("outer");
+        assert_eq!(error.component(), Some("inner"));
+    }
+}

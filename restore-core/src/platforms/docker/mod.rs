@@ -1,0 +1,15 @@
+//! What any Docker host needs: its engine, programs in containers, throwaway containers, archives of
+//! images, and the agent beside a volume. Knows nothing of swarms.
+
+pub(crate) mod address;
+pub(crate) mod agent;
+pub(crate) mod agent_container;
+pub(crate) mod copy_into_container;
+pub(crate) mod engine;
+pub(crate) mod exec;
+pub(crate) mod image_archive;
+pub(crate) mod json;
+pub(crate) mod process_identity;
+pub(crate) mod throwaway;
+pub(crate) mod transport;
+pub(crate) mod wire;

@@ -1,0 +1,309 @@
+//! The way to a directory: whether somebody else could lead it elsewhere.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::model::{Error, ErrorKind, Result};
+
+const WAY: OFlags = OFlags::PATH
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// As many symbolic links as the kernel follows.
+const LINKS: u32 = 40;
+
+/// Why a directory was not opened.
+enum Refused {
+    System(Errno),
+    /// Who could lead the way elsewhere, and where.
+    Stranger(PathBuf, String),
+    /// The last name is a symbolic link.
+    Link(PathBuf),
+}
+
+impl From<Errno> for Refused {
+    fn from(error: Errno) -> Self {
+        Self::System(error)
+    }
+}
+
+/// Opens the existing directory `path`. Each directory above it must belong to root or to us and
+/// be writable by nobody else (a sticky one like `/tmp` is fine where what comes next is root's or
+/// ours); links on the way must be root's or ours as well, and the directory itself must be none.
+/// With `follow` none of that is asked.
+///
+/// The outer error is one for people, the inner one the system's.
+///
+/// # Errors
+///
+/// `Preflight` with `path.untrusted` or `path.link`.
+pub(crate) fn open_directory(path: &Path, follow: bool) -> Result<rustix::io::Result<OwnedFd>> {
+    if follow {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        return Ok(rustix::fs::open(path, flags, Mode::empty()));
+    }
+    match walk(path) {
+        Ok((above, Some(name))) => Ok(rustix::fs::openat(&above, &name, DIRECTORY, Mode::empty())),
+        Ok((above, None)) => Ok(rustix::fs::openat(&above, ".", DIRECTORY, Mode::empty())),
+        Err(Refused::System(error)) => Ok(Err(error)),
+        Err(refused) => Err(refused.told(path)),
+    }
+}
+
+/// Refuses where somebody else could lead the way to `path` elsewhere, as
+/// [`open_directory`] does; what is missing is not its matter.
+pub(crate) fn check_ancestors(path: &Path, follow: bool) -> Result<()> {
+    if follow {
+        return Ok(());
+    }
+    match walk(path) {
+        Ok(_) | Err(Refused::System(_)) => Ok(()),
+        Err(refused) => Err(refused.told(path)),
+    }
+}
+
+/// The same for a file that root reads and replaces by its name. A link of ours in a directory of
+/// ours may stand for it: what it leads to is asked the same. What is returned has that file's
+/// own name.
+pub(crate) fn check_file(path: &Path, follow: bool) -> Result<PathBuf> {
+    let real = || std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if follow {
+        return Ok(real());
+    }
+    match walk(path) {
+        Ok(_) | Err(Refused::System(_)) => Ok(path.to_owned()),
+        // It lies where nobody else can make one, or put another in its place.
+        Err(Refused::Link(_)) => {
+            let real = real();
+            check_ancestors(&real, false)?;
+            Ok(real)
+        }
+        Err(refused) => Err(refused.told(path)),
+    }
+}
+
+impl Refused {
+    fn told(self, path: &Path) -> Error {
+        let shown = path.display();
+        match self {
+            Self::System(error) => Error::io(format!("open {shown}"), error.into()),
+            Self::Stranger(at, who) => Error::new(
+                ErrorKind::Preflight,
+                "path.untrusted",
+                format!("{} {who}, who could lead {shown} elsewhere", at.display()),
+            )
+            .hint(format!(
+                "give it to root and take the write permission of others away (`chown root {0}`, `chmod go-w {0}`), or write follow = true beside the path where that user is trusted like root",
+                at.display()
+            )),
+            Self::Link(at) => Error::new(
+                ErrorKind::Preflight,
+                "path.link",
+                format!("{} is a symbolic link, which is not followed", at.display()),
+            )
+            .hint("name the directory that it leads to, or write follow = true beside the path"),
+        }
+    }
+}
+
+/// The directory above the last name, and that name; `None` where the path ends in none.
+fn walk(path: &Path) -> std::result::Result<(OwnedFd, Option<OsString>), Refused> {
+    let path = std::path::absolute(path)
+        .map_err(|error| Refused::System(Errno::from_io_error(&error).unwrap_or(Errno::INVAL)))?;
+    let slash = || rustix::fs::open("/", WAY, Mode::empty());
+    // The directories that lead here: `..` of a link goes back.
+    let mut way: Vec<OwnedFd> = vec![slash()?];
+    let mut shown = vec![PathBuf::from("/")];
+    let mut pending: Vec<OsString> = reversed(&path);
+    let mut links = 0;
+    let top = path
+        .components()
+        .next_back()
+        .map(|part| part.as_os_str().to_owned());
+    while let Some(name) = pending.pop() {
+        let (Some(at), Some(here)) = (way.last(), shown.last()) else {
+            return Err(Errno::INVAL.into());
+        };
+        if name == ".." {
+            if way.len() > 1 {
+                way.pop();
+                shown.pop();
+            }
+            continue;
+        }
+        let last = pending.is_empty();
+        let above = rustix::fs::fstat(at)?;
+        let there = here.join(&name);
+        let found = match rustix::fs::statat(at, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) => Some(found),
+            Err(Errno::NOENT) if last => None,
+            Err(error) => return Err(error.into()),
+        };
+        trust(&above, found.as_ref(), here)?;
+        let link = found
+            .as_ref()
+            .is_some_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Symlink);
+        if link {
+            // Of a link to a link only the first is the target's own name.
+            if last && links == 0 && top.as_ref() == Some(&name) {
+                return Err(Refused::Link(there));
+            }
+            if found.is_some_and(|found| !ours(found.st_uid)) {
+                return Err(Refused::Stranger(
+                    there,
+                    "is a symbolic link of another user".to_owned(),
+                ));
+            }
+            links += 1;
+            if links > LINKS {
+                return Err(Errno::LOOP.into());
+            }
+            let target = rustix::fs::readlinkat(at, &name, Vec::new())?;
+            let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+            if target.is_absolute() {
+                way.truncate(1);
+                shown.truncate(1);
+            }
+            pending.extend(reversed(&target));
+            continue;
+        }
+        if last {
+            let above = way.pop().ok_or(Errno::INVAL)?;
+            return Ok((above, Some(name)));
+        }
+        let next = rustix::fs::openat(at, &name, WAY, Mode::empty())?;
+        way.push(next);
+        shown.push(there);
+    }
+    let at = way.pop().ok_or(Errno::INVAL)?;
+    Ok((at, None))
+}
+
+fn reversed(path: &Path) -> Vec<OsString> {
+    let mut parts: Vec<OsString> = path
+        .components()
+        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir))
+        .map(|part| part.as_os_str().to_owned())
+        .collect();
+    parts.reverse();
+    parts
+}
+
+fn ours(uid: u32) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw()
+}
+
+/// Whether nobody but root and us can give another meaning to a name in the directory `above`.
+fn trust(above: &Stat, found: Option<&Stat>, here: &Path) -> std::result::Result<(), Refused> {
+    let stranger = |who: String| Err(Refused::Stranger(here.to_owned(), who));
+    if !ours(above.st_uid) {
+        return stranger(format!("belongs to the user {}", above.st_uid));
+    }
+    // A group of our own is nobody else: many give each user one. That of root may have others in
+    // it; and what an access control list gives to others shows in the group's bits.
+    let own = rustix::process::getegid().as_raw();
+    let group = above.st_mode & 0o020 != 0 && (above.st_gid != own || own == 0);
+    let others = above.st_mode & 0o002 != 0;
+    if !group && !others {
+        return Ok(());
+    }
+    let sticky = above.st_mode & 0o1000 != 0;
+    if sticky && found.is_some_and(|found| ours(found.st_uid)) {
+        return Ok(());
+    }
+    if others {
+        return stranger("can be written by everybody".to_owned());
+    }
+    stranger(format!("can be written by the group {}", above.st_gid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+    fn code(path: &Path) -> String {
+        match open_directory(path, false) {
+            Ok(Ok(_)) => "opened".to_owned(),
+            Ok(Err(Errno::NOENT)) => "missing".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.code().to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_way_that_somebody_else_could_bend_is_refused() {
+        let temporary = tempfile::tempdir().unwrap();
+        let top = temporary.path();
+        std::fs::create_dir_all(top.join("a/b/c")).unwrap();
+        assert_eq!(code(&top.join("a/b/c")), "opened");
+        assert_eq!(code(&top.join("a/b/./c/")), "opened");
+        assert_eq!(code(&top.join("a/b/missing")), "missing");
+        assert_eq!(code(&top.join("a/missing/c")), "missing");
+        // A link of ours on the way is as good as a directory, the target itself must be none.
+        symlink("a/b", top.join("link")).unwrap();
+        symlink("../b/c", top.join("a/b/away")).unwrap();
+        assert_eq!(code(&top.join("link/c")), "opened");
+        assert_eq!(code(&top.join("link")), "path.link");
+        assert_eq!(code(&top.join("a/b/away")), "path.link");
+        assert!(open_directory(&top.join("link"), true).unwrap().is_ok());
+
+        let mode = |path: &str, mode| {
+            std::fs::set_permissions(top.join(path), PermissionsExt::from_mode(mode)).unwrap();
+        };
+        mode("a", 0o757);
+        assert_eq!(code(&top.join("a/b/c")), "path.untrusted");
+        assert_eq!(code(&top.join("link/c")), "path.untrusted");
+        assert!(check_ancestors(&top.join("a/new"), false).is_err());
+        if rustix::process::geteuid().is_root() {
+            mode("a", 0o775);
+            assert_eq!(
+                code(&top.join("a/b/c")),
+                "path.untrusted",
+                "group 0, or a list"
+            );
+        }
+        mode("a", 0o1777);
+        assert_eq!(code(&top.join("a/b/c")), "opened");
+        assert!(
+            check_ancestors(&top.join("a/new"), false).is_err(),
+            "anybody may make it"
+        );
+        mode("a", 0o755);
+        assert!(check_ancestors(&top.join("a/new"), false).is_ok());
+        // A file's link of ours leads to what it leads to, unless somebody else could bend that.
+        std::fs::write(top.join("file"), "").unwrap();
+        std::fs::create_dir(top.join("theirs")).unwrap();
+        symlink("file", top.join("to-file")).unwrap();
+        symlink("theirs/file", top.join("to-theirs")).unwrap();
+        let at = |path: &str| check_file(&top.join(path), false).map_err(|e| e.code().to_owned());
+        let own = std::fs::canonicalize(top.join("file")).unwrap();
+        assert_eq!(at("to-file"), Ok(own));
+        assert!(at("file").is_ok() && at("theirs/missing").is_ok());
+        std::fs::write(top.join("theirs/file"), "").unwrap();
+        mode("theirs", 0o777);
+        for path in ["to-theirs", "theirs/file", "theirs/missing"] {
+            assert_eq!(at(path), Err("path.untrusted".to_owned()), "{path}");
+            assert!(check_file(&top.join(path), true).is_ok());
+        }
+        // The target itself is its owner's.
+        if chown(top.join("a/b/c"), Some(65_534), Some(65_534)).is_ok() {
+            mode("a/b/c", 0o777);
+            assert_eq!(code(&top.join("a/b/c")), "opened");
+            chown(top.join("a/b"), Some(65_534), Some(65_534)).unwrap();
+            assert_eq!(code(&top.join("a/b/c")), "path.untrusted");
+            assert_eq!(code(&top.join("link/c")), "path.untrusted");
+            assert!(open_directory(&top.join("a/b/c"), true).unwrap().is_ok());
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Deep verification, progress, cancellation.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use restore_core::backup::{FileStatus, Verdict};
+use restore_core::{ErrorKind, Event, NoEvents};
+use restore_testing::backups::relist;
+use tokio_util::sync::CancellationToken;
+
+use super::fixture::*;
+
+#[tokio::test]
+async fn only_deep_verification_finds_a_file_that_was_broken_when_it_was_listed() {
+    type Damage = fn(&mut Vec<u8>);
+    let cut: Damage = |bytes| bytes.truncate(bytes.len() * 6 / 10);
+    let empty: Damage = |bytes| bytes.clear();
+    let flip: Damage = |bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x55;
+    };
+    // The last database's dump is whole, the cluster's is not.
+    let cut_cluster: Damage = |bytes| {
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        let end = text
+            .rfind("-- PostgreSQL database cluster dump complete")
+            .unwrap();
+        bytes.truncate(end);
+    };
+    for (path, damage) in [
+        (DUMP, cut),
+        (DUMP, flip),
+        (DUMP, empty),
+        (SQL, cut),
+        (SQL, empty),
+        (ALL_SQL, cut_cluster),
+        (GLOBALS, cut),
+        (RDB, cut),
+        (RDB, flip),
+        (AOF, cut),
+        (AOF, (|bytes| bytes.truncate(bytes.len() - 3)) as Damage),
+        (GRAFANA, cut),
+        (GRAFANA, flip),
+        (GRAFANA, empty),
+        (JSON, cut),
+    ] {
+        let fixture = Fixture::a();
+        fixture.edit(path, damage);
+        relist(&fixture.folder, path);
+        let verification = fixture.verify(plain()).await;
+        assert_eq!(verification.verdict(), Verdict::Verified, "{path}");
+        let verification = fixture.verify(deeply()).await;
+        assert_eq!(found(&verification), [format!("verify.unreadable {path}")]);
+        assert_eq!(verification.verdict(), Verdict::Failed);
+        assert!(!verification.deeply_verified());
+    }
+}
+
+/// Whole archives, of which one names a file outside and one is packed text by another name.
+#[tokio::test]
+async fn archives_are_read_as_what_they_hold() {
+    let fixture = Fixture::a();
+    let make = |script: &str| {
+        let status = std::process::Command::new("bash")
+            .args(["-c", &format!("set -eu; cd \"$0\"; {script}")])
+            .arg(&fixture.folder)
+            .status()
+            .unwrap();
+        assert!(status.success(), "{script}");
+    };
+    let evil = "volumes/evil-20240215-020000.tar.gz";
+    let text = "volumes/text-20240215-020000.tar.gz";
+    let good = [
+        "app/docker-image-app_1.tar.gz",
+        "postgres/extra.sql.gz",
+        "volumes/links-20240215-020000.tar.gz",
+    ];
+    make(&format!(
+        "tar czPf {evil} --transform 's,^configs,../configs,' configs"
+    ));
+    make(&format!("yes | head -c 5000 | gzip > {text}"));
+    make(&format!("tar czf {} postgres redis", good[0]));
+    make(&format!("gzip -c {SQL} > {}", good[1]));
+    // Where a site lets links lead is not for the backup to say.
+    make(&format!(
+        "ln -s /usr/lib/nginx modules; tar czf {} modules; rm modules",
+        good[2]
+    ));
+    for path in [evil, text].iter().chain(&good) {
+        relist(&fixture.folder, path);
+    }
+    fixture.edit_manifest(|text| text.replace("Total Files: 18", "Total Files: 23"));
+    let verification = fixture.verify(deeply()).await;
+    // Each refused member is a finding.
+    let mut found = found(&verification);
+    found.dedup();
+    assert_eq!(
+        found,
+        [
+            format!("archive.member_refused {evil}"),
+            format!("verify.unreadable {text}"),
+        ]
+    );
+    let FileStatus::Refused { members } = status(&verification, evil) else {
+        panic!("{verification:?}");
+    };
+    assert!(members[0].member.contains("../configs"), "{members:?}");
+}
+
+/// Trap 5: `pg_restore -l` accepts this one.
+#[tokio::test]
+async fn a_cut_dump_without_checksums_fails_deeply() {
+    let fixture = Fixture::b();
+    fixture.edit(DUMP, |bytes| bytes.truncate(bytes.len() * 6 / 10));
+    assert_eq!(
+        fixture.verify(plain()).await.verdict(),
+        Verdict::Unverifiable
+    );
+    let verification = fixture.verify(deeply()).await;
+    assert_eq!(verification.verdict(), Verdict::Failed);
+    let FileStatus::Unreadable { reason } = status(&verification, DUMP) else {
+        panic!("{verification:?}");
+    };
+    assert!(reason.contains("end of file"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_missing_tool_is_visible() {
+    let fixture = Fixture::a();
+    let mut options = deeply();
+    options.tools = Some(vec![fixture.path("configs")]);
+    let verification = fixture.verify(options).await;
+    assert_eq!(verification.verdict(), Verdict::Verified);
+    assert!(!verification.deeply_verified());
+    assert_eq!(
+        found(&verification),
+        [
+            format!("verify.tool_missing {DUMP}"),
+            format!("verify.tool_missing {AOF}"),
+            format!("verify.tool_missing {RDB}"),
+        ]
+    );
+    assert!(
+        verification.findings()[0]
+            .message
+            .contains("postgresql-client")
+    );
+    assert!(verification.findings()[1].message.contains("redis-tools"));
+}
+
+#[tokio::test]
+async fn a_dump_newer_than_the_tool_is_neither_sound_nor_broken() {
+    let fixture = Fixture::b();
+    // The archive format's minor version, which each newer pg_dump may raise.
+    fixture.edit(DUMP, |bytes| bytes[6] = 99);
+    let verification = fixture.verify(deeply()).await;
+    assert_eq!(verification.verdict(), Verdict::Unverifiable);
+    assert!(!verification.deeply_verified());
+    assert!(found(&verification).contains(&format!("verify.not_deep {DUMP}")));
+}
+
+/// Trap 6: a backup is only read.
+#[tokio::test]
+async fn verifying_changes_nothing() {
+    fn modified(folder: &Path) -> Vec<(PathBuf, std::time::SystemTime, Vec<u8>)> {
+        let mut all = Vec::new();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let time = path.metadata().unwrap().modified().unwrap();
+            if path.is_dir() {
+                all.extend(modified(&path));
+                all.push((path, time, Vec::new()));
+            } else {
+                let content = std::fs::read(&path).unwrap();
+                all.push((path, time, content));
+            }
+        }
+        all.sort();
+        all
+    }
+    let fixture = Fixture::a();
+    fixture.edit(AOF, |bytes| bytes.truncate(bytes.len() - 3));
+    let before = modified(&fixture.folder);
+    fixture.verify(deeply()).await;
+    assert_eq!(modified(&fixture.folder), before);
+}
+
+#[tokio::test]
+async fn progress_reaches_its_total_and_cancelling_interrupts() {
+    let fixture = Fixture::a();
+    let backup = fixture.open().await.unwrap();
+    for options in [plain(), deeply()] {
+        let last = Arc::new(Mutex::new(None));
+        let seen = Arc::clone(&last);
+        let sink = move |event: &Event| {
+            if let Event::Progress {
+                subject,
+                action,
+                done,
+                total,
+            } = event
+            {
+                assert_eq!(
+                    (subject.as_str(), action.as_str()),
+                    ("backup 20240215-020000", "verify")
+                );
+                *seen.lock().unwrap() = Some((*done, *total));
+            }
+        };
+        let verification = backup
+            .verify(options, Arc::new(sink), CancellationToken::new())
+            .await
+            .unwrap();
+        let bytes = verification.bytes;
+        assert_eq!(*last.lock().unwrap(), Some((bytes, Some(bytes))));
+    }
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    let error = backup
+        .verify(deeply(), Arc::new(NoEvents), cancel)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted);
+}
+
+/// A tool that never ends must not outlive the wish to stop.
+#[tokio::test]
+async fn cancelling_ends_a_tool_that_hangs() {
+    use std::os::unix::fs::PermissionsExt;
+    let fixture = Fixture::b();
+    let tools = tempfile::tempdir().unwrap();
+    let started = tools.path().join("started");
+    let script = format!(
+        "#!/bin/sh\necho $$ > {0}.new; mv {0}.new {0}; exec sleep 600\n",
+        started.display()
+    );
+    for tool in ["pg_restore", "redis-check-rdb"] {
+        std::fs::write(tools.path().join(tool), &script).unwrap();
+        std::fs::set_permissions(tools.path().join(tool), PermissionsExt::from_mode(0o755))
+            .unwrap();
+    }
+    let mut options = deeply();
+    options.tools = Some(vec![tools.path().to_owned()]);
+    let backup = fixture.open().await.unwrap();
+    let cancel = CancellationToken::new();
+    let stopper = async {
+        while !started.exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        cancel.cancel();
+    };
+    let verify = backup.verify(options, Arc::new(NoEvents), cancel.clone());
+    let limit = std::time::Duration::from_secs(60);
+    let (result, ()) = tokio::time::timeout(limit, async { tokio::join!(verify, stopper) })
+        .await
+        .unwrap();
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::Interrupted);
+    let pid: i32 = std::fs::read_to_string(&started)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    let gone = async {
+        // Reaped by the runtime soon after it was killed.
+        while Path::new(&format!("/proc/{pid}/exe")).read_link().is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(limit, gone).await.unwrap();
+}

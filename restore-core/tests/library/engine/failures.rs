@@ -1,0 +1,261 @@
+//! Errors and cancellation: the run ends as before, or stuck and saying so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use restore_core::run::{Boundary, Outcome, RunOptions};
+use restore_core::{Error, ErrorKind, Event, PlanRequest};
+use tokio_util::sync::CancellationToken;
+
+use super::toy::Toy;
+use super::{boundaries, run, run_with};
+
+#[tokio::test]
+async fn an_error_at_every_boundary_undoes_the_run() {
+    let boundaries = boundaries().await;
+    // The first boundary is before the run proper, the last after its end.
+    for at in 2..boundaries - 1 {
+        let toy = Toy::new();
+        let options = RunOptions::new().boundary(Arc::new(move |boundary: &Boundary| {
+            if boundary.index == at {
+                return Err(Error::new(ErrorKind::Failed, "test.injected", "injected"));
+            }
+            Ok(())
+        }));
+        let report = run_with(&toy.site(), PlanRequest::all(), options)
+            .await
+            .unwrap();
+        assert_eq!(report.outcome, Outcome::Undone, "boundary {at}");
+        assert_eq!(report.error().unwrap().kind(), ErrorKind::Failed);
+        assert_eq!(toy.live(), Toy::OLD, "boundary {at}");
+        assert!(report.failure.is_some());
+    }
+}
+
+/// Trap 37: a failed check is a failed run, before anybody is let in.
+#[tokio::test]
+async fn each_failure_ends_as_before_and_leaves_nothing() {
+    for (component, method) in [
+        ("b", "stage"),
+        ("a", "cut_over"),
+        ("b", "cut_over"),
+        ("b", "check"),
+    ] {
+        let toy = Toy::new();
+        toy.sabotage(component, method);
+        let report = run(&toy.site()).await;
+        assert_eq!(report.outcome, Outcome::Undone, "{component} {method}");
+        assert_eq!(toy.live(), Toy::OLD, "{component} {method}");
+        toy.mend(component, method);
+        if method == "check" {
+            // There is no maintenance page here: once services were started, users may have
+            // written, and what they wrote is put aside until confirmed.
+            assert_eq!(toy.leftovers().len(), 2);
+            toy.site().confirm(None, RunOptions::new()).await.unwrap();
+        }
+        assert_eq!(
+            toy.leftovers(),
+            Vec::<String>::new(),
+            "{component} {method}"
+        );
+        let error = report.error().unwrap();
+        assert!(
+            error.to_string().starts_with(&format!("{component}: ")),
+            "{error}"
+        );
+        // A program asks for these instead.
+        assert_eq!(error.component(), Some(component), "{error}");
+        assert_eq!(error.code(), report.failure.as_ref().unwrap().code);
+        assert_ne!(error.code(), "run.failed");
+        let prefix = format!("{component}: ");
+        assert_eq!(error.to_string().matches(&prefix).count(), 1, "{error}");
+    }
+}
+
+/// What a component could not take back is in the report too, which is read by who did not watch.
+#[tokio::test]
+async fn what_a_component_warns_of_on_the_way_is_reported_once() {
+    let toy = Toy::new();
+    toy.sabotage("b", "cut_over");
+    toy.sabotage("b", "undo");
+    std::fs::write(toy.path().join("b/notice-undo"), "").unwrap();
+    let report = run(&toy.site()).await;
+    assert_eq!(report.outcome, Outcome::Stuck);
+    toy.mend("b", "undo");
+    // Undone again, and warned of again.
+    let report = toy.site().rollback(None, RunOptions::new()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
+    let told = report.findings.iter().filter(|it| it.code == "toy.noticed");
+    assert_eq!(told.count(), 1, "{:?}", report.findings);
+    assert!(report.to_text().contains("left undone"));
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_start_turns_the_run_back() {
+    let toy = Toy::new();
+    let site = toy.site();
+    let platform = toy.platform.clone();
+    // It refuses until the old data is back, as a server does that cannot read the restored data.
+    *platform.refuse_to_start.lock().unwrap() = Some("db".to_owned());
+    let mend = toy.platform.clone();
+    let options = RunOptions::new().events(Arc::new(move |event: &Event| {
+        if matches!(event, Event::StepFinished { step, .. } if step == "undo:cut-over:a") {
+            *mend.refuse_to_start.lock().unwrap() = None;
+        }
+    }));
+    let report = run_with(&site, PlanRequest::all(), options).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Undone);
+    assert_eq!(report.failure.as_ref().unwrap().step, "start:db");
+    assert_eq!(toy.live(), Toy::OLD);
+}
+
+#[tokio::test]
+async fn a_failed_undo_is_stuck_and_says_so_until_it_is_mended() {
+    let toy = Toy::new();
+    let site = toy.site();
+    toy.sabotage("b", "cut_over");
+    toy.sabotage("a", "undo");
+    let report = run(&site).await;
+    assert_eq!(report.outcome, Outcome::Stuck);
+    assert_eq!(report.error().unwrap().kind(), ErrorKind::Stuck);
+    assert_eq!(report.stuck.as_ref().unwrap().step, "undo:cut-over:a");
+    let text = report.to_text();
+    assert!(
+        text.contains("STUCK") && text.contains("undo fails"),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("restore rollback {}", report.run)),
+        "{text}"
+    );
+    assert!(
+        text.contains(&toy.path().join("a").display().to_string()),
+        "{text}"
+    );
+
+    let refused = run_with(&site, PlanRequest::all(), RunOptions::new())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Preflight);
+    assert!(refused.to_string().contains("stuck"), "{refused}");
+
+    toy.mend("a", "undo");
+    let report = site.rollback(None, RunOptions::new()).await.unwrap();
+    assert!(report.is_as_before());
+    assert_eq!(toy.live(), Toy::OLD);
+}
+
+#[tokio::test]
+async fn cancelling_undoes_and_says_interrupted() {
+    let toy = Toy::new();
+    toy.sabotage("b", "slow");
+    let cancel = CancellationToken::new();
+    let trigger = cancel.clone();
+    let options = RunOptions::new()
+        .cancelled_by(cancel)
+        .events(Arc::new(move |event: &Event| {
+            if matches!(event, Event::StepFinished { step, .. } if step == "stage:a") {
+                trigger.cancel();
+            }
+        }));
+    let site = toy.site();
+    let running = run_with(&site, PlanRequest::all(), options);
+    let report = tokio::time::timeout(Duration::from_secs(10), running)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(report.outcome, Outcome::Undone);
+    assert_eq!(report.error().unwrap().kind(), ErrorKind::Interrupted);
+    assert_eq!(toy.live(), Toy::OLD);
+
+    // In the bracket it is undone too.
+    let toy = Toy::new();
+    let cancel = CancellationToken::new();
+    let trigger = cancel.clone();
+    let options = RunOptions::new()
+        .cancelled_by(cancel)
+        .events(Arc::new(move |event: &Event| {
+            if matches!(event, Event::StepFinished { step, .. } if step == "cut-over:a") {
+                trigger.cancel();
+            }
+        }));
+    let report = run_with(&toy.site(), PlanRequest::all(), options)
+        .await
+        .unwrap();
+    assert_eq!(report.error().unwrap().kind(), ErrorKind::Interrupted);
+    assert_eq!(toy.live(), Toy::OLD);
+}
+
+/// A proof that fails does not leave another one at work beside the undo.
+#[tokio::test]
+async fn proofs_are_made_to_their_end() {
+    let toy = Toy::new();
+    toy.sabotage("a", "check");
+    toy.sabotage("b", "slow_check");
+    let report = run(&toy.site()).await;
+    assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
+    assert_eq!(toy.live(), Toy::OLD);
+    assert!(!toy.path().join("b/looking").exists());
+}
+
+/// The decision to turn back is durable as soon as it is taken: whoever takes the run up after a
+/// crash goes the same way.
+#[tokio::test]
+async fn a_wish_to_stop_outlives_the_process() {
+    let toy = Toy::new();
+    let site = toy.site();
+    toy.sabotage("b", "slow_cut_over");
+    let cancel = CancellationToken::new();
+    let stop = cancel.clone();
+    let options = RunOptions::new()
+        .cancelled_by(cancel)
+        .events(Arc::new(move |event: &Event| {
+            if matches!(event, Event::StepStarted { step, .. } if step == "cut-over:b") {
+                stop.cancel();
+            }
+        }))
+        .boundary(Arc::new(|boundary: &Boundary| {
+            assert!(
+                boundary.record != "turned back",
+                "died at {}",
+                boundary.record
+            );
+            Ok(())
+        }));
+    let backup = site.backup("latest").await.unwrap();
+    let plan = site
+        .plan(&backup, PlanRequest::all(), &RunOptions::new())
+        .await
+        .unwrap();
+    let died = tokio::spawn({
+        let site = toy.site();
+        async move { site.run(plan, options).await.map(drop) }
+    });
+    assert!(died.await.unwrap_err().is_panic(), "the process lived on");
+    toy.mend("b", "slow_cut_over");
+    let report = site.resume(None, RunOptions::new()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Undone);
+    let failure = report.failure.unwrap();
+    assert_eq!(failure.kind, ErrorKind::Interrupted);
+    assert_eq!(failure.step, "cut-over:b");
+    assert_eq!(toy.live(), Toy::OLD);
+}
+
+/// It is not stopped by the run, and nobody else starts it: without it nothing could be moved back.
+#[tokio::test]
+async fn a_server_that_died_in_the_run_is_started_for_the_undo() {
+    let toy = Toy::new();
+    let site = toy.site_with_needs();
+    let platform = toy.platform.clone();
+    let options = RunOptions::new().boundary(Arc::new(move |boundary: &Boundary| {
+        if boundary.record == "intent cut-over:b" {
+            let mut services = platform.services.lock().unwrap();
+            services.insert("watch".to_owned(), 0);
+        }
+        Ok(())
+    }));
+    toy.sabotage("b", "cut_over");
+    let report = run_with(&site, PlanRequest::all(), options).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
+    assert!(toy.live().starts_with(r#"Some("old a") Some("old b")"#));
+}

@@ -1,0 +1,296 @@
+//! The maintenance page over the life of a run: who has it up, who takes it down, and what users
+//! write once they were let in; and runs that go over others.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use restore_core::run::{Boundary, Outcome, RunOptions};
+use restore_core::{PlanRequest, RunId, Site};
+
+use restore_testing::Sample;
+
+use super::toy::Toy;
+use super::{dying_at, run, run_with};
+
+fn options() -> RunOptions {
+    RunOptions::new()
+}
+
+/// A run whose process died behind the page, after both swaps.
+async fn unfinished(site: &Site) -> RunId {
+    let dying = options().boundary(Arc::new(|boundary: &Boundary| {
+        assert_ne!(boundary.record, "intent start:db", "died");
+        Ok(())
+    }));
+    let dead = AssertUnwindSafe(run_with(site, PlanRequest::all(), dying)).catch_unwind();
+    assert!(dead.await.is_err());
+    site.report(None).await.unwrap().run
+}
+
+/// A run of which `a` cannot be moved back, as it had been decided that nothing is kept.
+async fn stuck(toy: &Toy, site: &Site) -> RunId {
+    toy.sabotage("b", "cut_over");
+    toy.sabotage("a", "undo");
+    let report = run(site).await;
+    assert_eq!(report.outcome, Outcome::Stuck, "{}", report.to_text());
+    toy.mend("b", "cut_over");
+    report.run
+}
+
+#[tokio::test]
+async fn it_is_up_in_the_downtime_and_not_after() {
+    let toy = Toy::new();
+    let site = toy.site_with_page();
+    let report = run(&site).await;
+    assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
+    assert!(!toy.page_is_up() && !report.page_up);
+    let report = site.rollback(None, options()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::RolledBack);
+    assert!(!toy.page_is_up() && !report.page_up);
+    assert_eq!(toy.live(), Toy::OLD);
+}
+
+/// Whoever took the page down has let users in: what they have written since is not deleted.
+#[tokio::test]
+async fn what_users_write_after_they_were_let_in_by_hand_is_kept() {
+    for by in ["abandon", "page off"] {
+        for is_stuck in [false, true] {
+            let what = format!("{by}, stuck {is_stuck}");
+            let toy = Toy::new();
+            let site = toy.site_with_page();
+            let id = match is_stuck {
+                true => stuck(&toy, &site).await,
+                false => unfinished(&site).await,
+            };
+            assert!(toy.page_is_up(), "{what}");
+            if by == "abandon" {
+                site.abandon(None, options()).await.unwrap();
+            } else {
+                site.page(false).await.unwrap();
+            }
+            assert!(!toy.page_is_up(), "{what}");
+            std::fs::write(toy.path().join("a/live"), "restored a, and used").unwrap();
+            if is_stuck {
+                toy.mend("a", "undo");
+            }
+            let report = site.rollback(Some(id.clone()), options()).await.unwrap();
+            assert!(report.is_as_before(), "{what}: {}", report.to_text());
+            assert_eq!(toy.live(), Toy::OLD, "{what}");
+            assert!(!toy.page_is_up(), "{what}");
+            let kept = toy.path().join(format!("a/staged-{id}"));
+            let kept = std::fs::read_to_string(kept).unwrap();
+            assert_eq!(kept, "restored a, and used", "{what}");
+            site.confirm(None, options()).await.unwrap();
+            assert_eq!(toy.leftovers(), Vec::<String>::new(), "{what}");
+        }
+    }
+}
+
+/// The same where the run goes on, fails, and undoes itself.
+#[tokio::test]
+async fn a_resumed_run_keeps_what_users_wrote_before_it() {
+    let toy = Toy::new();
+    let site = toy.site_with_page();
+    let id = unfinished(&site).await;
+    site.page(false).await.unwrap();
+    std::fs::write(toy.path().join("a/live"), "restored a, and used").unwrap();
+    toy.sabotage("b", "check");
+    let report = site.resume(None, options()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
+    assert_eq!(toy.live(), Toy::OLD);
+    let kept = toy.path().join(format!("a/staged-{id}"));
+    assert!(std::fs::read_to_string(kept).unwrap().ends_with("used"));
+}
+
+#[tokio::test]
+async fn a_page_that_does_not_come_down_is_told_and_not_forgotten() {
+    let toy = Toy::new();
+    let site = toy.site_with_page();
+    unfinished(&site).await;
+    toy.sabotage("", "page-off");
+    let report = site.abandon(None, options()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Abandoned);
+    assert!(report.is_failing() && report.page_up && report.down_since.is_some());
+    assert!(
+        report.headline().contains("page may still be up"),
+        "{}",
+        report.headline()
+    );
+    let next = report.next.join("\n");
+    assert!(next.contains("restore page off"), "{next}");
+    toy.mend("", "page-off");
+    site.page(false).await.unwrap();
+    assert!(!toy.page_is_up());
+}
+
+#[tokio::test]
+async fn death_at_every_boundary_of_an_abandonment_is_mended_by_another() {
+    for at in 0.. {
+        let toy = Toy::new();
+        let site = toy.site_with_page();
+        let id = unfinished(&site).await;
+        let died = AssertUnwindSafe(site.abandon(None, dying_at(at))).catch_unwind();
+        if let Ok(ended) = died.await {
+            assert_eq!(ended.unwrap().outcome, Outcome::Abandoned);
+            assert!(at > 2, "only {at} boundaries");
+            break;
+        }
+        if site.history().await.unwrap()[0].outcome != Outcome::Abandoned {
+            let ended = site.abandon(None, options()).await.unwrap();
+            assert_eq!(ended.outcome, Outcome::Abandoned, "death at {at}");
+        }
+        assert!(!toy.page_is_up(), "death at {at}");
+        // Users may have been let in between, and have written.
+        std::fs::write(toy.path().join("b/live"), "restored b, and used").unwrap();
+        site.rollback(Some(id.clone()), options()).await.unwrap();
+        assert!(toy.path().join(format!("b/staged-{id}")).exists());
+    }
+}
+
+#[tokio::test]
+async fn a_run_over_another_that_fails_before_its_downtime_leaves_the_other_its_ways() {
+    for way in ["resume", "rollback", "abandon"] {
+        let toy = Toy::new();
+        let site = toy.site_with_page();
+        let id = unfinished(&site).await;
+        toy.sabotage("b", "stage");
+        let request = PlanRequest::all().over(id.clone());
+        let failed = run_with(&site, request, options()).await.unwrap();
+        assert_eq!(failed.outcome, Outcome::Undone, "{}", failed.to_text());
+        let other = site.report(Some(id.clone())).await.unwrap();
+        assert_eq!(other.outcome, Outcome::Unfinished, "{way}");
+        assert!(other.down_since.is_some() && other.page_up);
+        assert!(toy.page_is_up(), "{way}");
+        let ended = match way {
+            "resume" => site.resume(None, options()).await,
+            "rollback" => site.rollback(None, options()).await,
+            _ => site.abandon(None, options()).await,
+        };
+        assert_eq!(ended.unwrap().run, id, "{way}");
+        assert!(!toy.page_is_up(), "{way}");
+    }
+}
+
+/// Whatever it restores, and whether it shows a page or not: what the other had stopped runs, and
+/// its page is gone.
+#[tokio::test]
+async fn a_run_over_another_ends_what_the_other_had_begun() {
+    for (what, request) in [
+        ("everything", PlanRequest::all()),
+        ("without a page", PlanRequest::all().no_maintenance(true)),
+        ("a alone", PlanRequest::all().only(["a"])),
+    ] {
+        let toy = Toy::new();
+        let site = toy.site_with_page();
+        let id = unfinished(&site).await;
+        let report = run_with(&site, request.over(id.clone()), options())
+            .await
+            .unwrap();
+        assert_eq!(report.outcome, Outcome::Restored, "{what}");
+        assert_eq!(toy.live(), Toy::NEW, "{what}");
+        assert!(!toy.page_is_up(), "{what}");
+        let other = site.report(Some(id)).await.unwrap();
+        assert_eq!(other.outcome, Outcome::Abandoned, "{what}");
+        assert!(other.down_since.is_none() && !other.page_up, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_over_another_that_fails_in_its_downtime_lets_users_in() {
+    let toy = Toy::new();
+    let site = toy.site_with_page();
+    let id = unfinished(&site).await;
+    toy.sabotage("b", "cut_over");
+    let request = PlanRequest::all().over(id.clone());
+    let failed = run_with(&site, request, options()).await.unwrap();
+    assert_eq!(failed.outcome, Outcome::Undone, "{}", failed.to_text());
+    assert!(!toy.page_is_up());
+    // What the other had swapped is live, as it was when this one began.
+    assert_eq!(toy.live(), Toy::NEW);
+    toy.mend("b", "cut_over");
+    site.rollback(Some(id), options()).await.unwrap();
+    assert_eq!(toy.live(), Toy::OLD);
+}
+
+#[tokio::test]
+async fn death_at_every_boundary_of_a_run_over_another_is_mended() {
+    // At each boundary one of the ways on, another at the next.
+    let sample = Sample::of_this_run();
+    let first = sample.random().below(3);
+    'boundaries: for at in 0.. {
+        for (way, number) in ["resume", "rollback", "abandon"].into_iter().zip(0..) {
+            if !sample.is_exhaustive() && (at as u64 + first) % 3 != number {
+                continue;
+            }
+            let what = format!("{way} after death at {at}");
+            let toy = Toy::new();
+            let site = toy.site_with_page();
+            let id = unfinished(&site).await;
+            let request = PlanRequest::all().over(id.clone());
+            let died = AssertUnwindSafe(run_with(&site, request, dying_at(at))).catch_unwind();
+            if let Ok(ended) = died.await {
+                assert_eq!(ended.unwrap().outcome, Outcome::Restored, "{what}");
+                assert!(at > 25, "only {at} boundaries");
+                break 'boundaries;
+            }
+            // Of the run that died, and where that has not ended the other, of the other.
+            for _ in 0..2 {
+                let open = |it: &restore_core::Report| {
+                    matches!(it.outcome, Outcome::Unfinished | Outcome::Stuck)
+                };
+                if !site.history().await.unwrap().iter().any(open) {
+                    break;
+                }
+                let ended = match way {
+                    "resume" => site.resume(None, options()).await,
+                    "rollback" => site.rollback(None, options()).await,
+                    _ => site.abandon(None, options()).await,
+                };
+                ended.unwrap_or_else(|e| panic!("{what}: {e}"));
+            }
+            assert!(!toy.page_is_up(), "{what}");
+            let live = toy.live();
+            if way != "abandon" {
+                assert!(live.ends_with(r#"{"app": 5, "db": 1}"#), "{what}: {live}");
+            }
+            let request = PlanRequest::all().over_unconfirmed(true);
+            let next = run_with(&site, request, options()).await;
+            let next = next.unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert_eq!(next.outcome, Outcome::Restored, "{what}");
+            assert_eq!(toy.live(), Toy::NEW, "{what}");
+        }
+    }
+}
+
+/// A run that was abandoned may lie on top: what it swapped is live.
+#[tokio::test]
+async fn no_rollback_goes_past_an_abandoned_run_that_lies_on_top() {
+    let toy = Toy::new();
+    let site = toy.site_with_page();
+    let first = run(&site).await.run;
+    let dying = options().boundary(Arc::new(|boundary: &Boundary| {
+        assert_ne!(boundary.record, "intent start:db", "died");
+        Ok(())
+    }));
+    let request = PlanRequest::all().over_unconfirmed(true);
+    let dead = AssertUnwindSafe(run_with(&site, request, dying)).catch_unwind();
+    assert!(dead.await.is_err());
+    let second = site.abandon(None, options()).await.unwrap().run;
+    for refused in [
+        site.rollback(None, options()).await,
+        site.rollback(Some(first.clone()), options()).await,
+    ] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), "run.covered");
+        let hint = refused.hint_text().unwrap();
+        assert!(
+            hint.contains(&format!("restore rollback {second}")),
+            "{hint}"
+        );
+    }
+    site.rollback(Some(second), options()).await.unwrap();
+    assert_eq!(toy.live(), Toy::NEW);
+    site.rollback(None, options()).await.unwrap();
+    assert_eq!(toy.live(), Toy::OLD);
+}

@@ -1,0 +1,21 @@
+//! What needs no server and no engine: the data path, backups, the run engine on toy components,
+
+//! trees, volumes and crontabs of this machine, and the contracts of all of these.
+
+mod agent;
+mod backup;
+mod conformance;
+mod crontab;
+mod deep;
+mod documentation;
+mod engine;
+mod files;
+mod fuzzing;
+mod hostile_signature;
+mod kinds;
+mod layers;
+mod node_files;
+mod stream;
+mod unlock;
+mod volume;
+mod way_back;

@@ -1,0 +1,181 @@
+//! A tree of files of another node: all that is done with it is done there.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+use restore_core::component::SharedComponent;
+use restore_core::maintenance::FILE_NAME;
+use restore_core::platform::Discard;
+use restore_core::{ErrorKind, Severity};
+use restore_testing::archives::{ID, Site, code, put};
+use restore_testing::nodes::TwoNodes;
+use restore_testing::trees::fingerprint;
+
+const CONFIG: &str = "
+    [components.it]
+    kind = 'files'
+    archive = ['configs/app-{id}.tar.gz']
+    root = '@/host'
+    tree = 'srv/app'
+    exclude = ['cache']
+    node = 'worker'
+";
+
+type Tree = BTreeMap<String, String>;
+
+fn on_two_nodes(site: &Site, config: &str) -> restore_core::Result<SharedComponent> {
+    site.component_on(config, |host| TwoNodes::made(host, &["worker"]))
+}
+
+/// A tree with a backup of it, damaged since: the site, the tree at backup time and now.
+fn damaged() -> (Site, Tree, Tree) {
+    let site = Site::new();
+    let tree = site.path("host/srv/app");
+    put(tree.join("app.conf"), "good");
+    put(tree.join("conf.d/api.conf"), "good api");
+    put(tree.join("ssl/key.pem"), "good key");
+    chown(tree.join("ssl/key.pem"), Some(33), Some(33)).unwrap();
+    std::fs::set_permissions(tree.join("ssl/key.pem"), PermissionsExt::from_mode(0o400)).unwrap();
+    // Into the tree by the path that it has on its node, not by the agent's.
+    symlink(tree.join("conf.d"), tree.join("enabled")).unwrap();
+    let good = fingerprint(&tree);
+    put(tree.join("cache/old"), "cache");
+    put(tree.join("conf.d").join(FILE_NAME), "old page");
+    site.pack(
+        &format!("configs/app-{ID}.tar.gz"),
+        &site.path("host"),
+        &["srv/app"],
+    );
+    std::fs::remove_dir_all(tree.join("cache")).unwrap();
+    std::fs::remove_file(tree.join("conf.d").join(FILE_NAME)).unwrap();
+
+    put(tree.join("app.conf"), "damaged");
+    put(tree.join("stray/file"), "not in the backup");
+    std::fs::remove_dir_all(tree.join("ssl")).unwrap();
+    let bad = fingerprint(&tree);
+    (site, good, bad)
+}
+
+#[tokio::test]
+async fn a_tree_is_restored_on_its_node_and_taken_back() {
+    let (site, good, bad) = damaged();
+    let tree = site.path("host/srv/app");
+    let other = tree.join(".restore-20240101-000000-abcdef");
+    std::fs::create_dir(&other).unwrap();
+    let component = on_two_nodes(&site, CONFIG).unwrap();
+    let cx = site.context().await;
+
+    let inspection = component.inspect(&cx).await.unwrap();
+    let codes: Vec<&str> = inspection.findings.iter().map(|it| &*it.code).collect();
+    assert_eq!(codes, ["volume.other_run"], "{:?}", inspection.findings);
+    for text in [
+        &inspection.staged_at,
+        &inspection.summary,
+        &inspection.findings[0].subject,
+    ] {
+        assert!(text.contains("node worker"), "{text}");
+    }
+    assert!(inspection.needs[0].space.file_system.contains("worker"));
+    assert!(component.live_bytes().await.unwrap() > 0);
+
+    let staged = component.stage(&cx).await.unwrap();
+    let codes: Vec<&str> = staged.findings.iter().map(|it| &*it.code).collect();
+    assert_eq!(codes, ["files.old_maintenance_page", "files.excluded"]);
+    assert_eq!(fingerprint(&tree), bad);
+    component.cut_over(&cx).await.unwrap();
+    assert_eq!(fingerprint(&tree), good);
+    let outcome = &component.check(&cx).await.unwrap()[0];
+    assert!(outcome.passed, "{}", outcome.detail);
+    let replaced = component.replaced_at(&cx).await.unwrap().unwrap();
+    assert!(replaced.contains("node worker"), "{replaced}");
+    component.undo(&cx).await.unwrap();
+    assert_eq!(fingerprint(&tree), bad);
+    component.discard(&cx, Discard::Staged).await.unwrap();
+
+    let cx = cx.with_paths(vec![tree.join("ssl").display().to_string()]);
+    component.stage(&cx).await.unwrap();
+    component.cut_over(&cx).await.unwrap();
+    let live = fingerprint(&tree);
+    assert_eq!(live["ssl/key.pem"], good["ssl/key.pem"]);
+    assert_eq!(live["app.conf"], bad["app.conf"]);
+    component.discard(&cx, Discard::Replaced).await.unwrap();
+    assert!(!tree.join(site.run.folder()).exists());
+    assert!(other.exists());
+}
+
+/// What another node lacks may only not be mounted there: it is never made.
+#[tokio::test]
+async fn a_tree_that_is_absent_there_is_refused_and_not_made() {
+    let (site, _, _) = damaged();
+    let tree = site.path("host/srv/app");
+    std::fs::rename(&tree, site.path("away")).unwrap();
+    let component = on_two_nodes(&site, CONFIG).unwrap();
+    let cx = site.context().await;
+    let findings = component.inspect(&cx).await.unwrap().findings;
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!(findings[0].severity, Severity::Error);
+    assert_eq!(findings[0].code, "platform.no_tree");
+    let error = component.stage(&cx).await.unwrap_err();
+    assert_eq!(error.code(), "platform.no_tree");
+    component.undo(&cx).await.unwrap();
+    component.discard(&cx, Discard::Staged).await.unwrap();
+    assert_eq!(component.replaced_at(&cx).await.unwrap(), None);
+    assert!(!tree.exists());
+
+    // Lost after the swap, nothing is taken for undone.
+    std::fs::rename(site.path("away"), &tree).unwrap();
+    component.stage(&cx).await.unwrap();
+    component.cut_over(&cx).await.unwrap();
+    std::fs::rename(&tree, site.path("away")).unwrap();
+    let error = component.undo(&cx).await.unwrap_err();
+    assert_eq!(error.code(), "volume.run_folder_missing");
+    assert!(error.message().contains("node worker"), "{error}");
+}
+
+/// The tree of a service that runs on another node is not to be made here.
+#[tokio::test]
+async fn a_tree_that_belongs_to_another_node_is_not_made_here() {
+    let (site, _, _) = damaged();
+    let tree = site.path("host/srv/app");
+    std::fs::remove_dir_all(&tree).unwrap();
+    let config = CONFIG.replace("node = 'worker'", "service = 'app'");
+    let cx = site.context().await;
+    for (runs_on, expected, severity) in [
+        (&["worker"][..], "files.elsewhere", Severity::Error),
+        (&[], "files.tree_absent", Severity::Warning),
+    ] {
+        let component = site.component_on(&config, |host| TwoNodes::made(host, runs_on));
+        let findings = component.unwrap().inspect(&cx).await.unwrap().findings;
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert_eq!(findings[0].code, expected);
+        assert_eq!(findings[0].severity, severity);
+        let hint = findings[0].hint.as_deref().unwrap();
+        let names = hint.contains("node = \"worker\" to [components.it]");
+        assert_eq!(names, !runs_on.is_empty(), "{hint}");
+    }
+    assert!(!tree.exists());
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_on_another_node_is_refused_at_once() {
+    let site = Site::new();
+    let error = site.try_component(CONFIG).err().unwrap();
+    assert_eq!(error.code(), "config.no_nodes");
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.message().contains("components.it"), "{error}");
+    for (from, to, expected) in [
+        ("'worker'", "''", "config.bad_value"),
+        ("'@/host'", "'host'", "config.bad_value"),
+        (
+            "kind",
+            "redeploy = true\nstack = 'x'\ncompose = ['x']\nkind",
+            "config.bad_value",
+        ),
+        ("kind", "test = ['true']\nkind", "config.missing_key"),
+        ("kind", "reload = ['true']\nkind", "config.missing_key"),
+        ("kind", "service = 'x'\nreload = ['true']\nkind", "no error"),
+    ] {
+        let config = CONFIG.replacen(from, to, 1);
+        assert_eq!(code(on_two_nodes(&site, &config)), expected, "{config}");
+    }
+}

@@ -1,0 +1,299 @@
+//! The store's contract, its refusals, and what may be said of it.
+
+use std::process::Command;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use restore_core::conformance::{self, StoreUnderTest};
+use restore_core::store::BackupStore;
+use restore_core::{Error, ErrorKind, Result};
+use restore_testing::remote::*;
+use restore_testing::sshd::free_port;
+use serde_json::{Value, json};
+
+use super::ground::*;
+
+#[async_trait]
+impl StoreUnderTest for Ground {
+    async fn open(&self) -> Result<Arc<dyn BackupStore>> {
+        Ok(self.site().stores()[1].1.clone())
+    }
+
+    async fn put(&self, folder: &str, path: &str, content: &[u8]) -> Result<()> {
+        let file = self.path("content");
+        std::fs::write(&file, content).map_err(|e| Error::io("put", e))?;
+        server().put(&self.key(&format!("{folder}/{path}")), &file);
+        Ok(())
+    }
+
+    async fn unreachable(&self) -> Result<Option<Arc<dyn BackupStore>>> {
+        let site = self.site_with(&json!({"bucket": "nowhere"}), &self.here(""), json!({}))?;
+        Ok(Some(site.stores()[1].1.clone()))
+    }
+}
+
+#[tokio::test]
+async fn it_keeps_the_contract_of_stores() {
+    conformance::store(Arc::new(Ground::new())).await.unwrap();
+}
+
+async fn refused(ground: &Ground, more: Value, code: &str, kind: ErrorKind) -> Error {
+    let site = ground
+        .site_with(&more, &ground.here(""), json!({}))
+        .unwrap();
+    let error = site.stores()[1].1.list().await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.kind()),
+        (code, kind),
+        "{more}: {error}"
+    );
+    assert!(
+        error.hint_text().is_some() && !error.to_string().contains('\n'),
+        "{more}: {error:?}"
+    );
+    for secret in &server().keys {
+        assert!(!format!("{error:?}").contains(secret), "{error:?}");
+    }
+    error
+}
+
+#[tokio::test]
+async fn each_refusal_is_an_error_of_its_own_with_a_next_step() {
+    let ground = Ground::new();
+    restore_testing::write_secret(ground.path("wrong"), "another\n");
+    let login = "object.login_refused";
+    for (more, code, kind) in [
+        (
+            json!({"secret_key_file": "wrong"}),
+            login,
+            ErrorKind::Config,
+        ),
+        (
+            json!({"access_key_file": "wrong"}),
+            login,
+            ErrorKind::Config,
+        ),
+        (
+            json!({"bucket": "nowhere"}),
+            "object.no_bucket",
+            ErrorKind::NotFound,
+        ),
+        (
+            json!({"endpoint": format!("http://127.0.0.1:{}", free_port())}),
+            "object.unreachable",
+            ErrorKind::Failed,
+        ),
+        (
+            json!({"secret_key_file": "absent"}),
+            "config.secret_unreadable",
+            ErrorKind::Config,
+        ),
+        (
+            json!({"secret_key_file": null, "secret_key_env": "RESTORE_TEST_UNSET"}),
+            "config.secret_unset",
+            ErrorKind::Config,
+        ),
+    ] {
+        refused(&ground, more, code, kind).await;
+    }
+
+    let store = ground.site().stores()[1].1.clone();
+    let error = store.files(&ID.parse().unwrap()).await.unwrap_err();
+    assert_eq!(error.code(), "store.no_such_backup");
+    ground.wire.cut_after(0, true);
+    let error = store.list().await.unwrap_err();
+    assert_eq!(error.code(), "object.connection_lost", "{error}");
+    assert!(error.is_retryable());
+}
+
+#[tokio::test]
+async fn a_key_that_only_reads_makes_no_backup_and_says_so() {
+    let ground = Ground::new();
+    let keys = json!({"access_key_file": "reader-id", "secret_key_file": "reader-secret"});
+    let site = ground
+        .site_with(&keys, &ground.here(""), json!({}))
+        .unwrap();
+    let store = &site.stores()[1].1;
+    assert_eq!(store.list().await.unwrap(), []);
+    let error = store.begin(&ID.parse().unwrap()).await.err().unwrap();
+    assert_eq!(
+        (error.code(), error.kind()),
+        ("object.denied", ErrorKind::Failed)
+    );
+    assert_eq!(server().keys_below(&ground.prefix), [""; 0]);
+}
+
+#[test]
+fn what_cannot_be_meant_is_said_before_anything_is_done() {
+    let ground = Ground::new();
+    let far = "http://storage.example.org";
+    for (more, code) in [
+        (json!({"endpoint": far}), "config.plain_http"),
+        (
+            json!({"endpoint": "storage.example.org"}),
+            "config.bad_value",
+        ),
+        (
+            json!({"endpoint": "https://me:secret@storage.example.org"}),
+            "config.bad_value",
+        ),
+        (json!({"secret_key_file": null}), "config.no_credentials"),
+        (json!({"secret_key_env": "X"}), "config.two_passwords"),
+        (json!({"part_mib": 4}), "config.bad_value"),
+        (json!({"prefix": "a/../b"}), "config.bad_value"),
+        (json!({"bucket": ""}), "config.bad_value"),
+        (json!({"secret_key": "in the file"}), "config.unknown_key"),
+        (
+            json!({"kind": "azure", "bucket": null}),
+            "config.unknown_key",
+        ),
+    ] {
+        let error = ground
+            .site_with(&more, &ground.here(""), json!({}))
+            .err()
+            .unwrap_or_else(|| panic!("{more} opens"));
+        assert_eq!(
+            (error.code(), error.kind()),
+            (code, ErrorKind::Config),
+            "{more}: {error}"
+        );
+        assert!(error.to_string().contains("stores.cloud"), "{error}");
+    }
+    let allowed = json!({"endpoint": far, "allow_http": true});
+    ground
+        .site_with(&allowed, &ground.here(""), json!({}))
+        .unwrap();
+}
+
+/// Azure and Google Cloud: what a site says of them makes a client that asks, and keeps what it was
+/// given to itself.
+#[tokio::test]
+async fn the_other_services_are_asked_too_and_their_secrets_stay_with_them() {
+    let ground = Ground::new();
+    let endpoint = format!("http://127.0.0.1:{}", free_port());
+    let key = "c2VjcmV0LWtleS1vZi1henVyZQ==";
+    let sas = "sv=2021-10-04&sig=secret-signature";
+    for (name, content) in [
+        ("azure", key),
+        ("sas", sas),
+        ("gcs", "{\"private_key\": \"secret-"),
+    ] {
+        restore_testing::write_secret(ground.path(name), content);
+    }
+    let stores = json!({
+        "azure": {"kind": "azure", "account": "a", "container": "b", "endpoint": endpoint,
+            "access_key_file": "azure"},
+        "sas": {"kind": "azure", "account": "a", "container": "b", "endpoint": endpoint,
+            "sas_token_file": "sas"},
+        "gcs": {"kind": "gcs", "bucket": "b", "endpoint": endpoint, "sign_in": "nobody"},
+        "bad-gcs": {"kind": "gcs", "bucket": "b", "service_account_file": "gcs"},
+        "bad-azure": {"kind": "azure", "account": "a", "container": "b", "access_key_file": "gcs"},
+    });
+    let site = ground
+        .site_with(&json!({}), &ground.here(""), json!({"stores": stores}))
+        .unwrap();
+    for (name, store) in site.stores() {
+        let error = store.list().await.unwrap_err();
+        let code = match name.starts_with("bad") {
+            true => "object.bad_credentials",
+            false => "object.unreachable",
+        };
+        assert_eq!(error.code(), code, "{name}: {error}");
+        let said = format!("{error:?} {} {:?}", store.describe(), error.hint_text());
+        assert!(!said.contains("secret") && !said.contains("c2Vj"), "{said}");
+    }
+}
+
+/// With TLS: an authority of one's own is believed where it is named, and nowhere else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_proves_who_it_is() {
+    let ground = Ground::new();
+    let (certificate, key) = (ground.path("cert.pem"), ground.path("key.pem"));
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+        ])
+        .args(["-nodes", "-days", "2", "-subj", "/CN=s3", "-addext"])
+        .args([
+            "subjectAltName=IP:127.0.0.1",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+        ])
+        .arg("-out")
+        .arg(&certificate)
+        .arg("-keyout")
+        .arg(&key)
+        .output()
+        .unwrap();
+    assert!(made.status.success());
+    let port = tls(&certificate, &key, server().port).await;
+    let endpoint = format!("https://127.0.0.1:{port}");
+    refused(
+        &ground,
+        json!({"endpoint": endpoint}),
+        "object.untrusted",
+        ErrorKind::Config,
+    )
+    .await;
+    // Nor is a server that speaks no TLS.
+    let plain = format!("https://127.0.0.1:{}", ground.wire.port);
+    refused(
+        &ground,
+        json!({"endpoint": plain}),
+        "object.untrusted",
+        ErrorKind::Config,
+    )
+    .await;
+    let folder = ground.path("folder");
+    make_backup(&folder, &FILES[3..]);
+    ground.upload(&folder);
+    let more = json!({"endpoint": endpoint, "ca_file": "cert.pem"});
+    let site = ground
+        .site_with(&more, &ground.here(""), json!({}))
+        .unwrap();
+    site.fetch(ID, restore_core::FetchOptions::new())
+        .await
+        .unwrap();
+    assert_same(&folder, &ground.here(ID));
+}
+
+/// A port that speaks TLS and passes on to one that does not.
+async fn tls(certificate: &std::path::Path, key: &std::path::Path, to: u16) -> u16 {
+    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::rustls::pki_types::pem::PemObject;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use tokio_rustls::rustls::{ServerConfig, crypto::ring};
+    let certificate = CertificateDer::from_pem_file(certificate).unwrap();
+    let key = PrivateKeyDer::from_pem_file(key).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let mut stream = acceptor.accept(stream).await.ok()?;
+                let mut server = tokio::net::TcpStream::connect(("127.0.0.1", to))
+                    .await
+                    .ok()?;
+                tokio::io::copy_bidirectional(&mut stream, &mut server)
+                    .await
+                    .ok()
+            });
+        }
+    });
+    port
+}

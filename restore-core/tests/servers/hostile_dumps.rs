@@ -1,0 +1,222 @@
+//! Dumps of strangers: what psql would obey, what changes after it was verified, and who sees the
+//! password meanwhile.
+
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use restore_core::platform::Discard;
+use restore_testing::pg::{Cluster, Rig};
+
+const NOBODY: u32 = 65534;
+const STAGED: &str = "shop_restore_20240216_093000_7f3a";
+
+fn rig(cluster: Cluster) -> Rig {
+    let rig = Rig::new(cluster);
+    rig.cluster.sql("template1", "CREATE DATABASE gold");
+    rig.cluster.sql("template1", "CREATE DATABASE shop");
+    rig.cluster.sql(
+        "gold",
+        "CREATE TABLE t (x text); INSERT INTO t VALUES ('gold')",
+    );
+    rig.back_up("gold");
+    rig.list();
+    rig
+}
+
+/// The only dump of the backup is this one.
+fn only_sql(rig: &Rig, text: &[u8]) {
+    let _ = std::fs::remove_file(rig.dump_file());
+    std::fs::write(rig.sql_file(), text).unwrap();
+    rig.list();
+}
+
+fn dump(body: &str) -> String {
+    format!(
+        "--\n-- PostgreSQL database dump\n--\n\n-- Dumped from database version 15.1\n\
+         CREATE TABLE public.t (x text);\n{body}\n--\n-- PostgreSQL database dump complete\n--\n\n"
+    )
+}
+
+/// Whatever psql takes for a command of its own, and however the reader is led astray, no program
+/// runs. psql itself is asked: it refuses what the reader lets through.
+#[tokio::test]
+async fn no_dump_runs_a_program() {
+    let rig = rig(Cluster::start("postgres"));
+    let pwned = rig.backups.path().join("pwned");
+    let x = format!("\\! id > {}", pwned.display());
+    let bodies: Vec<(&str, Vec<u8>)> = [
+        ("plain", x.clone()),
+        (
+            "a table called stdin",
+            format!("CREATE TABLE stdin (y text);\nCOPY (SELECT 1) TO STDOUT; SELECT * FROM stdin;\n{x}\n\\."),
+        ),
+        (
+            "COPY in lower case",
+            format!("copy public.t (x) from stdin;\n'\n\\.\n{x}\n-- ';"),
+        ),
+        (
+            "COPY with options",
+            format!("COPY public.t (x) FROM stdin WITH (FORMAT csv);\n'\n\\.\n{x}\n-- ';"),
+        ),
+        (
+            "another setting for strings",
+            format!("SELECT set_config('standard_conforming'||'_strings','off',false);\nSELECT '\\'' ;\n{x}\n-- ';"),
+        ),
+        ("the end of a line in a comment", format!("-- so\r{x}")),
+        ("a restriction lifted", format!("\\unrestrict abc\n{x}")),
+        (
+            "a key of its own",
+            format!("\\unrestrict abc\n\\restrict abc\n\\unrestrict abc\n{x}"),
+        ),
+    ]
+    .into_iter()
+    .map(|(name, body)| (name, dump(&body).into_bytes()))
+    .chain(std::iter::once(("another encoding", {
+        let text = dump(&format!("SET client_encoding = 'SJIS';\nSELECT E'@' ;\n{x}\n-- ';"));
+        let at = text.find('@').unwrap();
+        let mut bytes = text.into_bytes();
+        bytes.splice(at..=at, [0x95, 0x5c]);
+        bytes
+    })))
+    .collect();
+    let component = rig.component("database = 'shop'");
+    let inspection = component.inspect(&rig.cx().await).await.unwrap();
+    let warned = |finding: &restore_core::Finding| finding.code == "postgres.superuser";
+    assert!(inspection.findings.iter().any(warned), "{inspection:?}");
+    for (name, text) in bodies {
+        only_sql(&rig, &text);
+        let staged = component.stage(&rig.cx().await).await;
+        assert!(!pwned.exists(), "{name}: a program has run");
+        assert!(staged.is_err(), "{name}");
+        component
+            .discard(&rig.cx().await, Discard::Staged)
+            .await
+            .unwrap();
+    }
+    // The first line of what psql gets has the key; no argument has.
+    let ran = rig.ran.lock().unwrap();
+    let psql: Vec<_> = ran
+        .iter()
+        .filter(|c| c.argv.contains(&"--set=ON_ERROR_STOP=1".to_owned()))
+        .collect();
+    assert!(!psql.is_empty() && psql.iter().all(|c| c.unprivileged));
+    assert!(!format!("{ran:?}").contains("\\restrict"));
+}
+
+/// What pg_dump of today writes is restored, restrictions and all, and so is a row that looks like
+/// one of its commands.
+#[tokio::test]
+async fn an_honest_dump_is_restored_to_its_last_row() {
+    let rig = rig(Cluster::start("postgres"));
+    rig.cluster
+        .sql("gold", r"INSERT INTO t VALUES (E'\restrict abc'), (E'\\restrict abc'), (E'\runrestrict abc'), ('\! id'), (E'\\.')");
+    rig.back_up("gold");
+    let text = std::fs::read_to_string(rig.sql_file()).unwrap();
+    for text in [
+        text.clone(),
+        // As of a server before these commands.
+        text.lines()
+            .filter(|line| {
+                !(line.starts_with("\\restrict ") || line.starts_with("\\unrestrict "))
+                    || line.len() < 30
+            })
+            .map(|line| format!("{line}\n"))
+            .collect(),
+    ] {
+        only_sql(&rig, text.as_bytes());
+        let component = rig.component("database = 'shop'");
+        component.stage(&rig.cx().await).await.unwrap();
+        assert_eq!(rig.cluster.content(STAGED), rig.cluster.content("gold"));
+        component
+            .discard(&rig.cx().await, Discard::Staged)
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_a_stranger_changes_after_it_was_hashed_is_not_what_is_run() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let rig = rig(Cluster::start("postgres"));
+    let gold = rig.cluster.content("gold");
+    chown(rig.dump_file(), Some(NOBODY), Some(NOBODY)).unwrap();
+    chown(rig.sql_file(), Some(NOBODY), Some(NOBODY)).unwrap();
+    let bin = rig.programs(&format!("echo evil > {}", rig.dump_file().display()));
+    let lines = format!("database = 'shop'\nbin = '{}'\njobs = 2", bin.display());
+    let component = rig.component(&lines);
+    component.stage(&rig.cx().await).await.unwrap();
+    assert_eq!(std::fs::read(rig.dump_file()).unwrap(), b"evil\n");
+    assert_eq!(rig.cluster.content(STAGED), gold);
+    component
+        .discard(&rig.cx().await, Discard::Staged)
+        .await
+        .unwrap();
+    assert!(spools(rig.backups.path()).is_empty(), "a copy was left");
+
+    // The same of SQL: psql is slow to begin.
+    std::fs::remove_file(rig.dump_file()).unwrap();
+    rig.list();
+    std::fs::remove_file(bin.join("psql")).unwrap();
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *--file*) echo \"INSERT INTO t VALUES ('evil');\" > {};; esac\nexec {}/psql \"$@\"\n",
+        rig.sql_file().display(),
+        restore_testing::pg::BIN
+    );
+    std::fs::write(bin.join("psql"), script).unwrap();
+    std::fs::set_permissions(bin.join("psql"), PermissionsExt::from_mode(0o755)).unwrap();
+    component.stage(&rig.cx().await).await.unwrap();
+    assert!(
+        std::fs::read_to_string(rig.sql_file())
+            .unwrap()
+            .contains("evil")
+    );
+    assert_eq!(rig.cluster.content(STAGED), gold);
+}
+
+fn spools(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    entries
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("20240216-"))
+        .collect()
+}
+
+/// The canary: in no process's arguments and no process's environment, at any time.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_process_shows_the_password() {
+    const PASSWORD: &str = "c4nary:of\\the-database";
+    let rig = rig(Cluster::with_password("boss", PASSWORD));
+    let file = rig.backups.path().join("password");
+    std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let watching = std::thread::spawn(move || {
+        let (mut looks, mut found) = (0, String::new());
+        while !stopped.load(Ordering::Relaxed) && found.is_empty() {
+            let all = restore_testing::processes();
+            if let Some(line) = all.lines().find(|line| line.contains("c4nary")) {
+                line.clone_into(&mut found);
+            }
+            looks += 1;
+        }
+        (looks, found)
+    });
+    let component = rig.component("database = 'shop'\npassword_file = 'password'");
+    let staged = component.stage(&rig.cx().await).await;
+    // And from SQL.
+    std::fs::remove_file(rig.dump_file()).unwrap();
+    rig.list();
+    let again = component.stage(&rig.cx().await).await;
+    stop.store(true, Ordering::Relaxed);
+    let (looks, found) = watching.join().unwrap();
+    staged.unwrap();
+    again.unwrap();
+    assert!(looks > 1 && found.is_empty(), "{found}");
+    assert_eq!(rig.cluster.content(STAGED), rig.cluster.content("gold"));
+    assert!(!format!("{:?}", rig.ran.lock().unwrap()).contains("c4nary"));
+}

@@ -1,0 +1,5 @@
+//! Maintenance mode with a real nginx.
+
+mod obstacles;
+mod shown;
+mod web;

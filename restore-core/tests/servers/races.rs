@@ -1,0 +1,271 @@
+//! A server's user swaps what leads to a run's data for links, again and again, while a run does all
+//! that it does. `RESTORE_RACES` says how often (50).
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use restore_core::component::SharedComponent;
+use restore_core::platform::Discard;
+use restore_core::run::{MemoryFacts, RunContext, RunId};
+use restore_core::{CancellationToken, NoEvents};
+use restore_testing::pitr::Ground;
+use restore_testing::redis::{Case, Form, Server, back_up};
+
+const STRANGER: u32 = 65_533;
+
+/// What is root's alone: a folder with a file, and the socket of another server.
+struct Victim {
+    path: PathBuf,
+    _listener: UnixListener,
+    called: Arc<AtomicU64>,
+}
+
+impl Victim {
+    fn new(above: &Path) -> Self {
+        let path = above.join("victim");
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("root-only"), "secret").unwrap();
+        let closed = |mode| PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(path.join("root-only"), closed(0o600)).unwrap();
+        let listener = UnixListener::bind(path.join("socket")).unwrap();
+        std::fs::set_permissions(&path, closed(0o700)).unwrap();
+        let called = Arc::new(AtomicU64::new(0));
+        let (heard, counted) = (listener.try_clone().unwrap(), called.clone());
+        std::thread::spawn(move || {
+            while heard.accept().is_ok() {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Self {
+            path,
+            _listener: listener,
+            called,
+        }
+    }
+
+    fn assert_unharmed(&self, attempt: u32) {
+        let meta = std::fs::metadata(&self.path).unwrap();
+        let inner = std::fs::metadata(self.path.join("root-only")).unwrap();
+        let there = std::fs::read_dir(&self.path).unwrap().count();
+        let found = (meta.mode() & 0o7777, meta.uid(), there);
+        assert_eq!(found, (0o700, 0, 2), "try {attempt}");
+        let found = (inner.mode() & 0o7777, inner.uid());
+        assert_eq!(found, (0o600, 0), "try {attempt}");
+        let text = std::fs::read(self.path.join("root-only")).unwrap();
+        assert_eq!(text, b"secret", "try {attempt}");
+        let called = self.called.load(Ordering::Relaxed);
+        assert_eq!(called, 0, "try {attempt}: root spoke to another server");
+    }
+}
+
+/// Whose names are swapped, where, and which of them.
+#[derive(Clone)]
+struct Racer {
+    uid: u32,
+    gid: u32,
+    /// What the server's user owns.
+    root: PathBuf,
+    /// Below a run's folder: directories, files and sockets.
+    folders: Vec<&'static str>,
+    files: Vec<&'static str>,
+    sockets: Vec<&'static str>,
+}
+
+impl Racer {
+    /// Runs as the server's user until told to stop.
+    fn race(&self, victim: &Path, stop: &AtomicBool, made: &AtomicU64) {
+        use rustix::process::{Gid, Uid};
+        // Of this thread alone.
+        rustix::thread::set_thread_groups(&[]).unwrap();
+        rustix::thread::set_thread_gid(Gid::from_raw(self.gid)).unwrap();
+        rustix::thread::set_thread_uid(Uid::from_raw(self.uid)).unwrap();
+        assert!(std::fs::read_dir(victim).is_err(), "it is not that user's");
+        let mut number = 0_u64;
+        let mut swap = |path: &Path, target: &Path, back: bool| {
+            number += 1;
+            let aside = path.with_file_name(format!("aside-{number}"));
+            if std::fs::rename(path, &aside).is_err() {
+                return;
+            }
+            let _ = symlink(target, path);
+            made.fetch_add(1, Ordering::Relaxed);
+            if back || !number.is_multiple_of(3) {
+                let _ = std::fs::remove_file(path);
+                let _ = std::fs::rename(&aside, path);
+            }
+        };
+        let file = victim.join("root-only");
+        let socket = victim.join("socket");
+        while !stop.load(Ordering::Relaxed) {
+            let Ok(entries) = std::fs::read_dir(&self.root) else {
+                continue;
+            };
+            for entry in entries.flatten() {
+                let path = entry.path();
+                if !entry.file_name().to_string_lossy().starts_with(".restore-") {
+                    swap(&path, victim, true);
+                    continue;
+                }
+                for name in &self.sockets {
+                    // Without it whoever waits for the server waits long.
+                    swap(&path.join(name), &socket, true);
+                }
+                for name in &self.files {
+                    swap(&path.join(name), &file, false);
+                }
+                for name in &self.folders {
+                    swap(&path.join(name), victim, false);
+                }
+                swap(&path, victim, false);
+            }
+        }
+    }
+
+    /// Does the work of a run while somebody races, and sees that nothing else was harmed.
+    async fn against(&self, victim: &Victim, attempt: u32, work: impl Future<Output = ()>) {
+        let stop = Arc::new(AtomicBool::new(false));
+        let made = Arc::new(AtomicU64::new(0));
+        let racer = {
+            let (this, victim) = (self.clone(), victim.path.clone());
+            let (stop, made) = (stop.clone(), made.clone());
+            std::thread::spawn(move || this.race(&victim, &stop, &made))
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(120), work).await;
+        stop.store(true, Ordering::Relaxed);
+        racer.join().unwrap();
+        assert!(ended.is_ok(), "try {attempt} does not end");
+        assert!(made.load(Ordering::Relaxed) > 0, "nobody raced");
+        victim.assert_unharmed(attempt);
+        // What was moved aside takes room.
+        for entry in std::fs::read_dir(&self.root).unwrap().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("aside-") || name.starts_with(".restore-") {
+                let _ = std::fs::remove_dir_all(entry.path());
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+fn tries() -> u32 {
+    let said = std::env::var("RESTORE_RACES").ok();
+    said.and_then(|tries| tries.parse().ok()).unwrap_or(50)
+}
+
+fn ground() -> (tempfile::TempDir, Victim) {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let victim = Victim::new(directory.path());
+    (directory, victim)
+}
+
+/// All that a run does, whatever comes of it; whether something was swapped.
+async fn all_steps(component: &SharedComponent, cx: &RunContext) -> bool {
+    let _ = component.stage(cx).await;
+    let swapped = component.cut_over(cx).await.is_ok();
+    let _ = component.undo(cx).await;
+    let _ = component.discard(cx, Discard::Replaced).await;
+    let _ = component.discard(cx, Discard::Staged).await;
+    swapped
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_runs_redis_wins_no_race() {
+    let (_directory, victim) = ground();
+    let mut restored = 0;
+    for number in 0..tries() {
+        let server = Server::new(&["appendonly no"]).with_user(STRANGER, STRANGER);
+        let mut case = Case::new(server, "appendonly = false");
+        let form = if number % 2 == 0 {
+            Form::Rdb
+        } else {
+            Form::Aof
+        };
+        back_up(&case, form);
+        case.seal();
+        case.run = RunId::generate();
+        let racer = Racer {
+            uid: STRANGER,
+            gid: STRANGER,
+            root: case.server().data(),
+            folders: vec!["staged/.restore-work", "staged", "replaced"],
+            files: vec![
+                "staged/.restore-scratch.conf",
+                "staged/dump.rdb",
+                "staged/.restore-work/.restore-scratch.conf",
+                "staged/.restore-work/dump.rdb",
+                "staged/.restore-work/appendonlydir",
+            ],
+            sockets: vec![
+                "staged/.restore-scratch.sock",
+                "staged/.restore-work/.restore-scratch.sock",
+            ],
+        };
+        // Something of theirs, whether or not the run comes far.
+        std::fs::create_dir(racer.root.join("theirs")).unwrap();
+        let theirs = racer.root.join("theirs");
+        std::os::unix::fs::chown(theirs, Some(STRANGER), Some(STRANGER)).unwrap();
+        let cx = case.cx().await;
+        let work = async {
+            restored += u32::from(all_steps(&case.component, &cx).await);
+        };
+        racer.against(&victim, number, work).await;
+    }
+    println!("{restored} of {} were restored all the same", tries());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_runs_postgres_wins_no_race() {
+    let (_directory, victim) = ground();
+    let ground = Ground::with("data", "").await;
+    ground.write(1);
+    let id = ground.back_up().await;
+    ground.archive();
+    let site = ground.site().await;
+    let backup = Arc::new(site.backup(&id).await.unwrap());
+    let component = site.component("cluster").unwrap().clone();
+    site.platform().scale("postgres", 0).await.unwrap();
+    let owner = std::fs::metadata(ground.path("volume")).unwrap();
+    let (uid, gid) = (owner.uid(), owner.gid());
+    let racer = Racer {
+        uid,
+        gid,
+        root: ground.path("volume"),
+        folders: vec![
+            "staged/data/pg_wal",
+            "staged/data/base",
+            "staged/data",
+            "staged/.restore-wal",
+            "staged",
+            "replaced",
+        ],
+        files: vec![
+            "staged/data/.restore-scratch.conf",
+            "staged/data/recovery.signal",
+            "staged/data/backup_label",
+            "staged/data/pg_hba.conf",
+            "staged/data/postmaster.pid",
+        ],
+        sockets: vec!["staged/data/.s.PGSQL.5432"],
+    };
+    let mut restored = 0;
+    for number in 0..tries() {
+        let cx = RunContext::new(
+            RunId::generate(),
+            "cluster",
+            backup.clone(),
+            Arc::new(MemoryFacts::default()),
+            Arc::new(NoEvents),
+            CancellationToken::new(),
+        );
+        let work = async {
+            restored += u32::from(all_steps(&component, &cx).await);
+        };
+        racer.against(&victim, number, work).await;
+    }
+    println!("{restored} of {} were restored all the same", tries());
+}

@@ -1,0 +1,135 @@
+"""One look at a site."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Optional
+
+from ._decode import decode
+from ._errors import RestoreError
+from ._values import Finding
+
+
+@dataclass(frozen=True)
+class StoreStatus:
+    """A store of a site."""
+
+    name: str
+    place: str
+    """Where it is, in words."""
+    full_backups: Optional[int]
+    """How many full backups it has; ``None`` where it could not be listed."""
+
+
+@dataclass(frozen=True)
+class NewestBackup:
+    """The newest full backup: what ``latest`` means."""
+
+    id: str
+    store: str
+    local: bool
+    """Whether it is on this host and not packed, so that nothing must be fetched first."""
+    bytes: Optional[int]
+    age_seconds: Optional[int]
+    """Since the moment that its id names; negative where that is to come."""
+    proven: bool
+    """Whether a drill or restore of all of it has passed."""
+
+
+@dataclass(frozen=True)
+class ProvenBackup:
+    """A backup that a run has proven to restore."""
+
+    backup: str
+    run: str
+    drill: bool
+    """Whether it was a drill, and not a restore."""
+    whole: bool
+    """Whether it took all components of the site."""
+    at: datetime
+
+
+@dataclass(frozen=True)
+class UnfinishedRun:
+    """A run that has not ended."""
+
+    run: str
+    backup: str
+    outcome: str
+    under_way: Optional[str]
+    """Who is at work on it right now, in words; ``None``: nobody."""
+    down_since: Optional[datetime]
+    """Since when users are turned away by it, where they are."""
+    page_up: bool
+    """Whether its maintenance page is up, or may be."""
+
+
+@dataclass(frozen=True)
+class KeptData:
+    """What a run keeps beside the live data."""
+
+    run: str
+    outcome: str
+    components: tuple[str, ...]
+    bytes: Optional[int]
+    """About how many; ``None`` where nobody knows."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """Room on a file system."""
+
+    free_bytes: int
+    free_inodes: int
+    file_system: str
+    read_only: bool
+    place: str
+    """Where it is mounted and of which kind it is; empty where that is not known."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """Room on a file system that a site uses."""
+
+    uses: tuple[str, ...]
+    """What lies there: ``state``, ``store main``, ``redis``."""
+    space: Space
+
+
+@dataclass(frozen=True)
+class SiteStatus:
+    """What is known of a site at one moment. True where a restore could begin."""
+
+    site: str
+    platform: str
+    file: Optional[Path]
+    state: Path
+    at: datetime
+    ready: bool
+    """Whether a restore of the newest full backup could begin now."""
+    components: tuple[str, ...]
+    services: tuple[str, ...]
+    stores: tuple[StoreStatus, ...]
+    newest: Optional[NewestBackup]
+    proven: Optional[ProvenBackup]
+    """The newest drill or restore that proved a backup."""
+    unfinished: tuple[UnfinishedRun, ...]
+    kept: tuple[KeptData, ...]
+    room: tuple[Room, ...]
+    under_way: Optional[str]
+    """Who works on the site right now, in words."""
+    findings: tuple[Finding, ...]
+    """What was noticed, what would stop a restore first."""
+    refusal: Optional[RestoreError] = None
+    """Why a restore could not begin."""
+
+    def __bool__(self) -> bool:
+        """Whether a restore could begin now."""
+        return self.ready
+
+    @classmethod
+    def _of(cls, answer: tuple[dict[str, Any], Optional[RestoreError]]) -> SiteStatus:
+        value, refusal = answer
+        return replace(decode(cls, value), refusal=refusal)

@@ -1,0 +1,143 @@
+#!/bin/bash
+# What `make check`, `make test` and `make soak` run, step by step, and where the time went.
+#
+#   scripts/test.sh check    formatting, lints, and the tests that need no server
+#   scripts/test.sh test     everything that must pass before a change lands
+#   scripts/test.sh soak     every boundary of every kind of run, random kills, more of everything that
+#                            is drawn by chance; MINUTES bounds it
+#
+# CONTRIBUTING.md says which is for what.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH="$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin"
+
+target=${CARGO_TARGET_DIR:-target}
+mkdir -p "$target"
+target=$(cd "$target" && pwd)
+steps=$target/test-steps.txt
+: >"$steps"
+
+# step NAME COMMAND…: its output, then its seconds in the table. A step that fails ends the script.
+step() {
+  local name=$1 begun=$SECONDS code=0
+  shift
+  printf '\n== %s\n' "$name"
+  "$@" || code=$?
+  printf '%s\t%s\n' "$((SECONDS - begun))" "$name" >>"$steps"
+  if [ "$code" -ne 0 ]; then
+    printf '\n%s failed (exit code %s)\n' "$name" "$code" >&2
+    report
+    exit "$code"
+  fi
+}
+
+report() {
+  /usr/bin/python3 scripts/test-times.py "$steps" "$target"/nextest/{check,servers,swarm,soak}/junit.xml
+}
+
+# Tests start servers as users of their own, and Docker engines, in a network of their own.
+host=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+export "CARGO_TARGET_${host}_RUNNER=$PWD/scripts/test-runner"
+
+nextest() { # PROFILE [MORE…]
+  local profile=$1
+  shift
+  cargo nextest run --profile "$profile" --locked --workspace "$@"
+}
+
+# A commit's own seed: another commit draws another sample, and the same one can be repeated.
+seed() { git rev-parse --short=12 HEAD 2>/dev/null || echo restore; }
+
+clippy() { cargo clippy --quiet --locked "$@" -- -D warnings; }
+
+# The library as embedders may choose it: each feature alone, tests left out.
+features() {
+  local each
+  for each in "" conformance fuzzing object-store; do
+    clippy -p restore-core --no-default-features --features "$each"
+  done
+}
+
+documentation() { RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --all-features -p restore-core; }
+
+# With the oldest Rust that the library promises to build with, where that one is installed.
+oldest() {
+  local version
+  version=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+  if rustup toolchain list 2>/dev/null | grep -q "^$version"; then
+    cargo "+$version" check --quiet --locked -p restore-core -p restore-cli --target-dir "$target/oldest"
+  else
+    echo "Rust $version is not installed here: whether the library builds with it is not tried" \
+      "(rustup toolchain install $version --profile minimal)"
+  fi
+}
+
+# The images of the example swarm, which take a network: made once, beside the builds, and waited for.
+images() {
+  examples/hosting-platform/images.sh >"$target/images.log" 2>&1 &
+  images=$!
+}
+# The same of the server of S3's protocol.
+s3_server() { scripts/s3-server.sh setup; }
+# And of the majors of PostgreSQL that Debian does not have.
+postgres_majors() { scripts/postgres-majors.sh setup; }
+images_are_there() { wait "$images" || { tail -n 20 "$target/images.log" >&2; return 1; }; }
+
+# As far as MINUTES lead. The first failure ends it at once, so that whoever is stopped by the clock has
+# seen none.
+soak() {
+  local code=0
+  timeout --signal INT --kill-after 120 "$1m" cargo nextest run --profile soak --locked --workspace || code=$?
+  [ "$code" -eq 124 ] || return "$code"
+  printf '\nThe %s minutes are over: whatever ended before has passed, the others were not tried to their end.\n' "$1"
+}
+
+scripts/setup.sh engine
+PATH=$(scripts/tools.sh):$PATH
+asked=${RESTORE_TEST_SEED:-}
+export RESTORE_TEST_SEED=${asked:-$(seed)}
+rm -f "$target"/nextest/*/junit.xml
+case ${1:-} in
+  check)
+    step "formatting" cargo fmt --all --check
+    step "lints" clippy --workspace --all-targets
+    # No other test programs are built: linking them takes longer than running these.
+    step "tests without servers" nextest check --lib --bins --test library --test cli
+    ;;
+  test)
+    images
+    step "formatting" cargo fmt --all --check
+    step "lints" clippy --workspace --all-targets
+    step "lints, each feature alone" features
+    step "documentation" documentation
+    step "licences and sources" cargo deny --log-level error check licenses sources bans
+    step "the oldest Rust" oldest
+    step "building the tests" nextest default --no-run
+    step "the server of S3's protocol" s3_server
+    step "other majors of PostgreSQL" postgres_majors
+    step "building the Python module" scripts/python-test.sh build
+    step "images of the example swarm" images_are_there
+    printf '\nsamples are drawn with RESTORE_TEST_SEED=%s\n' "$RESTORE_TEST_SEED"
+    step "tests on engines and swarms" nextest swarm
+    step "all other tests" nextest servers
+    step "examples in the documentation" cargo test --quiet --locked --doc -p restore-core
+    ;;
+  soak)
+    minutes=${MINUTES:-60}
+    # What goes on at random for as long as one likes has half of the time.
+    export RESTORE_TEST_EXHAUSTIVE=1 RESTORE_SOAK_MINUTES=$((minutes / 2))
+    RESTORE_TEST_SEED=${asked:-$(date +%s)}
+    images
+    step "building the tests" nextest default --no-run
+    step "images of the example swarm" images_are_there
+    step "the server of S3's protocol" s3_server
+    step "other majors of PostgreSQL" postgres_majors
+    printf '\nrepeat with RESTORE_TEST_SEED=%s\n' "$RESTORE_TEST_SEED"
+    step "every boundary, random kills" soak "$minutes"
+    ;;
+  *)
+    echo "usage: scripts/test.sh check | test | soak" >&2
+    exit 2
+    ;;
+esac
+report
