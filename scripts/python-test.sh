@@ -25,8 +25,9 @@ build() {
     cp "$requirements" "$venv/requirements.txt"
   fi
   rm -rf "$target/wheels"
+  # With the library's features of the other tests, so that it is built once for both.
   "$venv/bin/maturin" build --quiet --locked --manifest-path restore-py/Cargo.toml --profile dev \
-    --compatibility linux --interpreter "$venv/bin/python" --out "$target/wheels"
+    --features restore-core/conformance,restore-core/fuzzing --compatibility linux --interpreter "$venv/bin/python" --out "$target/wheels"
   "$venv/bin/pip" install --quiet --force-reinstall --no-index --no-deps "$target"/wheels/restore-*.whl
 }
 

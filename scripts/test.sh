@@ -50,6 +50,13 @@ seed() { git rev-parse --short=12 HEAD 2>/dev/null || echo restore; }
 
 clippy() { cargo clippy --quiet --locked "$@" -- -D warnings; }
 
+# Every program and test, compiled by clippy's compiler: it lints what it builds, so that everything is
+# compiled once and not once for each. The variables are those that `cargo clippy` sets.
+lint_and_build() {
+  export RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__
+  nextest default --no-run --all-targets
+}
+
 # The library as embedders may choose it: each feature alone, tests left out.
 features() {
   local each
@@ -107,15 +114,14 @@ case ${1:-} in
   test)
     images
     step "formatting" cargo fmt --all --check
-    step "lints" clippy --workspace --all-targets
     step "lints, each feature alone" features
     step "documentation" documentation
     step "licences and sources" cargo deny --log-level error check licenses sources bans
     step "the oldest Rust" oldest
-    step "building the tests" nextest default --no-run
+    step "lints, and building the tests" lint_and_build
+    step "building the Python module" scripts/python-test.sh build
     step "the server of S3's protocol" s3_server
     step "other majors of PostgreSQL" postgres_majors
-    step "building the Python module" scripts/python-test.sh build
     step "images of the example swarm" images_are_there
     printf '\nsamples are drawn with RESTORE_TEST_SEED=%s\n' "$RESTORE_TEST_SEED"
     step "tests on engines and swarms" nextest swarm
