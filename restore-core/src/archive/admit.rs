@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::links::{ABSOLUTE, LinkPlaces, below, normal, parent};
 use super::member::{CAPABILITIES, Member, What};
+use super::ownership::Ownership;
 use super::seen::{Kind, Seen};
 use super::{RefusedMember, UnpackPolicy};
 use crate::model::{Error, ErrorKind, Result};
@@ -20,6 +21,8 @@ pub(super) enum Verdict {
         again: bool,
         /// Directories above it that the archive has not named so far.
         implied: Vec<Vec<u8>>,
+        /// Whose it becomes: user and group.
+        owner: (u32, u32),
     },
     /// It passed, but is not selected.
     LeftOut,
@@ -31,6 +34,7 @@ pub(super) enum Verdict {
 pub(super) struct Gate<'a> {
     label: &'a str,
     policy: &'a UnpackPolicy,
+    ownership: Ownership,
     prefix: Vec<u8>,
     /// So many names are taken off what is left.
     strip: usize,
@@ -114,6 +118,7 @@ impl<'a> Gate<'a> {
         Ok(Self {
             label,
             policy,
+            ownership: Ownership::new(policy),
             prefix: plain(&policy.prefix)?,
             strip: usize::try_from(policy.strip).unwrap_or(usize::MAX),
             only: only.collect::<Result<_>>()?,
@@ -231,7 +236,9 @@ impl<'a> Gate<'a> {
         }
         check_attributes(member)?;
         self.check_way(&path)?;
-        let (kind, original) = self.kind(member, &path)?;
+        // What it becomes is judged, and not only what its header says.
+        let owner = self.ownership.of(member);
+        let (kind, original) = self.kind(member, owner, &path)?;
         if original.as_deref() == Some(&path[..]) {
             return Ok(Verdict::Nothing);
         }
@@ -271,7 +278,13 @@ impl<'a> Gate<'a> {
             original,
             again,
             implied,
+            owner,
         })
+    }
+
+    /// Whose everything becomes, where all has one owner.
+    pub(super) fn owner_of_all(&self) -> Option<(u32, u32)> {
+        self.ownership.all
     }
 
     /// The path that a member of this name has below the target; `None` where it lies outside of
@@ -375,10 +388,15 @@ impl<'a> Gate<'a> {
 
     /// What the path stands for from now on; of a hard link also the path that it is another name
     /// of.
-    fn kind(&self, member: &Member, path: &[u8]) -> Result<(Kind, Option<Vec<u8>>), Refusal> {
+    fn kind(
+        &self,
+        member: &Member,
+        owner: (u32, u32),
+        path: &[u8],
+    ) -> Result<(Kind, Option<Vec<u8>>), Refusal> {
         let kind = match &member.what {
             What::File(_) => {
-                self.check_powers(member)?;
+                self.check_powers(member, owner)?;
                 Kind::File
             }
             What::Directory => Kind::Directory,
@@ -476,8 +494,9 @@ impl<'a> Gate<'a> {
         Ok((kind, Some(target)))
     }
 
-    /// Set-uid, set-gid and file capabilities let whoever runs the file act as someone else.
-    fn check_powers(&self, member: &Member) -> Result<(), Refusal> {
+    /// Set-uid, set-gid and file capabilities let whoever runs the file act as someone else: as
+    /// its recorded owner where it is unpacked elsewhere, as `becomes` here.
+    fn check_powers(&self, member: &Member, becomes: (u32, u32)) -> Result<(), Refusal> {
         if self.policy.set_uid {
             return Ok(());
         }
@@ -495,18 +514,22 @@ impl<'a> Gate<'a> {
                 hint: Some(ALLOW_SETUID),
             })
         };
-        if member.mode & 0o4000 != 0 && user != Some(member.uid) {
+        let other =
+            |ids: [u32; 2], owner: Option<u32>| ids.into_iter().find(|id| owner != Some(*id));
+        if member.mode & 0o4000 != 0
+            && let Some(id) = other([becomes.0, member.uid], user)
+        {
             return refuse(format!(
-                "it is set-uid for user {}, {}",
-                member.uid,
-                why(member.uid, "who does not own the live tree")
+                "it is set-uid for user {id}, {}",
+                why(id, "who does not own the live tree")
             ));
         }
-        if member.mode & 0o2000 != 0 && group != Some(member.gid) {
+        if member.mode & 0o2000 != 0
+            && let Some(id) = other([becomes.1, member.gid], group)
+        {
             return refuse(format!(
-                "it is set-gid for group {}, {}",
-                member.gid,
-                why(member.gid, "which does not own the live tree")
+                "it is set-gid for group {id}, {}",
+                why(id, "which does not own the live tree")
             ));
         }
         if member.xattrs.iter().any(|(key, _)| key == CAPABILITIES) {

@@ -153,8 +153,8 @@ pub struct UnpackPolicy {
     /// Further places that symbolic links may lead to. `/dev/null`, `/dev/stdout` and
     /// `/dev/stderr` always are.
     pub links_to: Vec<PathBuf>,
-    /// Let set-uid and set-gid files in whose recorded owner (for set-gid: group) is not
-    /// [`Self::owner`] or is root, and files with capabilities.
+    /// Let set-uid and set-gid files in whose owner (for set-gid: group), as recorded or as they
+    /// become, is not [`Self::owner`] or is root, and files with capabilities.
     pub set_uid: bool,
     /// The owner of the live tree: set-uid files of this owner are let in, save root's.
     pub owner: Option<(u32, u32)>,
@@ -222,3 +222,6 @@ pub struct Unpacked {
     #[serde(default)]
     pub acls_lost: u64,
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,6 @@ use super::feed::ANOTHER_COPY;
 use super::halt::{Halt, Halted};
 use super::lanes::Sink;
 use super::member::{Layout, Member, What};
-use super::ownership::Ownership;
 use super::tar_reader::{HEADERS, TarReader, Watch};
 use super::write::Meta;
 use super::{MEMBERS, RefusedMember, UnpackPolicy, Unpacked, member};
@@ -34,7 +33,6 @@ pub(super) fn parse(
     let parser = Parser {
         label,
         policy,
-        ownership: Ownership::new(policy),
         halt,
         gate,
         watch,
@@ -54,7 +52,6 @@ pub(super) fn parse(
 struct Parser<'a> {
     label: &'a str,
     policy: &'a UnpackPolicy,
-    ownership: Ownership,
     halt: &'a Halt,
     gate: Gate<'a>,
     watch: Rc<Watch>,
@@ -199,19 +196,16 @@ impl Parser<'_> {
             original,
             again,
             implied,
+            owner,
         } = verdict
         else {
             self.counts.left_out += u64::from(verdict == Verdict::LeftOut);
             return Ok(Ok(()));
         };
-        let owner = match self.sink {
-            Some(_) => self.ownership.of(member),
-            None => (member.uid, member.gid),
-        };
         let meta = || Meta::of(member, owner);
         if let Some(sink) = self.sink.as_deref_mut() {
             for path in implied {
-                sink.directory(path, Meta::implied(self.ownership.all));
+                sink.directory(path, Meta::implied(self.gate.owner_of_all()));
             }
             if again {
                 // What has this name now must be there before it is replaced.
