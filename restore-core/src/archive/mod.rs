@@ -25,6 +25,7 @@ mod member;
 mod ownership;
 mod pack;
 mod parse;
+mod refusal;
 mod seen;
 mod sink;
 mod tar_reader;
@@ -43,8 +44,8 @@ pub use pack::{Compression, Measured, PackPolicy, Packed, measure, pack};
 pub(crate) use pack::{measure_dir, pack_dir};
 pub(crate) use sink::unwritable;
 pub use sink::{Sink, SinkFile, Written};
+pub(crate) use unpack::{Walked, unpack_from, unpack_into, walk_all};
 pub use unpack::{unpack, walk};
-pub(crate) use unpack::{unpack_from, unpack_into, walk_all};
 
 /// A file to be read once, and what is known of it beforehand.
 #[derive(Clone, Debug)]
@@ -153,6 +154,10 @@ pub struct UnpackPolicy {
     /// Further places that symbolic links may lead to. `/dev/null`, `/dev/stdout` and
     /// `/dev/stderr` always are.
     pub links_to: Vec<PathBuf>,
+    /// The live tree is on another machine, which alone knows its owner and perhaps its place: what
+    /// depends on these is not judged here but there.
+    #[serde(skip)]
+    pub(crate) elsewhere: bool,
     /// Let set-uid and set-gid files in whose owner (for set-gid: group), as recorded or as they
     /// become, is not [`Self::owner`] or is root, and files with capabilities.
     pub set_uid: bool,
@@ -166,7 +171,8 @@ pub struct UnpackPolicy {
     /// So many members the archive may have, those that are left out included; 0: twenty million.
     #[serde(default)]
     pub max_members: u64,
-    /// So many bytes of content may be unpacked; 0: as many as the file system has room for.
+    /// So many bytes of content may be unpacked, and so many zeros may stand for the holes of sparse
+    /// files; 0: as many as the file system has room for, and two tebibytes of zeros.
     #[serde(default)]
     pub max_bytes: u64,
 }
@@ -217,6 +223,10 @@ pub struct Unpacked {
     pub digest: Option<Digest>,
     /// Members left out because of `prefix`, `only` or `except`.
     pub left_out: u64,
+    /// Of those, the ones outside of `prefix` or without a name once `strip` directories are taken
+    /// off; directories that only lead to what is wanted are not counted.
+    #[serde(default)]
+    pub outside: u64,
     /// Access control lists that the file system does not take, or that name somebody unknown here:
     /// the group then has what it really had, and those whom the list named have nothing.
     #[serde(default)]

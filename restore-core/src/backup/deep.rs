@@ -22,6 +22,8 @@ pub(crate) enum Outcome {
     Broken(String),
     /// It reads to its end, and these members of it would be refused.
     Refused(Vec<RefusedMember>),
+    /// It does, and whether so many members of it are let in only the machine of the live tree knows.
+    Unjudged(u64),
     /// Nothing here could read it.
     Unchecked {
         /// Why, in one line.
@@ -47,10 +49,14 @@ pub(crate) async fn check(
     policies: &[&UnpackPolicy],
     progress: &Progress,
 ) -> Result<Outcome> {
-    let artifact = on_blocking(source, |source| {
-        artifact::detect(source.path(), source.label())
-    })
-    .await?;
+    let artifact = match policies {
+        [] => {
+            let detect = |source: &Source| artifact::detect(source.path(), source.label());
+            on_blocking(source, detect).await?
+        }
+        // Whatever its name: it is unpacked.
+        _ => Artifact::Archive,
+    };
     let outcome = match artifact {
         // These two count their bytes themselves.
         Artifact::Archive => return read_archive(source, policies, progress).await,
@@ -292,8 +298,11 @@ async fn read_archive(
     };
     let mut progress = progress.clone();
     let mut refused: Vec<RefusedMember> = Vec::new();
+    let mut unjudged = 0;
     for policy in policies {
-        for member in walk_all(source.clone(), policy, progress.clone()).await? {
+        let walked = walk_all(source.clone(), policy, progress.clone()).await?;
+        unjudged = walked.unjudged.max(unjudged);
+        for member in walked.refused {
             if !refused.contains(&member) {
                 refused.push(member);
             }
@@ -301,9 +310,10 @@ async fn read_archive(
         // It is counted once.
         progress = Progress::hidden();
     }
-    Ok(match refused.is_empty() {
-        true => Outcome::Sound,
-        false => Outcome::Refused(refused),
+    Ok(match (refused.is_empty(), unjudged) {
+        (true, 0) => Outcome::Sound,
+        (true, members) => Outcome::Unjudged(members),
+        (false, _) => Outcome::Refused(refused),
     })
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::members::{Links, MemberKeys};
 use super::{archive, hooks};
-use crate::archive::{Owners, UnpackPolicy};
+use crate::archive::{Owners, UnpackPolicy, Unpacked};
 use crate::contract::{
     BackedUp, Backup, BackupWriter, Component, Inspection, KeptByRun, Parts, Platform, Program,
     RunContext, SharedComponent, Staged, Table, Target, Volume, parse_section,
@@ -203,6 +203,28 @@ impl VolumeComponent {
     }
 }
 
+/// What is to be said of members that lie outside of what the component `name` restores.
+fn outside(name: &str, section: &Section, found: &str, unpacked: &Unpacked) -> Option<Finding> {
+    let place = match (section.prefix.as_deref().unwrap_or_default(), section.strip) {
+        ("", strip) => format!("above what is left once {strip} leading directories are taken off"),
+        (prefix, 0) => format!("outside of {prefix}"),
+        (prefix, strip) => format!(
+            "outside of {prefix}, or above what is left once {strip} directories are taken off"
+        ),
+    };
+    let many = unpacked.outside;
+    (many > 0).then(|| {
+        Finding::warning(
+            "volume.outside_tree",
+            found,
+            format!("{many} members are {place} and were left out"),
+        )
+        .hint(format!(
+            "give them a component of their own if they should be restored, or change `prefix` and `strip` of [components.{name}]"
+        ))
+    })
+}
+
 /// What scripts of both generations call the archive of a volume: `grafana_data` is
 /// `grafana-ID.tar.gz` or `grafana_data-ID.tar.gz`, `nginx_logs` is `nginx-logs-ID.tar.gz` or
 /// `nginx_logs-ID.tar.gz`.
@@ -250,7 +272,8 @@ impl Component for VolumeComponent {
 
     async fn unpack_policies(&self, backup: &Backup) -> Result<Vec<(String, UnpackPolicy)>> {
         let volume = self.volume().await.map_err(self.at())?;
-        let policy = self.policy(volume.as_ref()).await;
+        let mut policy = self.policy(volume.as_ref()).await;
+        policy.elsewhere = volume.path().is_none();
         let archives = self.artifacts(backup).into_iter();
         Ok(archives.map(|path| (path, policy.clone())).collect())
     }
@@ -330,6 +353,8 @@ impl Component for VolumeComponent {
             facts: archive::facts(&unpacked),
             findings: archive::acls_lost(&found, &unpacked).into_iter().collect(),
         };
+        let outside = outside(&self.name, &self.section, &found, &unpacked);
+        staged.findings.extend(outside);
         cx.record("staged", Value::Object(staged.facts.clone()))
             .await?;
         if unpacked.files + unpacked.links == 0 {
@@ -414,7 +439,29 @@ impl Component for VolumeComponent {
 
 #[cfg(test)]
 mod tests {
-    use super::default_names;
+    use super::{Section, default_names, outside};
+    use crate::archive::Unpacked;
+
+    #[test]
+    fn what_is_left_out_is_said() {
+        let mut unpacked = Unpacked::default();
+        let found = |keys: &str, unpacked: &Unpacked| {
+            let section: Section = toml::from_str(&format!("volume = 'x'\n{keys}")).unwrap();
+            outside("data", &section, "a.tar.gz", unpacked)
+        };
+        assert!(found("strip = 1", &unpacked).is_none());
+        unpacked.outside = 2;
+        for (keys, words) in [
+            ("strip = 1", "above what is left once 1 leading"),
+            ("prefix = 'srv/data'", "outside of srv/data and"),
+            ("prefix = 'srv'\nstrip = 2", "outside of srv, or above"),
+        ] {
+            let finding = found(keys, &unpacked).unwrap();
+            assert_eq!(finding.code, "volume.outside_tree");
+            assert!(finding.message.contains(words), "{}", finding.message);
+            assert!(finding.message.starts_with("2 members"));
+        }
+    }
 
     #[test]
     fn both_generations_names_are_looked_for() {

@@ -409,7 +409,9 @@ impl Component for Files {
     }
 
     async fn unpack_policies(&self, backup: &Backup) -> Result<Vec<(String, UnpackPolicy)>> {
-        let policy = self.policy(Vec::new()).await;
+        let mut policy = self.policy(Vec::new()).await;
+        // Whose it is its node knows.
+        policy.elsewhere = self.section.node.is_some();
         let archives = self.artifacts(backup).into_iter();
         Ok(archives.map(|path| (path, policy.clone())).collect())
     }
