@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::archive::UnpackPolicy;
 use crate::contract::{
     BackedUp, Backup, BackupWriter, Component, CutOver, Inspection, KeptByRun, Parts, Platform,
     Recovery, RunContext, SharedComponent, Staged, Table,
@@ -348,6 +349,13 @@ impl Component for Postgres {
         match &self.cluster {
             Some(cluster) => cluster.base_ended(backup).await,
             None => Ok(None),
+        }
+    }
+
+    async fn unpack_policies(&self, backup: &Backup) -> Result<Vec<(String, UnpackPolicy)>> {
+        match &self.cluster {
+            Some(cluster) => cluster.unpack_policies(backup).await,
+            None => Ok(Vec::new()),
         }
     }
 

@@ -4,12 +4,13 @@
 //! scratch server of the service's own programs, which reads the WAL archive while the live
 //! server serves. What it has become is cut over by renames and undone by the same.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::client::{Login, Session};
+use crate::archive::UnpackPolicy;
 use crate::components::archive;
 use crate::contract::{
     BackedUp, Backup, BackupWriter, Component, Inspection, KeptByRun, Parts, Platform, Recovery,
@@ -206,6 +207,15 @@ impl Component for Cluster {
 
     fn artifacts(&self, backup: &Backup) -> Vec<String> {
         backup.find(&self.config.base)
+    }
+
+    async fn unpack_policies(&self, backup: &Backup) -> Result<Vec<(String, UnpackPolicy)>> {
+        let volume = self.volume().await.map_err(self.at())?;
+        let owner = self.owner(volume.as_ref()).await.map_err(self.at())?;
+        // Where it will be staged is not known before there is a run: no link leads there.
+        let policy = recover::policy(Path::new(""), owner);
+        let archives = self.artifacts(backup).into_iter();
+        Ok(archives.map(|path| (path, policy.clone())).collect())
     }
 
     async fn live_bytes(&self) -> Result<u64> {
