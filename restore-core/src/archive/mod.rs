@@ -37,6 +37,7 @@ pub(crate) use acl::group_rights;
 pub(crate) use codec::{ARCHIVES, is_compressed};
 pub use copy::{copy_verified, read_through};
 pub(crate) use copy::{copy_verified_into, hand_on};
+pub(crate) use estimate::estimate_source;
 pub use estimate::estimate_unpacked;
 pub(crate) use feed::{open as open_source, open_sized};
 pub use hash::{Digest, hash_file};
@@ -53,6 +54,8 @@ pub struct Source {
     path: PathBuf,
     /// What is read instead of the file at `path`.
     given: Option<Arc<File>>,
+    /// The directory that `path` is below, of which no link may lead away.
+    root: Option<PathBuf>,
     label: String,
     size: Option<u64>,
     expected: Option<Digest>,
@@ -71,6 +74,7 @@ impl Source {
         Self {
             path: path.into(),
             given: None,
+            root: None,
             label: label.into(),
             size,
             expected,
@@ -90,6 +94,25 @@ impl Source {
         Self {
             given: Some(Arc::new(input)),
             ..Self::new(label.clone(), label, size, expected)
+        }
+    }
+
+    /// The same source, whose file lies below the directory `root`: it is opened there without following
+    /// links, whoever may put one in its place meanwhile.
+    #[must_use]
+    pub(crate) fn below(mut self, root: Option<&Path>) -> Self {
+        self.root = root.map(Path::to_path_buf);
+        self
+    }
+
+    /// Opens the file for reading; what is no regular file is an error.
+    pub(crate) fn open(&self) -> std::io::Result<File> {
+        if let Some(given) = &self.given {
+            return given.try_clone();
+        }
+        match &self.root {
+            None => crate::sys::open_to_read(&self.path),
+            Some(root) => crate::sys::open_to_read_below(root, &self.path),
         }
     }
 

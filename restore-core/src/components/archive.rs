@@ -59,17 +59,17 @@ pub(crate) async fn weigh(
     let size = cx.backup().file(archive).map_or(0, |file| file.size);
     inspection.artifacts = vec![archive.to_owned()];
     inspection.read_bytes = size;
-    let unpacked = match cx.backup().local_path(archive) {
-        Some(path) => {
+    let unpacked = match cx.backup().source(archive) {
+        Ok(source) => {
             let estimate =
-                tokio::task::spawn_blocking(move || crate::archive::estimate_unpacked(&path)).await;
+                tokio::task::spawn_blocking(move || crate::archive::estimate_source(&source)).await;
             match estimate {
                 Ok(Ok(bytes)) => bytes,
                 // Whatever is wrong with the file, verification says it better.
                 Ok(Err(_)) | Err(_) => size,
             }
         }
-        None => size,
+        Err(_) => size,
     };
     let described = cx.backup().described(archive).await.ok().flatten();
     let described = described.as_ref();

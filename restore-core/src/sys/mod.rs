@@ -15,6 +15,9 @@ mod random;
 mod remove;
 
 pub(crate) use ancestors::{check_ancestors, check_file, open_directory};
-pub(crate) use beneath::{open_beneath, open_beneath_across, open_file, open_to_read, read_small};
+pub(crate) use beneath::{
+    open_beneath, open_beneath_across, open_file, open_to_read, open_to_read_below, read_small,
+    read_small_from,
+};
 pub(crate) use random::{random_bytes, random_name};
 pub(crate) use remove::{remove_tree, shown as shown_error};

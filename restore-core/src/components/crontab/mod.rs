@@ -172,8 +172,9 @@ impl Crontab {
             )
             .hint("look at what is in it; `artifact` of the component names another file"));
         }
-        let path = source.path().to_owned();
-        let read = blocking(move || Ok(crate::sys::read_small(&path, LARGEST))).await?;
+        let opened = source.clone();
+        let read = move || crate::sys::read_small_from(opened.open()?, LARGEST);
+        let read = blocking(move || Ok(read())).await?;
         let mut text = read.map_err(|e| Error::io(format!("read {found}"), e))?;
         let digest = Digest(Sha256::digest(&text).into());
         if let Some(expected) = source.expected()

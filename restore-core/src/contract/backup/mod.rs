@@ -247,7 +247,9 @@ impl Backup {
             .hint("`restore fetch` brings it here"));
         };
         let expected = self.expected_digest(path);
-        Ok(Source::new(local, path, Some(file.size), expected))
+        let root = self.store.directory();
+        let root = root.filter(|root| local.starts_with(root));
+        Ok(Source::new(&local, path, Some(file.size), expected).below(root))
     }
 
     /// The first of `patterns` (with `{id}` for the backup's id and `*` for anything but `/`)
