@@ -115,6 +115,7 @@ impl Images for EngineImages {
                 beyond,
                 running: running.into_iter().collect(),
                 service: view.name.clone(),
+                keeps_image: false,
             });
         }
         Ok(users)
