@@ -135,7 +135,9 @@ impl Engine {
     /// Why a service has no containers, with what the engine has.
     async fn what_there_is(&self, wanted: &ComposeName) -> Result<Error> {
         let ComposeName { project, service } = wanted;
-        let of_project = self.containers_with(&[format!("{PROJECT}={project}")]).await?;
+        let of_project = self
+            .containers_with(&[format!("{PROJECT}={project}")])
+            .await?;
         if of_project.is_empty() && !self.keeps_something_of(project).await? {
             let all = self.containers_with(&[PROJECT.to_owned()]).await?;
             let projects: BTreeSet<String> =

@@ -166,19 +166,14 @@ async fn what_containers_said_comes_in_the_order_of_time() {
 
     let engine = shared();
     let project = Project::new(&engine, "logs");
-    project.run(
-        "web",
-        1,
-        &[],
-        "echo one; sleep 1; echo three; exec sleep 1000",
-    );
-    project.run("web", 2, &[], "sleep 0.6; echo two >&2; exec sleep 1000");
-    project.run(
-        "web",
-        3,
-        &["--log-driver", "none"],
-        "echo never; exec sleep 1000",
-    );
+    let turns = tempfile::tempdir().unwrap();
+    let mount = format!("{}:/turns", turns.path().display());
+    let first = "echo one; touch /turns/1; until [ -e /turns/2 ]; do sleep 0.1; done; sleep 0.5; echo three; exec sleep 1000";
+    let second = "until [ -e /turns/1 ]; do sleep 0.1; done; sleep 0.5; echo two >&2; touch /turns/2; exec sleep 1000";
+    project.run("web", 1, &["-v", &mount], first);
+    project.run("web", 2, &["-v", &mount], second);
+    let unread = ["--log-driver", "none"];
+    project.run("web", 3, &unread, "echo never; exec sleep 1000");
     let platform = project.platform("[services.web]\n");
     let long_ago = Timestamp::from(std::time::SystemTime::UNIX_EPOCH);
     let mut said = Vec::new();

@@ -98,6 +98,42 @@ async fn what_had_ended_by_itself_stays_so() {
     assert!(error.message().contains("ended-web-3"), "{error}");
 }
 
+/// Whatever a stop or a start has come to when its process dies: the next one finishes it, and what
+/// ran runs as it was described.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_is_broken_off_is_finished_by_the_next() {
+    let engine = shared();
+    let project = Project::new(&engine, "broken-off");
+    let first = project.run("web", 1, &["--restart", "always"], OBEYS);
+    let ended = project.run("web", 2, &[], "exit 0");
+    let third = project.run("web", 3, &["--restart", "on-failure"], OBEYS);
+    until("it has ended", || !project.running().contains(&ended));
+    let before: Vec<_> = [&first, &ended, &third]
+        .map(|id| project.described(id))
+        .into();
+    for after in [2, 5, 10, 20, 40, 80, 160, 320] {
+        let after = Duration::from_millis(after);
+        let stop = async { project.platform(WEB).scale("web", 0).await };
+        let _ = tokio::time::timeout(after, stop).await;
+        if after.as_millis() > 30 {
+            project.platform(WEB).scale("web", 0).await.unwrap();
+        }
+        let start = async { project.platform(WEB).scale("web", 2).await };
+        let _ = tokio::time::timeout(after, start).await;
+        project.platform(WEB).scale("web", 2).await.unwrap();
+        assert_eq!(
+            project.running(),
+            [first.clone(), third.clone()],
+            "{after:?}"
+        );
+        let now: Vec<_> = [&first, &ended, &third]
+            .map(|id| project.described(id))
+            .into();
+        assert_eq!(now, before, "{after:?}");
+        assert_eq!(project.records(), 0, "{after:?}");
+    }
+}
+
 /// The engine starts what has such a policy when it starts itself, stopped or not.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_restart_policy_brings_back_what_must_be_down() {
