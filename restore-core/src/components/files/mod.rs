@@ -481,6 +481,11 @@ impl Component for Files {
     }
 
     async fn way_back(&self, cx: &RunContext) -> Result<()> {
+        self.way_to_undeploy(cx).await?;
+        self.as_left(cx).await
+    }
+
+    async fn as_left(&self, cx: &RunContext) -> Result<()> {
         if cx.recall(MADE) == Some(Value::Bool(true)) {
             return Ok(());
         }
