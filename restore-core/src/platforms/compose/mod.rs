@@ -123,7 +123,7 @@ impl ComposePlatform {
 
     /// What is written down of the service's containers while they are down.
     fn record(&self, config: &ServiceConfig) -> Record {
-        Record::of(&self.stopped, &config.key)
+        Record::of(&self.stopped, &config.name)
     }
 
     /// Runs a program in a container of our own.

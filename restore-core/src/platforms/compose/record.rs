@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::config::ComposeName;
 use crate::model::{Error, ErrorKind, Result};
 use crate::sys::blocking::blocking;
 use crate::sys::private;
@@ -28,20 +29,26 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// That of the service which the site calls so, below the directory `services`.
-    pub(super) fn of(services: &Path, key: &str) -> Self {
-        // A key may hold anything; a name of a file may not.
-        let plain: String = key
-            .bytes()
-            .map(|byte| match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => {
-                    char::from(byte).to_string()
-                }
-                byte => format!("%{byte:02x}"),
-            })
-            .collect();
+    /// That of a service, whatever the site calls it, below the directory `services`.
+    pub(super) fn of(services: &Path, name: &ComposeName) -> Self {
+        // A label may hold anything; a name of a file may not.
+        let plain = |text: &str| -> String {
+            text.bytes()
+                .map(|byte| match byte {
+                    b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => {
+                        char::from(byte).to_string()
+                    }
+                    byte => format!("%{byte:02x}"),
+                })
+                .collect()
+        };
+        let file = format!(
+            "{}+{}.stopped.json",
+            plain(&name.project),
+            plain(&name.service)
+        );
         Self {
-            path: services.join(format!("{plain}.stopped.json")),
+            path: services.join(file),
         }
     }
 
@@ -115,7 +122,14 @@ mod tests {
     async fn what_is_written_comes_back_until_it_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let services = folder.path().join("services");
-        let record = Record::of(&services, "a/b c");
+        let of = |project: &str, service: &str| {
+            let name = ComposeName {
+                project: project.to_owned(),
+                service: service.to_owned(),
+            };
+            Record::of(&services, &name)
+        };
+        let record = of("a/b", "c d");
         assert_eq!(record.read().await.unwrap(), []);
         let stopped = [Stopped {
             id: "1".to_owned(),
@@ -125,8 +139,8 @@ mod tests {
             record.write(&stopped).await.unwrap();
             assert_eq!(record.read().await.unwrap(), stopped);
         }
-        assert_eq!(Record::of(&services, "other").read().await.unwrap(), []);
-        std::fs::write(services.join("a%2fb%20c.stopped.json"), "{").unwrap();
+        assert_eq!(of("a", "b/c d").read().await.unwrap(), []);
+        std::fs::write(services.join("a%2fb+c%20d.stopped.json"), "{").unwrap();
         let error = record.read().await.unwrap_err();
         assert_eq!(error.code(), "compose.bad_record");
         record.write(&[]).await.unwrap();
