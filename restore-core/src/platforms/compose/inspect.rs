@@ -174,7 +174,7 @@ mod tests {
         let running = json!({"State": {"Status": "running"}});
         let ended = json!({"State": {"Status": "exited", "ExitCode": 0}});
         assert_eq!(codes(&[running.clone(), ended.clone()]), [""; 0]);
-        assert_eq!(codes(&[ended.clone()]), ["compose.ended"]);
+        assert_eq!(codes(std::slice::from_ref(&ended)), ["compose.ended"]);
         let failed = json!({"State": {"Status": "exited", "ExitCode": 1}});
         assert_eq!(codes(&[ended, failed]), [""; 0]);
         let paused = json!({"State": {"Status": "paused"}});
