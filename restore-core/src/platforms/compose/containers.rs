@@ -41,6 +41,8 @@ pub(super) struct ServiceContainers {
     pub(super) name: ComposeName,
     /// At least one.
     pub(super) all: Vec<Container>,
+    /// The names of those that are up and were made for one command, which are no part of it.
+    pub(super) one_off: Vec<String>,
 }
 
 /// One container, as the engine describes it.
@@ -100,13 +102,19 @@ impl Engine {
             format!("{SERVICE}={}", wanted.service),
         ];
         let mut all = Vec::new();
+        let mut one_off = Vec::new();
         for container in self.containers_with(&labels).await? {
-            let oneoff = listed(&container, ONEOFF).unwrap_or_default();
-            let Some(id) = text(&container, "/Id").filter(|_| !oneoff.eq_ignore_ascii_case("true"))
-            else {
+            let Some(id) = text(&container, "/Id") else {
                 continue;
             };
-            all.extend(self.container(&id).await?);
+            let Some(container) = self.container(&id).await? else {
+                continue;
+            };
+            match container.is_one_off() {
+                false => all.push(container),
+                true if container.is_up() => one_off.push(container.name),
+                true => {}
+            }
         }
         all.sort_by(|a, b| (a.number, &a.name).cmp(&(b.number, &b.name)));
         match all.is_empty() {
@@ -114,6 +122,7 @@ impl Engine {
             false => Ok(ServiceContainers {
                 name: wanted.clone(),
                 all,
+                one_off,
             }),
         }
     }
@@ -264,6 +273,12 @@ impl Container {
                 .unwrap_or(u32::MAX),
             seen,
         })
+    }
+
+    /// Whether it was made for one command.
+    pub(super) fn is_one_off(&self) -> bool {
+        let one_off = label(self.seen.pointer("/Config/Labels"), ONEOFF);
+        one_off.is_some_and(|it| it.eq_ignore_ascii_case("true"))
     }
 
     /// `running`, `exited`, `created`, `paused`, `restarting`, `removing` or `dead`.

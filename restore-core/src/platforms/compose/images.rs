@@ -74,7 +74,7 @@ impl Images for ComposeImages {
             else {
                 continue;
             };
-            if image != name {
+            if image != name || container.is_one_off() {
                 continue;
             }
             let called = ComposeName { project, service };

@@ -113,6 +113,19 @@ fn look_at(config: &ServiceConfig, containers: &ServiceContainers) -> Vec<Findin
             );
         }
     }
+    if !containers.one_off.is_empty() {
+        findings.push(
+            Finding::warning(
+                "compose.one_off",
+                key,
+                format!(
+                    "{} was made by `docker compose run`, and goes on while the service is stopped: it may write to the data that is replaced",
+                    containers.one_off.join(", ")
+                ),
+            )
+            .hint("stop it, or wait until its command has ended"),
+        );
+    }
     if containers.up().next().is_none() && containers.all.iter().all(ended_well) {
         findings.push(
             Finding::warning(
@@ -165,7 +178,14 @@ mod tests {
                 Container::read(seen).unwrap()
             })
             .collect();
-        let found = look_at(&config, &ServiceContainers { name, all });
+        let found = look_at(
+            &config,
+            &ServiceContainers {
+                name,
+                all,
+                one_off: Vec::new(),
+            },
+        );
         found.into_iter().map(|it| it.code.to_string()).collect()
     }
 

@@ -263,7 +263,11 @@ mod tests {
             container("3", "running"),
             container("4", "exited"),
         ];
-        let containers = ServiceContainers { name, all };
+        let containers = ServiceContainers {
+            name,
+            all,
+            one_off: Vec::new(),
+        };
         let stopped = ["4", "2"].map(|id| Stopped {
             id: id.to_owned(),
             policy: None,

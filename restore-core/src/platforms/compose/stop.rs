@@ -272,7 +272,11 @@ mod tests {
             container("c", WHILE_DOWN),
             container("d", WHILE_DOWN),
         ];
-        let now = ServiceContainers { name, all };
+        let now = ServiceContainers {
+            name,
+            all,
+            one_off: Vec::new(),
+        };
         let always = json!({"Name": "always", "MaximumRetryCount": 0});
         let entry = |id: &str, policy: Option<&Value>| Stopped {
             id: id.to_owned(),

@@ -253,8 +253,8 @@ impl ComposePlatform {
     /// What people call what a container is one of.
     pub(super) fn called(&self, container: &Container) -> String {
         let labels = container.seen.pointer("/Config/Labels");
-        let (Some(project), Some(service)) = (label(labels, PROJECT), label(labels, SERVICE))
-        else {
+        let names = (label(labels, PROJECT), label(labels, SERVICE));
+        let (false, (Some(project), Some(service))) = (container.is_one_off(), names) else {
             return container.name.clone();
         };
         let services = &self.config.services;

@@ -158,6 +158,14 @@ async fn a_volume_is_in_use_while_a_container_that_mounts_it_is_up() {
     assert_eq!(users("data").await, ["worker"]);
     assert_eq!(users("conf").await, [""; 0]);
     assert_eq!(users("dat").await, [""; 0]);
+    // Made by `docker compose run`: what stops the service does not stop it, so that it is told of.
+    let one_off = ["--label", "com.docker.compose.oneoff=True"];
+    let one_off = [&options[..], &one_off].concat();
+    project.run("web", 9, &one_off, OBEYS);
+    assert_eq!(users("data").await, ["used-web-9", "worker"]);
+    let found = platform.inspect(&["alias".to_owned()]).await.unwrap();
+    let codes: Vec<&str> = found.iter().map(|it| it.code.as_str()).collect();
+    assert_eq!(codes, ["compose.one_off"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
