@@ -29,7 +29,7 @@ pub use backup::{
 pub use backup_folder::BackupFolder;
 pub use check::{Check, RetryMode, When};
 pub use component::{
-    BackedUp, Component, Inspection, KeptByRun, Recovery, SharedComponent, SpaceNeed, Staged,
+    BackedUp, Component, Create, Inspection, KeptByRun, Recovery, SharedComponent, SpaceNeed, Staged,
     Target,
 };
 pub use config::{ConfigDuration, SecretSource, SiteConfig, SiteSection, Table, parse_section};
@@ -43,6 +43,7 @@ pub use registry::{
     StoreFactory,
 };
 pub use remote_task::{RemoteTask, Steps};
+pub(crate) use run_context::{MADE, REMOVED};
 pub use run_context::{CutOver, FactStore, MemoryFacts, RunContext};
 pub use service_state::ServiceState;
 pub use stacks::Stacks;

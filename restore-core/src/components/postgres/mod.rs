@@ -308,6 +308,17 @@ impl Postgres {
         Unusable::find(session, script).await
     }
 
+    /// Whether roles that a dump needs and the server lacks are created: the site says so, or whoever
+    /// asked for the run.
+    fn creates_roles(&self, cx: &RunContext) -> bool {
+        self.config.roles == config::Roles::Create || cx.may_create()
+    }
+
+    /// The database in the words of plans and reports.
+    fn database_words(&self) -> String {
+        format!("database {}", self.config.database)
+    }
+
     fn named<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| error.in_component(&self.name))
     }

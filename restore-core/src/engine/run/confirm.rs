@@ -26,6 +26,7 @@ impl RunExecutor<'_> {
             self.discard(&name, Discard::Replaced).await?;
             self.discard(&name, Discard::Staged).await?;
         }
+        self.remove_created().await;
         self.journal
             .append(Record::Confirmed {
                 at: Timestamp::now(),

@@ -298,6 +298,7 @@ impl Report {
                 started.join(", ")
             )?;
         }
+        self.write_made(out)?;
         self.write_services_down(out)?;
         self.write_checks(out)?;
         self.write_steps(out)?;
@@ -316,6 +317,22 @@ impl Report {
         }
         for line in &self.next {
             writeln!(out, "  {line}")?;
+        }
+        Ok(())
+    }
+
+    /// What was absent and was made, and what has become of it.
+    fn write_made(&self, out: &mut String) -> std::fmt::Result {
+        if self.made.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "\nWas absent and was made:")?;
+        for made in &self.made {
+            let removed = match made.removed {
+                true => " (removed again)",
+                false => "",
+            };
+            writeln!(out, "  {:<20} {}{removed}", made.component, made.what)?;
         }
         Ok(())
     }
