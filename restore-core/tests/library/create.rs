@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
 use restore_core::plan::Step;
@@ -14,6 +13,7 @@ use restore_core::run::{Boundary, Outcome, RunOptions};
 use restore_core::{Plan, PlanRequest, Report, Result, Site};
 use restore_testing::archives::{ID, Site as Folder, put};
 use restore_testing::trees::fingerprint;
+use restore_testing::{Sample, Share};
 
 const CONFIG: &str = "
     [site]
@@ -77,7 +77,8 @@ impl Ruins {
         std::fs::copy(folder.path("var/cron/jobs"), table).unwrap();
         folder.list();
         let here = folder.path("").to_str().unwrap().trim_end_matches('/').to_owned();
-        put(folder.path("restore.toml"), &CONFIG.replace('@', &here));
+        let config = CONFIG.replace('@', &here).replace("\n    ", "\n");
+        put(folder.path("restore.toml"), &config);
         let mut ruins = Self {
             folder,
             whole: Trees::new(),
@@ -102,6 +103,16 @@ impl Ruins {
     /// Nothing is there.
     fn nothing() -> Self {
         Self::without(&TOPS)
+    }
+
+    /// The same; a run makes no safety backup.
+    fn unsaved() -> Self {
+        let ruins = Self::nothing();
+        let file = ruins.path("restore.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let saved = "safety_backup = true";
+        put(&file, &text.replace(saved, "safety_backup = false"));
+        ruins
     }
 
     async fn site(&self) -> Site {
@@ -140,7 +151,8 @@ impl Ruins {
         let files = |trees: &Trees| -> Vec<(String, String)> {
             let all = trees.values().flatten();
             let files = all.filter(|(path, _)| {
-                ["data", "er", "app.conf"].iter().any(|name| path.ends_with(name))
+                let known = ["data", "er", "app.conf"];
+                known.iter().any(|name| path.ends_with(name)) && !path.contains(".restore-")
             });
             files.map(|(path, is)| (path.clone(), is.clone())).collect()
         };
@@ -171,16 +183,39 @@ fn dying_at(at: usize) -> RunOptions {
     }))
 }
 
-/// How many boundaries a whole run has.
-async fn boundaries() -> usize {
-    let (count, ruins) = (Arc::new(AtomicUsize::new(0)), Ruins::nothing());
-    let seen = count.clone();
-    let options = RunOptions::new().boundary(Arc::new(move |_: &Boundary| {
-        seen.fetch_add(1, Ordering::Relaxed);
+/// Options that note each boundary.
+fn noting() -> (RunOptions, Arc<Mutex<String>>) {
+    let seen = Arc::new(Mutex::new(String::new()));
+    let noted = seen.clone();
+    let options = RunOptions::new().boundary(Arc::new(move |boundary: &Boundary| {
+        let mut noted = noted.lock().unwrap();
+        *noted += &format!("{} {}\n", boundary.index, boundary.record);
         Ok(())
     }));
+    (options, seen)
+}
+
+/// Of these boundaries one of each kind, and what the sample of this commit adds.
+fn chosen(ruins: &Ruins, seen: &Mutex<String>, way: &str) -> Vec<usize> {
+    let printed = seen.lock().unwrap();
+    let all = restore_testing::boundaries(&printed, &ruins.path("restore.toml"));
+    let chosen = Sample::of_this_run().choose(
+        all,
+        |at| format!("{way} {}", at.record),
+        |at| at.kind.clone(),
+        2,
+        Share::WHOLE,
+    );
+    chosen.into_iter().map(|at| at.index).collect()
+}
+
+/// Some boundaries of a whole run.
+async fn boundaries(way: &str) -> Vec<usize> {
+    let (options, seen) = noting();
+    let ruins = Ruins::unsaved();
     assert_eq!(ruins.run(options).await.unwrap().outcome, Outcome::Restored);
-    count.load(Ordering::Relaxed)
+    assert!(seen.lock().unwrap().contains("fact one/directories\n"));
+    chosen(&ruins, &seen, way)
 }
 
 #[tokio::test]
@@ -341,7 +376,7 @@ async fn a_drill_makes_nothing_that_stays() {
 /// Whatever a run comes to that died there.
 async fn mended(at: usize, way: &str) {
     let what = format!("{way} after boundary {at}");
-    let ruins = Ruins::nothing();
+    let ruins = Ruins::unsaved();
     let died = AssertUnwindSafe(ruins.run(dying_at(at))).catch_unwind();
     assert!(died.await.is_err(), "{what}: not reached");
     let site = ruins.site().await;
@@ -371,42 +406,43 @@ async fn mended(at: usize, way: &str) {
 }
 
 #[tokio::test]
-async fn death_at_every_boundary_is_mended_by_resume() {
-    for at in 0..boundaries().await {
+async fn death_at_boundaries_is_mended_by_resume() {
+    for at in boundaries("resume").await {
         mended(at, "resume").await;
     }
 }
 
 #[tokio::test]
-async fn death_at_every_boundary_is_mended_by_rollback() {
-    for at in 0..boundaries().await {
+async fn death_at_boundaries_is_mended_by_rollback() {
+    for at in boundaries("rollback").await {
         mended(at, "rollback").await;
     }
 }
 
 #[tokio::test]
-async fn death_at_every_boundary_can_be_abandoned() {
-    for at in 0..boundaries().await {
+async fn a_run_that_died_at_boundaries_can_be_abandoned() {
+    for at in boundaries("abandon").await {
         mended(at, "abandon").await;
     }
 }
 
 #[tokio::test]
-async fn death_at_every_boundary_of_a_rollback_is_mended_by_another() {
-    for at in 0.. {
-        let ruins = Ruins::nothing();
+async fn death_at_boundaries_of_a_rollback_is_mended_by_another() {
+    let (options, seen) = noting();
+    let ruins = Ruins::unsaved();
+    ruins.run(RunOptions::new()).await.unwrap();
+    let report = ruins.site().await.rollback(None, options).await.unwrap();
+    assert_eq!(report.outcome, Outcome::RolledBack);
+    for at in chosen(&ruins, &seen, "rollback") {
+        let ruins = Ruins::unsaved();
         ruins.run(RunOptions::new()).await.unwrap();
         let site = ruins.site().await;
         let died = AssertUnwindSafe(site.rollback(None, dying_at(at))).catch_unwind();
-        if let Ok(ended) = died.await {
-            assert_eq!(ended.unwrap().outcome, Outcome::RolledBack);
-            assert!(at > 8, "only {at} boundaries");
-            return;
-        }
+        assert!(died.await.is_err(), "boundary {at} was not reached");
         if let Err(error) = site.rollback(None, RunOptions::new()).await {
             assert_eq!(error.code(), "run.none_to_roll_back", "boundary {at}");
         }
-        // So is that of the confirmation, of which there are as many.
+        // So is that of the confirmation.
         let died = AssertUnwindSafe(site.confirm(None, dying_at(at))).catch_unwind();
         let _ = died.await;
         ruins.confirm().await;
