@@ -168,9 +168,7 @@ fn in_words(plan: &Plan, alike: &[&Step]) -> String {
         let names: Vec<&str> = alike
             .iter()
             .filter_map(|step| match step {
-                Step::Create(name) | Step::Stage(name) | Step::CutOver(name) => {
-                    Some(name.as_str())
-                }
+                Step::Create(name) | Step::Stage(name) | Step::CutOver(name) => Some(name.as_str()),
                 _ => None,
             })
             .collect();

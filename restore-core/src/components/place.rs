@@ -34,7 +34,9 @@ fn noted(cx: &RunContext) -> Result<Vec<MadeDirectories>> {
                 Error::new(
                     ErrorKind::Internal,
                     "create.fact",
-                    format!("the journal's record of directories that were made cannot be read: {e}"),
+                    format!(
+                        "the journal's record of directories that were made cannot be read: {e}"
+                    ),
                 )
             })
         })
@@ -120,7 +122,11 @@ fn temporary(cx: &RunContext, at: &AbsentDirectory) -> String {
     use sha2::{Digest as _, Sha256};
     use std::os::unix::ffi::OsStrExt;
     let digest = Sha256::digest(at.path().as_os_str().as_bytes());
-    let short: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let short: String = digest
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("{FOLDER_PREFIX}{}.new-{short}", cx.run())
 }
 

@@ -12,8 +12,8 @@ use super::not_there::planned_volume;
 use super::{archive, hooks, place};
 use crate::archive::{Owners, UnpackPolicy};
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, Create, Inspection, KeptByRun, Parts, Platform, Program,
-    RunContext, SharedComponent, Staged, Table, Target, Volume, parse_section,
+    BackedUp, Backup, BackupWriter, Component, Create, Inspection, KeptByRun, Parts, Platform,
+    Program, RunContext, SharedComponent, Staged, Table, Target, Volume, parse_section,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result};
 use crate::swap::scope::{Discard, SwapScope};

@@ -75,8 +75,7 @@ pub(crate) enum Stays {
 }
 
 impl AbsentDirectory {
-    /// The directory at `path`, which must be absolute. Whether it is there is looked at when it is
-    /// made.
+    /// The directory at `path`. Whether it is there is looked at when it is made.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -119,19 +118,16 @@ impl AbsentDirectory {
 
     /// The same with the directory that is there.
     fn look(&self) -> Result<Option<(OwnedFd, Missing)>> {
-        let odd = self.path.components();
-        if odd.clone().any(|part| part == Component::ParentDir) || !self.path.is_absolute() {
+        let path = std::path::absolute(&self.path)
+            .map_err(|error| Error::io(format!("look at {}", self.path.display()), error))?;
+        if path.components().any(|part| part == Component::ParentDir) {
             return Err(Error::new(
                 ErrorKind::Preflight,
                 "path.up",
-                format!(
-                    "{} is not made: its path leads up again, or begins nowhere",
-                    self.path.display()
-                ),
+                format!("{} is not made: its path leads up again", path.display()),
             )
-            .hint("write it in the configuration as an absolute path without `..`"));
+            .hint("write it in the configuration without `..`"));
         }
-        let path: PathBuf = odd.collect();
         let mut paths = Vec::new();
         let mut at = path.as_path();
         loop {
@@ -148,9 +144,8 @@ impl AbsentDirectory {
                 Err(Errno::NOENT) => Ok(None),
                 Err(error) => Err(error),
             };
-            let found = found.map_err(|error| {
-                Error::io(format!("look at {}", at.display()), error.into())
-            })?;
+            let found = found
+                .map_err(|error| Error::io(format!("look at {}", at.display()), error.into()))?;
             paths.insert(0, at.to_owned());
             let parent = at.parent().unwrap_or(Path::new("/"));
             if let Some(above) = found {
@@ -291,7 +286,10 @@ impl MadeDirectories {
                 }
             }
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-            Err(error) => Err(Error::io(format!("look at {}", path.display()), error.into())),
+            Err(error) => Err(Error::io(
+                format!("look at {}", path.display()),
+                error.into(),
+            )),
         }
     }
 
@@ -330,9 +328,8 @@ impl MadeDirectories {
     fn forget(&self) -> Result<()> {
         let place = self.above.join(&self.temporary);
         match open_above(&place, self.follow)? {
-            Ok((above, name)) => remove_tree(above.as_fd(), &name).map_err(|error| {
-                Error::io(format!("remove {}", place.display()), error.into())
-            }),
+            Ok((above, name)) => remove_tree(above.as_fd(), &name)
+                .map_err(|error| Error::io(format!("remove {}", place.display()), error.into())),
             // Where the directory above is gone, so is that.
             Err(_) => Ok(()),
         }

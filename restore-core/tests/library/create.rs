@@ -76,7 +76,12 @@ impl Ruins {
         let table = folder.artifact(&format!("configs/crontab-{ID}.txt"));
         std::fs::copy(folder.path("var/cron/jobs"), table).unwrap();
         folder.list();
-        let here = folder.path("").to_str().unwrap().trim_end_matches('/').to_owned();
+        let here = folder
+            .path("")
+            .to_str()
+            .unwrap()
+            .trim_end_matches('/')
+            .to_owned();
         let config = CONFIG.replace('@', &here).replace("\n    ", "\n");
         put(folder.path("restore.toml"), &config);
         let mut ruins = Self {
@@ -304,7 +309,11 @@ async fn owner_and_mode_are_the_archive_s_or_the_directory_s_above() {
     );
     for path in ["srv", "srv/volumes", "srv/volumes/two"] {
         let (made, above) = (meta(path), meta(""));
-        assert_eq!((made.uid(), made.gid()), (above.uid(), above.gid()), "{path}");
+        assert_eq!(
+            (made.uid(), made.gid()),
+            (above.uid(), above.gid()),
+            "{path}"
+        );
         assert_eq!(made.mode() & 0o7777, 0o755, "{path}");
     }
 }

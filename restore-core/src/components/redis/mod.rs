@@ -15,8 +15,8 @@ use async_trait::async_trait;
 
 use super::{archive, place};
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, Create, Inspection, KeptByRun, Parts, Platform, Recovery,
-    RunContext, SharedComponent, Staged, Table, Target, Volume,
+    BackedUp, Backup, BackupWriter, Component, Create, Inspection, KeptByRun, Parts, Platform,
+    Recovery, RunContext, SharedComponent, Staged, Table, Target, Volume,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Result};
 use crate::swap::scope::{Discard, SwapScope, SwapState};

@@ -456,24 +456,25 @@ impl<'a> RunExecutor<'a> {
     }
 
     fn context_until(&self, name: &str, cancel: CancellationToken) -> RunContext {
-        let (run, paths, maintenance, target, (gap, create), cut_over) = self.journal.with(|state| {
-            let paths = state
-                .plan
-                .component(name)
-                .map(|c| c.paths.clone())
-                .unwrap_or_default();
-            let target = state.plan.target_of(name);
-            let request = &state.plan.request;
-            let allowed = (request.allow_time_gap, request.create);
-            (
-                state.run.clone(),
-                paths,
-                state.plan.maintenance,
-                target,
-                allowed,
-                state.cut_over(name),
-            )
-        });
+        let (run, paths, maintenance, target, (gap, create), cut_over) =
+            self.journal.with(|state| {
+                let paths = state
+                    .plan
+                    .component(name)
+                    .map(|c| c.paths.clone())
+                    .unwrap_or_default();
+                let target = state.plan.target_of(name);
+                let request = &state.plan.request;
+                let allowed = (request.allow_time_gap, request.create);
+                (
+                    state.run.clone(),
+                    paths,
+                    state.plan.maintenance,
+                    target,
+                    allowed,
+                    state.cut_over(name),
+                )
+            });
         RunContext::new(
             run,
             name,

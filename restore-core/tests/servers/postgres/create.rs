@@ -8,7 +8,8 @@ use super::codes;
 
 const ROLES: &str =
     "SELECT string_agg(rolname, ',' ORDER BY rolname) FROM pg_roles WHERE rolname !~ '^pg_'";
-const PROPERTIES: &str = "SELECT pg_get_userbyid(datdba), datconnlimit, datacl, \
+const PROPERTIES: &str = "SELECT pg_get_userbyid(datdba), datconnlimit, \
+    (SELECT string_agg(a::text, ',' ORDER BY a::text) FROM unnest(datacl) a), \
     (SELECT string_agg(setconfig::text, ',') FROM pg_db_role_setting WHERE setdatabase = d.oid), \
     shobj_description(oid, 'pg_database') FROM pg_database d WHERE datname = 'shop'";
 const CONFIG: &str = "database = 'shop'";
@@ -21,7 +22,8 @@ fn rig() -> (Rig, String) {
         "CREATE ROLE app LOGIN PASSWORD 'secret of app'; CREATE ROLE reader; \
          GRANT reader TO app; ALTER ROLE app SET work_mem = '5MB'",
     );
-    rig.cluster.sql("template1", "CREATE DATABASE shop OWNER app");
+    rig.cluster
+        .sql("template1", "CREATE DATABASE shop OWNER app");
     rig.cluster.sql(
         "template1",
         "ALTER DATABASE shop CONNECTION LIMIT 7; ALTER DATABASE shop SET work_mem = '6MB'; \
@@ -66,7 +68,10 @@ async fn a_database_and_its_roles_are_made_and_taken_away_again() {
     creates.sort();
     assert_eq!(creates, ["database shop", "role app", "role reader"]);
     assert_eq!(roles(), "postgres", "a plan makes nothing");
-    let globals = inspection.artifacts.iter().find(|it| it.contains("globals"));
+    let globals = inspection
+        .artifacts
+        .iter()
+        .find(|it| it.contains("globals"));
     assert!(globals.is_some(), "{:?}", inspection.artifacts);
 
     component.stage(&cx).await.unwrap();

@@ -221,12 +221,7 @@ impl Cluster {
     }
 
     /// Whether what is live is what the base backup is of.
-    async fn live(
-        &self,
-        base: &Base,
-        volume: &dyn Volume,
-        outlook: &mut Outlook,
-    ) -> Result<()> {
+    async fn live(&self, base: &Base, volume: &dyn Volume, outlook: &mut Outlook) -> Result<()> {
         let programs = Programs::find(self, base.facts.major).await?;
         let mut system = None;
         match self.session().await {

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use super::client::{Login, Session};
 use crate::components::{archive, place};
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, Create, Inspection, KeptByRun, Parts, Platform, Recovery,
-    RunContext, SharedComponent, Staged, Table, Target, Volume,
+    BackedUp, Backup, BackupWriter, Component, Create, Inspection, KeptByRun, Parts, Platform,
+    Recovery, RunContext, SharedComponent, Staged, Table, Target, Volume,
 };
 use crate::model::{
     BackupId, CheckOutcome, Error, ErrorKind, Recoverable, RecoveryTarget, Result, Timestamp,
