@@ -69,6 +69,26 @@ impl Plan {
     }
 }
 
+/// The library's kinds and those that are written in Python.
+fn registry(py: Python<'_>, components: &Bound<'_, PyDict>, raised: &Raised) -> PyResult<Registry> {
+    let mut registry = Registry::default();
+    for (kind, class) in components {
+        let kind: String = kind.extract()?;
+        if registry.contains(&kind) {
+            let error = Error::new(
+                ErrorKind::Config,
+                "config.components",
+                format!("components: {kind:?} is a kind of the library's own"),
+            )
+            .hint("give the class another `kind`, and name that in the configuration");
+            return Err(raise(py, &error));
+        }
+        let factory = component::factory(&kind, class.unbind(), raised.clone());
+        registry = registry.with(&kind, factory);
+    }
+    Ok(registry)
+}
+
 #[pymethods]
 impl Site {
     /// From a file or a table, with components written in Python by their kinds.
@@ -80,21 +100,7 @@ impl Site {
         components: &Bound<'_, PyDict>,
     ) -> PyResult<Self> {
         let raised = Raised::default();
-        let mut registry = Registry::default();
-        for (kind, class) in components {
-            let kind: String = kind.extract()?;
-            if registry.contains(&kind) {
-                let error = Error::new(
-                    ErrorKind::Config,
-                    "config.components",
-                    format!("components: {kind:?} is a kind of the library's own"),
-                )
-                .hint("give the class another `kind`, and name that in the configuration");
-                return Err(raise(py, &error));
-            }
-            let factory = component::factory(&kind, class.unbind(), raised.clone());
-            registry = registry.with(&kind, factory);
-        }
+        let registry = registry(py, components, &raised)?;
         let opened = match config.cast::<PyDict>() {
             Ok(table) => {
                 let table = from_python(table)?;
@@ -112,6 +118,25 @@ impl Site {
             inner: Arc::new(inner),
             raised,
         })
+    }
+
+    /// What can be known of a file without a backup; with the error of one that cannot be used.
+    #[staticmethod]
+    fn check_config(
+        py: Python<'_>,
+        path: PathBuf,
+        components: &Bound<'_, PyDict>,
+    ) -> PyResult<Task> {
+        let registry = registry(py, components, &Raised::default())?;
+        Ok(Task::reading(|options| async move {
+            let check = restore_core::Site::check_config(&path, &registry, &options).await?;
+            let refusal = check.refusal();
+            Ok(Box::new(move |py: Python<'_>| {
+                let refusal = refusal.map(|error| exception(py, &error)).transpose()?;
+                let pair = (dump(py, &check)?, refusal);
+                Ok(pair.into_pyobject(py)?.into_any().unbind())
+            }) as Answer)
+        }))
     }
 
     #[getter]

@@ -6,7 +6,7 @@ use restore_core::component::CheckOutcome;
 use restore_core::report::ComponentReport;
 use restore_core::run::Outcome;
 use restore_core::site::FoundData;
-use restore_core::{Kept, Report};
+use restore_core::{Finding, Kept, Report, Severity};
 
 use crate::human::{self, Side};
 use crate::progress::finding_line;
@@ -97,17 +97,15 @@ pub(crate) fn found(found: &[FoundData]) -> String {
         }
         let Some(kept) = &data.kept else { continue };
         let run = &kept.run;
-        let (state, ways) = match data.outcome {
-            Some(outcome) => (
-                outcome.to_string(),
-                format!("  `restore report {run}` says what to do with it\n"),
-            ),
-            None => (
-                "no journal tells of it".to_owned(),
-                format!(
-                    "  to put it back: {}\n  to delete it: {}\n",
-                    kept.put_back, kept.delete
-                ),
+        let state = match data.outcome {
+            Some(outcome) => outcome.to_string(),
+            None => "no journal tells of it".to_owned(),
+        };
+        let ways = match data.by_hand {
+            false => format!("  `restore report {run}` says what to do with it\n"),
+            true => format!(
+                "  to put it back: {}\n  to delete it: {}\n",
+                kept.put_back, kept.delete
             ),
         };
         out += &format!(
@@ -299,6 +297,27 @@ pub(crate) fn confirm_question(report: &Report) -> String {
             part.name,
             part.kept_unsure.as_deref().unwrap_or_default()
         );
+    }
+    out += &warned(report);
+    out
+}
+
+/// So many warnings are repeated before a person accepts a run; the report has all.
+const REPEATED: usize = 3;
+
+/// What the run warned of: whoever accepts it without a way back may not have read it then.
+fn warned(report: &Report) -> String {
+    let warning = |finding: &&Finding| finding.severity == Severity::Warning;
+    let warnings: Vec<&Finding> = report.noticed().into_iter().filter(warning).collect();
+    let mut out = String::new();
+    for Finding {
+        subject, message, ..
+    } in warnings.iter().take(REPEATED)
+    {
+        out += &format!("The run warned: {subject}: {message}\n");
+    }
+    if let Some(more @ 1..) = warnings.len().checked_sub(REPEATED) {
+        out += &format!("and {more} more: restore report {}\n", report.run);
     }
     out
 }
@@ -497,5 +516,31 @@ Deleted for good, what was restored and what was written into it:
             value["components"][0]["kept_at"] = serde_json::Value::Null;
         });
         assert!(confirm_question(&none).contains("Nothing is left to delete"));
+    }
+
+    #[test]
+    fn a_confirmation_repeats_what_the_run_warned_of() {
+        let warned = |count: usize| {
+            samples::report(|value| {
+                let one = serde_json::json!({
+                    "severity": "warning",
+                    "code": "crontab.crlf",
+                    "subject": "crontab",
+                    "message": "it has the line ends of Windows",
+                });
+                value["findings"] = vec![one; count].into();
+            })
+        };
+        let text = confirm_question(&warned(1));
+        assert!(
+            text.ends_with("The run warned: crontab: it has the line ends of Windows\n"),
+            "{text}"
+        );
+        let text = confirm_question(&warned(5));
+        assert_eq!(text.matches("The run warned: ").count(), 3, "{text}");
+        assert!(
+            text.ends_with("and 2 more: restore report 20240215-093000-7f3a\n"),
+            "{text}"
+        );
     }
 }

@@ -285,7 +285,7 @@ pub(crate) async fn ensure_kept(
     };
     match (state, cx.cut_over()) {
         (SwapState::Nothing, CutOver::Begun | CutOver::Done) => Err(run_folder_missing(cx, place)),
-        (SwapState::Swapped, _) => {
+        (SwapState::Swapped | SwapState::Swapping, _) => {
             let kept = match volume {
                 Some(volume) => volume.kept(cx.run()).await?,
                 None => None,
@@ -347,7 +347,7 @@ pub(crate) async fn kept_by_runs(volume: &dyn Volume) -> Result<Vec<KeptByRun>> 
         let path = volume.path().map(|root| root.join(&name).join("replaced"));
         let put_back = match path {
             Some(path) if is_empty(&path).await => format!(
-                "nothing of it was live: what a run had staged lies there, and what is live is left as it is ({replaced} is empty)"
+                "what a run staged lies there, or what it had made live and moved back, with all that was written into it; what is live is left as it is ({replaced} is empty)"
             ),
             _ => format!(
                 "with the services that use it stopped, and where {replaced} is not empty: move each path that is in it to the same path, and what is live there elsewhere first"

@@ -352,6 +352,15 @@ pub trait Component: Send + Sync {
         Ok(())
     }
 
+    /// Looks whether [`discard`](Self::discard) of `Replaced` would delete what the run put aside,
+    /// and nothing else: called before a confirmation deletes anything, of a component whose cut-over
+    /// is done and not taken back. `Err`: what was put aside is not there, or not whole, or is
+    /// somebody else's, or is the only copy. What cannot be looked at now is no error. Changes
+    /// nothing. By default what [`way_back`](Self::way_back) says.
+    async fn as_left(&self, cx: &RunContext) -> Result<()> {
+        self.way_back(cx).await
+    }
+
     /// What runs keep on its live side, found by looking: journals may be lost. Changes nothing.
     async fn kept_by_runs(&self) -> Result<Vec<KeptByRun>> {
         Ok(Vec::new())

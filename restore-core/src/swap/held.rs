@@ -42,7 +42,7 @@ impl StagingDir {
             )
             .hint("stage again; nothing was moved")
         };
-        let folder = live.there(&run.folder())?.ok_or_else(missing)?;
+        let folder = live.there(run.folder())?.ok_or_else(missing)?;
         if !folder.is_ours()? {
             return Err(super::not_ours(&live, &run.folder()));
         }

@@ -1,33 +1,96 @@
 //! Whether what a swap put aside is still there.
 
+use std::path::Path;
+
+use super::record::{Move, Record};
 use super::scope::Compared;
-use super::{Found, LocalVolume, Phase, REPLACED};
-use crate::model::{Result, RunId};
+use super::undo::below_directories;
+use super::{Found, LocalVolume, Phase, Place, REPLACED, STAGED};
+use crate::model::{Error, ErrorKind, Result, RunId};
 
 impl LocalVolume {
-    /// Looks which of the entries that the swap of a run put aside are there. Of a swap that is not
-    /// finished each entry is in one of two places, of which its own undo knows better.
+    /// Looks which of the entries that the swap of a run put aside, or was about to, are there.
     pub(crate) fn kept_now(&self, run: &RunId) -> Result<Compared> {
         let mut compared = Compared::default();
-        let Some(Found { folder, record, .. }) = self.find(&self.open()?, run)? else {
+        let live = self.open()?;
+        let Some(Found { folder, record, .. }) = self.find(&live, run)? else {
             return Ok(compared);
         };
-        if record.phase != Phase::Swapped {
-            return Ok(compared);
-        }
-        let replaced = folder.sub(REPLACED)?;
-        for item in record.moves.iter().filter(|item| item.live) {
-            compared.swapped += 1;
-            let there = match &replaced {
-                Some(replaced) => replaced.has(&item.path.0)?,
-                None => false,
-            };
-            if there {
-                compared.present += 1;
-            } else if compared.gone.len() < 5 {
-                compared.gone.push(item.path.0.display().to_string());
-            }
-        }
+        let (staged, replaced) = (folder.sub(STAGED)?, folder.sub(REPLACED)?);
+        let (swapped, gone) = lost(&record, &live, staged.as_ref(), replaced.as_ref())?;
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        compared.swapped = swapped;
+        compared.present = swapped.saturating_sub(count(gone.len()));
+        let shown = gone.iter().take(5);
+        compared.gone = shown.map(|path| path.display().to_string()).collect();
         Ok(compared)
     }
+}
+
+/// How many entries were live when the swap began, and which of them are neither live nor put aside.
+pub(super) fn lost<'a>(
+    record: &'a Record,
+    live: &Place,
+    staged: Option<&Place>,
+    replaced: Option<&Place>,
+) -> Result<(u64, Vec<&'a Path>)> {
+    let has = |place: Option<&Place>, path: &Path| place.map_or(Ok(false), |it| it.has(path));
+    let mut all = 0_u64;
+    let mut gone = Vec::new();
+    match record.phase {
+        Phase::Staged => {}
+        Phase::Swapping | Phase::Swapped => {
+            for item in record.moves.iter().filter(|item| item.live) {
+                all += 1;
+                let path = item.path.0.as_path();
+                let there = has(replaced, path)?
+                    || (record.phase == Phase::Swapping && is_unmoved(item, live, staged)?);
+                if !there {
+                    gone.push(path);
+                }
+            }
+        }
+        // What is not put aside any more is back.
+        Phase::Undoing => {
+            for item in record.undo.iter().filter(|item| item.restore) {
+                all += 1;
+                let path = item.path.0.as_path();
+                if !has(replaced, path)? && below_directories(live, path)?.is_none() {
+                    gone.push(path);
+                }
+            }
+        }
+    }
+    Ok((all, gone))
+}
+
+/// Whether a swap that was broken off had not come to an entry: what is to be live in its place is
+/// still staged, or, where nothing is, the entry is live.
+fn is_unmoved(item: &Move, live: &Place, staged: Option<&Place>) -> Result<bool> {
+    let path = item.path.0.as_path();
+    match (item.staged, staged) {
+        (true, Some(staged)) => staged.has(path),
+        (true, None) => Ok(false),
+        (false, _) => Ok(below_directories(live, path)?.is_some()),
+    }
+}
+
+/// The error of an undo that has nothing to move back.
+pub(super) fn kept_gone(live: &Place, all: u64, gone: &[&Path]) -> Error {
+    let names: Vec<String> = gone
+        .iter()
+        .take(5)
+        .map(|path| path.display().to_string())
+        .collect();
+    Error::new(
+        ErrorKind::Failed,
+        "volume.kept_gone",
+        format!(
+            "of {all} entries that the run replaced in {}, {} are gone from where it put them: {}; nothing was moved",
+            live.path().display(),
+            gone.len(),
+            names.join(", ")
+        ),
+    )
+    .hint("somebody has deleted or moved them; put them back there")
 }

@@ -1,5 +1,6 @@
 //! Where the list of a swap is kept, and why what is read there is believed.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
+use super::STAGED;
 use super::place::{Inode, Place};
 use super::record::{RECORD, Record};
 use crate::model::{Error, ErrorKind, Result, RunId};
@@ -178,6 +180,8 @@ pub(crate) struct Ledger {
 /// A run's folder that is known, and its list.
 pub(crate) struct Found {
     pub(crate) folder: Place,
+    /// The name that somebody gave the folder, where it is not its own.
+    pub(crate) renamed: Option<OsString>,
     pub(crate) record: Record,
     pub(crate) ledger: Ledger,
 }
@@ -254,27 +258,59 @@ impl Ledger {
     }
 }
 
+/// What is known of a run on a volume, for work that moves or deletes: the run's folder gets its
+/// name back where somebody gave it another, and another directory its own.
+pub(crate) fn claim(
+    records: &Records,
+    root: &Path,
+    live: &Place,
+    run: &RunId,
+) -> Result<Option<Found>> {
+    let folder = run.folder();
+    for _ in 0..16 {
+        match find(records, root, live, run)? {
+            Some(Found {
+                renamed: Some(other),
+                ..
+            }) => live.exchange(&other, &folder)?,
+            found => return Ok(found),
+        }
+    }
+    Err(Error::new(
+        ErrorKind::Failed,
+        "swap.folder_moved",
+        format!(
+            "{} is moved away again and again while it is looked for",
+            live.show(Path::new(&folder))
+        ),
+    )
+    .hint(
+        "somebody who owns the volume works against this run: stop their processes and try again",
+    ))
+}
+
 /// What is known of a run on a volume. `None`: nothing; whatever has the name of its folder is
-/// nothing that we made.
+/// nothing that we made. Changes nothing.
 pub(crate) fn find(
     records: &Records,
     root: &Path,
     live: &Place,
     run: &RunId,
 ) -> Result<Option<Found>> {
-    let named = live.there(&run.folder())?;
+    let named = live.there(run.folder())?;
     if records.apart_in(root, false)?.is_some() {
         let ledger = Ledger::of(records, root, run, live)?;
         if let Some(record) = ledger.read(None)? {
             if !record.is_of(run) {
                 return Err(not_ours(&ledger.place, &ledger.name));
             }
-            let folder = match record.folder() {
-                Some(inode) => located(live, run, named, inode)?,
-                None => named,
+            let located = match record.folder() {
+                Some(inode) => located(live, run, named, inode, record.staged_tree())?,
+                None => named.map(|folder| (folder, None)),
             };
-            return Ok(folder.map(|folder| Found {
+            return Ok(located.map(|(folder, renamed)| Found {
                 folder,
+                renamed,
                 record,
                 ledger,
             }));
@@ -337,40 +373,42 @@ fn beside(records: &Records, root: &Path, folder: Place, run: &RunId) -> Result<
     }
     Ok(Found {
         folder,
+        renamed: None,
         record,
         ledger,
     })
 }
 
-/// The folder that the list was made for. Whoever owns the volume can give it another name, and
-/// another directory its own: it is looked for, and gets its name back.
-fn located(live: &Place, run: &RunId, named: Option<Place>, known: Inode) -> Result<Option<Place>> {
-    let mut named = named;
-    let folder = run.folder();
-    for _ in 0..16 {
-        if let Some(place) = named.take()
-            && place.inode()?.inode == known.inode
-        {
-            return Ok(Some(place));
-        }
-        let trash = format!("{folder}.trash");
-        let Some(other) = live.name_of(known, &trash)? else {
-            return Ok(None);
-        };
-        live.exchange(&other, &folder)?;
-        named = live.there(&folder)?;
+/// The folder that the list was made for, and the name that it has if that is not its own: whoever
+/// owns the volume can give it another name, and another directory its own.
+///
+/// File systems give a new directory the number of one that was deleted. So a directory of another
+/// name is the folder only where the staged tree in it is that of the list, too.
+fn located(
+    live: &Place,
+    run: &RunId,
+    named: Option<Place>,
+    folder: Inode,
+    staged: Option<Inode>,
+) -> Result<Option<(Place, Option<OsString>)>> {
+    if let Some(named) = named
+        && named.inode()?.inode == folder.inode
+    {
+        return Ok(Some((named, None)));
     }
-    Err(Error::new(
-        ErrorKind::Failed,
-        "swap.folder_moved",
-        format!(
-            "{} is moved away again and again while it is looked for",
-            live.show(Path::new(&folder))
-        ),
-    )
-    .hint(
-        "somebody who owns the volume works against this run: stop their processes and try again",
-    ))
+    let trash = format!("{}.trash", run.folder());
+    let (Some(name), Some(staged)) = (live.name_of(folder, &trash)?, staged) else {
+        return Ok(None);
+    };
+    let Some(place) = live.there(&name)? else {
+        return Ok(None);
+    };
+    let inside = match place.there(STAGED)? {
+        Some(inside) => Some(inside.inode()?.inode),
+        None => None,
+    };
+    let is_it = place.inode()?.inode == folder.inode && inside == Some(staged.inode);
+    Ok(is_it.then_some((place, Some(name))))
 }
 
 /// That what lies there is not believed.

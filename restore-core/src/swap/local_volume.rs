@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::scope::{Compared, Discard, SwapScope, SwapState};
 use super::{
     FOLDER_PREFIX, Found, IN_THE_WAY, LEFT_OUT, Ledger, Meta, Phase, Place, REPLACED, Record,
-    RecordKey, Records, STAGED, StagingDir, SwapDirs, SwapExecutor, below_directories, find,
+    RecordKey, Records, STAGED, StagingDir, SwapDirs, SwapExecutor, below_directories, claim, find,
     not_ours, plan, plan_undo,
 };
 use crate::archive::path_set::PathSet;
@@ -187,9 +187,14 @@ impl LocalVolume {
         Ok(Place::of(fd, self.root.clone()))
     }
 
-    /// What is known of a run.
+    /// What is known of a run; changes nothing.
     pub(crate) fn find(&self, live: &Place, run: &RunId) -> Result<Option<Found>> {
         find(&self.records, &self.root, live, run)
+    }
+
+    /// The same for work that moves or deletes: see [`claim`].
+    pub(crate) fn claim(&self, live: &Place, run: &RunId) -> Result<Option<Found>> {
+        claim(&self.records, &self.root, live, run)
     }
 
     pub(crate) fn look(&self, run: &RunId) -> Result<SwapState> {
@@ -240,30 +245,21 @@ impl LocalVolume {
     pub(crate) fn staged_now(&self, run: &RunId) -> Result<StagingDir> {
         let live = self.open()?;
         let found = self
-            .find(&live, run)?
+            .claim(&live, run)?
             .ok_or_else(|| nothing_staged(&self.root, run))?;
         let staged = staged_in(&live, &found, run)?;
         Ok(StagingDir::of(found.folder, staged))
     }
 
     fn area(live: Place, found: Found, run: &RunId) -> Result<(SwapDirs, Record)> {
-        let Found {
-            folder,
-            record,
-            ledger,
-        } = found;
         // Since the swap it was its data's owner's.
-        folder.take()?;
-        let found = Found {
-            folder,
-            record,
-            ledger,
-        };
+        found.folder.take()?;
         let staged = staged_in(&live, &found, run)?;
         let Found {
             folder,
             record,
             ledger,
+            ..
         } = found;
         let area = SwapDirs {
             replaced: folder.sub_made(REPLACED)?,
@@ -298,7 +294,7 @@ impl LocalVolume {
     ) -> Result<()> {
         let live = self.open()?;
         let found = self
-            .find(&live, run)?
+            .claim(&live, run)?
             .ok_or_else(|| nothing_staged(&self.root, run))?;
         if found.record.phase == Phase::Swapped {
             return Ok(());
@@ -319,7 +315,7 @@ impl LocalVolume {
 
     pub(crate) fn unswap_now(&self, run: &RunId, hands: &mut SwapExecutor) -> Result<()> {
         let live = self.open()?;
-        let Some(found) = self.find(&live, run)? else {
+        let Some(found) = self.claim(&live, run)? else {
             return Ok(());
         };
         if found.record.phase == Phase::Staged {
@@ -347,11 +343,14 @@ impl LocalVolume {
 
     /// Deletes the folder of a run, under another name first: killed meanwhile, what is left of it
     /// is nothing of the run any more. What has its name and is not known is deleted as well, but
-    /// not where it may hold something that was live.
+    /// not where it holds something that was live and that the list knows nothing of.
     fn delete_folder(&self, live: &Place, run: &RunId) -> Result<()> {
         let (folder, trash) = (run.folder(), format!("{}.trash", run.folder()));
-        let known = self.find(live, run)?;
-        if known.is_none()
+        let known = self.claim(live, run)?;
+        let has_replaced = known
+            .as_ref()
+            .is_some_and(|found| found.record.phase == Phase::Swapped);
+        if !has_replaced
             && let Some(stranger) = live.there(&folder)?
             && !stranger
                 .names(Path::new(REPLACED))
@@ -363,14 +362,17 @@ impl LocalVolume {
         live.remove_tree(&trash)?;
         if live.has(Path::new(&folder))? {
             live.rename(&folder, &trash)?;
-            live.sync()?;
-            live.remove_tree(&trash)?;
         }
         live.sync()?;
-        match known {
-            Some(found) if found.ledger.apart_from_folder() => found.ledger.forget(),
-            _ => Ok(()),
+        // Before the folder is gone: the number of a deleted directory is soon another's, and a list
+        // that is left would be taken for that one's.
+        if let Some(found) = known
+            && found.ledger.apart_from_folder()
+        {
+            found.ledger.forget()?;
         }
+        live.remove_tree(&trash)?;
+        live.sync()
     }
 
     /// Looks which of the entries that the swap of a run made live are there.
@@ -414,7 +416,7 @@ impl LocalVolume {
     pub(crate) fn leave_out_now(&self, run: &RunId, patterns: &[String]) -> Result<Vec<PathBuf>> {
         let keep = PathSet::new(patterns)?;
         let live = self.open()?;
-        let Some(found) = self.find(&live, run)? else {
+        let Some(found) = self.claim(&live, run)? else {
             return Ok(Vec::new());
         };
         let (area, _) = Self::area(live, found, run)?;

@@ -24,7 +24,7 @@ mod undo;
 pub use held::StagingDir;
 
 pub(crate) use ledger::not_ours;
-pub(crate) use ledger::{Found, Ledger, RecordKey, Records, find};
+pub(crate) use ledger::{Found, Ledger, RecordKey, Records, claim, find};
 pub use local_volume::LocalVolume;
 pub(crate) use local_volume::records_in;
 pub(crate) use perform::SwapExecutor;

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::kept::kept_gone;
 use super::record::{Move, Record, UndoMove, UndoTarget};
 use super::undo::below_directories;
 use super::{Phase, Place, REPLACED, RESERVE, SwapDirs};
@@ -137,6 +138,12 @@ impl SwapExecutor {
 
     fn back(&mut self, area: &SwapDirs, back: &UndoMove) -> Result<()> {
         let path = back.path.0.as_path();
+        if back.restore
+            && !area.replaced.has(path)?
+            && below_directories(&area.live, path)?.is_none()
+        {
+            return Err(kept_gone(&area.live, 1, &[path]));
+        }
         if let Some(away) = back.away {
             let to = match away {
                 UndoTarget::Staged => &area.staged,

@@ -10,6 +10,7 @@ mod crontab;
 mod deep;
 mod documentation;
 mod engine;
+mod error_codes;
 mod files;
 mod fuzzing;
 mod hostile_signature;

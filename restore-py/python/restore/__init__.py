@@ -62,6 +62,8 @@ from ._restore import __version__, stop_all as _stop_all
 from ._run import Run
 from ._site import Site
 from ._status import (
+    ConfigCheck,
+    ConfigFinding,
     KeptData,
     NewestBackup,
     ProvenBackup,
@@ -110,7 +112,9 @@ __all__ = [
     "CheckOutcome",
     "Component",
     "ComponentReport",
+    "ConfigCheck",
     "ConfigError",
+    "ConfigFinding",
     "DowntimeEnded",
     "DowntimeStarted",
     "EarlierRun",

@@ -13,7 +13,7 @@ from ._component import Component
 from ._errors import ConfigError
 from ._plan import Plan
 from ._report import Report
-from ._status import SiteStatus
+from ._status import ConfigCheck, SiteStatus
 from ._store import BackupReport, Compression, FetchReport, PrunePlan, whole_seconds
 from ._target import Moment, Native, native
 from ._task import OnEvent, OnEventAsync, drive, wait
@@ -54,6 +54,22 @@ class Site:
         site = cls.__new__(cls)
         site._native = _restore.Site(os.fspath(path), None, _by_kind(components))
         return site
+
+    @staticmethod
+    def check_config(path: Path, *, components: Kinds = ()) -> ConfigCheck:
+        """Everything that can be known of the file at ``path`` without a backup: keys, references,
+        programs, rights of files, whether stores and services answer, room. Changes nothing; true
+        where nothing of it is an error."""
+        checking = _restore.Site.check_config(os.fspath(path), _by_kind(components))
+        check: ConfigCheck = wait(checking.then(ConfigCheck._of))
+        return check
+
+    @staticmethod
+    async def check_config_async(path: Path, *, components: Kinds = ()) -> ConfigCheck:
+        """The same on an asyncio loop."""
+        checking = _restore.Site.check_config(os.fspath(path), _by_kind(components))
+        check: ConfigCheck = await drive(checking.then(ConfigCheck._of))
+        return check
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""One look at a site."""
+"""One look at a site, or at its configuration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 from ._decode import decode
 from ._errors import RestoreError
-from ._values import Finding
+from ._values import Finding, Severity
 
 
 @dataclass(frozen=True)
@@ -131,5 +131,51 @@ class SiteStatus:
 
     @classmethod
     def _of(cls, answer: tuple[dict[str, Any], Optional[RestoreError]]) -> SiteStatus:
+        value, refusal = answer
+        return replace(decode(cls, value), refusal=refusal)
+
+
+@dataclass(frozen=True)
+class ConfigFinding:
+    """One thing about a configuration."""
+
+    line: Optional[int]
+    """The line of the file that it is about, counted from 1; ``None`` where it is about all of it."""
+    severity: Severity
+    """An ``error`` keeps the file from being used."""
+    code: str
+    """Stable, ``area.what``."""
+    subject: str
+    """The section."""
+    message: str
+    """What is so, and why it matters, in one line."""
+    hint: Optional[str] = None
+    """The next step, where there is one."""
+    kind: Optional[str] = None
+    """The kind of the error that it was, where that is known."""
+
+    def __str__(self) -> str:
+        at = "" if self.line is None else f"line {self.line}: "
+        return f"{self.severity}: {at}{self.subject}: {self.message}"
+
+
+@dataclass(frozen=True)
+class ConfigCheck:
+    """What is known of a configuration without a backup. True where nothing of it is an error."""
+
+    file: Path
+    sound: bool
+    """Whether nothing of it is an error."""
+    findings: tuple[ConfigFinding, ...]
+    """Everything that was found, in the order of the lines."""
+    refusal: Optional[RestoreError] = None
+    """The error of a configuration that cannot be used as it is."""
+
+    def __bool__(self) -> bool:
+        """Whether nothing of it is an error."""
+        return self.sound
+
+    @classmethod
+    def _of(cls, answer: tuple[dict[str, Any], Optional[RestoreError]]) -> ConfigCheck:
         value, refusal = answer
         return replace(decode(cls, value), refusal=refusal)

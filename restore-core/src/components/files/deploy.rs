@@ -141,6 +141,14 @@ impl Files {
         })
     }
 
+    /// Whether [`undeploy_stack`](Self::undeploy_stack) would find how the stack was described.
+    pub(super) async fn way_to_undeploy(&self, cx: &RunContext) -> Result<()> {
+        match cx.recall(DEPLOYED) {
+            Some(Value::String(stack)) => self.recorded(cx.run(), &stack).await.map(drop),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) async fn undeploy_stack(&self, cx: &RunContext) -> Result<()> {
         let Some(Value::String(stack)) = cx.recall(DEPLOYED) else {
             return Ok(());

@@ -431,6 +431,11 @@ impl Component for Files {
     }
 
     async fn way_back(&self, cx: &RunContext) -> Result<()> {
+        self.way_to_undeploy(cx).await?;
+        self.as_left(cx).await
+    }
+
+    async fn as_left(&self, cx: &RunContext) -> Result<()> {
         if was_made(cx) {
             return Ok(());
         }

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, CutOver, ImageUser, Images, Inspection, Parts,
-    Platform, RunContext, SharedComponent, SpaceNeed, Staged, Table, parse_section,
+    BackedUp, Backup, BackupWriter, Component, CutOver, ImageUser, Images, Inspection, KeptByRun,
+    Parts, Platform, RunContext, SharedComponent, SpaceNeed, Staged, Table, parse_section,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result, RunId};
 use crate::swap::scope::Discard;
@@ -331,6 +331,20 @@ impl Component for ImageComponent {
 
     async fn undo(&self, cx: &RunContext) -> Result<()> {
         self.move_back(cx).await.map_err(self.at())
+    }
+
+    async fn way_back(&self, cx: &RunContext) -> Result<()> {
+        self.find_replaced(cx).await.map_err(self.at())
+    }
+
+    /// Only names are deleted: an image that is gone, which is no way back, is nothing to keep
+    /// either.
+    async fn as_left(&self, _cx: &RunContext) -> Result<()> {
+        Ok(())
+    }
+
+    async fn kept_by_runs(&self) -> Result<Vec<KeptByRun>> {
+        self.found_by_name().await.map_err(self.at())
     }
 
     async fn check(&self, cx: &RunContext) -> Result<Vec<CheckOutcome>> {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{BEFORE, Before, ImageComponent, replaced_name, replaced_prefix};
-use crate::contract::{Images, LoadedImage, RunContext};
-use crate::model::{Finding, Result};
+use crate::contract::{Images, KeptByRun, LoadedImage, RunContext};
+use crate::model::{Error, ErrorKind, Finding, Result};
 
 impl ImageComponent {
     pub(super) fn before(cx: &RunContext) -> Option<Before> {
@@ -79,6 +79,57 @@ impl ImageComponent {
         self.put_back(cx, images.as_ref(), &before.names).await
     }
 
+    /// Whether the images that the names meant before the run are still there. An engine that cannot
+    /// be asked may be mended.
+    pub(super) async fn find_replaced(&self, cx: &RunContext) -> Result<()> {
+        let Some(before) = Self::before(cx) else {
+            return Ok(());
+        };
+        let images = self.images()?;
+        gone(images.as_ref(), &before.names).await?;
+        let Ok(places) = self.places_there(cx).await else {
+            return Ok(());
+        };
+        for (place, other) in places {
+            if let Some(names) = before.there.get(&place) {
+                gone(other.as_ref(), names).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What runs keep under names of their own.
+    pub(super) async fn found_by_name(&self) -> Result<Vec<KeptByRun>> {
+        let mut kept = Vec::new();
+        for (name, _) in self.images()?.names().await? {
+            let (id, put_back) = match (
+                name.strip_prefix("restore/replaced:"),
+                name.strip_prefix("restore/staged:"),
+            ) {
+                (Some(id), _) => (
+                    id,
+                    "docker tag it with the name that it had, which `docker image inspect` of it may show, and start its services anew",
+                ),
+                (_, Some(id)) => (
+                    id,
+                    "it was loaded from a backup; what is live is left as it is",
+                ),
+                _ => continue,
+            };
+            // The run's id, and the number of the image.
+            let Some(run) = id.rsplit_once('-').and_then(|(run, _)| run.parse().ok()) else {
+                continue;
+            };
+            kept.push(KeptByRun::new(
+                run,
+                format!("image {name}"),
+                put_back,
+                format!("docker image rm {name}, once nothing of it is needed"),
+            ));
+        }
+        Ok(kept)
+    }
+
     pub(super) async fn put_back(
         &self,
         cx: &RunContext,
@@ -119,6 +170,27 @@ impl ImageComponent {
         );
         Ok(())
     }
+}
+
+/// Refuses where an image that one of these names meant is there no more.
+async fn gone(images: &dyn Images, names: &BTreeMap<String, Option<String>>) -> Result<()> {
+    let Ok(now) = images.names().await else {
+        return Ok(());
+    };
+    for (name, old) in names {
+        let Some(old) = old else { continue };
+        let is_there =
+            now.iter().any(|(_, id)| id == old) || !matches!(images.id(old).await, Ok(None));
+        if !is_there {
+            return Err(Error::new(
+                ErrorKind::Failed,
+                "image.replaced_gone",
+                format!("the image {old}, which {name} meant before the run, is gone"),
+            )
+            .hint("somebody has deleted it (docker image prune deletes what no container uses): load it again (docker load) and try again"));
+        }
+    }
+    Ok(())
 }
 
 /// Keeps what the names mean on one machine and makes them mean what was loaded there.

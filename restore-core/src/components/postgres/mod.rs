@@ -402,6 +402,10 @@ impl Component for Postgres {
         swap::way_back(self, cx).await
     }
 
+    async fn as_left(&self, cx: &RunContext) -> Result<()> {
+        swap::as_left(self, cx).await
+    }
+
     async fn kept_by_runs(&self) -> Result<Vec<KeptByRun>> {
         let session = self.glance().await?;
         let kept = kept::by_runs(&session, &self.config.database, &self.config.service).await;

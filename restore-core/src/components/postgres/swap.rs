@@ -167,6 +167,59 @@ pub(super) async fn way_back(pg: &Postgres, cx: &RunContext) -> Result<()> {
     }
 }
 
+/// See [`Component::as_left`](crate::component::Component::as_left). Whatever is live by now, of this
+/// run or of a later one: what is deleted must be what this run put aside, and not the only copy.
+pub(super) async fn as_left(pg: &Postgres, cx: &RunContext) -> Result<()> {
+    let Ok(session) = pg.glance().await else {
+        return Ok(());
+    };
+    let names = pg.names(cx.run());
+    let found = Found::look(&session, &names).await;
+    session.close().await;
+    let (Ok(found), before) = (found, Before::recall(cx)?) else {
+        return Ok(());
+    };
+    deletable(pg, &names, before.as_ref(), &found)?;
+    match (&found.replaced, before) {
+        (None, Some(Before { live: Some(_), .. })) => Err(no_way_back(&names)),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to delete what may be the only copy, or somebody else's.
+fn deletable(pg: &Postgres, names: &Names, before: Option<&Before>, found: &Found) -> Result<()> {
+    let Some(replaced) = &found.replaced else {
+        return Ok(());
+    };
+    if found.live.is_none() {
+        return Err(Error::new(
+            ErrorKind::Failed,
+            "postgres.only_copy",
+            format!(
+                "{} is not deleted: there is no database {} that would have replaced it",
+                names.replaced, names.live
+            ),
+        )
+        .hint("see `psql -l`; `restore rollback` gives it its name back"));
+    }
+    match before.is_none() || foreign(before, replaced) {
+        true => Err(ambiguous(pg, names, found)),
+        false => Ok(()),
+    }
+}
+
+fn no_way_back(names: &Names) -> Error {
+    Error::new(
+        ErrorKind::Failed,
+        "postgres.no_way_back",
+        format!(
+            "the database that the run replaced ({}) is gone: there is no way back to it",
+            names.replaced
+        ),
+    )
+    .hint("restore another backup, a pre-restore one for instance")
+}
+
 /// Refuses where the databases that are there do not tell which of them was live before the run.
 fn undoable(pg: &Postgres, names: &Names, before: Option<&Before>, found: &Found) -> Result<()> {
     match (&found.live, &found.staged, &found.replaced) {
@@ -190,15 +243,7 @@ fn undoable(pg: &Postgres, names: &Names, before: Option<&Before>, found: &Found
             Some(Before {
                 live: Some(_),
                 staged_oid,
-            }) if *staged_oid == live.oid => Err(Error::new(
-                ErrorKind::Failed,
-                "postgres.no_way_back",
-                format!(
-                    "the database that the run replaced ({}) is gone: there is no way back to it",
-                    names.replaced
-                ),
-            )
-            .hint("restore another backup, a pre-restore one for instance")),
+            }) if *staged_oid == live.oid => Err(no_way_back(names)),
             // What was live went aside, and neither it nor what the run put in its place is there.
             Some(Before {
                 live: Some(was), ..
@@ -319,23 +364,7 @@ pub(super) async fn discard(pg: &Postgres, cx: &RunContext, what: Discard) -> Re
         }
         Discard::Replaced => {
             let found = Found::look(&session, &names).await?;
-            if found.replaced.is_some() && found.live.is_none() {
-                return Err(Error::new(
-                    ErrorKind::Failed,
-                    "postgres.only_copy",
-                    format!(
-                        "{} is not deleted: there is no database {} that would have replaced it",
-                        names.replaced, names.live
-                    ),
-                )
-                .hint("see `psql -l`; `restore rollback` gives it its name back"));
-            }
-            if let Some(replaced) = &found.replaced {
-                let before = Before::recall(cx)?;
-                if before.is_none() || foreign(before.as_ref(), replaced) {
-                    return Err(ambiguous(pg, &names, &found));
-                }
-            }
+            deletable(pg, &names, Before::recall(cx)?.as_ref(), &found)?;
             if let Some(replaced) = &found.replaced {
                 let there = subscriptions(&session, replaced).await?;
                 unsubscribe(pg, cx, replaced, &there).await?;

@@ -205,7 +205,7 @@ async fn act(
 pub(super) fn folder_of(root: &Path, run: &RunId) -> Result<Option<Place>> {
     // Whether the way there can be trusted was asked when the volume was opened.
     match crate::sys::open_directory(root, true)? {
-        Ok(live) => Place::of(live, root.to_owned()).there(&run.folder()),
+        Ok(live) => Place::of(live, root.to_owned()).there(run.folder()),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
         Err(e) => Err(Error::io(format!("open {}", root.display()), e.into())),
     }

@@ -13,6 +13,10 @@ pub struct FoundData {
     pub component: String,
     /// How its run ended; `None`: no journal of the site tells of it.
     pub outcome: Option<crate::model::Outcome>,
+    /// Whether no verb deals with it any more: its run is over and settled, or its journal is lost or
+    /// cannot be read. It is put back, or deleted, by hand.
+    #[serde(default)]
+    pub by_hand: bool,
     /// What was found; `None` where the component could not look.
     pub kept: Option<KeptByRun>,
     /// Why it could not look.
@@ -32,6 +36,7 @@ impl Site {
                     found.push(FoundData {
                         component: component.name().to_owned(),
                         outcome: None,
+                        by_hand: false,
                         kept: None,
                         error: Some(error.message().to_owned()),
                     });
@@ -43,6 +48,8 @@ impl Site {
                 found.push(FoundData {
                     component: component.name().to_owned(),
                     outcome: state.map(|state| state.outcome),
+                    by_hand: state
+                        .is_none_or(|state| state.damaged.is_some() || state.is_settled()),
                     kept: Some(kept),
                     error: None,
                 });

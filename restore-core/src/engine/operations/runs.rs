@@ -1,7 +1,7 @@
 //! What a site does with runs: make, resume, roll back, confirm, abandon.
 
 use super::*;
-use crate::engine::run::{change_page, ensure_components, ensure_way_back};
+use crate::engine::run::{change_page, ensure_way_back, not_as_left};
 
 /// The next step where no run, or another, is meant.
 const HISTORY: &str = "`restore history` lists all runs and how they ended";
@@ -365,14 +365,22 @@ impl Site {
         let state = match run {
             // Also one whose journal is damaged: that it then stands in nobody's way is written into it.
             Some(run) => Journal::peek_at(&self.runs(), &run).await?,
-            None => self.newest(RunState::is_open).await?.ok_or_else(|| {
-                Error::new(
-                    ErrorKind::NotFound,
-                    "run.none_to_abandon",
-                    "there is no run to abandon: none is unfinished or stuck",
-                )
-                .hint(HISTORY)
-            })?,
+            None => match self.newest(RunState::is_open).await? {
+                Some(open) => open,
+                None => {
+                    // It is the only verb that ends one whose journal is damaged.
+                    let damaged = |it: &RunState| it.damaged.is_some() && !it.is_settled();
+                    let all = Journal::all(&self.runs()).await?;
+                    all.into_iter().rfind(damaged).ok_or_else(|| {
+                        Error::new(
+                            ErrorKind::NotFound,
+                            "run.none_to_abandon",
+                            "there is no run to abandon: none is unfinished, stuck or damaged",
+                        )
+                        .hint(HISTORY)
+                    })?
+                }
+            },
         };
         if state.is_open() || (state.damaged.is_some() && !state.is_settled()) {
             return Ok(state);
@@ -396,18 +404,33 @@ impl Site {
             )
             .hint("[maintenance] in the configuration says how users are turned away"));
         };
-        self.locked(Action::Page, async |_lock| {
-            // The page names the run that has it up, where there is one, and whose journal tells of it.
-            if let Some(open) = self.newest(RunState::is_open).await? {
-                return change_page(&self.runs(), &open.run, page.as_ref(), up).await;
+        let own = SiteLock::take(&self.state, Action::Page).await?;
+        let all = match self.platform.lock(&Action::Page.to_string()).await {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == ErrorKind::Locked => return Err(error),
+            // A platform that cannot even be asked for its lock does not keep users out.
+            Err(_) => None,
+        };
+        let done = async {
+            // The page names the run that has it up, where there is one, and whose journal tells of
+            // it: an open one, or one that ended with its page up.
+            let has_it = |it: &RunState| it.is_open() || (!up && it.page_up);
+            if let Some(run) = self.newest(has_it).await? {
+                return change_page(&self.runs(), &run.run, page.as_ref(), up).await;
             }
             let run = RunId::generate();
             match up {
                 true => page.on(&run, Timestamp::now()).await,
                 false => page.off(&run).await,
             }
-        })
-        .await
+        }
+        .await;
+        if let Some(lock) = all {
+            // What was done is done; who comes next finds a lock whose process is gone.
+            let _ = lock.release().await;
+        }
+        drop(own);
+        done
     }
 
     /// Who holds the platform's lock, in words; `None`: nobody, or the platform has none.
@@ -430,6 +453,7 @@ impl Site {
     }
 
     async fn confirm_candidate(&self, run: Option<RunId>) -> Result<RunState> {
+        let named = run.is_some();
         let state = match run {
             Some(run) => Journal::peek(&self.runs(), &run).await?,
             None => match self.newest(RunState::is_unconfirmed).await? {
@@ -451,8 +475,19 @@ impl Site {
                 state.run
             )));
         }
-        // Half a confirmation leads no way back.
-        ensure_components(self, &state)?;
+        // Who names no run has not looked at it either.
+        if !named && let Some((name, why)) = not_as_left(self, &state).await.into_iter().next() {
+            let run = &state.run;
+            return Err(Error::new(
+                ErrorKind::Preflight,
+                "run.not_as_left",
+                format!("nothing was deleted: what run {run} put aside of {name} is not as the run left it: {why}"),
+            )
+            .hint(format!(
+                "put that right, or `restore confirm {run}` accepts the run, deletes the rest, and leaves {name} alone"
+            ))
+            .source(why));
+        }
         Ok(state)
     }
 
@@ -462,18 +497,38 @@ impl Site {
         let error = |message: &str, hint: String| {
             Error::new(ErrorKind::NotFound, "run.none_to_confirm", message).hint(hint)
         };
-        Ok(match self.newest(RunState::is_abandoned).await? {
-            Some(RunState { run, .. }) => error(
-                &format!("there is no run to confirm, but run {run} was abandoned and keeps data"),
-                format!(
-                    "`restore confirm {run}` deletes it; `restore rollback {run}` moves it back"
+        let all = Journal::all(&self.runs()).await?;
+        let last = |wanted: &dyn Fn(&RunState) -> bool| {
+            all.iter().rfind(|it| wanted(it)).map(|it| &it.run)
+        };
+        let damaged = |it: &RunState| it.damaged.is_some();
+        let abandoned = |it: &RunState| it.damaged.is_none() && it.is_abandoned();
+        Ok(
+            match (last(&RunState::is_open), last(&abandoned), last(&damaged)) {
+                (Some(run), _, _) => error(
+                    &format!("there is no run to confirm: run {run} is not finished"),
+                    format!("`restore report {run}` says how it can go on"),
                 ),
-            ),
-            None => error(
-                "there is no run to confirm: each is confirmed, or keeps nothing",
-                HISTORY.to_owned(),
-            ),
-        })
+                (_, Some(run), _) => error(
+                    &format!(
+                        "there is no run to confirm, but run {run} was abandoned and keeps data"
+                    ),
+                    format!(
+                        "`restore confirm {run}` deletes it; `restore rollback {run}` moves it back"
+                    ),
+                ),
+                (_, _, Some(run)) => error(
+                    &format!(
+                        "there is no run to confirm whose journal can be read: that of run {run} cannot"
+                    ),
+                    format!("`restore report {run}` shows what is known of it; {SEARCH}"),
+                ),
+                _ => error(
+                    "there is no run to confirm: each is confirmed, or keeps nothing",
+                    HISTORY.to_owned(),
+                ),
+            },
+        )
     }
 
     /// Why there is nothing to roll back.

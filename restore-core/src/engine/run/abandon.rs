@@ -9,7 +9,7 @@ use super::state::{PAGE_LEFT, PAGE_OFF, PAGE_ON};
 use super::{Action, Journal, Record, RunState};
 use crate::contract::Maintenance;
 use crate::engine::plan::Step;
-use crate::model::{Error, Failure, Finding, Outcome, Report, Result, RunId, Timestamp};
+use crate::model::{Error, ErrorKind, Failure, Finding, Outcome, Report, Result, RunId, Timestamp};
 
 impl RunExecutor<'_> {
     /// Ends the run as the platform stands. No data is moved and no service touched; what the run
@@ -21,7 +21,9 @@ impl RunExecutor<'_> {
         let took_over = self.took_over().await;
         let (run, page_was_up) = self.journal.with(|state| {
             let inherited = took_over && state.plan.maintenance;
-            (state.run.clone(), state.page_up || inherited)
+            // Left to a run that went over this one, and has not come to ending it.
+            let left = state.intents.contains(PAGE_LEFT);
+            (state.run.clone(), state.page_up || inherited || left)
         });
         if let Some(page) = self.site.maintenance().filter(|_| page_was_up) {
             let lifting = async { page.off(&run).await.map(|()| StepResult::default()) };
@@ -75,21 +77,42 @@ pub(crate) async fn change_page(
     page: &dyn Maintenance,
     up: bool,
 ) -> Result<()> {
-    let journal = Journal::open(runs, run, None, false).await?;
+    let journal = match Journal::open(runs, run, None, false).await {
+        Err(error) if !up => return page.off(run).await.and(Err(unwritten(&error))),
+        journal => journal?,
+    };
     match up {
         true => change(&journal, PAGE_ON, page.on(run, Timestamp::now())).await,
         false => change(&journal, PAGE_OFF, page.off(run)).await,
     }
 }
 
-/// Does something to the page of an open run, written down before and after.
+/// Said of a page that came down all the same.
+fn unwritten(error: &Error) -> Error {
+    Error::new(
+        ErrorKind::Failed,
+        "maintenance.unwritten",
+        format!(
+            "the maintenance page is down, and the journal of its run does not say so: {error}"
+        ),
+    )
+    .hint("see that the state directory can be written to, then `restore page off` once more")
+}
+
+/// Does something to the page of a run, written down before and after. A journal that cannot be
+/// written does not keep users out.
 async fn change(
     journal: &Journal,
     step: &str,
     work: impl Future<Output = Result<()>>,
 ) -> Result<()> {
     let (at, id) = (Timestamp::now(), step.to_owned());
-    journal.append(Record::Intent { at, step: id }).await?;
+    let written = journal.append(Record::Intent { at, step: id }).await;
+    if step == PAGE_ON {
+        written?;
+    } else if let Err(error) = written {
+        return work.await.and(Err(unwritten(&error)));
+    }
     let done = work.await;
     let (at, id) = (Timestamp::now(), step.to_owned());
     let record = match &done {

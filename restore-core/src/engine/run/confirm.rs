@@ -1,30 +1,33 @@
 //! Confirmation: the run is accepted, what it had put aside is deleted.
 
 use super::execution::RunExecutor;
-use super::{Action, Record};
-use crate::contract::CutOver;
+use super::state::DELETE;
+use super::way_back::not_as_left;
+use super::{Action, Record, RunState};
 use crate::model::{Finding, Report, Result, Timestamp};
 use crate::swap::scope::Discard;
 
-/// The fact that a confirmation leaves alone what a component put aside.
+/// The fact that a confirmation left alone what a component put aside.
 pub(super) const LEFT: &str = "confirm_left";
 
 impl RunExecutor<'_> {
     /// Deletes what the run had put aside: the replaced data of a restored run, the restored data
-    /// of a run that was rolled back. There is no way back afterwards. May be repeated after a
-    /// crash or a failure in the middle.
+    /// of a run that was rolled back. There is no way back afterwards. All components are looked at
+    /// before anything is deleted; what is not as the run left it is left alone, told, and looked at
+    /// again by the next confirmation. May be repeated after a crash or a failure in the middle.
     pub(crate) async fn confirm(self) -> Result<Report> {
         self.begin(Action::Confirm).await?;
-        let names: Vec<String> = self.journal.with(|state| {
-            let components = state.plan.components.iter();
-            components.map(|component| component.name.clone()).collect()
-        });
-        for name in names {
-            if self.is_left(&name).await? {
+        let state = self.journal.with(RunState::clone);
+        let left = not_as_left(self.site, &state).await;
+        for (name, why) in &left {
+            self.leave(name, &why.to_string()).await?;
+        }
+        for name in state.plan.components.iter().map(|planned| &planned.name) {
+            if left.iter().any(|(other, _)| other == name) || self.site.component(name).is_none() {
                 continue;
             }
-            self.discard(&name, Discard::Replaced).await?;
-            self.discard(&name, Discard::Staged).await?;
+            self.delete(name).await?;
+            self.discard(name, Discard::Staged).await?;
         }
         self.remove_created().await;
         self.journal
@@ -35,24 +38,30 @@ impl RunExecutor<'_> {
         self.write_report().await
     }
 
-    /// Whether what a component put aside is left alone, because it is not what the journal says, or
-    /// because its swap was broken off in its middle: what lies there may be the only copy of
-    /// something. Told once, and kept for the next attempt.
-    async fn is_left(&self, name: &str) -> Result<bool> {
+    /// Deletes what the run replaced of a component. Where that fails, it counts as begun unless
+    /// all of it is still there: a way back that is not whole is none.
+    async fn delete(&self, name: &str) -> Result<()> {
+        let failed = match self.discard(name, Discard::Replaced).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        let state = self.journal.with(RunState::clone);
+        let mut now = not_as_left(self.site, &state).await.into_iter();
+        if now.any(|(other, _)| other == name) {
+            let step = format!("{DELETE}{name}");
+            let at = Timestamp::now();
+            // The failure is what is to be told.
+            let _ = self.journal.append(Record::Intent { at, step }).await;
+        }
+        Err(failed)
+    }
+
+    /// Leaves alone what a component put aside. Told once.
+    async fn leave(&self, name: &str, why: &str) -> Result<()> {
         let context = self.context_of_undo(name);
         if context.recall(LEFT).is_some() {
-            return Ok(true);
+            return Ok(());
         }
-        let begun = self.journal.with(|state| state.deleted.contains(name));
-        let why = match context.cut_over() {
-            _ if begun => return Ok(false),
-            CutOver::NotBegun | CutOver::TakenBack => return Ok(false),
-            CutOver::Begun => "its swap was broken off in the middle".to_owned(),
-            CutOver::Done => match self.component(name)?.way_back(&context).await {
-                Ok(()) => return Ok(false),
-                Err(error) => error.to_string(),
-            },
-        };
         context.record(LEFT, true).await?;
         let finding = Finding::warning(
             "confirm.left_alone",
@@ -61,10 +70,10 @@ impl RunExecutor<'_> {
                 "what it put aside is not as the run left it, and nothing of it is deleted: {why}"
             ),
         );
-        self.notice(
-            finding.hint("`restore history --search` lists what is there, and how to delete it"),
-        )
-        .await?;
-        Ok(true)
+        self.notice(finding.hint(format!(
+            "once it is as it was, `restore confirm {}` deletes it; `restore history --search` lists what is there, and how to put it back or delete it by hand",
+            self.journal.with(|state| state.run.clone())
+        )))
+        .await
     }
 }

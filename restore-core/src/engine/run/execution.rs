@@ -30,6 +30,8 @@ pub(crate) struct RunExecutor<'a> {
     pub(super) options: RunOptions,
     pub(super) cancel: CancellationToken,
     noticed: Arc<Mutex<Vec<Finding>>>,
+    /// The decision to turn back, where the journal could not take it.
+    unwritten: Mutex<Option<Record>>,
     _stop_on_drop: DropGuard,
     _lock: SiteLock,
 }
@@ -76,6 +78,7 @@ impl<'a> RunExecutor<'a> {
             backup,
             options,
             noticed: Arc::default(),
+            unwritten: Mutex::default(),
             _stop_on_drop: cancel.clone().drop_guard(),
             cancel,
             _lock: lock,
@@ -233,21 +236,31 @@ impl<'a> RunExecutor<'a> {
     /// run and undoes it again.
     async fn turn_back(&self, keep: bool, failure: Option<Failure>) {
         let at = Timestamp::now();
-        if let Err(error) = self
-            .journal
-            .append(Record::TurnedBack { at, keep, failure })
-            .await
-        {
+        let decision = Record::TurnedBack { at, keep, failure };
+        if let Err(error) = self.journal.append(decision.clone()).await {
             self.emit(&Event::StepFailed {
                 step: "journal".to_owned(),
                 error: error.to_string(),
             });
+            let unwritten = self.unwritten.lock();
+            *unwritten.unwrap_or_else(PoisonError::into_inner) = Some(decision);
         }
     }
 
     pub(super) async fn end(self, ended: Result<Outcome, Error>) -> Result<Report> {
         let outcome = ended.unwrap_or(Outcome::Stuck);
         self.keep_noticed().await;
+        // There may be room by now. Without it the journal leads forward, where nothing is any more.
+        let unwritten = self
+            .unwritten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(decision) = unwritten
+            && self.journal.with(|state| state.turned_back.is_none())
+        {
+            let _ = self.journal.append(decision).await;
+        }
         let at = Timestamp::now();
         if let Err(error) = self.journal.append(Record::Ended { at, outcome }).await {
             // The report then says that the run has not ended, which is what a next attempt finds.

@@ -88,14 +88,20 @@ impl SiteLock {
             .map_err(fail)?;
         // Not truncated here: before the lock is ours, the content is the holder's. Whoever may open
         // the file, be it for reading, can hold the lock: nobody but us may.
-        let mut file = OpenOptions::new()
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+        let mut writable = options.clone();
+        writable
             .create(true)
             .truncate(false)
-            .read(true)
             .write(true)
-            .mode(0o600)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .mode(0o600);
+        // On a disk that takes no more the lock can be had all the same, where there is one.
+        let mut file = writable
             .open(&path)
+            .or_else(|error| options.open(&path).map_err(|_| error))
             .map_err(fail)?;
         if file.metadata().map_err(fail)?.mode() & 0o077 != 0 {
             file.set_permissions(Permissions::from_mode(0o600))
@@ -112,10 +118,11 @@ impl SiteLock {
             since: Timestamp::now(),
         };
         let text = serde_json::to_vec(&holder).unwrap_or_default();
-        file.set_len(0)
+        // Who holds it is for people: it is held also where that cannot be written.
+        let _ = file
+            .set_len(0)
             .and_then(|()| file.rewind())
-            .and_then(|()| file.write_all(&text))
-            .map_err(fail)?;
+            .and_then(|()| file.write_all(&text));
         Ok(Self { _file: file })
     }
 

@@ -3,7 +3,8 @@
 use super::RunState;
 use super::confirm::LEFT;
 use super::create::made;
-use super::way_back::looking;
+use super::state::DELETE;
+use super::way_back::{looking, not_as_left};
 use crate::contract::CutOver;
 use crate::engine::operations::Site;
 use crate::engine::plan::{PlanRequest, Step};
@@ -48,7 +49,8 @@ pub(crate) async fn report_of(site: &Site, state: &RunState) -> Report {
             kept_at,
             kept_bytes: None,
             kept_unsure,
-            left_alone: state.fact(&planned.name, LEFT).is_some(),
+            left_alone: state.fact(&planned.name, LEFT).is_some()
+                && !state.done.contains(&format!("{DELETE}{}", planned.name)),
         });
     }
     let services = state
@@ -160,12 +162,11 @@ pub(crate) async fn weigh(site: &Site, state: &RunState, report: &mut Report) {
         if part.kept_at.is_some() {
             part.kept_bytes = component.kept_bytes(&context).await.ok().flatten();
         }
-        if state.outcome == Outcome::Restored
-            && !state.is_half_confirmed()
-            && context.cut_over().is_begun()
-            && let Err(error) = component.way_back(&context).await
-        {
-            part.kept_unsure = Some(error.to_string());
+    }
+    for (name, why) in not_as_left(site, state).await {
+        let mut parts = report.components.iter_mut();
+        if let Some(part) = parts.find(|part| part.name == name) {
+            part.kept_unsure = Some(why.to_string());
         }
     }
 }
@@ -193,6 +194,7 @@ fn next(state: &RunState) -> Vec<String> {
             vec![abandon, over, search.to_owned()]
         }
         _ if state.damaged.is_some() && !state.is_settled() => vec![abandon, search.to_owned()],
+        _ if state.damaged.is_some() => vec![search.to_owned()],
         _ if state.is_half_confirmed() => vec![format!(
             "restore confirm {run}    finishes the confirmation that was begun"
         )],

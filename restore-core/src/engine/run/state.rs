@@ -20,7 +20,7 @@ const UNDO_START: &str = "undo:start:";
 /// How the steps begin that delete what was staged.
 const DISCARD: &str = "discard:";
 /// How the steps begin that delete what was replaced.
-const DELETE: &str = "delete:";
+pub(super) const DELETE: &str = "delete:";
 /// The step in which a run ends another that it goes over.
 pub(super) const SUPERSEDE: &str = "supersede";
 /// The steps of no plan in which the page goes up or down: by hand, or as the run is abandoned.
@@ -175,7 +175,8 @@ impl RunState {
                 if let Some(name) = step.strip_prefix(DELETE) {
                     self.deleted.insert(name.to_owned());
                 }
-                if step == PAGE_OFF {
+                // Of a run that has ended its end decided.
+                if step == PAGE_OFF && self.is_open() {
                     self.let_in();
                 }
                 self.page_up |= puts_page_up(step);

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::RunState;
-use crate::contract::{Backup, MemoryFacts, RunContext};
+use crate::contract::{Backup, CutOver, MemoryFacts, RunContext};
 use crate::engine::operations::Site;
+use crate::engine::plan::Step;
 use crate::model::{Error, ErrorKind, NoEvents, Result};
 
 /// A context to look at what a component has of a run; nothing that is recorded in it lasts.
@@ -69,8 +70,39 @@ pub(crate) async fn ensure_way_back(site: &Site, state: &RunState) -> Result<()>
     Ok(())
 }
 
+/// The components of which a confirmation would not delete just what the run put aside, each with
+/// why: what lies there may be the only copy of something.
+pub(crate) async fn not_as_left(site: &Site, state: &RunState) -> Vec<(String, Error)> {
+    let mut left = Vec::new();
+    for name in state.plan.components.iter().map(|planned| &planned.name) {
+        // Begun to be deleted: what is there is what is left of it.
+        if state.deleted.contains(name) {
+            continue;
+        }
+        let cut_over = state.cut_over(name);
+        let why = match (site.component(name), cut_over) {
+            (None, _) if state.began(&Step::Stage(name.clone())) => name_gone("component", name),
+            (None, _) | (_, CutOver::NotBegun | CutOver::TakenBack) => continue,
+            (_, CutOver::Begun) => Error::new(
+                ErrorKind::Failed,
+                "run.broken_off",
+                "its swap was broken off in the middle",
+            ),
+            (Some(component), CutOver::Done) => match looking(site, state, name) {
+                Some(context) => match component.as_left(&context).await {
+                    Ok(()) => continue,
+                    Err(error) => error,
+                },
+                None => continue,
+            },
+        };
+        left.push((name.clone(), why));
+    }
+    left
+}
+
 /// The names of the run's components, where the site has all of them.
-pub(crate) fn ensure_components(site: &Site, state: &RunState) -> Result<Vec<String>> {
+fn ensure_components(site: &Site, state: &RunState) -> Result<Vec<String>> {
     let components = state.plan.components.iter();
     let names: Vec<String> = components.map(|it| it.name.clone()).collect();
     match names.iter().find(|name| site.component(name).is_none()) {

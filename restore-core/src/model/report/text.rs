@@ -10,6 +10,16 @@ use crate::model::{
 };
 
 impl Report {
+    /// What a confirmation left alone, as the end of a sentence.
+    fn but_for(&self) -> String {
+        let left = self.components.iter().filter(|it| it.left_alone);
+        let left: Vec<&str> = left.map(|it| it.name.as_str()).collect();
+        match left.as_slice() {
+            [] => String::new(),
+            left => format!(", but for {}, which was left alone", left.join(", ")),
+        }
+    }
+
     /// The report as text, in the spirit of the runbook's log entry: what a person reads, and
     /// what is appended to the site's log.
     pub fn to_text(&self) -> String {
@@ -72,7 +82,7 @@ impl Report {
                 true => "what it had restored",
                 false => "what it replaced",
             };
-            lines.push((1, format!("Confirmed: {what} is deleted")));
+            lines.push((1, format!("Confirmed: {what} is deleted{}", self.but_for())));
         }
         let mut cause = |what: &str, failure: &Failure, rank: u8| {
             let Failure { step, message, .. } = failure;
@@ -225,12 +235,7 @@ impl Report {
             } else {
                 "replaced"
             };
-            let left = self.components.iter().filter(|it| it.left_alone);
-            let left: Vec<&str> = left.map(|it| it.name.as_str()).collect();
-            let except = match left.as_slice() {
-                [] => String::new(),
-                left => format!(", but for {}, which was left alone", left.join(", ")),
-            };
+            let except = self.but_for();
             writeln!(out, "Confirmed:     yes; what it {what} is deleted{except}")?;
         }
         if let Some(failure) = &self.failure {

@@ -129,11 +129,12 @@ impl Place {
     }
 
     /// A directory directly in this one; `None` also where something else has the name.
-    pub(crate) fn there(&self, name: &str) -> Result<Option<Self>> {
-        match self.walk(Path::new(name)) {
+    pub(crate) fn there(&self, name: impl AsRef<Path>) -> Result<Option<Self>> {
+        let name = name.as_ref();
+        match self.walk(name) {
             Ok(fd) => Ok(Some(Self::of(fd, self.path.join(name)))),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-            Err(e) => Err(self.failed("open", Path::new(name), e)),
+            Err(e) => Err(self.failed("open", name, e)),
         }
     }
 

@@ -286,6 +286,39 @@ fn a_folder_that_was_moved_away_is_found() {
     ground.is_unharmed("moved");
 }
 
+/// Looking moves nothing; and a directory that has the number of a deleted one is not that one.
+#[test]
+fn looking_renames_nothing() {
+    let ground = Ground::new();
+    let volume = ground.apart();
+    ground.stage(&volume);
+    let away = ground.root.join("away");
+    std::fs::rename(ground.folder(), &away).unwrap();
+    assert_eq!(volume.look(&ground.run).unwrap(), SwapState::Staged);
+    assert!(away.exists() && !ground.folder().exists());
+    // Without the staged tree of the list it is somebody else's directory.
+    std::fs::rename(away.join("staged"), ground.root.join("other")).unwrap();
+    put(&away, "staged/data", "somebody else's", 0o644);
+    assert_eq!(volume.look(&ground.run).unwrap(), SwapState::Nothing);
+    volume.discard_now(&ground.run, Discard::Staged).unwrap();
+    assert!(away.join("staged/data").exists() && !ground.folder().exists());
+}
+
+/// Killed while it deletes, the list is forgotten already: nothing that gets the number of a deleted
+/// directory is taken for the folder. What is left goes with the next try.
+#[test]
+fn what_is_left_of_a_deletion_that_was_killed_goes_with_the_next() {
+    let ground = Ground::new();
+    let volume = ground.apart();
+    ground.stage(&volume);
+    let trash = ground.root.join(format!("{}.trash", ground.run.folder()));
+    volume.discard_now(&ground.run, Discard::Staged).unwrap();
+    assert!(!trash.exists());
+    put(&trash, "left", "of it", 0o644);
+    volume.discard_now(&ground.run, Discard::Staged).unwrap();
+    assert!(!trash.exists());
+}
+
 #[test]
 fn links_in_the_folder_lead_nowhere() {
     for name in ["staged", "replaced", "left-out", "in-the-way"] {

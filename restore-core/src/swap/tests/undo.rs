@@ -55,6 +55,55 @@ fn what_services_did_in_between_does_not_stand_in_the_way_of_an_undo() {
     }
 }
 
+/// With nothing to move back there is no undo: live data stays where it is.
+#[test]
+fn an_undo_without_what_was_replaced_moves_nothing() {
+    for scope in [SwapScope::Everything, scopes().remove(2)] {
+        let case = Case::new();
+        assert!(case.swap(&scope, None));
+        let after = case.live();
+        let replaced = case.root.join(case.run.folder()).join("replaced");
+        let aside = case.root.join(case.run.folder()).join("aside");
+        std::fs::rename(&replaced, &aside).unwrap();
+        let kept = case.volume.kept_now(&case.run).unwrap();
+        assert_eq!(kept.present, 0, "{kept:?}");
+        let error = case
+            .volume
+            .unswap_now(&case.run, &mut SwapExecutor::default())
+            .unwrap_err();
+        assert_eq!(error.code(), "volume.kept_gone", "{error}");
+        same("refused", &case.live(), &after);
+        // Put back, there is a way back.
+        let _ = std::fs::remove_dir_all(&replaced);
+        std::fs::rename(&aside, &replaced).unwrap();
+        assert!(case.unswap(None));
+    }
+}
+
+/// The same of a swap that was broken off: of each entry it is known where it is.
+#[test]
+fn what_is_lost_of_half_a_swap_is_seen() {
+    for steps in 0.. {
+        let case = Case::new();
+        let whole = case.swap(&SwapScope::Everything, Some(steps));
+        let kept = case.volume.kept_now(&case.run).unwrap();
+        assert_eq!(kept.present, kept.swapped, "{steps} changes: {kept:?}");
+        let replaced = case.root.join(case.run.folder()).join("replaced");
+        let lost = std::fs::read_dir(&replaced).is_ok_and(|mut it| it.next().is_some());
+        let _ = std::fs::remove_dir_all(&replaced);
+        let kept = case.volume.kept_now(&case.run).unwrap();
+        // A name of two links is still live.
+        assert!(
+            lost || kept.present == kept.swapped,
+            "{steps} changes: {kept:?}"
+        );
+        if whole {
+            assert!(lost && kept.present == 0, "{kept:?}");
+            break;
+        }
+    }
+}
+
 #[test]
 fn a_disk_that_filled_up_does_not_stop_an_undo() {
     let small = Small::new();

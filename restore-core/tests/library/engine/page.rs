@@ -103,6 +103,39 @@ async fn a_resumed_run_keeps_what_users_wrote_before_it() {
     assert!(std::fs::read_to_string(kept).unwrap().ends_with("used"));
 }
 
+/// A page of a run that has ended comes down by hand, and its run's journal says so.
+#[tokio::test]
+async fn the_page_of_a_run_that_has_ended_is_no_longer_told_once_it_is_down() {
+    let toy = Toy::new();
+    let site = toy.site_with_page();
+    unfinished(&site).await;
+    toy.sabotage("", "page-off");
+    site.abandon(None, options()).await.unwrap();
+    toy.mend("", "page-off");
+    site.page(false).await.unwrap();
+    assert!(!toy.page_is_up());
+    let report = site.report(None).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Abandoned);
+    assert!(!report.page_up && report.down_since.is_none(), "{report:?}");
+    assert!(report.next.iter().all(|next| !next.contains("page off")));
+}
+
+/// A journal that cannot be written keeps no users out.
+#[tokio::test]
+async fn the_page_comes_down_where_the_journal_cannot_be_written() {
+    let toy = Toy::new();
+    let site = toy.site_with_page();
+    let id = unfinished(&site).await;
+    let folder = toy.path().join("state/runs").join(id.as_str());
+    let journal = folder.join("journal.jsonl");
+    std::fs::rename(&journal, folder.join("aside")).unwrap();
+    std::fs::create_dir(&journal).unwrap();
+    let _ = site.page(false).await;
+    std::fs::remove_dir(&journal).unwrap();
+    std::fs::rename(folder.join("aside"), &journal).unwrap();
+    assert!(!toy.page_is_up());
+}
+
 #[tokio::test]
 async fn a_page_that_does_not_come_down_is_told_and_not_forgotten() {
     let toy = Toy::new();

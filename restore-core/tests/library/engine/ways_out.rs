@@ -214,12 +214,88 @@ async fn a_confirmation_looks_again_at_what_it_has_not_deleted() {
         toy.path().join(format!("b/replaced-{id}")),
         toy.path().join(format!("b/staged-{id}")),
     );
-    std::fs::rename(kept, &staged).unwrap();
-    let report = site.confirm(None, options()).await.unwrap();
+    std::fs::rename(&kept, &staged).unwrap();
+    let refused = site.confirm(None, options()).await.unwrap_err();
+    assert_eq!(refused.code(), "run.not_as_left", "{refused}");
+    let confirm = async || site.confirm(Some(id.clone()), options()).await.unwrap();
+    let report = confirm().await;
     assert!(report.confirmed && report.components[1].left_alone);
-    let text = report.to_text();
-    assert!(text.contains("but for b, which was left alone"), "{text}");
+    for text in [report.to_text(), report.to_summary()] {
+        assert!(text.contains("but for b, which was left alone"), "{text}");
+    }
     assert!(staged.exists());
+    // Put back by hand it is deleted after all.
+    std::fs::rename(&staged, &kept).unwrap();
+    let report = confirm().await;
+    assert!(report.confirmed && !report.components[1].left_alone);
+    assert_eq!(toy.leftovers(), Vec::<String>::new());
+}
+
+/// Who names no run has not looked at it: nothing is deleted of any component.
+#[tokio::test]
+async fn a_plain_confirmation_of_what_is_not_as_it_was_left_deletes_nothing() {
+    let toy = Toy::new();
+    let site = toy.site();
+    let id = run(&site).await.run;
+    let kept = |name: &str| toy.path().join(format!("{name}/replaced-{id}"));
+    std::fs::remove_file(kept("b")).unwrap();
+    for _ in 0..2 {
+        let refused = site.preview_confirm(None).await.unwrap_err();
+        assert_eq!(refused.code(), "run.not_as_left", "{refused}");
+        assert!(
+            refused.hint_text().unwrap().contains(id.as_str()),
+            "{refused:?}"
+        );
+        let refused = site.confirm(None, options()).await.unwrap_err();
+        assert_eq!(refused.code(), "run.not_as_left", "{refused}");
+        assert!(kept("a").exists());
+    }
+    let preview = site.preview_confirm(Some(id.clone())).await.unwrap();
+    assert!(preview.components[1].kept_unsure.is_some(), "{preview:?}");
+    let report = site.confirm(Some(id.clone()), options()).await.unwrap();
+    assert!(report.confirmed && !kept("a").exists());
+}
+
+/// A component that the site no longer has holds up no confirmation of the others.
+#[tokio::test]
+async fn a_component_that_is_configured_no_more_is_left_alone() {
+    let toy = Toy::new();
+    let id = run(&toy.site()).await.run;
+    let site = toy.site_of_one();
+    let refused = site.confirm(None, options()).await.unwrap_err();
+    assert_eq!(refused.code(), "run.not_as_left", "{refused}");
+    let report = site.confirm(Some(id), options()).await.unwrap();
+    assert!(report.confirmed);
+    let left: Vec<bool> = report.components.iter().map(|it| it.left_alone).collect();
+    assert_eq!(left.iter().filter(|left| **left).count(), 1, "{report:?}");
+}
+
+/// The only verb that ends a run whose journal is damaged finds it by itself.
+#[tokio::test]
+async fn an_open_run_with_a_damaged_journal_is_abandoned_unnamed() {
+    let toy = Toy::new();
+    let site = toy.site();
+    toy.sabotage("b", "cut_over");
+    toy.sabotage("a", "undo");
+    let id = run(&site).await.run;
+    let journal = toy
+        .path()
+        .join("state/runs")
+        .join(id.as_str())
+        .join("journal.jsonl");
+    let text = std::fs::read_to_string(&journal).unwrap();
+    let at = text.len() / 2;
+    std::fs::write(&journal, format!("{}\u{0}{}", &text[..at], &text[at + 1..])).unwrap();
+    let none = site.confirm(None, options()).await.unwrap_err();
+    assert!(none.message().contains(id.as_str()), "{none}");
+    let report = site.abandon(None, options()).await.unwrap();
+    assert_eq!(report.run, id);
+    // No verb moves anything by such a journal, and none is offered.
+    assert!(
+        report.next.iter().all(|next| next.contains("--search")),
+        "{:?}",
+        report.next
+    );
 }
 
 /// Broken off in the middle of a swap, what was put aside may be the only copy there is.

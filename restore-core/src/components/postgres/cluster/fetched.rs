@@ -89,7 +89,7 @@ fn live(root: &Path) -> Result<Place> {
 fn make_dir(root: &Path, dir: &Path) -> Result<Place> {
     let live = live(root)?;
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    let place = match live.there(&name)? {
+    let place = match live.there(name.as_ref())? {
         Some(place) if place.is_ours()? => place,
         _ => live.make_new(&name)?,
     };

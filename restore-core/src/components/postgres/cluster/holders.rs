@@ -86,7 +86,7 @@ fn staged_of(root: &Path, cx: &RunContext) -> Result<Option<Place>> {
         Ok(live) => Place::of(live, root.to_owned()),
         Err(_) => return Ok(None),
     };
-    match live.there(&cx.run().folder())? {
+    match live.there(cx.run().folder())? {
         Some(folder) => folder.there("staged"),
         None => Ok(None),
     }

@@ -66,6 +66,9 @@ pub(super) enum What {
     Compare {
         run: RunId,
     },
+    Kept {
+        run: RunId,
+    },
     /// The archive comes in the answer, in pieces.
     Pack {
         label: String,
@@ -94,7 +97,8 @@ impl What {
             | Self::Swap { run, .. }
             | Self::Unswap { run }
             | Self::Discard { run, .. }
-            | Self::Compare { run } => Some(run),
+            | Self::Compare { run }
+            | Self::Kept { run } => Some(run),
             Self::RemoteTask { run, .. } => run.as_ref(),
             Self::FreeSpace | Self::RunFolders | Self::Pack { .. } | Self::Measure { .. } => None,
         }

@@ -422,6 +422,10 @@ impl Volume for RemoteVolume {
         self.ask(What::Compare { run: run.clone() }).await
     }
 
+    async fn kept(&self, run: &RunId) -> Result<Option<Compared>> {
+        self.ask(What::Kept { run: run.clone() }).await
+    }
+
     fn replaced_at(&self, run: &RunId) -> String {
         format!("{}, in {}/replaced", self.describe(), run.folder())
     }

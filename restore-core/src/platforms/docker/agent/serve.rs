@@ -79,6 +79,7 @@ async fn act(root: &Path, request: Request, input: File, output: Arc<Lines>) -> 
         What::Unswap { run } => value(volume.unswap(&run).await?),
         What::Discard { run, what } => value(volume.discard(&run, what).await?),
         What::Compare { run } => value(volume.compare(&run).await?),
+        What::Kept { run } => value(volume.kept(&run).await?),
         What::Pack { label, policy } => {
             let policy = PackPolicy {
                 restore: at(root, policy.restore.clone()),
