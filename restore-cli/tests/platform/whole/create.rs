@@ -18,7 +18,14 @@ const GONE: [&str; 5] = [
 
 /// A platform with a backup, of which volumes, trees, the crontab and the database are gone.
 fn ruins() -> Whole {
-    let whole = Whole::new();
+    // What a backup leaves out on purpose goes with the tree that it is in.
+    let whole = Whole::with(|hosting| {
+        let tree = hosting.root().join("opt/applications/hosting-app");
+        for left_out in [".git", "node_modules"] {
+            std::fs::remove_dir_all(tree.join(left_out)).unwrap();
+        }
+        std::fs::remove_file(tree.join("npm-debug.log")).unwrap();
+    });
     for service in ["app", "redis"] {
         whole.hosting.service(service, "stop");
     }
@@ -137,5 +144,18 @@ fn killed_while_it_begins_from_nothing() {
         }
         confirm(&whole);
         is_gone(&whole, &what);
+    }
+}
+
+/// A server needs a cluster to start at all, and none is made for it: that is said, with what to do.
+#[test]
+fn a_server_whose_cluster_is_gone_is_refused_by_name() {
+    let whole = Whole::new();
+    whole.hosting.service("app", "stop");
+    whole.hosting.service("postgres", "stop");
+    std::fs::remove_dir_all(whole.hosting.root().join("postgres/data")).unwrap();
+    let ran = whole.restore(&["plan", "latest", "--create"]).exits(4);
+    for words in ["postgres does not run: --create makes", "`initdb`"] {
+        assert!(ran.out.contains(words), "{words}: {}", ran.out);
     }
 }

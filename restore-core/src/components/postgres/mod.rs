@@ -278,7 +278,7 @@ impl Postgres {
         let mut failure = None;
         for tools in tools {
             let read = async {
-                let listing = runner.listing(tools, input, skip).await?;
+                let listing = runner.listing(tools, input, (create, skip)).await?;
                 let input = input.clone().only(listing.only);
                 let mut script = runner.script(tools, &input, create).await?;
                 script.data = listing.data;

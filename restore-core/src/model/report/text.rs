@@ -134,6 +134,16 @@ impl Report {
             let idle = self.idle_safety();
             lines.push((7, format!("Safety backup: {}{without}{idle}", safety.id)));
         }
+        for (removed, words) in [(false, "Made, as it was absent"), (true, "Removed again")] {
+            let mut made = self.made.iter().filter(|it| it.removed == removed);
+            if let Some(first) = made.next() {
+                let more = match made.count() {
+                    0 => String::new(),
+                    more => format!(", and {more} more"),
+                };
+                lines.push((6, format!("{words}: {}{more}", first.what)));
+            }
+        }
         for kept in [Kept::Replaced, Kept::Restored, Kept::Staged] {
             let of = self.components.iter().filter(|it| it.kept == Some(kept));
             let of: Vec<&str> = of.map(|it| it.name.as_str()).collect();
