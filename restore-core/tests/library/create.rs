@@ -274,7 +274,8 @@ async fn each_alone_and_all_at_once_are_restored_and_taken_back() {
         ruins.assert_whole(&format!("{gone:?}"));
         let mut made: Vec<String> = report.made.iter().map(|it| it.what.clone()).collect();
         let mut wanted = planned.clone();
-        (made.sort(), wanted.sort());
+        made.sort();
+        wanted.sort();
         assert_eq!(made, wanted, "{gone:?}");
         assert!(report.to_text().contains("Was absent and was made:"));
         // What was absent is in no safety backup, and that is said.
