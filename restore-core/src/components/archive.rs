@@ -11,6 +11,7 @@ use crate::contract::{
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result};
 use crate::swap::scope::SwapState;
+use crate::sys::space::Space;
 
 /// The one archive of the backup that fits the first pattern that fits any; the error names
 /// every name that was looked for.
@@ -49,11 +50,11 @@ pub(crate) fn find(backup: &Backup, patterns: &[String]) -> Result<String> {
 /// About how much more of a disk a file takes up than its content.
 const BLOCK: u64 = 4096;
 
-/// Fills in what an archive costs to stage into a volume.
+/// Fills in what an archive costs to stage where there is this much room.
 pub(crate) async fn weigh(
     cx: &RunContext,
     archive: &str,
-    volume: &dyn Volume,
+    space: Space,
     inspection: &mut Inspection,
 ) -> Result<()> {
     let size = cx.backup().file(archive).map_or(0, |file| file.size);
@@ -77,7 +78,7 @@ pub(crate) async fn weigh(
     let members = ["files", "directories", "links"].map(|key| fact(key).unwrap_or(0));
     let members = members.into_iter().fold(0, u64::saturating_add);
     inspection.needs.push(SpaceNeed {
-        space: volume.free_space().await?,
+        space,
         bytes: match fact("bytes") {
             // Each file and directory takes up whole blocks.
             Some(bytes) => bytes.saturating_add(members.saturating_mul(BLOCK)),

@@ -8,14 +8,18 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::members::{Links, MemberKeys};
-use super::{archive, hooks};
+use super::not_there::planned_volume;
+use super::{archive, hooks, place};
 use crate::archive::{Owners, UnpackPolicy, Unpacked};
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, Inspection, KeptByRun, Parts, Platform, Program,
-    RunContext, SharedComponent, Staged, Table, Target, Volume, parse_section,
+    BackedUp, Backup, BackupWriter, Component, Create, Inspection, KeptByRun, Parts, Platform,
+    Program, RunContext, SharedComponent, Staged, Table, Target, Volume, parse_section,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result};
 use crate::swap::scope::{Discard, SwapScope};
+use crate::sys::space::Space;
+
+mod absent;
 
 /// The content of a volume: an archive is unpacked into a hidden folder inside the volume and
 /// swapped with every live entry, dotfiles included, while the services that use it are down.
@@ -102,6 +106,21 @@ impl VolumeComponent {
 
     async fn volume(&self) -> Result<Arc<dyn Volume>> {
         self.platform.volume(&self.section.volume).await
+    }
+
+    /// The volume, where it is not gone as it was before the run.
+    async fn still_there(&self, cx: &RunContext) -> Result<Option<Arc<dyn Volume>>> {
+        place::still_there(cx, self.volume().await).await
+    }
+
+    /// Looks where the archive will be staged, and says so; the room that is there.
+    async fn look_where(&self, cx: &RunContext, inspection: &mut Inspection) -> Result<Space> {
+        let platform = self.platform.as_ref();
+        let volume = planned_volume(cx, platform, &self.section.volume, inspection).await?;
+        let space = volume.free_space().await?;
+        inspection.staged_at = archive::in_volume(volume.as_ref(), &cx.run().folder());
+        archive::other_runs(cx, volume.as_ref(), &mut inspection.findings).await;
+        Ok(space)
     }
 
     /// Which members of an archive are let in.
@@ -255,7 +274,9 @@ impl Component for VolumeComponent {
     }
 
     async fn targets(&self, _paths: &[String]) -> Result<Vec<Target>> {
-        let path = self.volume().await.map_err(self.at())?.path();
+        let path = place::path_of(self.platform.as_ref(), &self.section.volume)
+            .await
+            .map_err(self.at())?;
         let target = path.map(|path| Target::new(path, SwapScope::Everything));
         Ok(target.into_iter().collect())
     }
@@ -297,14 +318,13 @@ impl Component for VolumeComponent {
     async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {
         let mut inspection = Inspection::default();
         let found = archive::find(cx.backup(), &self.archive);
-        let volume = self.volume().await;
         if let Err(error) = &found {
             inspection
                 .findings
                 .push(Finding::from_error(&self.name, error));
         }
-        let volume = match volume {
-            Ok(volume) => volume,
+        let space = match self.look_where(cx, &mut inspection).await {
+            Ok(space) => space,
             Err(error) => {
                 inspection
                     .findings
@@ -312,16 +332,8 @@ impl Component for VolumeComponent {
                 return Ok(inspection);
             }
         };
-        if let Err(error) = volume.free_space().await {
-            inspection
-                .findings
-                .push(Finding::from_error(&self.name, &error));
-            return Ok(inspection);
-        }
-        inspection.staged_at = archive::in_volume(volume.as_ref(), &cx.run().folder());
-        archive::other_runs(cx, volume.as_ref(), &mut inspection.findings).await;
         if let Ok(found) = found {
-            archive::weigh(cx, &found, volume.as_ref(), &mut inspection)
+            archive::weigh(cx, &found, space, &mut inspection)
                 .await
                 .map_err(self.at())?;
             inspection.summary = format!("volume {}", self.section.volume);
@@ -383,8 +395,14 @@ impl Component for VolumeComponent {
         self.reload().await.map_err(self.at())
     }
 
+    fn creator(&self) -> Option<&dyn Create> {
+        Some(self)
+    }
+
     async fn undo(&self, cx: &RunContext) -> Result<()> {
-        let volume = self.volume().await.map_err(self.at())?;
+        let Some(volume) = self.still_there(cx).await.map_err(self.at())? else {
+            return Ok(());
+        };
         archive::ensure_mounted(cx, Some(volume.as_ref()), &volume.describe())
             .await
             .map_err(self.at())?;
@@ -401,8 +419,12 @@ impl Component for VolumeComponent {
     }
 
     async fn way_back(&self, cx: &RunContext) -> Result<()> {
-        let volume = self.volume().await?;
-        archive::ensure_kept(cx, Some(volume.as_ref()), &volume.describe()).await
+        match self.still_there(cx).await? {
+            Some(volume) => {
+                archive::ensure_kept(cx, Some(volume.as_ref()), &volume.describe()).await
+            }
+            None => Ok(()),
+        }
     }
 
     async fn kept_by_runs(&self) -> Result<Vec<KeptByRun>> {
@@ -418,22 +440,28 @@ impl Component for VolumeComponent {
     }
 
     async fn discard(&self, cx: &RunContext, what: Discard) -> Result<()> {
-        let volume = self.volume().await.map_err(self.at())?;
-        volume.discard(cx.run(), what).await.map_err(self.at())
+        match self.still_there(cx).await.map_err(self.at())? {
+            Some(volume) => volume.discard(cx.run(), what).await.map_err(self.at()),
+            None => Ok(()),
+        }
     }
 
     async fn replaced_at(&self, cx: &RunContext) -> Result<Option<String>> {
-        let volume = self.volume().await.map_err(self.at())?;
-        archive::replaced_at(cx, volume.as_ref())
-            .await
-            .map_err(self.at())
+        match self.still_there(cx).await.map_err(self.at())? {
+            Some(volume) => archive::replaced_at(cx, volume.as_ref())
+                .await
+                .map_err(self.at()),
+            None => Ok(None),
+        }
     }
 
     async fn kept_bytes(&self, cx: &RunContext) -> Result<Option<u64>> {
-        let volume = self.volume().await.map_err(self.at())?;
-        archive::kept_bytes(cx, volume.as_ref())
-            .await
-            .map_err(self.at())
+        match self.still_there(cx).await.map_err(self.at())? {
+            Some(volume) => archive::kept_bytes(cx, volume.as_ref())
+                .await
+                .map_err(self.at()),
+            None => Ok(None),
+        }
     }
 }
 

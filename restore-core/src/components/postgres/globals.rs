@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::json;
 use tokio::sync::mpsc::channel;
 
 use super::Postgres;
@@ -12,6 +13,9 @@ use super::script::{Token, tokens};
 use crate::archive::hand_on;
 use crate::contract::RunContext;
 use crate::model::{Error, ErrorKind, Finding, Progress, Result, RunId};
+
+/// The fact which roles a run creates.
+const CREATED: &str = "roles_created";
 
 /// So much text about roles is read: a hundred thousand of them need less.
 const MOST: usize = 64 << 20;
@@ -71,7 +75,8 @@ pub(super) struct Creation {
     roles: BTreeMap<String, Role>,
     /// Roles of the server that are members of these in the backup, and are not made so.
     not_granted: Vec<(String, String)>,
-    label: String,
+    /// The backup's file that has them.
+    pub(super) label: String,
 }
 
 impl Globals {
@@ -266,6 +271,11 @@ fn name(token: Option<&Token>) -> Option<String> {
     }
 }
 
+/// A role in the words of plans and reports.
+fn role_words(name: &str) -> String {
+    format!("role {name}")
+}
+
 /// What is written beside a role that a run has made.
 fn mark(run: &RunId) -> String {
     format!("created by restore run {run}")
@@ -322,6 +332,20 @@ impl Creation {
             );
         }
         findings
+    }
+
+    /// In the words of plans and reports.
+    pub(super) fn words(&self) -> impl Iterator<Item = String> {
+        self.roles.keys().map(|name| role_words(name))
+    }
+
+    /// Keeps what is about to be created, for whoever removes it again.
+    pub(super) async fn record(&self, cx: &RunContext) -> Result<()> {
+        for words in self.words() {
+            cx.record_made(&words).await?;
+        }
+        let names: Vec<&String> = self.roles.keys().collect();
+        cx.record(CREATED, json!(names)).await
     }
 
     /// Creates them, all or none.
@@ -414,7 +438,7 @@ impl Postgres {
                 ErrorKind::Preflight,
                 "postgres.roles_not_ours",
                 format!(
-                    "roles = \"create\": {} may not create the roles that the dump needs ({}), and give them what it gives them",
+                    "{} may not create the roles that the dump needs ({}), and give them what it gives them",
                     self.config.user,
                     missing.join(", ")
                 ),
@@ -489,7 +513,7 @@ impl Postgres {
             ErrorKind::Preflight,
             "postgres.no_globals",
             format!(
-                "roles = \"create\": backup {} has no file with the server's roles (looked for {})",
+                "backup {} has no file with the server's roles (looked for {})",
                 backup.id(),
                 self.config.globals.join(", ")
             ),
@@ -507,7 +531,7 @@ impl Postgres {
                 &[&mark],
             )
             .await?;
-        let mut stay = Vec::new();
+        let (mut stay, mut stayed) = (Vec::new(), Vec::new());
         for row in &rows {
             let role: String = column(row, 0)?;
             if let Err(error) = session
@@ -515,7 +539,13 @@ impl Postgres {
                 .await
             {
                 stay.push(format!("{role} ({})", super::client::describe(&error)));
+                stayed.push(role);
             }
+        }
+        let created = cx.recall(CREATED).unwrap_or_default();
+        let created = serde_json::from_value::<Vec<String>>(created).unwrap_or_default();
+        for role in created.iter().filter(|role| !stayed.contains(role)) {
+            cx.record_removed(&role_words(role)).await;
         }
         if !stay.is_empty() {
             cx.notice(

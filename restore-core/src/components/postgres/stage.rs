@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde_json::{Map, Value, json};
 
 use super::client::{Login, Session, column};
-use super::config::{MissingRoles, Roles};
+use super::config::MissingRoles;
 use super::content::{Content, Format};
 use super::database::{Database, comment_sql};
 use super::names::{Names, ident};
@@ -428,13 +428,14 @@ impl<'a> Stage<'a> {
     /// Roles of the dump that cannot be used here, once those are created that the site wants to be.
     async fn roles(&self, script: &Script, findings: &mut Vec<Finding>) -> Result<Unusable> {
         let roles = self.pg.unusable_roles(&self.session, script).await?;
-        if roles.missing.is_empty() || self.pg.config.roles == Roles::Keep {
+        if roles.missing.is_empty() || !self.pg.creates_roles(self.cx) {
             return Ok(roles);
         }
         let creation = self
             .pg
             .creation(&self.session, self.cx, &roles.missing)
             .await?;
+        creation.record(self.cx).await?;
         creation.run(&self.session, self.cx.run()).await?;
         findings.extend(creation.findings(&self.pg.name));
         self.pg.unusable_roles(&self.session, script).await
@@ -493,6 +494,7 @@ impl<'a> Stage<'a> {
         let options = match &self.live {
             Some(live) => live.create_options(),
             None => {
+                self.cx.record_made(&self.pg.database_words()).await?;
                 let mut options = script.create.clone();
                 options.push(("OWNER".to_owned(), ident(&self.pg.config.user)));
                 options

@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use super::Postgres;
 use super::client::{Session, column};
-use super::config::Roles;
 use super::database::{Database, allow_sql, comment_sql};
 use super::names::{Names, ident};
 use super::sessions::{drop_database, in_one_transaction};
@@ -356,9 +355,11 @@ pub(super) async fn discard(pg: &Postgres, cx: &RunContext, what: Discard) -> Re
                 drop_database(&session, &names.staged).await?;
             }
             // What is live now may need them.
-            if pg.config.roles == Roles::Create && !found.is_cut_over(Before::recall(cx)?.as_ref())
-            {
-                pg.forget_roles(&session, cx).await?;
+            if !found.is_cut_over(Before::recall(cx)?.as_ref()) {
+                cx.record_removed(&pg.database_words()).await;
+                if pg.creates_roles(cx) {
+                    pg.forget_roles(&session, cx).await?;
+                }
             }
         }
         Discard::Replaced => {
