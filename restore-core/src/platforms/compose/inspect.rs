@@ -10,6 +10,9 @@ use crate::platforms::docker::json::text;
 use crate::platforms::docker::mounts::{directory_of, path_inside};
 use crate::platforms::docker::processes::user_numbers;
 
+/// The code of the finding that a service has come to its end.
+const ENDED: &str = "compose.ended";
+
 impl ComposePlatform {
     /// How a file of this host is seen in the containers of a service; `None` where it is not.
     pub(super) async fn seen_in(
@@ -57,11 +60,20 @@ impl ComposePlatform {
         let mut findings = Vec::new();
         for service in services {
             let config = self.find(service)?;
-            if let Err(error) = self.record(config).read().await {
-                findings.push(Finding::from_error(config.key.as_str(), &error));
-            }
+            // What this site has stopped has not come to its end by itself.
+            let stopped = match self.record(config).read().await {
+                Ok(stopped) => !stopped.is_empty(),
+                Err(error) => {
+                    findings.push(Finding::from_error(config.key.as_str(), &error));
+                    true
+                }
+            };
             match self.engine.service_containers(&config.name).await {
-                Ok(containers) => findings.extend(look_at(config, &containers)),
+                Ok(containers) => {
+                    let mut found = look_at(config, &containers);
+                    found.retain(|it| !(stopped && it.code == ENDED));
+                    findings.extend(found);
+                }
                 Err(error) => findings.push(Finding::from_error(config.key.as_str(), &error)),
             }
         }
@@ -129,7 +141,7 @@ fn look_at(config: &ServiceConfig, containers: &ServiceContainers) -> Vec<Findin
     if containers.up().next().is_none() && containers.all.iter().all(ended_well) {
         findings.push(
             Finding::warning(
-                "compose.ended",
+                ENDED,
                 key,
                 "it has come to its end by itself, with exit code 0, and is not started again by the engine: it looks like work that is done once",
             )

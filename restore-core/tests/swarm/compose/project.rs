@@ -117,6 +117,10 @@ impl<'a> Project<'a> {
     pub fn described(&self, id: &str) -> Value {
         let mut seen: Value = serde_json::from_str(&self.engine.docker(&["inspect", id])).unwrap();
         let mut seen = seen[0].take();
+        // The engine lists mounts in any order.
+        if let Some(mounts) = seen["Mounts"].as_array_mut() {
+            mounts.sort_by_key(|mount| mount["Destination"].to_string());
+        }
         let keys = [
             "Id",
             "Name",
