@@ -285,6 +285,7 @@ impl Postgres {
                 script.large_objects = listing.large_objects;
                 script.skipped = listing.skipped;
                 script.views = listing.views;
+                script.subscriptions = listing.subscriptions;
                 Ok((tools.clone(), script, input))
             };
             match read.await {

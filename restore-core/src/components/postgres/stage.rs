@@ -532,7 +532,8 @@ impl<'a> Stage<'a> {
             mut findings,
         } = loaded;
         let staged = self.pg.session(&self.names.staged).await?.patient().await?;
-        views::fill(&staged, self.live.as_ref(), &script.views).await?;
+        let skip = self.pg.skip(self.superuser);
+        views::fill(&staged, self.live.as_ref(), &script.views, &skip).await?;
         let path = views::search_path(self.live.as_ref());
         for sql in &self.pg.config.after_load {
             staged.run(&format!("{path}; {sql}")).await.map_err(|e| {
