@@ -32,6 +32,7 @@ mod inspect;
 mod inspect_dump;
 mod kept;
 mod listing;
+mod loss;
 mod names;
 mod notes;
 mod passfile;
