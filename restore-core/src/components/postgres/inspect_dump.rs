@@ -240,12 +240,22 @@ impl Inspect<'_> {
         let mut roles = self.pg.unusable_roles(session, script).await?;
         if !roles.missing.is_empty() && self.pg.config.roles == Roles::Create {
             match self.pg.creation(session, self.cx, &roles.missing).await {
+                Ok(creation)
+                    if self.pg.config.missing_roles == MissingRoles::Ignore
+                        && let Some(error) = creation.refusal() =>
+                {
+                    self.out.findings.push(self.pg.not_created(&error));
+                }
                 Ok(creation) => {
                     self.out.findings.extend(creation.findings(&self.pg.name));
                     roles.missing.clear();
                     roles.named.clear();
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+                // They are not needed then.
+                Err(error) if self.pg.config.missing_roles == MissingRoles::Ignore => {
+                    self.out.findings.push(self.pg.not_created(&error));
+                }
                 Err(error) => {
                     self.error(&error);
                     roles.missing.clear();

@@ -441,16 +441,17 @@ impl<'a> Stage<'a> {
 
     /// Roles of the dump that cannot be used here, once those are created that the site wants to be.
     async fn roles(&self, script: &Script, findings: &mut Vec<Finding>) -> Result<Unusable> {
-        let roles = self.pg.unusable_roles(&self.session, script).await?;
-        if roles.missing.is_empty() || self.pg.config.roles == Roles::Keep {
-            return Ok(roles);
+        if self.pg.config.roles == Roles::Create {
+            let created = self.pg.create_roles(&self.session, self.cx, script).await;
+            let ignored = self.pg.config.missing_roles == MissingRoles::Ignore;
+            match created {
+                Ok(told) => findings.extend(told),
+                Err(error) if error.kind() == ErrorKind::Interrupted || !ignored => {
+                    return Err(error);
+                }
+                Err(error) => findings.push(self.pg.not_created(&error)),
+            }
         }
-        let creation = self
-            .pg
-            .creation(&self.session, self.cx, &roles.missing)
-            .await?;
-        creation.run(&self.session, self.cx.run()).await?;
-        findings.extend(creation.findings(&self.pg.name));
         self.pg.unusable_roles(&self.session, script).await
     }
 
