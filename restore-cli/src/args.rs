@@ -98,6 +98,9 @@ pub(crate) enum Verb {
         plan: PlanArgs,
         #[command(flatten)]
         consent: Consent,
+        /// Once it is agreed to, go on without this terminal: `restore watch` shows it
+        #[arg(long)]
+        detach: bool,
     },
     /// Prove that a backup restores: stage and check it beside the live data, then delete it again
     Drill(DrillArgs),
@@ -138,6 +141,8 @@ pub(crate) enum Verb {
         #[arg(long)]
         search: bool,
     },
+    /// Follow a run that another process does, until it has ended; ending this does not end it
+    Watch(RunArg),
     /// Show what a run did
     Report(RunArg),
     /// Print the script by which a shell completes words: `source <(restore completions bash)`
@@ -146,6 +151,9 @@ pub(crate) enum Verb {
         #[arg(value_enum, value_name = "SHELL")]
         shell: ShellArg,
     },
+    /// Do the run of which a plan comes on stdin: what `run --detach` leaves behind
+    #[command(hide = true)]
+    Detached(Consent),
     /// Answer one request about the volume in a directory, for a restore on another machine
     #[command(hide = true)]
     VolumeAgent {

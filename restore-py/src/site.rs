@@ -256,6 +256,11 @@ impl Site {
         Ok(self.reporting(|site, options| async move { site.abandon(run, options).await }))
     }
 
+    fn watch(&self, py: Python<'_>, run: Option<&str>) -> PyResult<Task> {
+        let run = run_id(py, run)?;
+        Ok(self.reporting(|site, options| async move { site.watch(run, &options).await }))
+    }
+
     fn page(&self, up: bool) -> Task {
         let site = self.inner.clone();
         Task::run(move |_| async move { Ok(told(site.page(up).await?)) })

@@ -125,6 +125,19 @@ def test_a_configuration_is_checked_line_by_line(tmp_path: Path) -> None:
     assert asyncio.run(restore.Site.check_config_async(file)).findings == check.findings
 
 
+def test_a_run_is_followed_by_its_journal(small: Small) -> None:
+    site = small.site()
+    made = site.plan("latest").run()
+    seen: list[str] = []
+    report = site.watch(on_event=lambda event: seen.append(type(event).__name__))
+    assert report.run == made.run and report.outcome == made.outcome
+    assert seen[0] == "RunStarted" and seen[-1] == "RunFinished" and "StepFinished" in seen
+    assert asyncio.run(site.watch_async(made.run)).run == made.run
+    with pytest.raises(restore.RestoreError) as caught:
+        site.watch("20200101-000000-aaaa")
+    assert caught.value.code == "run.unknown"
+
+
 def test_what_failed_is_not_true(small: Small) -> None:
     backup = small.site().backup("latest")
     assert backup.verify()

@@ -36,14 +36,13 @@ def test_everything_that_the_command_line_can_do() -> None:
             verb: (restore.Site, verb)
             for verb in (
                 "check", "plan", "drill", "rollback", "resume", "confirm", "abandon", "page", "unlock",
-                "history", "report", "status",
+                "history", "report", "status", "watch",
             )
         },
         "config": (restore.Site, "check_config"),
     }
-    # The first answers another `restore`, on the machine where a volume is; the others are for whoever
-    # sits at a terminal.
-    apart = {"volumeagent", "init", "completions"}
+    # The first two answer another `restore`; the others are for whoever sits at a terminal.
+    apart = {"volumeagent", "detached", "init", "completions"}
     assert named - apart == set(methods), "verbs that Python or the command line does not have"
     for cls, name in methods.values():
         assert callable(getattr(cls, name)) and callable(getattr(cls, name + "_async"))

@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod config_check;
 mod confirm;
+mod detached;
 mod drill;
 mod fetch;
 mod history;
@@ -23,6 +24,7 @@ mod status;
 mod unlock;
 mod verify;
 mod volume_agent;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -130,7 +132,13 @@ pub(crate) async fn run(args: Args, stderr: Stderr, signals: Signals) -> Result<
         Verb::Fetch { backup, from, to } => fetch::fetch(&cx, &backup.id, from, to).await,
         Verb::Check => check::check(&cx).await,
         Verb::Plan(args) => plan::plan(&cx, &args).await,
-        Verb::Run { plan, consent } => run::run(&cx, &plan, &consent).await,
+        Verb::Run {
+            plan,
+            consent,
+            detach,
+        } => run::run(&cx, &plan, &consent, detach).await,
+        Verb::Detached(consent) => detached::go_on(&cx, &consent).await,
+        Verb::Watch(run) => watch::watch(&cx, run.id()?).await,
         Verb::Drill(args) => drill::drill(&cx, &args).await,
         Verb::Rollback { run, consent } => rollback::rollback(&cx, run.id()?, &consent).await,
         Verb::Resume(run) => resume::resume(&cx, run.id()?).await,

@@ -13,7 +13,12 @@ use crate::{exit, render};
 
 /// Shows the plan, asks, executes it. The plan is not what was asked for, so it goes to stderr;
 /// the report is.
-pub(super) async fn run(cx: &Context, args: &PlanArgs, consent: &Consent) -> Result<Answer> {
+pub(super) async fn run(
+    cx: &Context,
+    args: &PlanArgs,
+    consent: &Consent,
+    detach: bool,
+) -> Result<Answer> {
     consent.can_ask()?;
     let site = cx.site().await?;
     site.ensure_idle().await?;
@@ -33,6 +38,9 @@ pub(super) async fn run(cx: &Context, args: &PlanArgs, consent: &Consent) -> Res
     consent
         .ask("backup", plan.backup.as_str(), &cx.stderr)
         .await?;
+    if detach {
+        return super::detached::leave(cx, &site, &plan, consent).await;
+    }
     let began = Instant::now();
     let report = site.run(plan, cx.running(consent)).await?;
     cx.ended(&report, began)

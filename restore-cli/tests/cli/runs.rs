@@ -59,6 +59,49 @@ fn there_and_back() {
     site.restore(&["confirm", "--yes"]).exits(2);
 }
 
+/// A run that is left alone by the process that was asked for it; another follows it to its end.
+#[test]
+fn a_run_goes_on_without_its_terminal_and_is_watched() {
+    let site = Site::new();
+    site.backup();
+    let config = site.read("restore.toml");
+    site.write(
+        "restore.toml",
+        &format!("{config}test = [\"sleep\", \"2\"]\n"),
+    );
+    let ran = site
+        .restore(&["run", "latest", "--yes", "--detach", "--json"])
+        .exits(0);
+    let run = ran.json()["detached"]["run"].as_str().unwrap().to_owned();
+    assert!(ran.err.starts_with("Plan: "), "{}", ran.err);
+    // Not before it has ended: the lock is another process's.
+    site.restore(&["run", "latest", "--yes"]).exits(7);
+    let watched = site.restore(&["watch", &run]).exits(0);
+    assert!(
+        watched.out.contains("Restored and checked\n"),
+        "{}",
+        watched.out
+    );
+    assert!(
+        watched.err.contains("swap applications ("),
+        "{}",
+        watched.err
+    );
+    assert_eq!(site.read("live/opt/app/kept"), "backed up");
+    // One that has ended is told from its beginning.
+    let again = site.restore(&["watch", "--json"]).exits(0).json();
+    assert_eq!(again["report"]["run"], run.as_str());
+    site.restore(&["watch", "20200101-000000-aaaa"]).exits(2);
+}
+
+#[test]
+fn a_detached_run_that_does_not_begin_says_why() {
+    let site = Site::new();
+    // Nothing comes on stdin.
+    let ran = site.restore(&["detached", "--yes"]).exits(2);
+    assert!(ran.err.contains("is no plan"), "{}", ran.err);
+}
+
 #[test]
 fn with_progress_json_every_line_of_stderr_is_json() {
     let site = Site::new();

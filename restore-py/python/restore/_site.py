@@ -419,6 +419,21 @@ class Site:
         report: Report = await drive(task, on_event)
         return report
 
+    def watch(self, run: Optional[str] = None, *, on_event: Optional[OnEvent] = None) -> Report:
+        """Follows a run (``None``: the newest) that another process does, by its journal: its events
+        so far and those to come, without the progress within steps. Its report once it has ended, or
+        once nobody is at work on it. Ctrl-C ends the watching and not the run."""
+        report: Report = wait(self._native.watch(run).then(_report.Report._of), on_event)
+        return report
+
+    async def watch_async(
+        self, run: Optional[str] = None, *, on_event: Optional[OnEventAsync] = None
+    ) -> Report:
+        """The same on an asyncio loop."""
+        task = self._native.watch(run).then(_report.Report._of)
+        report: Report = await drive(task, on_event)
+        return report
+
     def page(self, up: bool) -> None:
         """Turns users away with the maintenance page, or lets them in again. A run does so by
         itself."""

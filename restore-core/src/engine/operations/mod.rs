@@ -32,6 +32,7 @@ mod own;
 mod prune;
 mod runs;
 mod status;
+mod watch;
 
 pub(crate) use backups::free_id;
 pub use history::FoundData;

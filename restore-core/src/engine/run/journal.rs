@@ -1,7 +1,7 @@
 //! The journal of a run: awaited, synced, written before the effect it announces.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -206,6 +206,34 @@ impl Journal {
             let order = |state: &RunState| (state.number, state.started, state.run.clone());
             states.sort_by_key(order);
             Ok(states)
+        })
+        .await
+    }
+
+    /// The records of a run's journal from a byte on, and where the last whole line of it ends. Lines
+    /// that cannot be read are passed over.
+    pub(crate) async fn records(runs: &Path, run: &RunId, from: u64) -> Result<(Vec<Record>, u64)> {
+        let path = runs.join(run.as_str()).join(FILE_NAME);
+        blocking(move || {
+            let fail = |e| Error::io(format!("read the journal {}", path.display()), e);
+            let mut file = File::open(&path).map_err(|e| match e.kind() {
+                std::io::ErrorKind::NotFound => unknown(&path),
+                _ => fail(e),
+            })?;
+            let mut bytes = Vec::new();
+            file.seek(SeekFrom::Start(from))
+                .and_then(|_| file.read_to_end(&mut bytes))
+                .map_err(fail)?;
+            let mut records = Vec::new();
+            let mut end = from;
+            for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+                let Some(text) = line.strip_suffix(b"\n") else {
+                    break;
+                };
+                records.extend(serde_json::from_slice::<Record>(text));
+                end += line.len() as u64;
+            }
+            Ok((records, end))
         })
         .await
     }
