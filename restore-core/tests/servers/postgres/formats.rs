@@ -242,10 +242,7 @@ async fn what_belongs_to_one_database_only_is_left_out_or_refused() {
 #[tokio::test]
 async fn what_is_read_while_staging_is_refused_and_told_all_the_same() {
     let rig = rig(Cluster::start("postgres"), "shop");
-    rig.cluster.sql(
-        "shop",
-        "INSERT INTO only_live VALUES (1)",
-    );
+    rig.cluster.sql("shop", "INSERT INTO only_live VALUES (1)");
     make(
         &rig,
         "pg_dump -Fd --schema-only -f folder gold; tar czf $DUMP folder; rm -r folder",

@@ -203,7 +203,10 @@ async fn powerful_roles_take_a_word_and_passwords_reach_no_log() {
     allowed.stage(&rig.cx().await).await.unwrap();
     assert_eq!(roles(), "all_power,app,bob,dba,postgres,reader,staff");
     let log = rig.cluster.log();
-    assert!(log.contains("CREATE DATABASE"), "the server logs statements");
+    assert!(
+        log.contains("CREATE DATABASE"),
+        "the server logs statements"
+    );
     assert!(
         !log.contains("CREATE ROLE \"app\"") && !log.contains("SCRAM"),
         "{log}"

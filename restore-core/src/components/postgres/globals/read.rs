@@ -153,13 +153,13 @@ impl GlobalsReader {
                 _ => self.refuse("SET standard_conforming_strings"),
             }
         } else if KNOWN.iter().any(|start| line.starts_with(start)) {
-            let text = !is_cut
-                && !line.contains('\u{fffd}')
-                && (line.is_ascii() || !self.other_encoding)
-                // pg_dumpall says E where it writes a backslash.
-                && !(self.escapes && line.contains('\\'));
+            // pg_dumpall says E where it writes a backslash.
+            let unclear = is_cut
+                || line.contains('\u{fffd}')
+                || (self.other_encoding && !line.is_ascii())
+                || (self.escapes && line.contains('\\'));
             let tokens = tokens(line);
-            let whole = text && command.is_none() && self.at_statement;
+            let whole = !unclear && command.is_none() && self.at_statement;
             if !(whole && self.found.statement(&tokens)) {
                 self.found.leave_out(beginning(&tokens));
             }

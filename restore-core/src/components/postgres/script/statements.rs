@@ -215,7 +215,8 @@ fn is_about_it_alone(before: &str, after: &str) -> bool {
     let after = after.trim_start();
     let alters = before.starts_with("ALTER DATABASE ");
     let taken = ["RENAME ", "SET TABLESPACE "];
-    !after.starts_with(',') && !(alters && taken.iter().any(|start| after.starts_with(start)))
+    let takes = alters && taken.iter().any(|start| after.starts_with(start));
+    !takes && !after.starts_with(',')
 }
 
 /// Whether a line is one whole statement: it ends with the only `;` outside of quotes, and holds
