@@ -388,6 +388,10 @@ pub(crate) struct PlanArgs {
     #[arg(long)]
     pub(crate) no_maintenance: bool,
 
+    /// Make what is absent: directories, a database's roles; nothing that exists is altered
+    #[arg(long)]
+    pub(crate) create: bool,
+
     /// Do not back up first what is live now
     #[arg(long)]
     pub(crate) no_safety_backup: bool,
@@ -495,6 +499,7 @@ impl PlanArgs {
             .over(self.over.as_deref().map(str::parse::<RunId>).transpose()?)
             .no_maintenance(self.no_maintenance)
             .no_safety_backup(self.no_safety_backup)
+            .create(self.create)
             .to(self.target.target()?)
             .allow_time_gap(self.allow_time_gap))
     }
@@ -528,6 +533,9 @@ impl PlanArgs {
         }
         if self.no_safety_backup {
             text += " --no-safety-backup";
+        }
+        if self.create {
+            text += " --create";
         }
         text += &self.target.repeated();
         if self.allow_time_gap {

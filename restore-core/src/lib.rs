@@ -165,7 +165,7 @@ pub mod component {
     pub use crate::components::redis::Redis;
     pub use crate::components::volume::VolumeComponent;
     pub use crate::contract::{
-        BackedUp, CheckFactory, Component, ComponentFactory, Inspection, KeptByRun,
+        BackedUp, CheckFactory, Component, ComponentFactory, Create, Inspection, KeptByRun,
         MaintenanceFactory, Parts, PlatformFactory, Recovery, Registry, SharedComponent, SpaceNeed,
         Staged, StoreFactory, Target,
     };
@@ -209,6 +209,7 @@ pub mod platform {
     };
     pub use crate::model::Endpoint;
     pub use crate::swap::scope::{Compared, Discard, SwapScope, SwapState};
+    pub use crate::sys::absent::AbsentDirectory;
     pub use crate::sys::process::command::{Command, Exit, Process, Scratch};
     pub use crate::sys::space::Space;
 
@@ -249,7 +250,7 @@ pub mod platform {
 pub mod report {
     //! Reports: what a run did, from its journal, as a value; `text` makes words of it.
 
-    pub use crate::model::{ComponentReport, Failure, Kept, Report, ServiceDown, StepTime};
+    pub use crate::model::{ComponentReport, Failure, Kept, Made, Report, ServiceDown, StepTime};
 }
 
 pub mod run {

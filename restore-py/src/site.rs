@@ -189,18 +189,19 @@ impl Site {
         backup: &Bound<'_, Backup>,
         only: Option<Vec<String>>,
         paths: Option<Vec<String>>,
-        words: (bool, bool, bool),
+        words: (bool, bool, bool, bool),
         recovery: (Option<Target>, bool),
         over: Option<String>,
     ) -> Task {
         let (site, raised) = (self.inner.clone(), self.raised.clone());
-        let (allow_unverified, over_unconfirmed, safety_backup) = words;
+        let (allow_unverified, over_unconfirmed, safety_backup, create) = words;
         let (to, allow_time_gap) = recovery;
         let backup = backup.get().0.clone();
         let request = selected(only, paths)
             .allow_unverified(allow_unverified)
             .over_unconfirmed(over_unconfirmed)
             .no_safety_backup(!safety_backup)
+            .create(create)
             .allow_time_gap(allow_time_gap);
         Task::reading(|options| async move {
             raised.clear();

@@ -124,7 +124,7 @@ impl Site {
             set -euo pipefail
             cd "$1"
             { echo 'Backup ID: 20240215-020000'; echo '=== Files ==='
-              find . -type f ! -name MANIFEST.txt | sed 's|^\./||' | sort | while read -r file; do
+              find . -type f ! -name 'MANIFEST.*' | sed 's|^\./||' | sort | while read -r file; do
                 echo "$file|$(du -h "$file" | cut -f1)|$(sha256sum "$file" | cut -d' ' -f1)"
               done
             } > MANIFEST.new

@@ -29,6 +29,7 @@ pub(crate) fn plan(plan: &Plan, again: Option<&str>) -> String {
         out += &format!("Trust: {provenance}\n");
     }
     components(plan, &mut out);
+    creates(plan, &mut out);
     steps(plan, &mut out);
     expected(plan, &mut out);
     afterwards(plan, &mut out);
@@ -107,6 +108,21 @@ fn components(plan: &Plan, out: &mut String) {
     }
 }
 
+/// What is absent and will be made.
+fn creates(plan: &Plan, out: &mut String) {
+    let made = plan.components.iter().flat_map(|component| {
+        let creates = component.inspection.creates.iter();
+        creates.map(|what| (component.name.as_str(), what))
+    });
+    let made: Vec<(&str, &String)> = made.collect();
+    let width = made.iter().map(|(name, _)| name.chars().count()).max();
+    let Some(width) = width else { return };
+    *out += "\nAbsent, and will be made (and removed again if the run is taken back):\n";
+    for (name, what) in made {
+        *out += &format!("  {name:<width$}  {what}\n");
+    }
+}
+
 fn steps(plan: &Plan, out: &mut String) {
     let titles = [
         (Phase::Before, "First, while the platform serves:"),
@@ -152,7 +168,7 @@ fn in_words(plan: &Plan, alike: &[&Step]) -> String {
         let names: Vec<&str> = alike
             .iter()
             .filter_map(|step| match step {
-                Step::Stage(name) | Step::CutOver(name) => Some(name.as_str()),
+                Step::Create(name) | Step::Stage(name) | Step::CutOver(name) => Some(name.as_str()),
                 _ => None,
             })
             .collect();
@@ -171,6 +187,7 @@ fn in_words(plan: &Plan, alike: &[&Step]) -> String {
             ),
             None => Step::SafetyBackup.describe(),
         },
+        [Step::Create(_), ..] => components("make what is absent of", ""),
         [Step::Stage(_), ..] => components("stage", ""),
         [Step::CutOver(_), ..] => components("swap", ", in this order"),
         [Step::Deploy(_), ..] => {

@@ -1,9 +1,11 @@
 //! How much room an artifact will need, without reading it.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::Source;
 use super::codec::Codec;
 use crate::model::{Error, Result};
 
@@ -22,11 +24,21 @@ const TIMES: u64 = 4;
 /// `io.*` when the file cannot be read.
 pub fn estimate_unpacked(path: impl AsRef<Path>) -> Result<u64> {
     let path = path.as_ref();
-    estimate(path).map_err(|error| Error::io(format!("read {}", path.display()), error))
+    crate::sys::open_to_read(path)
+        .and_then(estimate)
+        .map_err(|error| Error::io(format!("read {}", path.display()), error))
 }
 
-fn estimate(path: &Path) -> io::Result<u64> {
-    let file = crate::sys::open_to_read(path)?;
+/// The same of a source.
+pub(crate) fn estimate_source(source: &Source) -> Result<u64> {
+    let path = source.path();
+    source
+        .open()
+        .and_then(estimate)
+        .map_err(|error| Error::io(format!("read {}", path.display()), error))
+}
+
+fn estimate(file: File) -> io::Result<u64> {
     let size = file.metadata()?.len();
     let mut start = [0; 18];
     let read = file.read_at(&mut start, 0)?;

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -38,27 +37,18 @@ pub(super) struct Fed {
 pub(crate) fn open(source: &Source) -> Result<File> {
     let path = source.path();
     let reading = |error| Error::io(format!("read {}", path.display()), error);
-    if let Some(given) = &source.given {
-        return given.try_clone().map_err(reading);
-    }
-    // A pipe in place of the file would block the open for ever.
-    let file = File::options()
-        .read(true)
-        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
-        .open(path)
-        .map_err(reading)?;
-    let metadata = file.metadata().map_err(reading)?;
-    if !metadata.is_file() {
-        return Err(Error::new(
+    let file = source.open().map_err(|error| match error.kind() {
+        // What is there is none of the kernel's complaints, but no regular file.
+        std::io::ErrorKind::Other => Error::new(
             ErrorKind::Verification,
             "archive.corrupt",
-            format!(
-                "{}: {} is not a regular file",
-                source.label(),
-                path.display()
-            ),
+            format!("{}: {}: {error}", source.label(), path.display()),
         )
-        .hint("name a file of the backup"));
+        .hint("name a file of the backup"),
+        _ => reading(error),
+    })?;
+    if source.given.is_some() {
+        return Ok(file);
     }
     // Only a hint to the kernel: whatever it answers, the file is read.
     let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);

@@ -2,6 +2,8 @@
 //!
 //! How much an archive takes is guessed before; one that is made to take more must not fill the disk.
 
+use std::os::fd::AsFd;
+
 use rustix::fs::StatVfs;
 
 use super::tree::Tree;
@@ -20,26 +22,42 @@ const MOST: u64 = 512 << 20;
 /// The most inodes that are left, which are otherwise a hundredth.
 const INODES: u64 = 10_000;
 
+/// What must stay free. A quarter of what was free at most, so that a small archive goes into a disk
+/// that is nearly full.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Limits {
+    bytes: u64,
+    inodes: u64,
+}
+
+#[cfg(test)]
+impl Limits {
+    /// Nothing may be written.
+    pub(super) fn everything() -> Self {
+        let (bytes, inodes) = (u64::MAX, u64::MAX);
+        Self { bytes, inodes }
+    }
+}
+
+/// What must stay free where `root` is, told before anything is written there.
+pub(super) fn limits(root: impl AsFd) -> Limits {
+    // Where the room is not known, nothing is watched.
+    let room = rustix::fs::fstatvfs(root).ok();
+    let (bytes, inodes) = room.as_ref().map_or((0, 0), floors);
+    Limits { bytes, inodes }
+}
+
 /// Watches the room while a tree is written.
 pub(super) struct Floor<'a> {
     tree: &'a Tree,
-    /// What must stay free. A quarter of what was free at most, so that a small archive goes into
-    /// a disk that is nearly full.
-    bytes: u64,
-    inodes: u64,
     written: u64,
     made: u64,
 }
 
 impl<'a> Floor<'a> {
     pub(super) fn new(tree: &'a Tree) -> Self {
-        // Where the room is not known, nothing is watched.
-        let room = rustix::fs::fstatvfs(tree.root()).ok();
-        let (bytes, inodes) = room.as_ref().map_or((0, 0), floors);
         Self {
             tree,
-            bytes,
-            inodes,
             written: 0,
             made: 0,
         }
@@ -57,10 +75,10 @@ impl<'a> Floor<'a> {
             return Ok(());
         };
         let free = room.f_bavail.saturating_mul(room.f_frsize);
-        if free < self.bytes {
+        if free < self.tree.limits.bytes {
             return Err(self.reached(&format!("{free} bytes")));
         }
-        if room.f_files > 0 && room.f_favail < self.inodes {
+        if room.f_files > 0 && room.f_favail < self.tree.limits.inodes {
             return Err(self.reached(&format!("{} inodes", room.f_favail)));
         }
         Ok(())

@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use super::refusal::shortened;
+
 /// Why a name with a leading slash is refused.
 pub(super) const ABSOLUTE: &str = "its name is absolute";
 
@@ -50,6 +52,17 @@ pub(super) fn leaf(name: &[u8]) -> &[u8] {
     name.get(start..).unwrap_or_default()
 }
 
+/// The longest path that both lie at or below.
+pub(super) fn common<'a>(one: &'a [u8], other: &[u8]) -> &'a [u8] {
+    let equal = one.iter().zip(other).take_while(|(a, b)| a == b).count();
+    let whole = |path: &[u8]| matches!(path.get(equal), None | Some(b'/'));
+    let end = match whole(one) && whole(other) {
+        true => equal,
+        false => parent(one.get(..equal).unwrap_or_default()).len(),
+    };
+    one.get(..end).unwrap_or_default()
+}
+
 /// `name` relative to `top`, where it lies at or below it.
 pub(super) fn below<'a>(name: &'a [u8], top: &[u8]) -> Option<&'a [u8]> {
     if top.is_empty() {
@@ -75,29 +88,9 @@ impl LinkPlaces<'_> {
     /// Whether a symbolic link in the directory `place` of the tree may have this `target`.
     /// True: it means the same wherever it lies inside the tree. The error is the reason.
     pub(super) fn check(&self, place: &[u8], target: &[u8]) -> Result<bool, String> {
-        let shown = String::from_utf8_lossy(target);
-        if target.is_empty() || target.contains(&0) {
-            return Err("it is a link to nowhere".to_owned());
-        }
-        let path = Path::new(OsStr::from_bytes(target));
-        let mut up = 0_usize;
-        let mut down = PathBuf::new();
-        for part in path.components() {
-            match part {
-                Component::ParentDir if down.as_os_str().is_empty() && !path.is_absolute() => {
-                    up += 1;
-                }
-                // Where `name/..` leads depends on whether `name` is itself a link.
-                Component::ParentDir => {
-                    return Err(format!(
-                        "its link target {shown:?} has `..` behind a name, which may lead anywhere"
-                    ));
-                }
-                Component::Normal(part) => down.push(part),
-                _ => {}
-            }
-        }
-        if path.is_absolute() {
+        let shown = || shortened(target);
+        let (up, down) = Self::steps(target)?;
+        if target.starts_with(b"/") {
             let target = Path::new("/").join(down);
             let inside =
                 !self.live_root.as_os_str().is_empty() && target.starts_with(self.live_root);
@@ -105,7 +98,8 @@ impl LinkPlaces<'_> {
                 Ok(true)
             } else {
                 Err(format!(
-                    "its link target {shown:?} lies outside the restored tree"
+                    "its link target {:?} lies outside the restored tree",
+                    shown()
                 ))
             };
         }
@@ -128,8 +122,38 @@ impl LinkPlaces<'_> {
             }
         }
         Err(format!(
-            "its link target {shown:?} leads out of the restored tree"
+            "its link target {:?} leads out of the restored tree",
+            shown()
         ))
+    }
+
+    /// How many directories a target leads up first, and what then leads down; an absolute one
+    /// from the root. The error is why it is let in nowhere.
+    pub(super) fn steps(target: &[u8]) -> Result<(usize, PathBuf), String> {
+        let shown = || shortened(target);
+        if target.is_empty() || target.contains(&0) {
+            return Err("it is a link to nowhere".to_owned());
+        }
+        let path = Path::new(OsStr::from_bytes(target));
+        let mut up = 0_usize;
+        let mut down = PathBuf::new();
+        for part in path.components() {
+            match part {
+                Component::ParentDir if down.as_os_str().is_empty() && !path.is_absolute() => {
+                    up += 1;
+                }
+                // Where `name/..` leads depends on whether `name` is itself a link.
+                Component::ParentDir => {
+                    return Err(format!(
+                        "its link target {:?} has `..` behind a name, which may lead anywhere",
+                        shown()
+                    ));
+                }
+                Component::Normal(part) => down.push(part),
+                _ => {}
+            }
+        }
+        Ok((up, down))
     }
 
     fn allowed(&self, target: &Path) -> bool {
@@ -158,6 +182,16 @@ mod tests {
         assert_eq!(below(b"a/b", b"a"), Some(&b"b"[..]));
         assert_eq!(below(b"a", b"a"), Some(&b""[..]));
         assert_eq!(below(b"ab", b"a"), None);
+        for (one, other, both) in [
+            ("/a/b", "/a/b", "/a/b"),
+            ("/a/b", "/a/b/c", "/a/b"),
+            ("/a/bc", "/a/b", "/a"),
+            ("/a/bc", "/a/bd", "/a"),
+            ("/a", "/b", ""),
+        ] {
+            assert_eq!(common(one.as_bytes(), other.as_bytes()), both.as_bytes());
+            assert_eq!(common(other.as_bytes(), one.as_bytes()), both.as_bytes());
+        }
     }
 
     #[test]

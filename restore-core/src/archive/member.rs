@@ -6,6 +6,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_tar::{Entry, EntryType};
 
 use super::acl::{ACCESS, DEFAULT, from_text, is_acl};
+use super::tar_reader::Watch;
 
 /// What a member is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +40,10 @@ pub(super) enum Layout {
     /// As it is.
     Whole,
     /// The parser fills the holes with zeros; they are to become holes again.
-    Zeros,
+    Zeros {
+        /// So many bytes of it are in the archive.
+        stored: u64,
+    },
     /// Only these pieces (offset, length) of a file of the member's size.
     Pieces(Vec<(u64, u64)>),
 }
@@ -82,6 +86,8 @@ struct Extra {
     xattrs: Vec<(String, Vec<u8>)>,
     sparse_name: Option<Vec<u8>>,
     sparse_size: Option<u64>,
+    /// The largest size that is given for what is in the archive.
+    size: u64,
     /// Version 1.0: the map stands before the content.
     sparse_inline: bool,
     /// See [`What::Dumpdir`].
@@ -93,8 +99,12 @@ fn bad(what: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.into())
 }
 
-/// Reads the headers of `entry`, and of its content only the map of a sparse file.
-pub(super) async fn read<R: AsyncRead + Unpin>(entry: &mut Entry<R>) -> io::Result<Member> {
+/// Reads the headers of `entry`, and of its content only the map of a sparse file and the list of a
+/// directory.
+pub(super) async fn read<R: AsyncRead + Unpin>(
+    entry: &mut Entry<R>,
+    watch: &Watch,
+) -> io::Result<Member> {
     let extra = if entry.header().entry_type().is_pax_global_extensions() {
         Extra::default()
     } else {
@@ -135,7 +145,11 @@ pub(super) async fn read<R: AsyncRead + Unpin>(entry: &mut Entry<R>) -> io::Resu
         EntryType::GNUSparse if size > HOLES => {
             return Err(bad("a sparse file larger than any file system takes"));
         }
-        EntryType::GNUSparse => What::File(Layout::Zeros),
+        EntryType::GNUSparse => {
+            // A size in a PAX header overrules the one here: whichever is more.
+            let stored = entry.header().raw_entry_size()?.max(extra.size);
+            What::File(Layout::Zeros { stored })
+        }
         EntryType::Directory => match extra.absent {
             Some(absent) => What::Dumpdir { absent },
             None => What::Directory,
@@ -147,9 +161,13 @@ pub(super) async fn read<R: AsyncRead + Unpin>(entry: &mut Entry<R>) -> io::Resu
         EntryType::Block => What::BlockDevice,
         EntryType::XGlobalHeader => What::Global(global_keys(entry).await?),
         other => match other.as_byte() {
-            b'D' => What::Dumpdir {
-                absent: absent_of(entry).await?,
-            },
+            b'D' => {
+                // The list is its content, and as long as the directory is large.
+                watch.content();
+                What::Dumpdir {
+                    absent: absent_of(entry).await?,
+                }
+            }
             b'V' => What::Label,
             b'M' => What::Continued,
             byte => What::Unknown(byte),
@@ -259,6 +277,7 @@ async fn extra<R: AsyncRead + Unpin>(entry: &mut Entry<R>) -> io::Result<Extra> 
                 extra.absent = u64::try_from(absent.count()).ok();
             }
             "mtime" => extra.mtime = Some(time(value).ok_or_else(|| bad("mtime is not a time"))?),
+            "size" => extra.size = extra.size.max(number()?),
             "GNU.sparse.name" => extra.sparse_name = Some(value.to_vec()),
             "GNU.sparse.size" | "GNU.sparse.realsize" => extra.sparse_size = Some(number()?),
             "GNU.sparse.major" => extra.sparse_inline = number()? == 1,

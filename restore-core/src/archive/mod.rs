@@ -25,6 +25,7 @@ mod member;
 mod ownership;
 mod pack;
 mod parse;
+mod refusal;
 mod seen;
 mod sink;
 mod tar_reader;
@@ -36,6 +37,7 @@ pub(crate) use acl::group_rights;
 pub(crate) use codec::{ARCHIVES, is_compressed};
 pub use copy::{copy_verified, read_through};
 pub(crate) use copy::{copy_verified_into, hand_on};
+pub(crate) use estimate::estimate_source;
 pub use estimate::estimate_unpacked;
 pub(crate) use feed::{open as open_source, open_sized};
 pub use hash::{Digest, hash_file};
@@ -43,8 +45,8 @@ pub use pack::{Compression, Measured, PackPolicy, Packed, measure, pack};
 pub(crate) use pack::{measure_dir, pack_dir};
 pub(crate) use sink::unwritable;
 pub use sink::{Sink, SinkFile, Written};
+pub(crate) use unpack::{Walked, unpack_from, unpack_into, walk_all};
 pub use unpack::{unpack, walk};
-pub(crate) use unpack::{unpack_from, unpack_into, walk_all};
 
 /// A file to be read once, and what is known of it beforehand.
 #[derive(Clone, Debug)]
@@ -52,6 +54,8 @@ pub struct Source {
     path: PathBuf,
     /// What is read instead of the file at `path`.
     given: Option<Arc<File>>,
+    /// The directory that `path` is below, of which no link may lead away.
+    root: Option<PathBuf>,
     label: String,
     size: Option<u64>,
     expected: Option<Digest>,
@@ -70,6 +74,7 @@ impl Source {
         Self {
             path: path.into(),
             given: None,
+            root: None,
             label: label.into(),
             size,
             expected,
@@ -89,6 +94,25 @@ impl Source {
         Self {
             given: Some(Arc::new(input)),
             ..Self::new(label.clone(), label, size, expected)
+        }
+    }
+
+    /// The same source, whose file lies below the directory `root`: it is opened there without following
+    /// links, whoever may put one in its place meanwhile.
+    #[must_use]
+    pub(crate) fn below(mut self, root: Option<&Path>) -> Self {
+        self.root = root.map(Path::to_path_buf);
+        self
+    }
+
+    /// Opens the file for reading; what is no regular file is an error.
+    pub(crate) fn open(&self) -> std::io::Result<File> {
+        if let Some(given) = &self.given {
+            return given.try_clone();
+        }
+        match &self.root {
+            None => crate::sys::open_to_read(&self.path),
+            Some(root) => crate::sys::open_to_read_below(root, &self.path),
         }
     }
 
@@ -153,8 +177,12 @@ pub struct UnpackPolicy {
     /// Further places that symbolic links may lead to. `/dev/null`, `/dev/stdout` and
     /// `/dev/stderr` always are.
     pub links_to: Vec<PathBuf>,
-    /// Let set-uid and set-gid files in whose recorded owner (for set-gid: group) is not
-    /// [`Self::owner`] or is root, and files with capabilities.
+    /// The live tree is on another machine, which alone knows its owner and perhaps its place: what
+    /// depends on these is not judged here but there.
+    #[serde(skip)]
+    pub(crate) elsewhere: bool,
+    /// Let set-uid and set-gid files in whose owner (for set-gid: group), as recorded or as they
+    /// become, is not [`Self::owner`] or is root, and files with capabilities.
     pub set_uid: bool,
     /// The owner of the live tree: set-uid files of this owner are let in, save root's.
     pub owner: Option<(u32, u32)>,
@@ -166,7 +194,8 @@ pub struct UnpackPolicy {
     /// So many members the archive may have, those that are left out included; 0: twenty million.
     #[serde(default)]
     pub max_members: u64,
-    /// So many bytes of content may be unpacked; 0: as many as the file system has room for.
+    /// So many bytes of content may be unpacked, and so many zeros may stand for the holes of sparse
+    /// files; 0: as many as the file system has room for, and two tebibytes of zeros.
     #[serde(default)]
     pub max_bytes: u64,
 }
@@ -217,8 +246,15 @@ pub struct Unpacked {
     pub digest: Option<Digest>,
     /// Members left out because of `prefix`, `only` or `except`.
     pub left_out: u64,
+    /// Of those, the ones outside of `prefix` or without a name once `strip` directories are taken
+    /// off; directories that only lead to what is wanted are not counted.
+    #[serde(default)]
+    pub outside: u64,
     /// Access control lists that the file system does not take, or that name somebody unknown here:
     /// the group then has what it really had, and those whom the list named have nothing.
     #[serde(default)]
     pub acls_lost: u64,
 }
+
+#[cfg(test)]
+mod tests;

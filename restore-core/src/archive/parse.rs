@@ -6,18 +6,26 @@ use futures_util::StreamExt;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_tar::{Archive, Entry};
 
-use super::admit::{Gate, MOST, Verdict, refusals};
+use super::admit::{Gate, MOST, Verdict};
 use super::chunk::CHUNK;
 use super::codec::{ChunkReader, drive};
 use super::feed::ANOTHER_COPY;
 use super::halt::{Halt, Halted};
 use super::lanes::Sink;
 use super::member::{Layout, Member, What};
-use super::ownership::Ownership;
+use super::refusal::refusals;
 use super::tar_reader::{HEADERS, TarReader, Watch};
 use super::write::Meta;
-use super::{MEMBERS, RefusedMember, UnpackPolicy, Unpacked, member};
+use super::{MEMBERS, RefusedMember, UnpackPolicy, Unpacked, Walked, member};
 use crate::model::{Error, ErrorKind};
+
+/// So many zeros may stand for the holes of an archive's sparse files where nothing else is said: each
+/// costs time to read. A `lastlog` with the largest user number has more than one tebibyte.
+const HOLES: u64 = 2 << 40;
+
+/// So many bytes may be kept until the end for directories, for each member that there may be: what
+/// no archive comes near whose members are not mostly directories with long names.
+const HELD: u64 = 64;
 
 /// Reads an archive to its end, judging each member; what is let in goes to `sink`, or nowhere.
 /// Members that are refused are an error, which names them all, or go into `refused`.
@@ -27,14 +35,13 @@ pub(super) fn parse(
     reader: ChunkReader,
     halt: &Halt,
     sink: Option<&mut Sink>,
-    refused: Option<&mut Vec<RefusedMember>>,
+    refused: Option<&mut Walked>,
 ) -> Result<Unpacked, Halted> {
     let gate = Gate::new(label, policy).map_err(|error| halt.fail(error))?;
     let (reader, watch) = TarReader::new(reader);
     let parser = Parser {
         label,
         policy,
-        ownership: Ownership::new(policy),
         halt,
         gate,
         watch,
@@ -44,6 +51,7 @@ pub(super) fn parse(
         counts: Unpacked::default(),
         members: 0,
         content: 0,
+        holes: 0,
         refused: Vec::new(),
         refusals: 0,
         collected: refused,
@@ -54,7 +62,6 @@ pub(super) fn parse(
 struct Parser<'a> {
     label: &'a str,
     policy: &'a UnpackPolicy,
-    ownership: Ownership,
     halt: &'a Halt,
     gate: Gate<'a>,
     watch: Rc<Watch>,
@@ -63,12 +70,13 @@ struct Parser<'a> {
     counts: Unpacked,
     members: u64,
     content: u64,
+    holes: u64,
     /// The first members that were refused.
     refused: Vec<RefusedMember>,
     /// How many were.
     refusals: usize,
     /// Where they go instead of being an error.
-    collected: Option<&'a mut Vec<RefusedMember>>,
+    collected: Option<&'a mut Walked>,
 }
 
 impl Parser<'_> {
@@ -83,7 +91,7 @@ impl Parser<'_> {
                 break;
             };
             let mut entry = entry.map_err(|error| self.broken(&last, &error))?;
-            let member = member::read(&mut entry)
+            let member = member::read(&mut entry, &self.watch)
                 .await
                 .map_err(|error| self.broken(&last, &error))?;
             last.clear();
@@ -106,38 +114,67 @@ impl Parser<'_> {
         };
         self.watch.content();
         self.padding(&mut rest, &last).await?;
+        self.gate.settle(&mut self.refused);
+        if self.refusals == 0 {
+            self.gate.finish().map_err(|error| self.halt.fail(error))?;
+        }
         if let Some(collected) = self.collected.take() {
-            collected.append(&mut self.refused);
+            collected.refused.append(&mut self.refused);
+            collected.unjudged = self.gate.unjudged();
         } else if self.refusals > 0 {
             let error = refusals(self.label, &self.refused, self.refusals);
             return Err(self.halt.fail(error));
         }
-        self.gate.finish().map_err(|error| self.halt.fail(error))?;
+        self.counts.outside = self.gate.outside();
         Ok(self.counts)
     }
 
     /// Ends it where there is more than anybody has meant: what a bomb unpacks to is in no manifest.
     fn within(&mut self, member: &Member) -> Result<(), Halted> {
-        let (members, bytes) = (self.policy.max_members, self.policy.max_bytes);
-        let members = if members == 0 { MEMBERS } else { members };
         self.members += 1;
-        let content = match &member.what {
-            What::File(Layout::Whole) => member.size,
-            What::File(Layout::Pieces(pieces)) => pieces
-                .iter()
-                .fold(0, |sum: u64, (_, length)| sum.saturating_add(*length)),
-            _ => 0,
+        let (content, holes) = match &member.what {
+            What::File(Layout::Whole) => (member.size, 0),
+            What::File(Layout::Zeros { stored }) => (*stored, member.size.saturating_sub(*stored)),
+            What::File(Layout::Pieces(pieces)) => {
+                let lengths = pieces.iter().map(|(_, length)| *length);
+                (lengths.fold(0, u64::saturating_add), 0)
+            }
+            _ => (0, 0),
         };
-        let after = self.content.saturating_add(content);
-        let (what, key) = if self.members > members {
-            (format!("{members} members"), "max_members")
-        } else if bytes > 0 && after > bytes {
-            (format!("{bytes} bytes of content"), "max_bytes")
-        } else {
-            self.content = after;
-            return Ok(());
+        self.content = self.content.saturating_add(content);
+        self.holes = self.holes.saturating_add(holes);
+        self.few_members()?;
+        let bytes = self.policy.max_bytes;
+        if bytes > 0 && self.content > bytes {
+            return Err(self.too_large(&format!("{bytes} bytes of content"), "max_bytes"));
+        }
+        let bytes = if bytes == 0 { HOLES } else { bytes };
+        if self.holes > bytes {
+            let what = format!("{bytes} bytes of zeros for the holes of sparse files");
+            return Err(self.too_large(&what, "max_bytes"));
+        }
+        Ok(())
+    }
+
+    /// The same of members and of the directories that their names imply, which cost as much.
+    fn few_members(&self) -> Result<(), Halted> {
+        let most = match self.policy.max_members {
+            0 => MEMBERS,
+            most => most,
         };
-        Err(self.halt.fail(
+        if self.members.saturating_add(self.gate.implied()) > most {
+            let what = format!("{most} members and directories");
+            return Err(self.too_large(&what, "max_members"));
+        }
+        if self.gate.held() > most.max(MEMBERS).saturating_mul(HELD) {
+            let what = "what may be kept of the names and attributes of directories";
+            return Err(self.too_large(what, "max_members"));
+        }
+        Ok(())
+    }
+
+    fn too_large(&self, what: &str, key: &str) -> Halted {
+        self.halt.fail(
             Error::new(
                 ErrorKind::Verification,
                 "archive.too_large",
@@ -146,7 +183,7 @@ impl Parser<'_> {
             .hint(format!(
                 "look at what is in it (`restore show ID --files`); if it is right, raise `{key}` of the component"
             )),
-        ))
+        )
     }
 
     /// After the end of the archive only zeros may follow.
@@ -182,7 +219,9 @@ impl Parser<'_> {
         member: &Member,
         entry: &mut Entry<R>,
     ) -> Result<std::io::Result<()>, Halted> {
-        let verdict = match self.gate.judged(member) {
+        let judged = self.gate.judged(member);
+        self.few_members()?;
+        let verdict = match judged {
             Ok(verdict) => verdict,
             Err(refused) => {
                 // Nothing is unpacked any more: the rest is read to name all that are refused.
@@ -199,19 +238,16 @@ impl Parser<'_> {
             original,
             again,
             implied,
+            owner,
         } = verdict
         else {
             self.counts.left_out += u64::from(verdict == Verdict::LeftOut);
             return Ok(Ok(()));
         };
-        let owner = match self.sink {
-            Some(_) => self.ownership.of(member),
-            None => (member.uid, member.gid),
-        };
         let meta = || Meta::of(member, owner);
         if let Some(sink) = self.sink.as_deref_mut() {
             for path in implied {
-                sink.directory(path, Meta::implied(self.ownership.all));
+                sink.directory(path, Meta::implied(self.gate.owner_of_all()));
             }
             if again {
                 // What has this name now must be there before it is replaced.
@@ -268,7 +304,7 @@ impl Parser<'_> {
         };
         let whole = [(0, member.size)];
         let pieces = match layout {
-            Layout::Whole | Layout::Zeros => &whole[..],
+            Layout::Whole | Layout::Zeros { .. } => &whole[..],
             Layout::Pieces(pieces) => pieces,
         };
         for (offset, length) in pieces {

@@ -14,6 +14,7 @@ use std::sync::atomic::AtomicU64;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::floor::{Limits, limits};
 use super::links::{leaf, parent};
 use crate::model::{Error, ErrorKind, Result};
 
@@ -38,6 +39,8 @@ pub(super) struct Tree {
     pub(super) masked: u32,
     /// See [`Unpacked::acls_lost`](super::Unpacked::acls_lost).
     pub(super) acls_lost: AtomicU64,
+    /// What must stay free on its file system.
+    pub(super) limits: Limits,
 }
 
 impl Tree {
@@ -60,6 +63,7 @@ impl Tree {
             |error: io::Error| Error::io(format!("open the directory {}", path.display()), error);
         let stat = rustix::fs::fstat(&root).map_err(|error| opening(error.into()))?;
         let user = rustix::process::geteuid();
+        let limits = limits(&root);
         // With set-gid new files belong to the directory's group; with a default ACL their
         // permissions come from there.
         let gid_decided = stat.st_mode & 0o2000 != 0;
@@ -73,6 +77,7 @@ impl Tree {
             made_as: (!gid_decided).then(|| (user.as_raw(), rustix::process::getegid().as_raw())),
             masked: if mode_decided { 0o7777 } else { umask() },
             acls_lost: AtomicU64::new(0),
+            limits,
         })
     }
 
@@ -121,6 +126,8 @@ fn umask() -> u32 {
 pub(super) struct Hand<'a> {
     pub(super) tree: &'a Tree,
     kept: Vec<(Vec<u8>, Rc<OwnedFd>)>,
+    /// Directories made since they were last counted.
+    made: usize,
     /// Whether the kernel (and what stands before it) has openat2.
     beneath: Cell<bool>,
 }
@@ -130,6 +137,7 @@ impl<'a> Hand<'a> {
         Self {
             tree,
             kept: Vec::with_capacity(KEPT),
+            made: 0,
             beneath: Cell::new(true),
         }
     }
@@ -150,8 +158,9 @@ impl<'a> Hand<'a> {
             Err(Errno::NOENT) => {
                 let above = self.directory_above(path)?;
                 match rustix::fs::mkdirat(&*above, leaf_of(path), Mode::RWXU) {
+                    Ok(()) => self.made += 1,
                     // The other writer was there first.
-                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(Errno::EXIST) => {}
                     Err(error) => return Err(error.into()),
                 }
                 rustix::fs::openat(&*above, leaf_of(path), DIRECTORY, Mode::empty())?
@@ -163,6 +172,11 @@ impl<'a> Hand<'a> {
         }
         self.kept.push((path.to_vec(), Rc::clone(&handle)));
         Ok(handle)
+    }
+
+    /// How many directories it made since it was asked last.
+    pub(super) fn made(&mut self) -> usize {
+        std::mem::take(&mut self.made)
     }
 
     /// The directory that `path` lies in, and its name there.

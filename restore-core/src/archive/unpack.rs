@@ -90,18 +90,26 @@ pub async fn walk(source: Source, policy: &UnpackPolicy, progress: Progress) -> 
     .await
 }
 
-/// The same; the members that would be refused are no error but returned, all of them up to a
-/// thousand.
+/// What reading an archive without writing it came to.
+#[derive(Debug, Default)]
+pub(crate) struct Walked {
+    /// The members that would be refused, all of them up to a thousand.
+    pub(crate) refused: Vec<RefusedMember>,
+    /// How many members only the machine that has the live tree can judge.
+    pub(crate) unjudged: u64,
+}
+
+/// The same; the members that would be refused are no error but returned.
 pub(crate) async fn walk_all(
     source: Source,
     policy: &UnpackPolicy,
     progress: Progress,
-) -> Result<Vec<RefusedMember>> {
+) -> Result<Walked> {
     let policy = policy.clone();
     blocking(source, move |source, halt| {
-        let mut refused = Vec::new();
-        let all = Some(&mut refused);
-        read_archive(source, None, &policy, &progress, halt, all).map(|_| refused)
+        let mut walked = Walked::default();
+        let all = Some(&mut walked);
+        read_archive(source, None, &policy, &progress, halt, all).map(|_| walked)
     })
     .await
 }
@@ -173,7 +181,7 @@ fn read_archive(
     policy: &UnpackPolicy,
     progress: &Progress,
     halt: &Halt,
-    refused: Option<&mut Vec<RefusedMember>>,
+    refused: Option<&mut Walked>,
 ) -> Result<Unpacked> {
     let file = feed::open_sized(source)?;
     read_stream(file, source, tree, policy, progress, halt, refused)
@@ -186,7 +194,7 @@ fn read_stream(
     policy: &UnpackPolicy,
     progress: &Progress,
     halt: &Halt,
-    refused: Option<&mut Vec<RefusedMember>>,
+    refused: Option<&mut Walked>,
 ) -> Result<Unpacked> {
     let done = std::thread::scope(|scope| {
         let (send, receive, pool) = feed::channel();
@@ -222,7 +230,7 @@ fn decoded<'scope>(
     mut reader: ChunkReader,
     tree: Option<&'scope Tree>,
     halt: &'scope Halt,
-    refused: Option<&mut Vec<RefusedMember>>,
+    refused: Option<&mut Walked>,
 ) -> Result<(Unpacked, Directories), Halted> {
     let label = source.label();
     let codec = detect(source, &mut reader, halt)?;

@@ -103,6 +103,11 @@ pub(super) fn write(
             .map_err(|error| halt.fail(error))?;
         for job in &batch.jobs {
             writer.job(job, content).map_err(|error| halt.fail(error))?;
+            // One name can imply thousands of directories.
+            let made = writer.hand.made();
+            if made > 0 {
+                floor.look(0, made).map_err(|error| halt.fail(error))?;
+            }
         }
         done();
     }
@@ -266,10 +271,14 @@ pub(super) fn finish_directories(
     halt: &Halt,
 ) -> Result<(), Halted> {
     let mut hand = Hand::new(tree);
+    let mut floor = Floor::new(tree);
     for path in directories.keys() {
         halt.check()?;
         hand.directory(path)
             .map_err(|error| halt.fail(tree.error("make the directory", path, error)))?;
+        floor
+            .look(0, hand.made())
+            .map_err(|error| halt.fail(error))?;
     }
     for (path, meta) in directories.iter().rev() {
         halt.check()?;

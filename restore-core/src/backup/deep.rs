@@ -4,8 +4,6 @@ use std::io::{BufReader, ErrorKind as IoErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
-use tokio_util::sync::CancellationToken;
-
 use crate::archive::{RefusedMember, Source, UnpackPolicy, read_through, walk_all};
 use crate::contract::backup::artifact;
 use crate::contract::backup::artifact::Artifact;
@@ -22,6 +20,8 @@ pub(crate) enum Outcome {
     Broken(String),
     /// It reads to its end, and these members of it would be refused.
     Refused(Vec<RefusedMember>),
+    /// It does, and whether so many members of it are let in only the machine of the live tree knows.
+    Unjudged(u64),
     /// Nothing here could read it.
     Unchecked {
         /// Why, in one line.
@@ -47,10 +47,16 @@ pub(crate) async fn check(
     policies: &[&UnpackPolicy],
     progress: &Progress,
 ) -> Result<Outcome> {
-    let artifact = on_blocking(source, |source| {
-        artifact::detect(source.path(), source.label())
-    })
-    .await?;
+    let artifact = match policies {
+        [] => {
+            on_blocking(source, |source| {
+                artifact::detect(source.open()?, source.label())
+            })
+            .await?
+        }
+        // Whatever its name: it is unpacked.
+        _ => Artifact::Archive,
+    };
     let outcome = match artifact {
         // These two count their bytes themselves.
         Artifact::Archive => return read_archive(source, policies, progress).await,
@@ -67,7 +73,7 @@ pub(crate) async fn check(
         }
         Artifact::Rdb => run(&REDIS_CHECK_RDB, source, tools).await?,
         Artifact::Aof => run(&REDIS_CHECK_AOF, source, tools).await?,
-        Artifact::Sql => on_blocking(source, |source| artifact::check_sql(source.path()))
+        Artifact::Sql => on_blocking(source, |source| artifact::check_sql(source.open()?))
             .await?
             .into(),
         Artifact::Json => on_blocking(source, read_json).await?.into(),
@@ -145,10 +151,8 @@ const REDIS_CHECK_AOF: Tool = Tool {
 
 /// Whether the table of contents of a dump has tables and no rows of any.
 async fn without_rows(source: &Source, tools: Option<&[PathBuf]>) -> Result<bool> {
-    let file = std::path::absolute(source.path())
-        .map_err(|e| Error::io(format!("find {}", source.path().display()), e))?;
     for program in programs(PG_RESTORE_LIST.name, tools) {
-        let started = start(&program, &PG_RESTORE_LIST, &file, source.cancel()).await?;
+        let started = start(&program, &PG_RESTORE_LIST, source).await?;
         let Ok(output) = started else { continue };
         if !output.status.success() {
             continue;
@@ -163,15 +167,12 @@ async fn without_rows(source: &Source, tools: Option<&[PathBuf]>) -> Result<bool
 
 /// Runs the first of a tool's programs that can read the file.
 async fn run(tool: &Tool, source: &Source, tools: Option<&[PathBuf]>) -> Result<Outcome> {
-    // A relative path could begin with a dash.
-    let file = std::path::absolute(source.path())
-        .map_err(|e| Error::io(format!("find {}", source.path().display()), e))?;
     let mut outcome = Outcome::Unchecked {
         reason: format!("{} is not installed", tool.name),
         package: Some(tool.package.to_owned()),
     };
     for program in programs(tool.name, tools) {
-        let output = match start(&program, tool, &file, source.cancel()).await? {
+        let output = match start(&program, tool, source).await? {
             Ok(output) => output,
             Err(e) if e.kind() == IoErrorKind::NotFound => continue,
             Err(e) => {
@@ -213,26 +214,27 @@ async fn run(tool: &Tool, source: &Source, tools: Option<&[PathBuf]>) -> Result<
     Ok(outcome)
 }
 
-/// Outer error: interrupted. Inner error: the program could not be started.
-async fn start(
-    program: &Path,
-    tool: &Tool,
-    file: &Path,
-    cancel: &CancellationToken,
-) -> Result<std::io::Result<Output>> {
+/// What a program opens that is to read its standard input, and wants the name of a file: the very
+/// file that is open there, whatever becomes of its name.
+const GIVEN: &str = "/proc/self/fd/0";
+
+/// Outer error: interrupted, or the file cannot be opened. Inner error: the program could not be
+/// started.
+async fn start(program: &Path, tool: &Tool, source: &Source) -> Result<std::io::Result<Output>> {
+    let file = on_blocking(source, Source::open).await?;
     let child = child::tokio_command(&program.to_string_lossy())
         .args(tool.arguments)
-        .arg(file)
+        .arg(GIVEN)
         // The words that are looked for are English.
         .env("LC_ALL", "C")
-        .stdin(Stdio::null())
+        .stdin(file)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn();
     match child {
         Ok(child) => tokio::select! {
-            () = cancel.cancelled() => Err(Error::interrupted()),
+            () = source.cancel().cancelled() => Err(Error::interrupted()),
             output = child.wait_with_output() => Ok(output),
         },
         Err(e) => Ok(Err(e)),
@@ -292,8 +294,11 @@ async fn read_archive(
     };
     let mut progress = progress.clone();
     let mut refused: Vec<RefusedMember> = Vec::new();
+    let mut unjudged = 0;
     for policy in policies {
-        for member in walk_all(source.clone(), policy, progress.clone()).await? {
+        let walked = walk_all(source.clone(), policy, progress.clone()).await?;
+        unjudged = walked.unjudged.max(unjudged);
+        for member in walked.refused {
             if !refused.contains(&member) {
                 refused.push(member);
             }
@@ -301,14 +306,15 @@ async fn read_archive(
         // It is counted once.
         progress = Progress::hidden();
     }
-    Ok(match refused.is_empty() {
-        true => Outcome::Sound,
-        false => Outcome::Refused(refused),
+    Ok(match (refused.is_empty(), unjudged) {
+        (true, 0) => Outcome::Sound,
+        (true, members) => Outcome::Unjudged(members),
+        (false, _) => Outcome::Refused(refused),
     })
 }
 
 fn read_json(source: &Source) -> std::io::Result<Result<(), String>> {
-    let reader = BufReader::new(crate::sys::open_to_read(source.path())?);
+    let reader = BufReader::new(source.open()?);
     match serde_json::from_reader::<_, serde::de::IgnoredAny>(reader) {
         Ok(_) => Ok(Ok(())),
         Err(e) if e.is_io() => Err(e.into()),

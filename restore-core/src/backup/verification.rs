@@ -79,6 +79,14 @@ pub enum ManifestIssue {
         /// Which.
         path: String,
     },
+    /// An archive has members of which only the machine that has the live tree can say whether they
+    /// are let in.
+    JudgedElsewhere {
+        /// Which.
+        path: String,
+        /// How many members.
+        members: u64,
+    },
     /// A file was not read deeply although that was asked for.
     NotDeep {
         /// Which.
@@ -298,6 +306,17 @@ impl Verification {
                      empty database"
                 ),
                 hint: "look at how dumps are made; a backup with the data is another one".into(),
+            },
+            ManifestIssue::JudgedElsewhere { path, members } => Noted {
+                severity: Severity::Warning,
+                code: "verify.judged_elsewhere",
+                subject: path.clone(),
+                message: format!(
+                    "{path} has {members} set-uid files or links of which only the machine that has \
+                     the live tree can say whether they are let in: a restore asks there"
+                ),
+                hint: "allow_setuid and allow_links of the component say what is let in anywhere"
+                    .into(),
             },
             ManifestIssue::NotDeep {
                 path,

@@ -91,9 +91,9 @@ impl Backup {
         progress.finish();
 
         let mut remarks = self.remarks();
-        let mut bytes = 0;
+        let mut bytes = 0_u64;
         for done in done {
-            bytes += done.bytes;
+            bytes = bytes.saturating_add(done.bytes);
             remarks.extend(done.remark);
             statuses.insert(done.path, done.status);
         }
@@ -268,7 +268,7 @@ impl Backup {
         }
         let source = self.source(&done.path)?.cancelled_by(cancel.clone());
         if let Some(expected) = expected {
-            done.bytes += size;
+            done.bytes = done.bytes.saturating_add(size);
             done.status = match hash_file(&source, progress.clone()).await {
                 Ok(found) if found == expected => FileStatus::Verified,
                 Ok(_) => FileStatus::Changed,
@@ -277,7 +277,7 @@ impl Backup {
         }
         let sound = matches!(done.status, FileStatus::Verified | FileStatus::Unverifiable);
         if options.deep && sound {
-            done.bytes += size;
+            done.bytes = done.bytes.saturating_add(size);
             let policies = options.policies.iter();
             let policies = policies.filter(|(path, _)| *path == done.path);
             let policies: Vec<&UnpackPolicy> = policies.map(|(_, policy)| policy).collect();
@@ -288,6 +288,10 @@ impl Backup {
                     done.remark = Some(ManifestIssue::NoRows {
                         path: done.path.clone(),
                     });
+                }
+                Ok(Outcome::Unjudged(members)) => {
+                    let path = done.path.clone();
+                    done.remark = Some(ManifestIssue::JudgedElsewhere { path, members });
                 }
                 Ok(Outcome::Broken(reason)) => done.status = FileStatus::Unreadable { reason },
                 Ok(Outcome::Unchecked { reason, package }) => {
@@ -316,7 +320,7 @@ impl Backup {
         cancel: &CancellationToken,
     ) -> Result<Done> {
         if let Some(expected) = expected {
-            done.bytes += size;
+            done.bytes = done.bytes.saturating_add(size);
             let hashed = tokio::select! {
                 hashed = self.hash_remote(&done.path, progress) => hashed,
                 () = cancel.cancelled() => Err(Error::interrupted()),

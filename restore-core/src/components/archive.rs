@@ -11,6 +11,7 @@ use crate::contract::{
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result};
 use crate::swap::scope::SwapState;
+use crate::sys::space::Space;
 
 /// The one archive of the backup that fits the first pattern that fits any; the error names
 /// every name that was looked for.
@@ -49,27 +50,27 @@ pub(crate) fn find(backup: &Backup, patterns: &[String]) -> Result<String> {
 /// About how much more of a disk a file takes up than its content.
 const BLOCK: u64 = 4096;
 
-/// Fills in what an archive costs to stage into a volume.
+/// Fills in what an archive costs to stage where there is this much room.
 pub(crate) async fn weigh(
     cx: &RunContext,
     archive: &str,
-    volume: &dyn Volume,
+    space: Space,
     inspection: &mut Inspection,
 ) -> Result<()> {
     let size = cx.backup().file(archive).map_or(0, |file| file.size);
     inspection.artifacts = vec![archive.to_owned()];
     inspection.read_bytes = size;
-    let unpacked = match cx.backup().local_path(archive) {
-        Some(path) => {
+    let unpacked = match cx.backup().source(archive) {
+        Ok(source) => {
             let estimate =
-                tokio::task::spawn_blocking(move || crate::archive::estimate_unpacked(&path)).await;
+                tokio::task::spawn_blocking(move || crate::archive::estimate_source(&source)).await;
             match estimate {
                 Ok(Ok(bytes)) => bytes,
                 // Whatever is wrong with the file, verification says it better.
                 Ok(Err(_)) | Err(_) => size,
             }
         }
-        None => size,
+        Err(_) => size,
     };
     let described = cx.backup().described(archive).await.ok().flatten();
     let described = described.as_ref();
@@ -77,7 +78,7 @@ pub(crate) async fn weigh(
     let members = ["files", "directories", "links"].map(|key| fact(key).unwrap_or(0));
     let members = members.into_iter().fold(0, u64::saturating_add);
     inspection.needs.push(SpaceNeed {
-        space: volume.free_space().await?,
+        space,
         bytes: match fact("bytes") {
             // Each file and directory takes up whole blocks.
             Some(bytes) => bytes.saturating_add(members.saturating_mul(BLOCK)),

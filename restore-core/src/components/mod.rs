@@ -7,6 +7,8 @@ pub(crate) mod hooks;
 pub(crate) mod image;
 pub(crate) mod kinds;
 pub(crate) mod members;
+pub(crate) mod not_there;
+pub(crate) mod place;
 pub(crate) mod postgres;
 pub(crate) mod redis;
 pub(crate) mod remote_task;

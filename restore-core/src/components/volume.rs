@@ -8,14 +8,18 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::members::{Links, MemberKeys};
-use super::{archive, hooks};
-use crate::archive::{Owners, UnpackPolicy};
+use super::not_there::planned_volume;
+use super::{archive, hooks, place};
+use crate::archive::{Owners, UnpackPolicy, Unpacked};
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, Inspection, KeptByRun, Parts, Platform, Program,
-    RunContext, SharedComponent, Staged, Table, Target, Volume, parse_section,
+    BackedUp, Backup, BackupWriter, Component, Create, Inspection, KeptByRun, Parts, Platform,
+    Program, RunContext, SharedComponent, Staged, Table, Target, Volume, parse_section,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result};
 use crate::swap::scope::{Discard, SwapScope};
+use crate::sys::space::Space;
+
+mod absent;
 
 /// The content of a volume: an archive is unpacked into a hidden folder inside the volume and
 /// swapped with every live entry, dotfiles included, while the services that use it are down.
@@ -102,6 +106,21 @@ impl VolumeComponent {
 
     async fn volume(&self) -> Result<Arc<dyn Volume>> {
         self.platform.volume(&self.section.volume).await
+    }
+
+    /// The volume, where it is not gone as it was before the run.
+    async fn still_there(&self, cx: &RunContext) -> Result<Option<Arc<dyn Volume>>> {
+        place::still_there(cx, self.volume().await).await
+    }
+
+    /// Looks where the archive will be staged, and says so; the room that is there.
+    async fn look_where(&self, cx: &RunContext, inspection: &mut Inspection) -> Result<Space> {
+        let platform = self.platform.as_ref();
+        let volume = planned_volume(cx, platform, &self.section.volume, inspection).await?;
+        let space = volume.free_space().await?;
+        inspection.staged_at = archive::in_volume(volume.as_ref(), &cx.run().folder());
+        archive::other_runs(cx, volume.as_ref(), &mut inspection.findings).await;
+        Ok(space)
     }
 
     /// Which members of an archive are let in.
@@ -203,6 +222,28 @@ impl VolumeComponent {
     }
 }
 
+/// What is to be said of members that lie outside of what the component `name` restores.
+fn outside(name: &str, section: &Section, found: &str, unpacked: &Unpacked) -> Option<Finding> {
+    let place = match (section.prefix.as_deref().unwrap_or_default(), section.strip) {
+        ("", strip) => format!("above what is left once {strip} leading directories are taken off"),
+        (prefix, 0) => format!("outside of {prefix}"),
+        (prefix, strip) => format!(
+            "outside of {prefix}, or above what is left once {strip} directories are taken off"
+        ),
+    };
+    let many = unpacked.outside;
+    (many > 0).then(|| {
+        Finding::warning(
+            "volume.outside_tree",
+            found,
+            format!("{many} members are {place} and were left out"),
+        )
+        .hint(format!(
+            "give them a component of their own if they should be restored, or change `prefix` and `strip` of [components.{name}]"
+        ))
+    })
+}
+
 /// What scripts of both generations call the archive of a volume: `grafana_data` is
 /// `grafana-ID.tar.gz` or `grafana_data-ID.tar.gz`, `nginx_logs` is `nginx-logs-ID.tar.gz` or
 /// `nginx_logs-ID.tar.gz`.
@@ -233,7 +274,9 @@ impl Component for VolumeComponent {
     }
 
     async fn targets(&self, _paths: &[String]) -> Result<Vec<Target>> {
-        let path = self.volume().await.map_err(self.at())?.path();
+        let path = place::path_of(self.platform.as_ref(), &self.section.volume)
+            .await
+            .map_err(self.at())?;
         let target = path.map(|path| Target::new(path, SwapScope::Everything));
         Ok(target.into_iter().collect())
     }
@@ -250,7 +293,8 @@ impl Component for VolumeComponent {
 
     async fn unpack_policies(&self, backup: &Backup) -> Result<Vec<(String, UnpackPolicy)>> {
         let volume = self.volume().await.map_err(self.at())?;
-        let policy = self.policy(volume.as_ref()).await;
+        let mut policy = self.policy(volume.as_ref()).await;
+        policy.elsewhere = volume.path().is_none();
         let archives = self.artifacts(backup).into_iter();
         Ok(archives.map(|path| (path, policy.clone())).collect())
     }
@@ -274,14 +318,13 @@ impl Component for VolumeComponent {
     async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {
         let mut inspection = Inspection::default();
         let found = archive::find(cx.backup(), &self.archive);
-        let volume = self.volume().await;
         if let Err(error) = &found {
             inspection
                 .findings
                 .push(Finding::from_error(&self.name, error));
         }
-        let volume = match volume {
-            Ok(volume) => volume,
+        let space = match self.look_where(cx, &mut inspection).await {
+            Ok(space) => space,
             Err(error) => {
                 inspection
                     .findings
@@ -289,16 +332,8 @@ impl Component for VolumeComponent {
                 return Ok(inspection);
             }
         };
-        if let Err(error) = volume.free_space().await {
-            inspection
-                .findings
-                .push(Finding::from_error(&self.name, &error));
-            return Ok(inspection);
-        }
-        inspection.staged_at = archive::in_volume(volume.as_ref(), &cx.run().folder());
-        archive::other_runs(cx, volume.as_ref(), &mut inspection.findings).await;
         if let Ok(found) = found {
-            archive::weigh(cx, &found, volume.as_ref(), &mut inspection)
+            archive::weigh(cx, &found, space, &mut inspection)
                 .await
                 .map_err(self.at())?;
             inspection.summary = format!("volume {}", self.section.volume);
@@ -330,6 +365,8 @@ impl Component for VolumeComponent {
             facts: archive::facts(&unpacked),
             findings: archive::acls_lost(&found, &unpacked).into_iter().collect(),
         };
+        let outside = outside(&self.name, &self.section, &found, &unpacked);
+        staged.findings.extend(outside);
         cx.record("staged", Value::Object(staged.facts.clone()))
             .await?;
         if unpacked.files + unpacked.links == 0 {
@@ -358,8 +395,14 @@ impl Component for VolumeComponent {
         self.reload().await.map_err(self.at())
     }
 
+    fn creator(&self) -> Option<&dyn Create> {
+        Some(self)
+    }
+
     async fn undo(&self, cx: &RunContext) -> Result<()> {
-        let volume = self.volume().await.map_err(self.at())?;
+        let Some(volume) = self.still_there(cx).await.map_err(self.at())? else {
+            return Ok(());
+        };
         archive::ensure_mounted(cx, Some(volume.as_ref()), &volume.describe())
             .await
             .map_err(self.at())?;
@@ -376,8 +419,12 @@ impl Component for VolumeComponent {
     }
 
     async fn way_back(&self, cx: &RunContext) -> Result<()> {
-        let volume = self.volume().await?;
-        archive::ensure_kept(cx, Some(volume.as_ref()), &volume.describe()).await
+        match self.still_there(cx).await? {
+            Some(volume) => {
+                archive::ensure_kept(cx, Some(volume.as_ref()), &volume.describe()).await
+            }
+            None => Ok(()),
+        }
     }
 
     async fn kept_by_runs(&self) -> Result<Vec<KeptByRun>> {
@@ -393,28 +440,56 @@ impl Component for VolumeComponent {
     }
 
     async fn discard(&self, cx: &RunContext, what: Discard) -> Result<()> {
-        let volume = self.volume().await.map_err(self.at())?;
-        volume.discard(cx.run(), what).await.map_err(self.at())
+        match self.still_there(cx).await.map_err(self.at())? {
+            Some(volume) => volume.discard(cx.run(), what).await.map_err(self.at()),
+            None => Ok(()),
+        }
     }
 
     async fn replaced_at(&self, cx: &RunContext) -> Result<Option<String>> {
-        let volume = self.volume().await.map_err(self.at())?;
-        archive::replaced_at(cx, volume.as_ref())
-            .await
-            .map_err(self.at())
+        match self.still_there(cx).await.map_err(self.at())? {
+            Some(volume) => archive::replaced_at(cx, volume.as_ref())
+                .await
+                .map_err(self.at()),
+            None => Ok(None),
+        }
     }
 
     async fn kept_bytes(&self, cx: &RunContext) -> Result<Option<u64>> {
-        let volume = self.volume().await.map_err(self.at())?;
-        archive::kept_bytes(cx, volume.as_ref())
-            .await
-            .map_err(self.at())
+        match self.still_there(cx).await.map_err(self.at())? {
+            Some(volume) => archive::kept_bytes(cx, volume.as_ref())
+                .await
+                .map_err(self.at()),
+            None => Ok(None),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::default_names;
+    use super::{Section, default_names, outside};
+    use crate::archive::Unpacked;
+
+    #[test]
+    fn what_is_left_out_is_said() {
+        let mut unpacked = Unpacked::default();
+        let found = |keys: &str, unpacked: &Unpacked| {
+            let section: Section = toml::from_str(&format!("volume = 'x'\n{keys}")).unwrap();
+            outside("data", &section, "a.tar.gz", unpacked)
+        };
+        assert!(found("strip = 1", &unpacked).is_none());
+        unpacked.outside = 2;
+        for (keys, words) in [
+            ("strip = 1", "above what is left once 1 leading"),
+            ("prefix = 'srv/data'", "outside of srv/data and"),
+            ("prefix = 'srv'\nstrip = 2", "outside of srv, or above"),
+        ] {
+            let finding = found(keys, &unpacked).unwrap();
+            assert_eq!(finding.code, "volume.outside_tree");
+            assert!(finding.message.contains(words), "{}", finding.message);
+            assert!(finding.message.starts_with("2 members"));
+        }
+    }
 
     #[test]
     fn both_generations_names_are_looked_for() {

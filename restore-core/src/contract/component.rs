@@ -39,6 +39,14 @@ pub struct Inspection {
     /// What of it root will obey once it is restored, in a few words each: `the crontab of root`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub obeyed: Vec<String>,
+    /// What of its live side is absent and would be made, in a few words each: `directory
+    /// /srv/shop`, `role app`. What only a run makes that may [create](RunContext::may_create) is
+    /// otherwise an error among the findings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub creates: Vec<String>,
+    /// Whether some of that is made by [`Create::create`] before anything is staged.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub create_first: bool,
 }
 
 /// Room that staging needs.
@@ -303,6 +311,11 @@ pub trait Component: Send + Sync {
     /// is a finding; `Err` only where looking itself was impossible.
     async fn inspect(&self, cx: &RunContext) -> Result<Inspection>;
 
+    /// How it makes what of its live side is absent; `None` where it never has to before it stages.
+    fn creator(&self) -> Option<&dyn Create> {
+        None
+    }
+
     /// Brings the backup's data beside the live data, verified against the manifest's hash; live
     /// data untouched. Leftovers of an earlier attempt of the same run are replaced. On error
     /// nothing staged is left behind that `discard` would not find.
@@ -390,6 +403,25 @@ pub trait Component: Send + Sync {
     async fn kept_bytes(&self, _cx: &RunContext) -> Result<Option<u64>> {
         Ok(None)
     }
+}
+
+/// Makes the places of a component that are absent, from nothing.
+///
+/// # Contract
+///
+/// Both methods are idempotent, and may be killed at any moment and called again by a new process with
+/// the same run id. Each thing is [recorded](RunContext::record_made) before it is made, with what it
+/// takes to know it again. Nothing that exists is altered.
+#[async_trait]
+pub trait Create: Send + Sync {
+    /// Makes what is absent, so that [`Component::stage`] finds where to work. Called before it, once
+    /// what is live is backed up, and only where the run may [create](RunContext::may_create).
+    async fn create(&self, cx: &RunContext) -> Result<()>;
+
+    /// Removes what [`create`](Self::create) made, finished or not, and nothing else: what somebody has
+    /// put something into since, or what is another's by now, stays, and is
+    /// [told](RunContext::notice). Called once nothing of the run is live or staged any more.
+    async fn remove_created(&self, cx: &RunContext) -> Result<()>;
 }
 
 /// A component that several tasks hold.

@@ -47,6 +47,10 @@ pub struct ImageUser {
     pub beyond: Vec<(String, String)>,
     /// The ids of the images that its running tasks really run.
     pub running: Vec<String>,
+    /// Started anew it runs the image that it has, whatever the name means by then: until it is made
+    /// anew.
+    #[serde(default)]
+    pub keeps_image: bool,
 }
 
 impl ImageUser {
@@ -59,6 +63,7 @@ impl ImageUser {
             pinned: false,
             beyond: Vec::new(),
             running: Vec::new(),
+            keeps_image: false,
         }
     }
 }

@@ -29,8 +29,8 @@ pub use backup::{
 pub use backup_folder::BackupFolder;
 pub use check::{Check, RetryMode, When};
 pub use component::{
-    BackedUp, Component, Inspection, KeptByRun, Recovery, SharedComponent, SpaceNeed, Staged,
-    Target,
+    BackedUp, Component, Create, Inspection, KeptByRun, Recovery, SharedComponent, SpaceNeed,
+    Staged, Target,
 };
 pub use config::{ConfigDuration, SecretSource, SiteConfig, SiteSection, Table, parse_section};
 pub use images::{ImageUser, Images, LoadedImage};
@@ -44,6 +44,7 @@ pub use registry::{
 };
 pub use remote_task::{RemoteTask, Steps};
 pub use run_context::{CutOver, FactStore, MemoryFacts, RunContext};
+pub(crate) use run_context::{MADE, REMOVED};
 pub use service_state::ServiceState;
 pub use stacks::Stacks;
 pub use store::{BackupStore, OddEntry, PackedBackup, StoredFile};

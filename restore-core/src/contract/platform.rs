@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use crate::contract::{Images, Nodes, Program, ServiceState, Stacks, Volume};
 use crate::model::{Endpoint, Finding, Result, Timestamp};
+use crate::sys::absent::AbsentDirectory;
 use crate::sys::process::command::{Command, Process, Scratch};
 
 /// What runs the services of a site.
@@ -55,6 +56,13 @@ pub trait Platform: Send + Sync {
     /// A volume by its exact name. `NotFound` where the site or the engine has none of that
     /// name; looking never creates one.
     async fn volume(&self, name: &str) -> Result<Arc<dyn Volume>>;
+
+    /// Where a volume of the site would be that is not there, and that a run which may create what is
+    /// absent makes: a directory of this host. `None` where it is there, and where the platform makes
+    /// none. Changes nothing.
+    async fn absent_volume(&self, _name: &str) -> Result<Option<AbsentDirectory>> {
+        Ok(None)
+    }
 
     /// The programs that run beside a volume of the site whose files are not on this host, but for
     /// our own: their command lines, as far as the platform sees them.

@@ -55,6 +55,11 @@ impl FactStore for MemoryFacts {
     }
 }
 
+/// How the keys of the facts begin that a run makes something that was absent.
+pub(crate) const MADE: &str = "made:";
+/// The same of what it has removed again.
+pub(crate) const REMOVED: &str = "removed:";
+
 /// How far the journal says that a component's cut-over has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -90,6 +95,7 @@ pub struct RunContext {
     time_gap: bool,
     cut_over: CutOver,
     empty: bool,
+    create: bool,
     facts: Arc<dyn FactStore>,
     events: Arc<dyn EventSink>,
     cancel: CancellationToken,
@@ -115,6 +121,7 @@ impl RunContext {
             time_gap: false,
             cut_over: CutOver::NotBegun,
             empty: false,
+            create: false,
             facts,
             events,
             cancel,
@@ -183,6 +190,32 @@ impl RunContext {
     /// Whether what is empty (a dump without rows) may take the place of live data.
     pub fn allows_empty(&self) -> bool {
         self.empty
+    }
+
+    /// The same context; says whether what is absent of the live side may be made.
+    #[must_use]
+    pub fn with_create(mut self, allowed: bool) -> Self {
+        self.create = allowed;
+        self
+    }
+
+    /// Whether what is absent of the live side (a directory, a role) may be made.
+    pub fn may_create(&self) -> bool {
+        self.create
+    }
+
+    /// Keeps that the run makes something that was absent, in a few words: `directory /srv/shop`.
+    /// Called before it is made; durable once this returns. The report lists it.
+    pub async fn record_made(&self, what: &str) -> Result<()> {
+        self.record(&format!("{MADE}{what}"), true).await
+    }
+
+    /// Keeps that what was [made](Self::record_made) is removed again. It is, whether that can be
+    /// written down or not.
+    pub async fn record_removed(&self, what: &str) {
+        if self.recall(&format!("{MADE}{what}")).is_some() {
+            let _ = self.record(&format!("{REMOVED}{what}"), true).await;
+        }
     }
 
     /// The run's id.

@@ -33,7 +33,7 @@ pub use lsn::Lsn;
 pub use maintenance_file::FILE_NAME;
 pub use outcome::Outcome;
 pub use recoverable::{Hole, Recoverable};
-pub use report::{ComponentReport, Failure, Kept, Report, ServiceDown, StepTime};
+pub use report::{ComponentReport, Failure, Kept, Made, Report, ServiceDown, StepTime};
 pub use run_id::RunId;
 pub use safety_backup::SafetyBackup;
 pub use target::{RecoveryPoint, RecoveryTarget};

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{local, swarm};
+use super::{compose, local, swarm};
 use crate::contract::registry::take_known_kind;
 use crate::contract::{Platform, Registry, SiteConfig};
 use crate::model::Result;
@@ -19,7 +19,7 @@ pub(crate) fn make(
         true => take_known_kind(
             "platform",
             &mut config.platform.clone(),
-            &["local", "swarm"],
+            &["local", "swarm", "compose"],
             registry.platforms(),
         )?,
         false => "local".to_owned(),
@@ -28,6 +28,7 @@ pub(crate) fn make(
         return factory(config, base, state);
     }
     match kind.as_str() {
+        "compose" => compose::make(config, base, state),
         "swarm" => swarm::make(config, base, state),
         _ => local::make(config, base, state),
     }

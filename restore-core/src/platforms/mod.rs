@@ -1,7 +1,8 @@
 //! The library's own platforms.
 //!
-//! `docker` has what any Docker host needs; `swarm` has what is a swarm's.
+//! `docker` has what any Docker host needs; `swarm` has what is a swarm's, `compose` what is Compose's.
 
+mod compose;
 pub(crate) mod docker;
 pub(crate) mod kinds;
 pub(crate) mod local;

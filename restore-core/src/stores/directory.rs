@@ -1,15 +1,18 @@
 //! Backups in a directory of this host, an NFS mount for instance.
 
-use std::ffi::OsString;
+use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
 use tokio::io::AsyncRead;
 
 use super::directory_write;
@@ -17,6 +20,7 @@ use super::names::{Found, Names, survey};
 use crate::contract::store::{bad_path, is_inside};
 use crate::contract::{BackupFolder, BackupStore, OddEntry, PackedBackup, StoredFile};
 use crate::model::{BackupFile, BackupId, Error, ErrorKind, Result};
+use crate::sys::open_beneath_across;
 use crate::sys::space::Space;
 
 /// A directory with one folder a backup.
@@ -29,6 +33,8 @@ pub struct DirectoryStore {
     readers: directory_write::Readers,
     /// How backups of other tools are named.
     names: Option<Arc<Names>>,
+    /// Which folders backups of other tools were found in: where to look first, and no answer.
+    folders: Arc<Mutex<HashMap<BackupId, String>>>,
 }
 
 impl DirectoryStore {
@@ -38,6 +44,7 @@ impl DirectoryStore {
             root: root.into(),
             readers: directory_write::Readers::default(),
             names: None,
+            folders: Arc::default(),
         }
     }
 
@@ -66,15 +73,47 @@ impl DirectoryStore {
     }
 
     /// Where the files of a backup are.
-    fn found(root: &Path, names: Option<&Names>, id: &BackupId) -> Result<Found> {
+    fn found(&self, id: &BackupId) -> Result<Found> {
         let own = Found::Folder(id.as_str().to_owned());
-        let Some(names) = names else {
+        let Some(names) = self.names.as_deref() else {
             return Ok(own);
         };
-        if root.join(id.as_str()).is_dir() {
+        if self.root.join(id.as_str()).is_dir() {
             return Ok(own);
         }
-        Ok(survey(root, Some(names))?.backups.remove(id).unwrap_or(own))
+        let found = survey(&self.root, Some(names))?.backups.remove(id);
+        if let Some(Found::Folder(name)) = &found {
+            let mut known = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+            known.insert(id.clone(), name.clone());
+        }
+        Ok(found.unwrap_or(own))
+    }
+
+    /// The place of one file of a backup, relative to the store. What the store has is looked
+    /// through only where one look does not tell: a backup can have very many files.
+    fn place(&self, id: &BackupId, path: &str) -> Result<String> {
+        let in_folder = |name: &str| format!("{name}/{path}");
+        let Some(names) = self.names.as_deref() else {
+            return Ok(in_folder(id.as_str()));
+        };
+        if self.root.join(id.as_str()).is_dir() {
+            return Ok(in_folder(id.as_str()));
+        }
+        if names.is_of(&self.root.join(path), path, id) {
+            return Ok(path.to_owned());
+        }
+        let known = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = known.get(id).cloned();
+        drop(known);
+        if let Some(name) = name
+            && names.is_of(&self.root.join(&name), &name, id)
+        {
+            return Ok(in_folder(&name));
+        }
+        Ok(match self.found(id)? {
+            Found::Folder(name) => in_folder(&name),
+            Found::Files(_) => path.to_owned(),
+        })
     }
 
     /// The same store, of which a group reads what is written from now on. Without one, backups are
@@ -87,10 +126,10 @@ impl DirectoryStore {
 
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Path) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let root = self.root.clone();
-        tokio::task::spawn_blocking(move || work(&root))
+        let store = self.clone();
+        tokio::task::spawn_blocking(move || work(&store))
             .await
             .map_err(|e| {
                 Error::new(
@@ -109,17 +148,15 @@ impl BackupStore for DirectoryStore {
     }
 
     async fn list(&self) -> Result<Vec<BackupId>> {
-        let names = self.names.clone();
-        self.blocking(move |root| {
-            let survey = survey(root, names.as_deref())?;
+        self.blocking(|store| {
+            let survey = survey(&store.root, store.names.as_deref())?;
             Ok(survey.backups.into_keys().collect())
         })
         .await
     }
 
     async fn strangers(&self) -> Result<Vec<OddEntry>> {
-        let names = self.names.clone();
-        self.blocking(move |root| Ok(survey(root, names.as_deref())?.strangers))
+        self.blocking(|store| Ok(survey(&store.root, store.names.as_deref())?.strangers))
             .await
     }
 
@@ -129,24 +166,22 @@ impl BackupStore for DirectoryStore {
     }
 
     async fn files(&self, id: &BackupId) -> Result<Vec<BackupFile>> {
-        let (id, names) = (id.clone(), self.names.clone());
-        self.blocking(move |root| {
-            let (files, _) = walk(root, names.as_deref(), &id)?;
+        let id = id.clone();
+        self.blocking(move |store| {
+            let (files, _) = store.walk(&id)?;
             Ok(files.into_iter().map(|stored| stored.file).collect())
         })
         .await
     }
 
     async fn stored_files(&self, id: &BackupId) -> Result<Vec<StoredFile>> {
-        let (id, names) = (id.clone(), self.names.clone());
-        self.blocking(move |root| Ok(walk(root, names.as_deref(), &id)?.0))
-            .await
+        let id = id.clone();
+        self.blocking(move |store| Ok(store.walk(&id)?.0)).await
     }
 
     async fn odd_entries(&self, id: &BackupId) -> Result<Vec<OddEntry>> {
-        let (id, names) = (id.clone(), self.names.clone());
-        self.blocking(move |root| Ok(walk(root, names.as_deref(), &id)?.1))
-            .await
+        let id = id.clone();
+        self.blocking(move |store| Ok(store.walk(&id)?.1)).await
     }
 
     async fn read(
@@ -155,18 +190,18 @@ impl BackupStore for DirectoryStore {
         path: &str,
         offset: u64,
     ) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
-        let (id, path, names) = (id.clone(), path.to_owned(), self.names.clone());
+        if !is_inside(path) {
+            return Err(bad_path(path));
+        }
+        let (id, path) = (id.clone(), path.to_owned());
         let file = self
-            .blocking(move |root| {
-                let found = Self::found(root, names.as_deref(), &id)?;
-                open(root, &found, &path, offset)
-            })
+            .blocking(move |store| open(&store.root, &store.place(&id, &path)?, offset))
             .await?;
         Ok(Box::new(tokio::fs::File::from_std(file)))
     }
 
     async fn packed(&self) -> Result<Vec<PackedBackup>> {
-        self.blocking(packed).await
+        self.blocking(|store| packed(&store.root)).await
     }
 
     async fn read_packed(
@@ -176,7 +211,7 @@ impl BackupStore for DirectoryStore {
     ) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
         let name = packed.name.clone();
         let file = self
-            .blocking(move |root| open_below(root, &[], &name, offset))
+            .blocking(move |store| open(&store.root, &name, offset))
             .await?;
         Ok(Box::new(tokio::fs::File::from_std(file)))
     }
@@ -185,30 +220,27 @@ impl BackupStore for DirectoryStore {
         if !is_inside(path) {
             return None;
         }
-        let found = Self::found(&self.root, self.names.as_deref(), id).ok()?;
-        Some(match found {
-            Found::Folder(name) => self.root.join(name).join(path),
-            Found::Files(_) => self.root.join(path),
-        })
+        Some(self.root.join(self.place(id, path).ok()?))
     }
 
     async fn room(&self) -> Result<Option<Space>> {
-        self.blocking(|root| directory_write::room(root).map(Some))
+        self.blocking(|store| directory_write::room(&store.root).map(Some))
             .await
     }
 
     async fn begin(&self, id: &BackupId) -> Result<Arc<dyn BackupFolder>> {
         let (id, readers) = (id.clone(), self.readers);
         let folder = self
-            .blocking(move |root| directory_write::begin(root, &id, readers))
+            .blocking(move |store| directory_write::begin(&store.root, &id, readers))
             .await?;
         Ok(Arc::new(folder))
     }
 
     async fn remove(&self, id: &BackupId) -> Result<()> {
-        let (id, names) = (id.clone(), self.names.clone());
-        self.blocking(move |root| {
-            if names.is_some() && !root.join(id.as_str()).is_dir() {
+        let id = id.clone();
+        self.blocking(move |store| {
+            let root = &store.root;
+            if store.names.is_some() && !root.join(id.as_str()).is_dir() {
                 return Err(Error::new(
                     ErrorKind::Preflight,
                     "store.not_ours",
@@ -251,77 +283,97 @@ fn version(meta: &std::fs::Metadata) -> String {
     format!("{} {}.{:09}", meta.ino(), meta.ctime(), meta.ctime_nsec())
 }
 
-/// The regular files of a backup, and whatever else is in its folder.
-fn walk(
-    root: &Path,
-    names: Option<&Names>,
-    id: &BackupId,
-) -> Result<(Vec<StoredFile>, Vec<OddEntry>)> {
-    let folder = match DirectoryStore::found(root, names, id)? {
-        Found::Folder(name) => root.join(name),
-        Found::Files(paths) => return Ok((flat(root, paths)?, Vec::new())),
-    };
-    match std::fs::symlink_metadata(&folder) {
-        Ok(meta) if meta.is_dir() => {}
-        Ok(_) => {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                "store.not_a_folder",
-                format!("{} is not a folder", folder.display()),
-            )
-            .hint("links are not followed: put the backup's folder itself there"));
+impl DirectoryStore {
+    /// The regular files of a backup, and whatever else is in its folder.
+    fn walk(&self, id: &BackupId) -> Result<(Vec<StoredFile>, Vec<OddEntry>)> {
+        let root = &self.root;
+        let name = match self.found(id)? {
+            Found::Folder(name) => name,
+            Found::Files(paths) => return Ok((flat(root, paths)?, Vec::new())),
+        };
+        let folder = root.join(&name);
+        match std::fs::symlink_metadata(&folder) {
+            Ok(meta) if meta.is_dir() => {}
+            Ok(_) => {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    "store.not_a_folder",
+                    format!("{} is not a folder", folder.display()),
+                )
+                .hint("links are not followed: put the backup's folder itself there"));
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                // An absent store has another remedy than an absent backup.
+                std::fs::read_dir(root).map_err(|e| unreachable_store(root, e))?;
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    "store.no_such_backup",
+                    format!("there is no backup {id} in directory {}", root.display()),
+                )
+                .hint("`restore list` shows the backups that exist"));
+            }
+            Err(e) => return Err(unreachable_store(&folder, e)),
         }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            // An absent store has another remedy than an absent backup.
-            std::fs::read_dir(root).map_err(|e| unreachable_store(root, e))?;
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                "store.no_such_backup",
-                format!("there is no backup {id} in directory {}", root.display()),
-            )
-            .hint("`restore list` shows the backups that exist"));
-        }
-        Err(e) => return Err(unreachable_store(&folder, e)),
-    }
-    let (mut files, mut odd) = (Vec::new(), Vec::new());
-    let mut todo = vec![(folder, String::new())];
-    while let Some((directory, prefix)) = todo.pop() {
-        let failed = |e| Error::io(format!("read the folder {}", directory.display()), e);
-        for entry in std::fs::read_dir(&directory).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let path = match entry.file_name().into_string() {
-                Ok(name) => format!("{prefix}{name}"),
-                Err(name) => {
-                    odd.push(odd_name(&prefix, &name));
+        let opened = open_root(root)?;
+        let (mut files, mut odd) = (Vec::new(), Vec::new());
+        let mut todo = vec![String::new()];
+        while let Some(prefix) = todo.pop() {
+            // Held and below the store, whatever links are put there meanwhile.
+            let at = format!("{name}/{prefix}");
+            let failed = |e: Errno| {
+                Error::io(
+                    format!("read the folder {}", root.join(&at).display()),
+                    e.into(),
+                )
+            };
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            let directory =
+                open_beneath_across(opened.as_fd(), Path::new(&at), flags).map_err(failed)?;
+            for entry in Dir::read_from(&directory).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let entry = OsStr::from_bytes(entry.file_name().to_bytes());
+                if entry == "." || entry == ".." {
                     continue;
                 }
-            };
-            let meta = entry
-                .metadata()
-                .map_err(|e| Error::io(format!("look at {}", entry.path().display()), e))?;
-            let kind = meta.file_type();
-            if kind.is_dir() {
-                todo.push((entry.path(), format!("{path}/")));
-            } else if kind.is_file() {
-                let size = meta.len();
-                files.push(StoredFile {
-                    file: BackupFile { path, size },
-                    version: version(&meta),
-                });
-            } else {
-                let what = if kind.is_symlink() {
-                    "a symbolic link, which is not followed"
-                } else {
-                    "neither a file nor a folder"
+                let Some(path) = entry.to_str().map(|entry| format!("{prefix}{entry}")) else {
+                    odd.push(odd_name(&prefix, entry));
+                    continue;
                 };
-                let what = what.to_owned();
-                odd.push(OddEntry { path, what });
+                let stat = rustix::fs::statat(&directory, entry, AtFlags::SYMLINK_NOFOLLOW)
+                    .map_err(|e| {
+                        let shown = root.join(&at).join(entry);
+                        Error::io(format!("look at {}", shown.display()), e.into())
+                    })?;
+                match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::Directory => todo.push(format!("{path}/")),
+                    FileType::RegularFile => files.push(stored(path, &stat)),
+                    kind => {
+                        let what = if kind == FileType::Symlink {
+                            "a symbolic link, which is not followed"
+                        } else {
+                            "neither a file nor a folder"
+                        };
+                        let what = what.to_owned();
+                        odd.push(OddEntry { path, what });
+                    }
+                }
             }
         }
+        files.sort();
+        odd.sort();
+        Ok((files, odd))
     }
-    files.sort();
-    odd.sort();
-    Ok((files, odd))
+}
+
+fn stored(path: String, stat: &Stat) -> StoredFile {
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    StoredFile {
+        file: BackupFile { path, size },
+        version: format!(
+            "{} {}.{:09}",
+            stat.st_ino, stat.st_ctime, stat.st_ctime_nsec
+        ),
+    }
 }
 
 /// Files of the store itself.
@@ -341,45 +393,27 @@ fn flat(root: &Path, paths: Vec<String>) -> Result<Vec<StoredFile>> {
     Ok(files)
 }
 
-fn odd_name(prefix: &str, name: &OsString) -> OddEntry {
+fn odd_name(prefix: &str, name: &OsStr) -> OddEntry {
     OddEntry {
         path: format!("{prefix}{}", name.to_string_lossy()),
         what: "an entry whose name is not UTF-8".to_owned(),
     }
 }
 
-/// Opens one file for reading, each step of the path held against links put there meanwhile.
-fn open(root: &Path, found: &Found, path: &str, offset: u64) -> Result<File> {
-    if !is_inside(path) {
-        return Err(bad_path(path));
-    }
-    let (parents, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let parents = parents.split('/').filter(|part| !part.is_empty());
-    let folder = match found {
-        Found::Folder(name) => Some(name.as_str()),
-        Found::Files(_) => None,
-    };
-    let folders: Vec<&str> = folder.into_iter().chain(parents).collect();
-    open_below(root, &folders, name, offset)
+fn open_root(root: &Path) -> Result<OwnedFd> {
+    let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(root, directory, Mode::empty()).map_err(|e| unreachable_store(root, e.into()))
 }
 
-fn open_below(root: &Path, folders: &[&str], name: &str, offset: u64) -> Result<File> {
-    let path = folders
-        .iter()
-        .fold(String::new(), |path, part| path + part + "/")
-        + name;
+/// Opens the file at `path` below the store for reading, without following links put there meanwhile.
+fn open(root: &Path, path: &str, offset: u64) -> Result<File> {
     let what = || format!("open {}/{path}", root.display());
-    let failed = |e: rustix::io::Errno| Error::io(what(), e.into());
-    let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut at: OwnedFd = rustix::fs::open(root, directory, Mode::empty())
-        .map_err(|e| unreachable_store(root, e.into()))?;
-    for part in folders {
-        at = rustix::fs::openat(&at, *part, directory | OFlags::NOFOLLOW, Mode::empty())
-            .map_err(failed)?;
-    }
+    let failed = |e: Errno| Error::io(what(), e.into());
+    let at = open_root(root)?;
     // Non-blocking: opening a FIFO would wait for its writer for ever.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::openat(&at, name, flags, Mode::empty()).map_err(failed)?);
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    let opened = open_beneath_across(at.as_fd(), Path::new(path), flags).map_err(failed)?;
+    let mut file = File::from(opened);
     let meta = file.metadata().map_err(|e| Error::io(what(), e))?;
     if !meta.is_file() {
         return Err(Error::new(

@@ -7,3 +7,6 @@ pub(crate) mod directory;
 pub(crate) mod directory_write;
 pub(crate) mod names;
 pub(crate) mod ssh;
+
+#[cfg(test)]
+mod tests;

@@ -162,6 +162,20 @@ impl Names {
         };
         id.ok_or_else(|| "its name has a date that does not exist".to_owned())
     }
+
+    /// Whether what is at `path` under that name is the backup, or one of its files.
+    pub(super) fn is_of(&self, path: &Path, name: &str, id: &BackupId) -> bool {
+        let Ok(meta) = std::fs::symlink_metadata(path) else {
+            return false;
+        };
+        let kind = meta.file_type();
+        let kind = if self.files {
+            kind.is_file()
+        } else {
+            kind.is_dir()
+        };
+        kind && !name.contains('/') && self.id(name, meta.mtime()).as_ref() == Ok(id)
+    }
 }
 
 /// The ways to write what a word in braces stands for.
@@ -236,8 +250,16 @@ fn matches(parts: &[Part], name: &str, moment: &mut Moment) -> bool {
     }
 }
 
+#[cfg(test)]
+std::thread_local! {
+    /// How often a store was looked through by this thread.
+    pub(super) static SURVEYS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
 /// Everything that is in the directory `root`.
 pub(super) fn survey(root: &Path, names: Option<&Names>) -> Result<Survey> {
+    #[cfg(test)]
+    SURVEYS.set(SURVEYS.get() + 1);
     let mut survey = Survey::default();
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(root).map_err(|e| unreachable_store(root, e))? {
@@ -262,6 +284,7 @@ pub(super) fn survey(root: &Path, names: Option<&Names>) -> Result<Survey> {
             survey.strangers.push(OddEntry { path: shown, what });
         }
     }
+    survey.strangers.sort();
     Ok(survey)
 }
 
@@ -298,10 +321,21 @@ impl Survey {
                     );
                 }
             };
-            if let Some(Found::Folder(other)) = self.backups.get(&id)
-                && other != name
-            {
-                return Err(format!("it is of the same second as {other}"));
+            // One of our own names is what the id stands for.
+            let own = id.as_str() == name;
+            match self.backups.remove(&id) {
+                Some(Found::Folder(other)) if other != name && !own => {
+                    let what = format!("it is of the same second as {other}");
+                    self.backups.insert(id, Found::Folder(other));
+                    return Err(what);
+                }
+                Some(Found::Folder(other)) if other != name => self.pass_over(other, name),
+                Some(Found::Files(files)) => {
+                    for file in files {
+                        self.pass_over(file, &format!("the folder {name}"));
+                    }
+                }
+                _ => {}
             }
             self.backups.insert(id, Found::Folder(shown.to_owned()));
             return Ok(());
@@ -323,6 +357,14 @@ impl Survey {
             }
             _ => Err("it is no folder, and no packed backup (backup-ID.tar.gz)".to_owned()),
         }
+    }
+}
+
+impl Survey {
+    /// What was taken for a backup, or a part of one, is none beside `other`.
+    fn pass_over(&mut self, path: String, other: &str) {
+        let what = format!("it is of the same second as {other}");
+        self.strangers.push(OddEntry { path, what });
     }
 }
 

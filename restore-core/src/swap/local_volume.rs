@@ -17,6 +17,7 @@ use super::{
 };
 use crate::archive::path_set::PathSet;
 use crate::model::{Error, ErrorKind, Result, RunId};
+use crate::sys::absent::AbsentDirectory;
 
 /// How long other work on the same volume is waited for.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
@@ -77,6 +78,11 @@ impl LocalVolume {
     /// The directory.
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The directory as one that could be made, where it is not there.
+    pub(crate) fn absent(&self) -> AbsentDirectory {
+        AbsentDirectory::new(&self.root).followed(self.follow)
     }
 
     /// The folder of a run.
@@ -175,7 +181,7 @@ impl LocalVolume {
                 "volume.missing",
                 format!("there is no directory {}", self.root.display()),
             )
-            .hint("is it mounted, and is its path in the configuration right? it is never created by a restore"),
+            .hint("is it mounted, and is its path in the configuration right? it is only made with `restore run ID --create`"),
             e => Error::io(format!("open {}", self.root.display()), e.into()),
         })?;
         Ok(Place::of(fd, self.root.clone()))

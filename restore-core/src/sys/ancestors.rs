@@ -60,6 +60,30 @@ pub(crate) fn open_directory(path: &Path, follow: bool) -> Result<rustix::io::Re
     }
 }
 
+/// Opens the directory above `path`, and says which name in it `path` has, for whoever is to make or
+/// remove that name: the same is asked of the way. The directory is open for looking only.
+///
+/// The outer error is one for people, the inner one the system's.
+pub(crate) fn open_above(
+    path: &Path,
+    follow: bool,
+) -> Result<rustix::io::Result<(OwnedFd, OsString)>> {
+    if follow {
+        let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
+            return Ok(Err(Errno::INVAL));
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(above, flags, Mode::empty());
+        return Ok(opened.map(|above| (above, name.to_owned())));
+    }
+    match walk(path) {
+        Ok((above, Some(name))) => Ok(Ok((above, name))),
+        Ok((_, None)) => Ok(Err(Errno::INVAL)),
+        Err(Refused::System(error)) => Ok(Err(error)),
+        Err(refused) => Err(refused.told(path)),
+    }
+}
+
 /// Refuses where somebody else could lead the way to `path` elsewhere, as
 /// [`open_directory`] does; what is missing is not its matter.
 pub(crate) fn check_ancestors(path: &Path, follow: bool) -> Result<()> {

@@ -59,14 +59,40 @@ pub(crate) fn open_to_read(path: &Path) -> std::io::Result<std::fs::File> {
     Err(std::io::Error::other("it is no regular file"))
 }
 
+/// The same of a file below the directory `root`, which may be a link itself: none is followed below
+/// it.
+pub(crate) fn open_to_read_below(root: &Path, path: &Path) -> std::io::Result<std::fs::File> {
+    let below = path
+        .strip_prefix(root)
+        .map_err(|_| std::io::Error::other(format!("it is not below {}", root.display())))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(root, flags, Mode::empty())?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    let opened = open_beneath_across(root.as_fd(), below, flags);
+    let file = opened.map_err(|errno| match errno {
+        Errno::LOOP | Errno::MLINK => std::io::Error::other(
+            "it is a symbolic link or lies behind one, and none is followed here",
+        ),
+        errno => errno.into(),
+    })?;
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
+    if kind == FileType::RegularFile {
+        return Ok(file.into());
+    }
+    Err(std::io::Error::other("it is no regular file"))
+}
+
 /// All of a small file that somebody else may have put there: neither a pipe nor a file of more
 /// than `limit` bytes is read.
 pub(crate) fn read_small(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
+    read_small_from(open_to_read(path)?, limit)
+}
+
+/// The same of a file that is open.
+pub(crate) fn read_small_from(file: std::fs::File, limit: u64) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
     let mut bytes = Vec::new();
-    open_to_read(path)?
-        .take(limit.saturating_add(1))
-        .read_to_end(&mut bytes)?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         return Err(std::io::Error::other(format!(
             "it has more than {limit} bytes"

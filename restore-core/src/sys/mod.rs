@@ -1,6 +1,7 @@
 //! What the operating system gives: directories as held descriptors, below which no symbolic link
 //! is followed, and the way to them. Knows nothing of volumes, runs or components.
 
+pub(crate) mod absent;
 pub(crate) mod blocking;
 pub(crate) mod child;
 pub(crate) mod connect;
@@ -14,7 +15,10 @@ pub(crate) mod private;
 mod random;
 mod remove;
 
-pub(crate) use ancestors::{check_ancestors, check_file, open_directory};
-pub(crate) use beneath::{open_beneath, open_beneath_across, open_file, open_to_read, read_small};
+pub(crate) use ancestors::{check_ancestors, check_file, open_above, open_directory};
+pub(crate) use beneath::{
+    open_beneath, open_beneath_across, open_file, open_to_read, open_to_read_below, read_small,
+    read_small_from,
+};
 pub(crate) use random::{random_bytes, random_name};
 pub(crate) use remove::{remove_tree, shown as shown_error};

@@ -66,6 +66,13 @@ fn least_on_a_swarm() -> Value {
     site
 }
 
+/// The least that opens on a Docker host with Compose: there services and volumes need no keys either.
+fn least_with_compose() -> Value {
+    let mut site = least_on_a_swarm();
+    site["platform"] = json!({"kind": "compose", "project": "shop"});
+    site
+}
+
 /// The sections of `more` put into `site`, table by table.
 fn merge(site: &mut Value, more: Value) {
     match (site, more) {
@@ -105,8 +112,11 @@ fn examples_of_sections_open() {
     assert!(examples.len() > 15, "{} examples", examples.len());
     for text in examples {
         let more: Value = toml::from_str(&text).unwrap();
-        let swarm = more.pointer("/platform/kind") == Some(&json!("swarm"));
-        let mut site = if swarm { least_on_a_swarm() } else { least() };
+        let mut site = match more.pointer("/platform/kind").and_then(Value::as_str) {
+            Some("swarm") => least_on_a_swarm(),
+            Some("compose") => least_with_compose(),
+            _ => least(),
+        };
         merge(&mut site, more);
         open(site).unwrap_or_else(|e| panic!("{e} {:?}\n{text}", e.hint_text()));
     }
@@ -226,6 +236,19 @@ fn every_key_is_documented_and_every_documented_key_exists() {
         ("[volumes.NAME] on a swarm", "volumes", Some("x"), None),
     ] {
         compare_in(swarm(), heading, group, name, kind);
+    }
+    let compose = least_with_compose;
+    for (heading, group, name, kind) in [
+        (
+            "[platform] kind = \"compose\"",
+            "platform",
+            None,
+            Some("compose"),
+        ),
+        ("[services.NAME] with Compose", "services", Some("x"), None),
+        ("[volumes.NAME] with Compose", "volumes", Some("x"), None),
+    ] {
+        compare_in(compose(), heading, group, name, kind);
     }
     compare("[maintenance]", "maintenance", None, Some("nginx"));
     for group in ["stores", "components", "checks"] {

@@ -22,8 +22,11 @@ const LAYERS: [&str; 15] = [
 ];
 
 /// Folders that know nothing of their neighbours of the same layer.
-const APART: [(&str, &str); 2] = [
+const APART: [(&str, &str); 5] = [
     ("platforms::docker", "platforms::swarm"),
+    ("platforms::docker", "platforms::compose"),
+    ("platforms::compose", "platforms::swarm"),
+    ("platforms::swarm", "platforms::compose"),
     ("platforms::docker", "platforms::local"),
 ];
 
@@ -172,6 +175,10 @@ fn an_import_against_the_direction_is_found() {
         (
             "platforms::docker::exec",
             "use crate::platforms::swarm::view::View;",
+        ),
+        (
+            "platforms::compose::stop",
+            "use crate::platforms::swarm::scale::desired;",
         ),
         ("elsewhere", ""),
     ] {

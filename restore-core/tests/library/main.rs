@@ -5,6 +5,7 @@
 mod agent;
 mod backup;
 mod conformance;
+mod create;
 mod crontab;
 mod deep;
 mod documentation;

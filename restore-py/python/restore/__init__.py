@@ -57,7 +57,7 @@ from ._events import (
     StepStarted,
 )
 from ._plan import EarlierRun, Plan, PlannedComponent, PlannedSafety, PlannedService, Step
-from ._report import ComponentReport, Failure, Report, SafetyBackup, StepTime
+from ._report import ComponentReport, Failure, Made, Report, SafetyBackup, StepTime
 from ._restore import __version__, stop_all as _stop_all
 from ._run import Run
 from ._site import Site
@@ -129,6 +129,7 @@ __all__ = [
     "KeptData",
     "ListedBackup",
     "LockedError",
+    "Made",
     "Manifest",
     "ManifestEntry",
     "MissingComponent",

@@ -55,6 +55,8 @@ class PlannedComponent:
     """Room needed beside the live data."""
     facts: dict[str, Any]
     """Facts about the live side: versions, counts."""
+    creates: tuple[str, ...] = ()
+    """What of its live side is absent and will be made."""
 
 
 @dataclass(frozen=True)
@@ -244,6 +246,7 @@ def _component(value: dict[str, Any]) -> PlannedComponent:
         read_bytes=found["read_bytes"],
         needed_bytes=sum(need["bytes"] for need in found["needs"]),
         facts=found["facts"],
+        creates=tuple(found.get("creates", ())),
     )
 
 
@@ -270,6 +273,10 @@ def _text(plan: Plan) -> str:
         source = ", ".join(component.artifacts) or "see the findings"
         goal = f" -> {component.summary}" if component.summary else ""
         lines.append(f"  {name:<{names}}  {size:>{sizes}}  {source}{goal}")
+    absent = [(it.name, what) for it in plan.components for what in it.creates]
+    if absent:
+        lines += ["", "Absent, and will be made (and removed again if the run is taken back):"]
+    lines += [f"  {name:<{names}}  {what}" for name, what in absent]
     number = 0
     for phase, title in _TITLES.items():
         steps = [step for step in plan.steps if step.phase == phase]

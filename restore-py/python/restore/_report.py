@@ -63,6 +63,18 @@ class ComponentReport:
 
 
 @dataclass(frozen=True)
+class Made:
+    """Something that was absent before a run, and that the run made."""
+
+    component: str
+    """The component that it was made for."""
+    what: str
+    """What it is, in a few words: ``directory /srv/shop``."""
+    removed: bool
+    """Whether the run has removed it again."""
+
+
+@dataclass(frozen=True)
 class SafetyBackup:
     """The backup that a run made first, of what it was to replace."""
 
@@ -99,6 +111,7 @@ class _Report:
     steps: tuple[StepTime, ...]
     findings: tuple[Finding, ...]
     next: tuple[str, ...]
+    made: tuple[Made, ...] = ()
 
 
 class Report:
@@ -198,6 +211,11 @@ class Report:
     def components(self) -> tuple[ComponentReport, ...]:
         """Its components."""
         return self._value.components
+
+    @property
+    def made(self) -> tuple[Made, ...]:
+        """What was absent and it made."""
+        return self._value.made
 
     @property
     def services(self) -> dict[str, int]:

@@ -114,7 +114,7 @@ class Site:
         backup: Backup,
         only: list[str] | None,
         paths: list[str] | None,
-        words: tuple[bool, bool, bool],
+        words: tuple[bool, bool, bool, bool],
         recovery: tuple[Native | None, bool],
         over: str | None,
     ) -> Task: ...

@@ -239,6 +239,7 @@ class Site:
         to: Optional[Moment] = None,
         allow_time_gap: bool = False,
         over: Optional[str] = None,
+        create: bool = False,
         on_event: Optional[OnEvent] = None,
     ) -> Plan:
         """What restoring ``backup`` would do. Changes nothing; what speaks against it is among
@@ -251,14 +252,15 @@ class Site:
         its zone, ``latest``, or a :class:`RecoveryTarget`); with the backup ``"latest"`` the newest
         one that leads there is taken. ``allow_time_gap``: restore what is of another time along
         with them. ``over``: restore over this run, which is stuck or unfinished and is ended as it
-        stands.
+        stands. ``create``: make what is absent (directories, a database's roles), and remove it again
+        where the run is taken back; nothing that exists is altered by it.
         """
         opened = (
             wait(self._native.backup(backup, native(to)).then(Backup))
             if isinstance(backup, str)
             else backup
         )
-        words = (allow_unverified, over_unconfirmed, safety_backup)
+        words = (allow_unverified, over_unconfirmed, safety_backup, create)
         recovery = (native(to), allow_time_gap)
         task = self._planning(opened, only, paths, words, recovery, over)
         return Plan(self, wait(task, on_event))
@@ -275,6 +277,7 @@ class Site:
         to: Optional[Moment] = None,
         allow_time_gap: bool = False,
         over: Optional[str] = None,
+        create: bool = False,
         on_event: Optional[OnEventAsync] = None,
     ) -> Plan:
         """The same on an asyncio loop."""
@@ -283,7 +286,7 @@ class Site:
             if isinstance(backup, str)
             else backup
         )
-        words = (allow_unverified, over_unconfirmed, safety_backup)
+        words = (allow_unverified, over_unconfirmed, safety_backup, create)
         recovery = (native(to), allow_time_gap)
         task = self._planning(opened, only, paths, words, recovery, over)
         return Plan(self, await drive(task, on_event))
@@ -293,7 +296,7 @@ class Site:
         backup: Backup,
         only: Optional[Iterable[str]],
         paths: Optional[Iterable[Path]],
-        words: tuple[bool, bool, bool],
+        words: tuple[bool, bool, bool, bool],
         recovery: tuple[Optional[Native], bool],
         over: Optional[str],
     ) -> _restore.Task:

@@ -5,6 +5,7 @@
 mod backups;
 mod beginnings;
 mod crashes;
+mod create;
 mod drill;
 mod failures;
 mod full;

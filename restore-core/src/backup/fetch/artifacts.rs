@@ -20,7 +20,7 @@ use crate::model::{Error, Result};
 use crate::sys::private;
 
 /// What the manifest that the backup came with is called beside the one of the unlocked files.
-const ORIGINAL: &str = "MANIFEST.original.txt";
+pub(super) const ORIGINAL: &str = "MANIFEST.original.txt";
 
 /// Decrypts every locked artifact of the backup in `place`, and writes a manifest of what is
 /// there then. Killed in it, what is missing is fetched again.
@@ -91,51 +91,159 @@ fn write(mut from: ChannelReader, to: &Path) -> Result<(u64, Digest)> {
     Ok((bytes, Digest(hash.finalize().into())))
 }
 
+/// Writes a manifest of what is there once `plain` is, and deletes what is locked last: until then
+/// nothing is lost, and a list of another form stays what it is.
 fn rewrite(place: &Place, here: &Backup, plain: &BTreeMap<String, (u64, Digest)>) -> Result<()> {
-    let moved = |from: &str, to: &str| {
-        let (from, to) = (place.path(from)?, place.path(to)?);
-        std::fs::rename(&from, &to).map_err(|e| Error::io(format!("rename {}", from.display()), e))
-    };
+    let listed = |it: &&Manifest| !it.entries.is_empty() || !it.without_hash.is_empty();
+    if let Some(manifest) = here.manifest().filter(listed) {
+        let kept = keep(place, here, manifest)?;
+        let (manifest, sizes) = unlocked_manifest(here, manifest, plain, kept);
+        let text = manifest.to_text_sized(|path| sizes.get(path).copied().unwrap_or(0))?;
+        let path = place.path(Manifest::FILE_NAME)?;
+        private::write(&path, text)
+            .map_err(|e| Error::io(format!("write {}", path.display()), e))?;
+    }
     for locked in plain.keys() {
         let path = place.path(locked)?;
         std::fs::remove_file(&path)
             .map_err(|e| Error::io(format!("remove {}", path.display()), e))?;
     }
-    let Some(manifest) = here
-        .manifest()
-        .filter(|manifest| !manifest.entries.is_empty())
-    else {
-        return Ok(());
+    Ok(())
+}
+
+/// Keeps what the backup came with instead of a manifest of the unlocked files: a manifest and its
+/// signatures under other names, lists of other forms under theirs. Returns them as entries.
+fn keep(place: &Place, here: &Backup, manifest: &Manifest) -> Result<Vec<ManifestEntry>> {
+    let mut kept = manifest.lists.clone();
+    let names = std::iter::once(Manifest::FILE_NAME).chain(Manifest::SIGNATURES);
+    for name in names.filter(|name| here.file(name).is_some()) {
+        // A signature fits the original, and nothing else.
+        let other = name.replace(Manifest::FILE_NAME, ORIGINAL);
+        let (from, to) = (place.path(name)?, place.path(&other)?);
+        std::fs::rename(&from, &to)
+            .map_err(|e| Error::io(format!("rename {}", from.display()), e))?;
+        kept.push(other);
+    }
+    let entry = |path: String| {
+        let at = place.path(&path)?;
+        let content =
+            std::fs::read(&at).map_err(|e| Error::io(format!("read {}", at.display()), e))?;
+        Ok(ManifestEntry {
+            path,
+            size: ManifestSize::Bytes(content.len() as u64),
+            sha256: Digest(Sha256::digest(&content).into()),
+        })
     };
+    kept.into_iter().map(entry).collect()
+}
+
+/// The manifest of what is there then, and the sizes of all files. What was listed without a hash
+/// stays so: nothing tells whether it is what was backed up.
+fn unlocked_manifest(
+    here: &Backup,
+    manifest: &Manifest,
+    plain: &BTreeMap<String, (u64, Digest)>,
+    kept: Vec<ManifestEntry>,
+) -> (Manifest, BTreeMap<String, u64>) {
     let mut manifest = manifest.clone();
+    let files = here.files().iter();
+    let mut sizes: BTreeMap<String, u64> = files.map(|it| (it.path.clone(), it.size)).collect();
+    for (locked, (size, _)) in plain {
+        sizes.insert(unlocked(locked).to_owned(), *size);
+    }
     for entry in &mut manifest.entries {
         if let Some((size, digest)) = plain.get(&entry.path) {
             entry.path = unlocked(&entry.path).to_owned();
             entry.size = ManifestSize::Bytes(*size);
             entry.sha256 = *digest;
-        } else if let Some(file) = here.file(&entry.path) {
-            entry.size = ManifestSize::Bytes(file.size);
+        } else if let Some(size) = sizes.get(&entry.path) {
+            entry.size = ManifestSize::Bytes(*size);
         }
     }
-    let mut keep = vec![(Manifest::FILE_NAME, ORIGINAL.to_owned())];
-    for name in Manifest::SIGNATURES {
-        if here.file(name).is_some() {
-            // It fits the original, and nothing else.
-            keep.push((name, name.replace(Manifest::FILE_NAME, ORIGINAL)));
+    for path in &mut manifest.without_hash {
+        if plain.contains_key(path) {
+            *path = unlocked(path).to_owned();
         }
     }
-    for (name, kept) in keep {
-        moved(name, &kept)?;
-        let path = place.path(&kept)?;
-        let content =
-            std::fs::read(&path).map_err(|e| Error::io(format!("read {}", path.display()), e))?;
-        manifest.entries.push(ManifestEntry {
-            path: kept,
-            size: ManifestSize::Bytes(content.len() as u64),
-            sha256: Digest(Sha256::digest(&content).into()),
-        });
+    manifest.entries.extend(kept);
+    manifest.lists.clear();
+    (manifest, sizes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::place::compare;
+    use super::*;
+    use crate::contract::BackupStore;
+    use crate::stores::directory::DirectoryStore;
+
+    const ID: &str = "20240215-020000";
+
+    fn sha(content: &str) -> Digest {
+        Digest(Sha256::digest(content).into())
     }
-    let path = place.path(Manifest::FILE_NAME)?;
-    private::write(&path, manifest.to_text()?)
-        .map_err(|e| Error::io(format!("write {}", path.display()), e))
+
+    /// What a fetch brought with these files, whose locked ones are unlocked then as `plain`; the
+    /// backup before and after.
+    async fn unlocked_all(files: &[(&str, &str)]) -> (tempfile::TempDir, Backup, Backup) {
+        let root = restore_testing::trees::temporary();
+        let id: crate::model::BackupId = ID.parse().unwrap();
+        let place = Place::open(root.path(), &id).unwrap();
+        for (path, content) in files {
+            std::fs::write(place.path(path).unwrap(), content).unwrap();
+        }
+        let store: Arc<dyn BackupStore> = Arc::new(DirectoryStore::new(place.work()));
+        let before = Backup::open(store.clone(), id.clone()).await.unwrap();
+        let mut plain = BTreeMap::new();
+        for locked in before.locked() {
+            std::fs::write(place.path(unlocked(&locked)).unwrap(), "plain").unwrap();
+            plain.insert(locked, (5, sha("plain")));
+        }
+        rewrite(&place, &before, &plain).unwrap();
+        let after = Backup::open(store, id).await.unwrap();
+        (root, before, after)
+    }
+
+    async fn sound(backup: &Backup) {
+        let verification = backup
+            .verify(
+                Default::default(),
+                Arc::new(crate::model::NoEvents),
+                Default::default(),
+            )
+            .await
+            .unwrap();
+        let errors: Vec<_> = verification.findings();
+        assert!(
+            errors.iter().all(|it| it.code == "verify.unverifiable"),
+            "{errors:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn lists_of_other_forms_stay_and_know_what_was_unlocked() {
+        let sums = format!("{}  a.dump.gpg\n{}  b.txt\n", sha("locked"), sha("b"));
+        let beside = format!("{}\n", sha("locked"));
+        let md5 = "d41d8cd98f00b204e9800998ecf8427e";
+        let weak = format!("{md5}  a.dump.gpg\n{md5}  b.txt\n");
+        let mixed = format!("a.dump.gpg|6|{md5}\nb.txt|1|{}\n", sha("b"));
+        for (list, content, hashed) in [
+            ("SHA256SUMS", sums.as_str(), true),
+            ("a.dump.gpg.sha256", &beside, true),
+            ("MD5SUMS", &weak, false),
+            ("MANIFEST.txt", &mixed, false),
+        ] {
+            let mut files = vec![("a.dump.gpg", "locked"), (list, content)];
+            if list != "a.dump.gpg.sha256" {
+                files.push(("b.txt", "b"));
+            }
+            let (root, before, after) = unlocked_all(&files).await;
+            assert!(after.locked().is_empty(), "{list}");
+            let expected = hashed.then(|| sha("plain"));
+            assert_eq!(after.expected_digest("a.dump"), expected, "{list}");
+            sound(&after).await;
+            compare(after.id(), after.files(), before.files()).unwrap();
+            drop(root);
+        }
+    }
 }

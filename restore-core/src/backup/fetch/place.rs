@@ -1,11 +1,13 @@
 //! Where a backup is while it is being fetched, and how it gets its name.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
+use super::artifacts::ORIGINAL;
 use super::ledger::Ledger;
 use crate::contract::Manifest;
 use crate::model::{BackupFile, BackupId, Error, ErrorKind, Result};
@@ -203,22 +205,42 @@ pub(crate) fn compare(
     there: &[BackupFile],
     source: &[BackupFile],
 ) -> std::result::Result<(), Error> {
-    let has = |files: &[BackupFile], path: &str| files.iter().any(|file| file.path == path);
+    let sizes = |files: &[BackupFile]| -> HashMap<String, u64> {
+        let files = files.iter();
+        files.map(|file| (file.path.clone(), file.size)).collect()
+    };
+    let (here, origin) = (sizes(there), sizes(source));
+    let locked = |path: &str| origin.contains_key(&format!("{path}.gpg"));
+    // A fetch that unlocked some of it wrote a manifest of its own: instead of the one that came,
+    // or of lists of other forms.
+    let replaced = |path: &str| match here.contains_key(ORIGINAL) {
+        true => path == Manifest::FILE_NAME || Manifest::SIGNATURES.contains(&path),
+        false => {
+            let plain = |file: &BackupFile| locked(&file.path) && !origin.contains_key(&file.path);
+            path == Manifest::FILE_NAME && !origin.contains_key(path) && there.iter().any(plain)
+        }
+    };
+    let unlocked_here = |path: &str| match path.strip_suffix(".gpg") {
+        Some(plain) => here.contains_key(plain),
+        None => replaced(path),
+    };
     let differ = source
         .iter()
-        .find(|file| !there.contains(file) && !unlocked_here(there, file))
-        .map(|file| match has(there, &file.path) {
+        .find(|file| here.get(&file.path) != Some(&file.size) && !unlocked_here(&file.path))
+        .map(|file| match here.contains_key(&file.path) {
             true => format!("{} has another size", file.path),
             false => format!("{} is not there", file.path),
         });
     let extra = || {
-        there
-            .iter()
-            .find(|file| {
-                !has(source, &file.path)
-                    && !has(source, &format!("{}.gpg", file.path))
-                    && !file.path.starts_with("MANIFEST.original.txt")
-            })
+        let known = |path: &str| {
+            origin.contains_key(path)
+                || locked(path)
+                || replaced(path)
+                || path.starts_with(ORIGINAL)
+        };
+        let mut extra = there.iter().filter(|file| !known(&file.path));
+        extra
+            .next()
             .map(|file| format!("{} is there only", file.path))
     };
     match differ.or_else(extra) {
@@ -229,18 +251,5 @@ pub(crate) fn compare(
             format!("a folder named {id} is there already, and it is not the same backup: {what}"),
         )
         .hint("it may be half a copy made by hand: move it away and fetch again, or verify and use it as it is")),
-    }
-}
-
-/// Whether the fetch that brought `file` unlocked it, or changed it because it unlocked others.
-fn unlocked_here(there: &[BackupFile], file: &BackupFile) -> bool {
-    let has = |path: &str| there.iter().any(|other| other.path == path);
-    match file.path.strip_suffix(".gpg") {
-        Some(plain) => has(plain),
-        None => {
-            let manifest = file.path == Manifest::FILE_NAME;
-            (manifest || Manifest::SIGNATURES.contains(&file.path.as_str()))
-                && has("MANIFEST.original.txt")
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! All files of a backup, several at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -86,7 +86,8 @@ impl<'a> Transfer<'a> {
             let (id, stored) = (id.clone(), stored.clone());
             blocking(move || {
                 let place = Place::open(&root, &id)?;
-                place.clear_all_but(|path| stored.iter().any(|s| s.file.path == path))?;
+                let wanted: BTreeSet<_> = stored.iter().map(|it| it.file.path.as_str()).collect();
+                place.clear_all_but(|path| wanted.contains(path))?;
                 Ok(Arc::new(place))
             })
             .await?
@@ -312,10 +313,8 @@ impl<'a> Transfer<'a> {
     async fn look_again(&self, place: &Arc<Place>, before: &[StoredFile]) -> Result<()> {
         let store = self.source.store();
         let now = store.stored_files(self.source.id()).await?;
-        let other = before
-            .iter()
-            .filter(|stored| !now.contains(stored))
-            .chain(now.iter().filter(|stored| !before.contains(stored)));
+        let (was, is): (BTreeSet<_>, BTreeSet<_>) = (before.iter().collect(), now.iter().collect());
+        let other = was.symmetric_difference(&is);
         let mut first = None;
         for stored in other {
             let path = place.path(&stored.file.path)?;

@@ -11,12 +11,13 @@ use sha2::{Digest as _, Sha256};
 use super::archive;
 use crate::archive::Digest;
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, CutOver, Inspection, Parts, RunContext,
+    BackedUp, Backup, BackupWriter, Component, Create, CutOver, Inspection, Parts, RunContext,
     SharedComponent, Staged, Table as ConfigTable, parse_section,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result, RunId};
 use crate::swap::scope::Discard;
 
+mod absent;
 mod syntax;
 mod table;
 
@@ -172,8 +173,9 @@ impl Crontab {
             )
             .hint("look at what is in it; `artifact` of the component names another file"));
         }
-        let path = source.path().to_owned();
-        let read = blocking(move || Ok(crate::sys::read_small(&path, LARGEST))).await?;
+        let opened = source.clone();
+        let read = move || crate::sys::read_small_from(opened.open()?, LARGEST);
+        let read = blocking(move || Ok(read())).await?;
         let mut text = read.map_err(|e| Error::io(format!("read {found}"), e))?;
         let digest = Digest(Sha256::digest(&text).into());
         if let Some(expected) = source.expected()
@@ -247,6 +249,8 @@ impl Crontab {
         }
         match self.table.read().await {
             Ok(text) => {
+                self.look_at_absent(cx, text.is_some(), &mut inspection)
+                    .await?;
                 let lines = text.map(|text| text.split(|byte| *byte == b'\n').count() - 1);
                 inspection.facts.insert("lines".to_owned(), json!(lines));
             }
@@ -330,6 +334,9 @@ impl Crontab {
                 self.keep(cx.run(), "old", old.clone()).await?;
             }
             cx.record(HAD, present.is_some()).await?;
+            if present.is_none() {
+                cx.record_made(&self.table.describe()).await?;
+            }
         }
         // Whoever takes this back asks whether it is the same that is there.
         cx.record(PLACE, self.table.describe()).await?;
@@ -377,6 +384,9 @@ impl Crontab {
         };
         let present = self.table.read().await?;
         if present == old {
+            if old.is_none() {
+                cx.record_removed(&self.table.describe()).await;
+            }
             return Ok(());
         }
         if let Some(present) = present
@@ -384,7 +394,12 @@ impl Crontab {
         {
             self.keep_since(cx, present).await?;
         }
-        self.table.write(cx.run(), old).await
+        let made = old.is_none();
+        self.table.write(cx.run(), old).await?;
+        if made {
+            cx.record_removed(&self.table.describe()).await;
+        }
+        Ok(())
     }
 
     async fn compare(&self, cx: &RunContext) -> Result<CheckOutcome> {
@@ -468,6 +483,10 @@ impl Component for Crontab {
 
     async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {
         self.look(cx).await.map_err(self.at())
+    }
+
+    fn creator(&self) -> Option<&dyn Create> {
+        Some(self)
     }
 
     async fn stage(&self, cx: &RunContext) -> Result<Staged> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
 use crate::model::{Error, ErrorKind, Result, RunId};
+use crate::sys::absent::AbsentDirectory;
 use crate::sys::{check_file, child, read_small};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,6 +41,21 @@ impl Table {
         match self {
             Self::User(user) => user == "root",
             Self::File { .. } => true,
+        }
+    }
+
+    /// The directory that a file lies in, where it is not there: without it the file cannot be written.
+    pub(super) async fn absent_directory(&self) -> Result<Option<AbsentDirectory>> {
+        let Self::File { path, follow } = self else {
+            return Ok(None);
+        };
+        let Some(above) = path.parent() else {
+            return Ok(None);
+        };
+        let at = AbsentDirectory::new(above).followed(*follow);
+        match tokio::fs::metadata(above).await {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Some(at)),
+            _ => Ok(None),
         }
     }
 

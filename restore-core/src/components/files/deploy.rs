@@ -45,6 +45,7 @@ impl Files {
                     self.platform.describe()
                 ),
             )
+            .hint("set redeploy = false, and deploy the restored files by hand after the restore")
         })
     }
 

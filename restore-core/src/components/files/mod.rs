@@ -1,27 +1,29 @@
 //! A tree of files, swapped file by file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::{archive, hooks};
+use super::{archive, hooks, place};
 use crate::archive::UnpackPolicy;
 use crate::contract::nodes::{NO_TREE, no_nodes};
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, Inspection, KeptByRun, Parts, Platform, Program,
-    RunContext, SharedComponent, Staged, Table, Target, Volume,
+    BackedUp, Backup, BackupWriter, Component, Create, Inspection, KeptByRun, Parts, Platform,
+    Program, RunContext, SharedComponent, Staged, Table, Target, Volume,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result};
 use crate::swap::scope::{Discard, SwapScope, SwapState};
 use crate::swap::{LocalVolume, records_in};
 use crate::sys::check_ancestors;
 
+mod absent;
 mod deploy;
 mod section;
 mod stage;
 
+use absent::was_made;
 use section::Section;
 
 /// The fact that the live tree did not exist and was made, empty, to stage into.
@@ -167,25 +169,16 @@ impl Files {
                 None
             }
         };
-        let volume = match self.place_to_stage(&mut inspection.findings).await {
-            Ok(volume) => volume,
+        let space = match self.place_to_stage(cx, &mut inspection).await {
+            Ok(space) => space,
             Err(error) => {
                 let finding = Finding::from_error(&self.name, &error);
                 inspection.findings.push(finding);
                 return Ok(inspection);
             }
         };
-        let (live, folder) = (self.section.live(), cx.run().folder());
-        // It is what lies above a tree that is yet to be made.
-        inspection.staged_at = match volume.path() {
-            Some(above) if above != live => live.join(folder).display().to_string(),
-            _ => {
-                archive::other_runs(cx, volume.as_ref(), &mut inspection.findings).await;
-                archive::in_volume(volume.as_ref(), &folder)
-            }
-        };
         if let Some(found) = found {
-            archive::weigh(cx, &found, volume.as_ref(), &mut inspection).await?;
+            archive::weigh(cx, &found, space, &mut inspection).await?;
             inspection.summary = match &scope {
                 SwapScope::Paths { paths, .. } => {
                     format!("{} below {}", paths.join(", "), self.section.place())
@@ -203,57 +196,6 @@ impl Files {
         self.look_at_test(&mut inspection).await;
         self.look_at_deployment(&mut inspection).await;
         Ok(inspection)
-    }
-
-    /// Where the tree is, or where it will be made: there must be room. Changes nothing.
-    async fn place_to_stage(&self, findings: &mut Vec<Finding>) -> Result<Arc<dyn Volume>> {
-        let volume = match self.section.node {
-            Some(_) => self.volume().await?,
-            None => match self.existing().await? {
-                Some(volume) => volume,
-                None => {
-                    findings.push(self.absent().await?);
-                    let live = self.section.live();
-                    check_ancestors(&live, self.section.follow)?;
-                    Arc::new(self.local(live.parent().unwrap_or(Path::new("/"))))
-                }
-            },
-        };
-        volume.free_space().await?;
-        Ok(volume)
-    }
-
-    /// What is said of a tree that is not on this host: the service that uses it tells whether
-    /// it should be.
-    async fn absent(&self) -> Result<Finding> {
-        let live = self.section.live().display().to_string();
-        if let (Some(service), Some(nodes)) = (&self.section.service, self.platform.nodes()) {
-            let names = match nodes.elsewhere(service).await {
-                // A service that is not there needs no tree.
-                Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-                names => names?,
-            };
-            if let Some(first) = names.first() {
-                return Ok(Finding::error(
-                    "files.elsewhere",
-                    &self.name,
-                    format!(
-                        "there is no {live} on this host, and {service}, which uses it, runs on {}",
-                        names.join(" and ")
-                    ),
-                )
-                .hint(format!(
-                    "is it a directory of that node? then add node = {first:?} to [components.{}]; of a file system that both mount, mount it here first",
-                    self.name
-                )));
-            }
-        }
-        Ok(Finding::warning(
-            "files.tree_absent",
-            live,
-            "the live tree does not exist and will be made",
-        )
-        .hint("is its file system mounted? if it should be, mount it first"))
     }
 
     /// A test that cannot run at all would undo the run later; one that fails now is only said:
@@ -299,13 +241,14 @@ impl Files {
         let seen = existing.as_deref();
         // A tree that this run had to make replaced nothing: should it be gone again, that is
         // how it was before.
-        if cx.recall(MADE) != Some(Value::Bool(true)) {
+        let made = was_made(cx);
+        if !made {
             archive::ensure_mounted(cx, seen, &place).await?;
         }
         let Some(volume) = existing else {
-            return Ok(());
+            return place::ensure_reachable(cx).await;
         };
-        if cx.recall(MADE) != Some(Value::Bool(true)) {
+        if !made {
             archive::ensure_swapped(cx, volume.state(cx.run()).await?, &place)?;
         }
         volume.unswap(cx.run()).await?;
@@ -345,8 +288,11 @@ impl Files {
         let gone = volume.state(cx.run()).await? == SwapState::Nothing;
         if what == Discard::Staged && gone && cx.recall(MADE) == Some(Value::Bool(true)) {
             // Refused by the system, as it should be, where something else is in it by now.
-            check_ancestors(&self.section.live(), self.section.follow)?;
-            let _ = tokio::fs::remove_dir(self.section.live()).await;
+            let live = self.section.live();
+            check_ancestors(&live, self.section.follow)?;
+            if tokio::fs::remove_dir(&live).await.is_ok() {
+                cx.record_removed(&place::words(&live)).await;
+            }
         }
         Ok(())
     }
@@ -409,7 +355,9 @@ impl Component for Files {
     }
 
     async fn unpack_policies(&self, backup: &Backup) -> Result<Vec<(String, UnpackPolicy)>> {
-        let policy = self.policy(Vec::new()).await;
+        let mut policy = self.policy(Vec::new()).await;
+        // Whose it is its node knows.
+        policy.elsewhere = self.section.node.is_some();
         let archives = self.artifacts(backup).into_iter();
         Ok(archives.map(|path| (path, policy.clone())).collect())
     }
@@ -441,6 +389,10 @@ impl Component for Files {
 
     async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {
         self.look(cx).await.map_err(self.at())
+    }
+
+    fn creator(&self) -> Option<&dyn Create> {
+        Some(self)
     }
 
     async fn stage(&self, cx: &RunContext) -> Result<Staged> {
@@ -486,7 +438,7 @@ impl Component for Files {
     }
 
     async fn as_left(&self, cx: &RunContext) -> Result<()> {
-        if cx.recall(MADE) == Some(Value::Bool(true)) {
+        if was_made(cx) {
             return Ok(());
         }
         let existing = self.existing().await?;

@@ -4,13 +4,12 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::{Files, MADE};
+use super::Files;
 use crate::archive::{UnpackPolicy, Unpacked};
 use crate::components::archive;
 use crate::contract::{RunContext, Staged, Volume};
-use crate::model::{Error, ErrorKind, Finding, Result};
+use crate::model::{Finding, Result};
 use crate::swap::scope::Discard;
-use crate::sys::check_ancestors;
 
 impl Files {
     /// Unpacks the tree, or the named paths of it, beside the live one.
@@ -25,35 +24,6 @@ impl Files {
             let _ = self.throw_away(cx, Discard::Staged).await;
         }
         staged
-    }
-
-    /// A tree that is gone wholly is restored too: into an empty directory, which is written
-    /// down first, for an undo to remove. Nothing above it is ever made: that may be a place
-    /// where nothing is mounted just now.
-    async fn make_live(&self, cx: &RunContext) -> Result<()> {
-        // One of another node is never made: what is missing there is missed where it is used.
-        if self.section.node.is_some() || self.existing().await?.is_some() {
-            return Ok(());
-        }
-        let live = self.section.live();
-        let above = live.parent().map(PathBuf::from).unwrap_or_default();
-        if !above.is_dir() {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                "volume.missing",
-                format!("there is no directory {}", above.display()),
-            )
-            .hint("is it mounted, and is `root` in the configuration right? only the last directory of a tree is made by a restore"));
-        }
-        check_ancestors(&live, self.section.follow)?;
-        cx.record(MADE, true).await?;
-        match tokio::fs::create_dir(&live).await {
-            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::io(
-                format!("make the directory {}", live.display()),
-                e,
-            )),
-            _ => Ok(()),
-        }
     }
 
     /// Which members of an archive are let in: of the tree, or of it `only` these paths.

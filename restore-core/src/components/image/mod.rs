@@ -183,6 +183,20 @@ impl ImageComponent {
                 .key
                 .as_ref()
                 .is_some_and(|key| self.section.stops.contains(key));
+            if user.keeps_image {
+                let keeps = format!(
+                    "its containers keep the image that they were made from: stopped and started they do not run the restored {name}"
+                );
+                findings.push(match stops {
+                    true => Finding::error("image.kept", service, keeps).hint(format!(
+                        "take it out of `stops` of [components.{}], and make its containers anew after the restore (with Compose: `docker compose up -d`)",
+                        self.name
+                    )),
+                    false => Finding::warning("image.kept", service, keeps)
+                        .hint("make them anew after the restore (with Compose: `docker compose up -d`)"),
+                });
+                continue;
+            }
             if !stops {
                 findings.push(
                     Finding::warning(

@@ -37,7 +37,7 @@ pub(super) async fn inspect(pg: &Postgres, cx: &RunContext) -> Result<Inspection
             needs: Vec::new(),
             findings: Vec::new(),
             facts: serde_json::Map::new(),
-            obeyed: Vec::new(),
+            ..Inspection::default()
         },
     };
     if cx.target().is_some() {
@@ -67,7 +67,10 @@ pub(super) async fn inspect(pg: &Postgres, cx: &RunContext) -> Result<Inspection
             inspect.power();
             session.close().await;
         }
-        Err(error) => inspect.error(&error),
+        Err(error) => {
+            inspect.error(&error);
+            inspect.no_cluster().await;
+        }
     }
     Ok(inspect.out)
 }
@@ -76,6 +79,28 @@ impl Inspect<'_> {
     pub(super) fn error(&mut self, error: &Error) {
         let finding = Finding::from_error(&self.pg.name, error);
         self.out.findings.push(finding);
+    }
+
+    /// What is not made even where a run may create: a server needs a cluster to start at all.
+    async fn no_cluster(&mut self) {
+        let service = &self.pg.config.service;
+        let down = self.pg.platform.service(service).await;
+        if !self.cx.may_create() || down.is_ok_and(|state| state.running > 0) {
+            return;
+        }
+        let message = format!(
+            "{service} does not run: --create makes roles and databases in a server that runs, and no cluster for it"
+        );
+        let hint = match &self.pg.config.cluster {
+            Some(cluster) => format!(
+                "where its data directory is gone, recover it from a base backup first (`restore run ID --create --only {cluster}`)"
+            ),
+            None => format!(
+                "where its data directory is gone, make one as the service's user with `initdb` of its version and {} as its superuser, start {service}, and plan again",
+                self.pg.config.user
+            ),
+        };
+        self.refuse("postgres.no_cluster", message, &hint);
     }
 
     pub(super) fn warn(&mut self, code: &str, message: String) {
@@ -119,6 +144,7 @@ impl Inspect<'_> {
             self.obstacles(session, live).await?;
         } else {
             self.out.summary += ", which does not exist yet";
+            self.out.creates.push(self.pg.database_words());
         }
         self.space(session, live.as_ref(), size).await?;
         Ok(live)

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::client::{Session, column};
-use super::config::{MissingRoles, Roles};
+use super::config::MissingRoles;
 use super::content::{Content, Format};
 use super::database::Database;
 use super::inspect::Inspect;
@@ -238,7 +238,7 @@ impl Inspect<'_> {
             );
         }
         let mut roles = self.pg.unusable_roles(session, script).await?;
-        if !roles.missing.is_empty() && self.pg.config.roles == Roles::Create {
+        if !roles.missing.is_empty() && self.pg.creates_roles(self.cx) {
             match self.pg.creation(session, self.cx, &roles.missing).await {
                 Ok(creation)
                     if self.pg.config.missing_roles == MissingRoles::Ignore
@@ -248,6 +248,10 @@ impl Inspect<'_> {
                 }
                 Ok(creation) => {
                     self.out.findings.extend(creation.findings(&self.pg.name));
+                    self.out.creates.extend(creation.words());
+                    if !self.out.artifacts.contains(&creation.label) {
+                        self.out.artifacts.push(creation.label);
+                    }
                     roles.missing.clear();
                     roles.named.clear();
                 }
@@ -384,7 +388,7 @@ impl Inspect<'_> {
                     "only a superuser can create extensions of the dump, which would be made by {maker}: {}",
                     closed.join(", ")
                 ),
-                "let the component connect as a superuser, with all roles of the dump on the server (roles = \"create\")",
+                "let the component connect as a superuser, with all roles of the dump on the server (`restore run ID --create` makes them, or roles = \"create\")",
             );
         }
         Ok(())

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::archive::UnpackPolicy;
 use crate::contract::{
     BackedUp, Backup, BackupWriter, Component, CutOver, Inspection, KeptByRun, Parts, Platform,
     Recovery, RunContext, SharedComponent, Staged, Table,
@@ -279,7 +280,7 @@ impl Postgres {
         let mut failure = None;
         for tools in tools {
             let read = async {
-                let listing = runner.listing(tools, input, skip).await?;
+                let listing = runner.listing(tools, input, (create, skip)).await?;
                 let input = input.clone().only(listing.only);
                 let mut script = runner.script(tools, &input, create).await?;
                 script.data = listing.data;
@@ -308,6 +309,17 @@ impl Postgres {
 
     async fn unusable_roles(&self, session: &Session, script: &Script) -> Result<Unusable> {
         Unusable::find(session, script).await
+    }
+
+    /// Whether roles that a dump needs and the server lacks are created: the site says so, or whoever
+    /// asked for the run.
+    fn creates_roles(&self, cx: &RunContext) -> bool {
+        self.config.roles == config::Roles::Create || cx.may_create()
+    }
+
+    /// The database in the words of plans and reports.
+    fn database_words(&self) -> String {
+        format!("database {}", self.config.database)
     }
 
     fn named<T>(&self, result: Result<T>) -> Result<T> {
@@ -350,6 +362,13 @@ impl Component for Postgres {
         match &self.cluster {
             Some(cluster) => cluster.base_ended(backup).await,
             None => Ok(None),
+        }
+    }
+
+    async fn unpack_policies(&self, backup: &Backup) -> Result<Vec<(String, UnpackPolicy)>> {
+        match &self.cluster {
+            Some(cluster) => cluster.unpack_policies(backup).await,
+            None => Ok(Vec::new()),
         }
     }
 

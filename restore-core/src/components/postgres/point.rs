@@ -113,7 +113,8 @@ impl Inspect<'_> {
             }
             Err(error) => self.error(&error),
         }
-        let outlook = cluster.outlook(self.cx).await?;
+        let volume = cluster.volume().await?;
+        let outlook = cluster.outlook(self.cx, volume.as_ref()).await?;
         self.out.summary += &outlook.way;
         self.out.artifacts.extend(outlook.artifact);
         self.out.read_bytes = outlook.read_bytes;

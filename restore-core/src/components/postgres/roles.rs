@@ -80,7 +80,7 @@ impl Unusable {
         parts.join("; ")
     }
 
-    pub(super) const HINT: &str = "create the roles by hand, or set roles = \"create\" to have them made from the backup's globals file; or let the component connect as a superuser; or set missing_roles = \"ignore\" to restore a custom dump without owners and privileges";
+    pub(super) const HINT: &str = "create the roles by hand, or have them made from the backup's globals file (`restore run ID --create`, or roles = \"create\"); or let the component connect as a superuser; or set missing_roles = \"ignore\" to restore a custom dump without owners and privileges";
 
     pub(super) fn code(&self) -> &'static str {
         if self.missing.is_empty() {
@@ -103,7 +103,7 @@ impl Unusable {
         match self.named.is_empty() {
             true => Self::HINT,
             false => {
-                "create the roles by hand, or set roles = \"create\" to have them made from the backup's globals file"
+                "create the roles by hand, or have them made from the backup's globals file (`restore run ID --create`, or roles = \"create\")"
             }
         }
     }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde_json::{Map, Value, json};
 
 use super::client::{Login, Session, column};
-use super::config::{MissingRoles, Roles};
+use super::config::MissingRoles;
 use super::content::{Content, Format};
 use super::database::{Database, comment_sql};
 use super::inspect_dump::LARGEST_SQL;
@@ -441,7 +441,7 @@ impl<'a> Stage<'a> {
 
     /// Roles of the dump that cannot be used here, once those are created that the site wants to be.
     async fn roles(&self, script: &Script, findings: &mut Vec<Finding>) -> Result<Unusable> {
-        if self.pg.config.roles == Roles::Create {
+        if self.pg.creates_roles(self.cx) {
             let created = self.pg.create_roles(&self.session, self.cx, script).await;
             let ignored = self.pg.config.missing_roles == MissingRoles::Ignore;
             match created {
@@ -533,6 +533,7 @@ impl<'a> Stage<'a> {
         let options = match &self.live {
             Some(live) => live.create_options(),
             None => {
+                self.cx.record_made(&self.pg.database_words()).await?;
                 let mut options = script.create.clone();
                 options.push(("OWNER".to_owned(), ident(&self.pg.config.user)));
                 options

@@ -360,8 +360,9 @@ pub(super) async fn discard(pg: &Postgres, cx: &RunContext, what: Discard) -> Re
             match found.is_cut_over(Before::recall(cx)?.as_ref()) {
                 true => pg.keep_roles(&session, cx).await?,
                 false => {
+                    cx.record_removed(&pg.database_words()).await;
                     pg.forget_roles(&session, cx, &staged_suffix(cx.run()))
-                        .await?
+                        .await?;
                 }
             }
         }

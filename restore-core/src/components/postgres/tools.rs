@@ -339,16 +339,21 @@ impl Runner<'_> {
         }
     }
 
-    /// The table of contents of an archive, and what of it is loaded.
+    /// The table of contents of an archive, and what of it is loaded. With `create` also what is about
+    /// the database itself: its comment and privileges are among the entries only then.
     pub(super) async fn listing(
         &self,
         tools: &Tools,
         input: &Input,
-        skip: &Skip,
+        (create, skip): (bool, &Skip),
     ) -> Result<Listing> {
         let mut list = ListingReader::new(skip.clone());
+        let args: &[&str] = match create {
+            true => &["--list", "--create"],
+            false => &["--list"],
+        };
         let exit = self
-            .run(tools, "pg_restore", &["--list"], Some(input), |bytes| {
+            .run(tools, "pg_restore", args, Some(input), |bytes| {
                 list.feed(bytes);
             })
             .await?;

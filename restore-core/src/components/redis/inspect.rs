@@ -7,13 +7,16 @@ use super::data::{Chosen, HEADER, Header, Kind, Mode};
 use super::live::Live;
 use super::scratch::{ScratchHost, binary_version};
 use super::{Redis, data, moment};
+use crate::components::not_there::planned_volume;
 use crate::contract::{Inspection, RunContext, SpaceNeed};
 use crate::model::{Error, Finding, RecoveryTarget, Result};
 use crate::swap::scope::SwapState;
 
 impl Redis {
     pub(super) async fn inspect_all(&self, cx: &RunContext) -> Result<Inspection> {
-        let volume = self.volume().await?;
+        let mut planned = Inspection::default();
+        let (platform, name) = (self.platform.as_ref(), &self.section.volume);
+        let volume = planned_volume(cx, platform, name, &mut planned).await?;
         let live = self.look(volume.as_ref()).await?;
         let mut inspection = Inspection {
             staged_at: match volume.path() {
@@ -22,7 +25,7 @@ impl Redis {
             },
             facts: facts(&live),
             findings: live.findings.clone(),
-            ..Inspection::default()
+            ..planned
         };
         inspection
             .findings

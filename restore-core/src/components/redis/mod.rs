@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::archive;
+use super::{archive, place};
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, Inspection, KeptByRun, Parts, Platform, Recovery,
-    RunContext, SharedComponent, Staged, Table, Target, Volume,
+    BackedUp, Backup, BackupWriter, Component, Create, Inspection, KeptByRun, Parts, Platform,
+    Recovery, RunContext, SharedComponent, Staged, Table, Target, Volume,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Result};
 use crate::swap::scope::{Discard, SwapScope, SwapState};
@@ -63,6 +63,11 @@ impl Redis {
         self.platform.volume(&self.section.volume).await
     }
 
+    /// The volume, where it is not gone as it was before the run.
+    async fn still_there(&self, cx: &RunContext) -> Result<Option<Arc<dyn Volume>>> {
+        place::still_there(cx, self.volume().await).await
+    }
+
     fn chosen(&self, backup: &Backup) -> Result<data::Chosen> {
         data::choose(&self.name, &self.section, backup).ok_or_else(|| {
             Error::new(
@@ -94,7 +99,7 @@ impl Component for Redis {
     }
 
     async fn targets(&self, _paths: &[String]) -> Result<Vec<Target>> {
-        let path = self.volume().await?.path();
+        let path = place::path_of(self.platform.as_ref(), &self.section.volume).await?;
         let scope = SwapScope::Entries(data::Layout::default().entries());
         Ok(path
             .map(|path| Target::new(path, scope))
@@ -123,6 +128,10 @@ impl Component for Redis {
         self.inspect_all(cx)
             .await
             .map_err(|e| e.in_component(&self.name))
+    }
+
+    fn creator(&self) -> Option<&dyn Create> {
+        Some(self)
     }
 
     async fn stage(&self, cx: &RunContext) -> Result<Staged> {
@@ -177,7 +186,9 @@ impl Component for Redis {
 
     async fn undo(&self, cx: &RunContext) -> Result<()> {
         let unswap = async {
-            let volume = self.volume().await?;
+            let Some(volume) = self.still_there(cx).await? else {
+                return Ok(());
+            };
             match volume.state(cx.run()).await? {
                 state @ (SwapState::Nothing | SwapState::Staged) => {
                     archive::ensure_swapped(cx, state, &volume.describe())
@@ -192,8 +203,12 @@ impl Component for Redis {
     }
 
     async fn way_back(&self, cx: &RunContext) -> Result<()> {
-        let volume = self.volume().await?;
-        archive::ensure_kept(cx, Some(volume.as_ref()), &volume.describe()).await
+        match self.still_there(cx).await? {
+            Some(volume) => {
+                archive::ensure_kept(cx, Some(volume.as_ref()), &volume.describe()).await
+            }
+            None => Ok(()),
+        }
     }
 
     async fn kept_by_runs(&self) -> Result<Vec<KeptByRun>> {
@@ -208,7 +223,9 @@ impl Component for Redis {
 
     async fn discard(&self, cx: &RunContext, what: Discard) -> Result<()> {
         let discard = async {
-            let volume = self.volume().await?;
+            let Some(volume) = self.still_there(cx).await? else {
+                return Ok(());
+            };
             self.end_leftovers(cx, volume.as_ref()).await?;
             volume.discard(cx.run(), what).await
         };
@@ -216,7 +233,9 @@ impl Component for Redis {
     }
 
     async fn replaced_at(&self, cx: &RunContext) -> Result<Option<String>> {
-        let volume = self.volume().await?;
+        let Some(volume) = self.still_there(cx).await? else {
+            return Ok(None);
+        };
         Ok(match volume.state(cx.run()).await? {
             SwapState::Nothing | SwapState::Staged => {
                 archive::replaced_at(cx, volume.as_ref()).await?
@@ -229,7 +248,30 @@ impl Component for Redis {
     }
 
     async fn kept_bytes(&self, cx: &RunContext) -> Result<Option<u64>> {
-        archive::kept_bytes(cx, self.volume().await?.as_ref()).await
+        match self.still_there(cx).await? {
+            Some(volume) => archive::kept_bytes(cx, volume.as_ref()).await,
+            None => Ok(None),
+        }
+    }
+}
+
+#[async_trait]
+impl Create for Redis {
+    async fn create(&self, cx: &RunContext) -> Result<()> {
+        let (platform, name) = (self.platform.as_ref(), &self.section.volume);
+        let make = async {
+            let owner = platform.owner(&self.section.service).await?;
+            place::make_volume(cx, platform, name, owner).await
+        };
+        make.await.map_err(|e| e.in_component(&self.name))
+    }
+
+    async fn remove_created(&self, cx: &RunContext) -> Result<()> {
+        let remove = async {
+            let at = self.platform.absent_volume(&self.section.volume).await?;
+            place::remove(cx, at).await
+        };
+        remove.await.map_err(|e| e.in_component(&self.name))
     }
 }
 

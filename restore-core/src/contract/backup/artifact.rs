@@ -1,9 +1,7 @@
 //! What a file of a backup is, told from its first bytes, then from its name.
 
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
-
-use crate::sys::open_to_read;
 
 /// How to read a file to its end as what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +32,9 @@ const CLUSTER_HEAD: &str = "-- PostgreSQL database cluster dump";
 const DATABASE_HEAD: &str = "-- PostgreSQL database dump";
 
 /// What the file is; `label` is its path inside the backup.
-pub(crate) fn detect(path: &Path, label: &str) -> std::io::Result<Artifact> {
+pub(crate) fn detect(file: File, label: &str) -> std::io::Result<Artifact> {
     let mut head = Vec::new();
-    open_to_read(path)?.take(HEAD).read_to_end(&mut head)?;
+    file.take(HEAD).read_to_end(&mut head)?;
     Ok(tell(&head, label))
 }
 
@@ -91,8 +89,7 @@ fn has_line(text: &str, line: &str) -> bool {
 /// psql runs a cut file to its end without an error, so that line is all there is to go by. The
 /// dump of a whole cluster holds whole dumps of databases: its own last line must be there.
 /// Since the releases of August 2025, `\unrestrict` follows the last line.
-pub(crate) fn check_sql(path: &Path) -> std::io::Result<Result<(), String>> {
-    let mut file = open_to_read(path)?;
+pub(crate) fn check_sql(mut file: File) -> std::io::Result<Result<(), String>> {
     let size = file.metadata()?.len();
     if size == 0 {
         return Ok(Err("it is empty".to_owned()));
@@ -169,7 +166,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let sound = |text: &str| {
             std::fs::write(file.path(), text).unwrap();
-            check_sql(file.path()).unwrap().is_ok()
+            check_sql(file.reopen().unwrap()).unwrap().is_ok()
         };
         assert!(sound(database));
         assert!(sound(&database.replace('\n', "\r\n")));

@@ -1,5 +1,6 @@
 //! `MANIFEST.txt`: what it says, and writing ours. Reading is in `manifest_parse`.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
@@ -60,7 +61,7 @@ pub struct Manifest {
     #[serde(default)]
     pub without_hash: Vec<String>,
     /// The files of the backup that it was read from, where that is not `MANIFEST.txt`: lists of
-    /// other forms. None of them is an artifact.
+    /// other forms. None of them is an artifact. Sorted.
     #[serde(default)]
     pub lists: Vec<String>,
 }
@@ -98,7 +99,10 @@ impl Manifest {
     pub fn is_own(&self, path: &str) -> bool {
         path == Self::FILE_NAME
             || Self::SIGNATURES.contains(&path)
-            || self.lists.iter().any(|list| list == path)
+            || self
+                .lists
+                .binary_search_by(|list| list.as_str().cmp(path))
+                .is_ok()
     }
 
     /// The lists that `files` have instead of a `MANIFEST.txt`, the first kind that there is: one
@@ -135,20 +139,17 @@ impl Manifest {
             return Ok(Some((manifest, Some(digest))));
         }
         let lists = Self::lists_of(files);
-        let mut whole = Self::default();
+        let mut merged = manifest_parse::Merged::default();
         for list in &lists {
             let text = Self::text(store, id, list).await?;
-            let listed = manifest_parse::parse_list(&text, list)
+            manifest_parse::parse_list(&text, list)
+                .and_then(|listed| merged.add(listed))
                 .map_err(|e| e.context(format!("backup {id}: {list}")))?;
-            whole.entries.extend(listed.entries);
-            whole.without_hash.extend(listed.without_hash);
-            whole.truncated |= listed.truncated;
         }
-        whole.without_hash.sort();
-        whole.without_hash.dedup();
-        let mine = |path: &str| lists.iter().any(|list| list == path);
-        whole.entries.retain(|entry| !mine(&entry.path));
-        whole.without_hash.retain(|path| !mine(path));
+        let mut whole = merged.end();
+        let mine: HashSet<&str> = lists.iter().map(String::as_str).collect();
+        whole.entries.retain(|it| !mine.contains(it.path.as_str()));
+        whole.without_hash.retain(|it| !mine.contains(it.as_str()));
         // What lists nothing is another tool's file, and no list.
         if whole.entries.is_empty() && whole.without_hash.is_empty() {
             if !store.lists_nothing(id) {
@@ -157,6 +158,7 @@ impl Manifest {
             whole.without_hash = files.iter().map(|file| file.path.clone()).collect();
         } else {
             whole.lists = lists;
+            whole.lists.sort();
         }
         Ok(Some((whole, None)))
     }
@@ -212,13 +214,18 @@ impl Manifest {
     }
 
     /// The manifest as text: header, one line a file with its exact size, summary.
-    /// [`parse`](Self::parse) of it gives the same header and entries back.
+    /// [`parse`](Self::parse) of it gives the same header, entries and files without a hash back.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Internal`] where something cannot be written down: a rounded size, a path or
     /// value with a line break, a path that `parse` would refuse.
     pub fn to_text(&self) -> Result<String> {
+        self.to_text_sized(|_| 0)
+    }
+
+    /// The same, with the sizes of files that are listed without a hash.
+    pub(crate) fn to_text_sized(&self, size_of: impl Fn(&str) -> u64) -> Result<String> {
         let mut out = String::from("=== Backup Manifest ===\n");
         let (unit, bytes) = Self::UNIT;
         let has_unit = self.header.iter().any(|(key, _)| key == unit);
@@ -228,22 +235,25 @@ impl Manifest {
         }
         out.push_str("\n=== Files ===\n");
         let mut total = 0_u64;
-        for entry in &self.entries {
-            let clean = manifest_parse::clean_path(&entry.path).ok();
-            let (Some(size), true) = (
-                entry.size.bytes(),
-                clean.as_deref() == Some(entry.path.as_str()),
-            ) else {
-                return Err(unwritable(format!("an entry for {:?}", entry.path)));
+        let hashed = self.entries.iter().map(|entry| {
+            let hash = entry.sha256.to_string();
+            (entry.path.as_str(), entry.size.bytes(), hash)
+        });
+        let others = self.without_hash.iter().map(String::as_str);
+        let others = others.map(|path| (path, Some(size_of(path)), String::new()));
+        for (path, size, hash) in hashed.chain(others) {
+            let clean = manifest_parse::clean_path(path).ok();
+            let (Some(size), true) = (size, clean.as_deref() == Some(path)) else {
+                return Err(unwritable(format!("an entry for {path:?}")));
             };
             total = total.saturating_add(size);
             // A line that begins so is none of a file.
-            let here = match entry.path.starts_with(['=', '#']) {
+            let here = match path.starts_with(['=', '#']) {
                 true => "./",
                 false => "",
             };
             // Writing to a String cannot fail.
-            let _ = writeln!(out, "{here}{}|{size}|{}", entry.path, entry.sha256);
+            let _ = writeln!(out, "{here}{path}|{size}|{hash}");
         }
         out.push_str("\n=== Summary ===\n");
         for (key, value) in &self.summary {
@@ -251,7 +261,8 @@ impl Manifest {
                 out.push_str(&key_line(key, value)?);
             }
         }
-        let _ = writeln!(out, "{}: {}", Self::TOTAL_FILES, self.entries.len());
+        let files = self.entries.len().saturating_add(self.without_hash.len());
+        let _ = writeln!(out, "{}: {files}", Self::TOTAL_FILES);
         let _ = writeln!(out, "{}: {total}", Self::TOTAL_SIZE);
         Ok(out)
     }
@@ -325,6 +336,18 @@ mod tests {
         assert_eq!(read.total_files(), Some(4));
         assert_eq!(read.value("total size"), Some("29"));
         assert_eq!(read.to_text().unwrap(), text);
+    }
+
+    #[test]
+    fn files_without_a_hash_are_written_too() {
+        let mut written = manifest();
+        written.without_hash = vec!["#c".to_owned(), "d/e|f".to_owned()];
+        let text = written.to_text_sized(|_| 7).unwrap();
+        let read = Manifest::parse(text.as_bytes()).unwrap();
+        assert_eq!(read.without_hash, written.without_hash);
+        assert_eq!(read.entries, written.entries);
+        assert_eq!((read.total_files(), read.truncated), (Some(6), false));
+        assert_eq!(read.value("total size"), Some("43"));
     }
 
     #[test]

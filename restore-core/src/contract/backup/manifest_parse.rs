@@ -67,6 +67,47 @@ pub(super) fn parse_list(text: &[u8], name: &str) -> Result<Manifest> {
     Ok(below(listed, folder))
 }
 
+/// Several lists of one backup as one.
+#[derive(Default)]
+pub(super) struct Merged {
+    reader: Reader,
+    truncated: bool,
+}
+
+impl Merged {
+    /// Takes what another list says. What two say of one file must be the same.
+    pub(super) fn add(&mut self, list: Manifest) -> Result<()> {
+        for entry in list.entries {
+            self.reader.entry(entry).map_err(|problem| {
+                Error::new(
+                    ErrorKind::Verification,
+                    problem.code,
+                    format!("another list contradicts it: {}", problem.what),
+                )
+                .hint(
+                    "compare both with where the backup was made and delete the wrong one, or \
+                     choose another backup",
+                )
+            })?;
+        }
+        self.reader.manifest.without_hash.extend(list.without_hash);
+        self.truncated |= list.truncated;
+        Ok(())
+    }
+
+    /// All of it.
+    pub(super) fn end(self) -> Manifest {
+        let mut whole = self.reader.manifest;
+        whole
+            .without_hash
+            .retain(|path| !self.reader.seen.contains_key(path));
+        whole.without_hash.sort();
+        whole.without_hash.dedup();
+        whole.truncated = self.truncated;
+        whole
+    }
+}
+
 /// The same with paths that are relative to a folder further up.
 fn below(mut manifest: Manifest, folder: &str) -> Manifest {
     if folder.is_empty() {
@@ -268,21 +309,23 @@ impl Reader {
     }
 
     fn entry(&mut self, entry: ManifestEntry) -> Result<(), Problem> {
-        let Some(earlier) = self
-            .seen
-            .get(&entry.path)
-            .and_then(|&at| self.manifest.entries.get(at))
-        else {
+        let at = self.seen.get(&entry.path).copied();
+        let Some(earlier) = at.and_then(|at| self.manifest.entries.get_mut(at)) else {
             self.seen
                 .insert(entry.path.clone(), self.manifest.entries.len());
             self.manifest.entries.push(entry);
             return Ok(());
         };
-        if earlier.sha256 != entry.sha256 || earlier.size.bytes() != entry.size.bytes() {
+        let sizes = (earlier.size.bytes(), entry.size.bytes());
+        let differ = matches!(sizes, (Some(one), Some(other)) if one != other);
+        if earlier.sha256 != entry.sha256 || differ {
             return Err(Problem::new(
                 "manifest.duplicate",
                 format!("{:?} was listed before with other content", entry.path),
             ));
+        }
+        if sizes.0.is_none() && sizes.1.is_some() {
+            earlier.size = entry.size;
         }
         Ok(())
     }
@@ -591,6 +634,27 @@ mod tests {
         for text in ["{", "[{}]", r#"[{"path": "../x", "sha256": ""}]"#] {
             let error = parse_list(text.as_bytes(), "manifest.json").unwrap_err();
             assert_eq!(error.code(), "manifest.bad_json", "{error}");
+        }
+    }
+
+    #[test]
+    fn several_lists_agree_or_are_refused() {
+        let list =
+            |hash: &str, name: &str| parse_list(format!("{hash}  a\n").as_bytes(), name).unwrap();
+        let other = HASH.replace('e', "f");
+        for names in [["a.sha256", "a.sha256sum"], ["a.sha256sum", "a.sha256"]] {
+            let mut merged = Merged::default();
+            merged.add(list(HASH, names[0])).unwrap();
+            let error = merged.add(list(&other, names[1])).unwrap_err();
+            assert_eq!(error.code(), "manifest.duplicate", "{error}");
+            let mut merged = Merged::default();
+            merged.add(list(HASH, names[0])).unwrap();
+            merged.add(list(HASH, names[1])).unwrap();
+            merged
+                .add(list("d41d8cd98f00b204e9800998ecf8427e", names[1]))
+                .unwrap();
+            let whole = merged.end();
+            assert_eq!((whole.entries.len(), whole.without_hash.len()), (1, 0));
         }
     }
 

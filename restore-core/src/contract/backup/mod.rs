@@ -1,14 +1,16 @@
 //! Backups: ids, files, manifests, the layouts of both generations, verification; and making them.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt;
 
 use super::BackupStore;
 use crate::archive::{Digest, Source};
-use crate::model::{BackupFile, BackupId, Error, Result};
+use crate::model::{BackupFile, BackupId, Error, ErrorKind, Result};
 
 pub(crate) mod artifact;
 pub(crate) mod layout;
@@ -36,8 +38,11 @@ const LARGEST: u64 = 64 << 20;
 pub struct Backup {
     id: BackupId,
     store: Arc<dyn BackupStore>,
+    /// Sorted by path.
     files: Vec<BackupFile>,
     manifest: Option<Manifest>,
+    /// Where in the manifest's entries a path is.
+    listed: Arc<HashMap<String, usize>>,
     /// Of the manifest's bytes, as they were parsed.
     manifest_digest: Option<Digest>,
     /// The key by which its manifest is signed, where that was checked.
@@ -48,17 +53,24 @@ impl Backup {
     /// Opens a backup: lists its files and reads its manifest, no artifact. A folder without a
     /// manifest opens too; verification then says that the backup is unfinished.
     pub async fn open(store: Arc<dyn BackupStore>, id: BackupId) -> Result<Self> {
-        let files = store.files(&id).await?;
+        let mut files = store.files(&id).await?;
+        files.sort();
         let manifest = Manifest::of(store.as_ref(), &id, &files).await?;
         let (manifest, manifest_digest) = match manifest {
             Some((manifest, digest)) => (Some(manifest), digest),
             None => (None, None),
         };
+        let mut listed = HashMap::new();
+        let entries = manifest.iter().flat_map(|it| &it.entries);
+        for (at, entry) in entries.enumerate() {
+            listed.entry(entry.path.clone()).or_insert(at);
+        }
         Ok(Self {
             id,
             store,
             files,
             manifest,
+            listed: Arc::new(listed),
             manifest_digest,
             signer: None,
         })
@@ -84,6 +96,7 @@ impl Backup {
             store,
             files: Vec::new(),
             manifest: None,
+            listed: Arc::default(),
             manifest_digest: None,
             signer: None,
         }
@@ -106,7 +119,10 @@ impl Backup {
 
     /// The file of exactly this path.
     pub fn file(&self, path: &str) -> Option<&BackupFile> {
-        self.files.iter().find(|file| file.path == path)
+        let at = self
+            .files
+            .binary_search_by(|file| file.path.as_str().cmp(path));
+        self.files.get(at.ok()?)
     }
 
     /// The artifacts that are encrypted one by one (`.gpg`), sorted; no component finds them.
@@ -181,6 +197,7 @@ impl Backup {
         let mut text = Vec::new();
         let read = reader.take(LARGEST).read_to_end(&mut text).await;
         read.map_err(|e| Error::io(format!("read {DESCRIPTION} of {}", self.id()), e))?;
+        self.is_vouched_for(DESCRIPTION, &text)?;
         let facts = || {
             let description: Value = serde_json::from_slice(&text).ok()?;
             let components = description.get("components")?.as_array()?;
@@ -191,6 +208,27 @@ impl Backup {
             component.get("facts")?.as_object().cloned()
         };
         Ok(facts())
+    }
+
+    /// Refuses content of a file that is not what the manifest says: for what is read by itself, and
+    /// before the backup is verified. A manifest with hashes must have one of it.
+    fn is_vouched_for(&self, path: &str, content: &[u8]) -> Result<()> {
+        let Some(manifest) = self.manifest() else {
+            return Ok(());
+        };
+        let what = match self.expected_digest(path) {
+            Some(expected) if expected == Digest(Sha256::digest(content).into()) => return Ok(()),
+            Some(_) => "is not what its manifest says",
+            None if manifest.entries.is_empty() => return Ok(()),
+            None if manifest.without_hash.iter().any(|it| it == path) => return Ok(()),
+            None => "is not listed in its manifest",
+        };
+        Err(Error::new(
+            ErrorKind::Verification,
+            "backup.mismatch",
+            format!("{path} of backup {} {what}", self.id()),
+        )
+        .hint("copy it again from where the backup was made, or choose another backup: `restore list`"))
     }
 
     /// Which scripts wrote it, told from what the manifest and the folder hold.
@@ -208,10 +246,9 @@ impl Backup {
 
     /// The hash that the manifest gives for a file; `None` where it lists no such file.
     pub fn expected_digest(&self, path: &str) -> Option<Digest> {
-        self.manifest
-            .as_ref()?
-            .entry(path)
-            .map(|entry| entry.sha256)
+        let entries = &self.manifest.as_ref()?.entries;
+        let entry = entries.get(*self.listed.get(path)?)?;
+        Some(entry.sha256)
     }
 
     /// Where this host can read a file of the backup itself.
@@ -227,16 +264,16 @@ impl Backup {
     /// host.
     pub fn source(&self, path: &str) -> Result<Source> {
         let Some(file) = self.file(path) else {
-            return Err(crate::model::Error::new(
-                crate::model::ErrorKind::NotFound,
+            return Err(Error::new(
+                ErrorKind::NotFound,
                 "backup.no_such_file",
                 format!("backup {} has no file {path}", self.id),
             )
             .hint("`restore show` lists the files of a backup"));
         };
         let Some(local) = self.local_path(path) else {
-            return Err(crate::model::Error::new(
-                crate::model::ErrorKind::Preflight,
+            return Err(Error::new(
+                ErrorKind::Preflight,
                 "backup.not_local",
                 format!(
                     "backup {} is not on this host ({})",
@@ -247,7 +284,9 @@ impl Backup {
             .hint("`restore fetch` brings it here"));
         };
         let expected = self.expected_digest(path);
-        Ok(Source::new(local, path, Some(file.size), expected))
+        let root = self.store.directory();
+        let root = root.filter(|root| local.starts_with(root));
+        Ok(Source::new(&local, path, Some(file.size), expected).below(root))
     }
 
     /// The first of `patterns` (with `{id}` for the backup's id and `*` for anything but `/`)

@@ -662,6 +662,13 @@ fn difference(approved: &Plan, now: &Plan) -> Option<&'static str> {
     if components(approved) != components(now) {
         return Some("what the backup holds for the components has changed");
     }
+    let absent = |plan: &Plan| -> Vec<Vec<String>> {
+        let components = plan.components.iter();
+        components.map(|it| it.inspection.creates.clone()).collect()
+    };
+    if absent(approved) != absent(now) {
+        return Some("what is absent and would be made has changed");
+    }
     let timelines = |plan: &Plan| -> Vec<Option<u32>> {
         let targets = plan.components.iter().map(|c| plan.target_of(&c.name));
         targets.map(|target| target?.timeline).collect()

@@ -48,6 +48,9 @@ pub struct PlanRequest {
     /// Components whose live data may be replaced by what is empty: a database by a dump without rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_empty: Vec<String>,
+    /// Make what is absent: directories of volumes and trees, a database's roles, a crontab's directory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub create: bool,
     /// Make no safety backup first.
     #[serde(default)]
     pub no_safety_backup: bool,
@@ -161,6 +164,16 @@ impl PlanRequest {
     #[must_use]
     pub fn no_safety_backup(mut self, without: bool) -> Self {
         self.no_safety_backup = without;
+        self
+    }
+
+    /// The same request; what is absent of the live side (directories, roles) is made first, and
+    /// removed again where the run is taken back. Nothing that exists is altered by that. Without it
+    /// a plan is refused where something is absent that no restore should make unasked: a disk that is
+    /// not mounted looks the same.
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
         self
     }
 

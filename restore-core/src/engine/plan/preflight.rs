@@ -58,7 +58,13 @@ impl<'a> Preflight<'a> {
             .map(|(component, paths)| (component.name().to_owned(), paths.clone()))
             .collect();
         for (component, paths) in selected {
-            if let Some(planned) = self.inspect(&component, paths).await? {
+            if let Some(mut planned) = self.inspect(&component, paths).await? {
+                // Two may lie below the same absent directory, which one of them makes.
+                let known = |what: &String| {
+                    let mut others = components.iter();
+                    others.any(|it: &PlannedComponent| it.inspection.creates.contains(what))
+                };
+                planned.inspection.creates.retain(|what| !known(what));
                 components.push(planned);
             }
         }
@@ -143,7 +149,7 @@ impl<'a> Preflight<'a> {
             generation: self.backup.generation(),
             provenance: provenance(self.backup, &components),
             steps: match drill {
-                true => stages(&components).collect(),
+                true => creations(&components).chain(stages(&components)).collect(),
                 false => steps(safety.is_some(), &components, &services, maintenance),
             },
             safety,
@@ -409,7 +415,8 @@ impl<'a> Preflight<'a> {
         )
         .with_paths(paths.clone())
         .with_target(self.request.target.clone())
-        .with_empty(self.request.allow_empty.contains(&name));
+        .with_empty(self.request.allow_empty.contains(&name))
+        .with_create(self.request.create);
         context.check_cancelled()?;
         let mut inspection = match component.inspect(&context).await {
             Ok(inspection) => inspection,
@@ -641,6 +648,11 @@ impl<'a> Preflight<'a> {
     }
 }
 
+fn creations(components: &[PlannedComponent]) -> impl Iterator<Item = Step> {
+    let creating = components.iter().filter(|it| it.inspection.create_first);
+    creating.map(|component| Step::Create(component.name.clone()))
+}
+
 fn stages(components: &[PlannedComponent]) -> impl Iterator<Item = Step> {
     components
         .iter()
@@ -657,6 +669,7 @@ fn steps(
     if safety {
         steps.push(Step::SafetyBackup);
     }
+    steps.extend(creations(components));
     steps.extend(stages(components));
     swap(&mut steps, true, components, services);
     if maintenance {

@@ -28,6 +28,8 @@ pub enum Phase {
 pub enum Step {
     /// Back up what is live.
     SafetyBackup,
+    /// Make what of a component's live side is absent.
+    Create(String),
     /// Bring a component's data beside the live data.
     Stage(String),
     /// Turn users away.
@@ -53,7 +55,7 @@ impl Step {
     pub fn phase(&self) -> Phase {
         match self {
             Self::SafetyBackup => Phase::Before,
-            Self::Stage(_) => Phase::Stage,
+            Self::Create(_) | Self::Stage(_) => Phase::Stage,
             Self::CheckOutside => Phase::After,
             _ => Phase::CutOver,
         }
@@ -63,6 +65,7 @@ impl Step {
     pub fn describe(&self) -> String {
         match self {
             Self::SafetyBackup => "back up what is live now".to_owned(),
+            Self::Create(name) => format!("make what is absent of {name}"),
             Self::Stage(name) => format!("stage {name} beside the live data"),
             Self::MaintenanceOn => "show the maintenance page".to_owned(),
             Self::Stop(name) => format!("stop {name}"),
@@ -80,6 +83,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SafetyBackup => f.write_str("backup:safety"),
+            Self::Create(name) => write!(f, "create:{name}"),
             Self::Stage(name) => write!(f, "stage:{name}"),
             Self::MaintenanceOn => f.write_str("maintenance:on"),
             Self::Stop(name) => write!(f, "stop:{name}"),
@@ -111,6 +115,7 @@ impl TryFrom<String> for Step {
             ("maintenance", "off") => Self::MaintenanceOff,
             ("check", "inside") => Self::CheckInside,
             ("check", "outside") => Self::CheckOutside,
+            ("create", name) => Self::Create(name.to_owned()),
             ("stage", name) => Self::Stage(name.to_owned()),
             ("stop", name) => Self::Stop(name.to_owned()),
             ("cut-over", name) => Self::CutOver(name.to_owned()),
@@ -129,6 +134,7 @@ mod tests {
     fn ids_read_back() {
         for step in [
             Step::SafetyBackup,
+            Step::Create("x".into()),
             Step::Stage("a:b".into()),
             Step::MaintenanceOn,
             Step::Stop("x".into()),

@@ -29,6 +29,7 @@ impl RunExecutor<'_> {
             self.delete(name).await?;
             self.discard(name, Discard::Staged).await?;
         }
+        self.remove_created().await;
         self.journal
             .append(Record::Confirmed {
                 at: Timestamp::now(),

@@ -97,6 +97,7 @@ impl<'a> RunExecutor<'a> {
             None => match self.forward_unless_stopped(action).await {
                 Ok(()) if self.journal.with(|state| state.plan.request.drill) => {
                     self.discard_staged().await;
+                    self.remove_created().await;
                     Ok(Outcome::Drilled)
                 }
                 Ok(()) => Ok(Outcome::Restored),
@@ -468,23 +469,25 @@ impl<'a> RunExecutor<'a> {
     }
 
     fn context_until(&self, name: &str, cancel: CancellationToken) -> RunContext {
-        let (run, paths, maintenance, target, gap, cut_over) = self.journal.with(|state| {
-            let paths = state
-                .plan
-                .component(name)
-                .map(|c| c.paths.clone())
-                .unwrap_or_default();
-            let target = state.plan.target_of(name);
-            let gap = state.plan.request.allow_time_gap;
-            (
-                state.run.clone(),
-                paths,
-                state.plan.maintenance,
-                target,
-                gap,
-                state.cut_over(name),
-            )
-        });
+        let (run, paths, maintenance, target, (gap, create), cut_over) =
+            self.journal.with(|state| {
+                let paths = state
+                    .plan
+                    .component(name)
+                    .map(|c| c.paths.clone())
+                    .unwrap_or_default();
+                let target = state.plan.target_of(name);
+                let request = &state.plan.request;
+                let allowed = (request.allow_time_gap, request.create);
+                (
+                    state.run.clone(),
+                    paths,
+                    state.plan.maintenance,
+                    target,
+                    allowed,
+                    state.cut_over(name),
+                )
+            });
         RunContext::new(
             run,
             name,
@@ -500,6 +503,7 @@ impl<'a> RunExecutor<'a> {
         .with_maintenance(maintenance)
         .with_target(target)
         .with_time_gap(gap)
+        .with_create(create)
         .with_cut_over(cut_over)
     }
 

@@ -25,6 +25,7 @@ impl RunExecutor<'_> {
     /// Does every step of the plan that is not done yet, in order.
     pub(super) async fn forward(&self) -> Result<(), StepError> {
         self.safety_backup().await?;
+        self.create_all().await?;
         self.stage_all().await?;
         self.end_the_other().await?;
         let steps = self.journal.with(|state| state.plan.steps.clone());
@@ -96,7 +97,7 @@ impl RunExecutor<'_> {
     }
 
     /// Does one step, unless it is done and stays so.
-    async fn forward_step(&self, step: Step, since: Timestamp) -> Result<(), StepError> {
+    pub(super) async fn forward_step(&self, step: Step, since: Timestamp) -> Result<(), StepError> {
         if self.can_skip(&step) {
             return Ok(());
         }
@@ -116,7 +117,7 @@ impl RunExecutor<'_> {
         self.journal.with(|state| {
             state.is_done(step)
                 && match step {
-                    Step::Stage(_) | Step::CutOver(_) => true,
+                    Step::Create(_) | Step::Stage(_) | Step::CutOver(_) => true,
                     Step::MaintenanceOn | Step::Stop(_) => state.swapped(state.plan.phase(step)),
                     _ => false,
                 }
@@ -186,6 +187,7 @@ impl RunExecutor<'_> {
     async fn bracket_step(&self, step: &Step, since: Timestamp) -> Result<StepResult> {
         match step {
             Step::SafetyBackup | Step::Stage(_) => {}
+            Step::Create(name) => self.create(name).await?,
             Step::MaintenanceOn => {
                 let (run, started) = self.journal.with(|s| (s.run.clone(), s.started));
                 if let Some(maintenance) = self.site.maintenance() {

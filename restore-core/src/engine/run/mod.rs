@@ -3,6 +3,7 @@
 mod abandon;
 mod boundary;
 mod confirm;
+mod create;
 mod execution;
 mod forward;
 mod journal;

@@ -2,6 +2,7 @@
 
 use super::RunState;
 use super::confirm::LEFT;
+use super::create::made;
 use super::state::DELETE;
 use super::way_back::{looking, not_as_left};
 use crate::contract::CutOver;
@@ -86,6 +87,7 @@ pub(crate) async fn report_of(site: &Site, state: &RunState) -> Report {
         safety: state.safety.clone(),
         components,
         services,
+        made: made(state),
         services_down: services_down(state),
         checks_before: state.checks_before.clone(),
         checks_after: state.checks_after.clone(),
@@ -274,6 +276,7 @@ fn options(request: &PlanRequest) -> String {
         (request.allow_time_gap, " --allow-time-gap"),
         (request.no_maintenance, " --no-maintenance"),
         (request.no_safety_backup, " --no-safety-backup"),
+        (request.create, " --create"),
     ] {
         if given {
             text += option;

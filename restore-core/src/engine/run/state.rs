@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::create::REMOVE;
 use super::safety::FACTS as SAFETY;
 use super::{Action, Record};
 use crate::contract::{CutOver, Staged};
@@ -30,7 +31,8 @@ pub(super) const PAGE_LEFT: &str = "page:left";
 
 /// Whether a step is no part of the work: failing at it does not make a failure of the run.
 fn is_aside(step: &str) -> bool {
-    step.starts_with(DISCARD) || step.starts_with(DELETE) || step.starts_with("page:")
+    let aside = [DISCARD, DELETE, REMOVE, "page:"];
+    aside.iter().any(|prefix| step.starts_with(prefix))
 }
 
 fn puts_page_up(step: &str) -> bool {

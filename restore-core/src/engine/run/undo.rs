@@ -60,8 +60,12 @@ impl RunExecutor<'_> {
         if touched {
             self.bring_back(&cut_over, page_was_up, took_over).await?;
         }
-        if !keep {
-            self.discard_staged().await;
+        match keep {
+            true => self.tell_kept_creations().await,
+            false => {
+                self.discard_staged().await;
+                self.remove_created().await;
+            }
         }
         // A failure is told as a failure, also when a later process finished the undo.
         Ok(match self.journal.with(|state| state.failure.is_some()) {

@@ -136,6 +136,18 @@ impl Kept {
     }
 }
 
+/// Something that was absent before a run, and that the run made: a directory, a role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Made {
+    /// The component that it was made for.
+    pub component: String,
+    /// What it is, in a few words: `directory /srv/shop`.
+    pub what: String,
+    /// Whether the run has removed it again.
+    pub removed: bool,
+}
+
 /// A service that the way back could not start on its old data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -205,6 +217,9 @@ pub struct Report {
     pub safety: Option<SafetyBackup>,
     /// Its components.
     pub components: Vec<ComponentReport>,
+    /// What was absent and it made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub made: Vec<Made>,
     /// The services that it stopped, with the instances that were recorded.
     pub services: Map<String, Value>,
     /// Services that did not start when the run was taken back.

@@ -134,6 +134,16 @@ impl Report {
             let idle = self.idle_safety();
             lines.push((7, format!("Safety backup: {}{without}{idle}", safety.id)));
         }
+        for (removed, words) in [(false, "Made, as it was absent"), (true, "Removed again")] {
+            let mut made = self.made.iter().filter(|it| it.removed == removed);
+            if let Some(first) = made.next() {
+                let more = match made.count() {
+                    0 => String::new(),
+                    more => format!(", and {more} more"),
+                };
+                lines.push((6, format!("{words}: {}{more}", first.what)));
+            }
+        }
         for kept in [Kept::Replaced, Kept::Restored, Kept::Staged] {
             let of = self.components.iter().filter(|it| it.kept == Some(kept));
             let of: Vec<&str> = of.map(|it| it.name.as_str()).collect();
@@ -303,6 +313,7 @@ impl Report {
                 started.join(", ")
             )?;
         }
+        self.write_made(out)?;
         self.write_services_down(out)?;
         self.write_checks(out)?;
         self.write_steps(out)?;
@@ -321,6 +332,22 @@ impl Report {
         }
         for line in &self.next {
             writeln!(out, "  {line}")?;
+        }
+        Ok(())
+    }
+
+    /// What was absent and was made, and what has become of it.
+    fn write_made(&self, out: &mut String) -> std::fmt::Result {
+        if self.made.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "\nWas absent and was made:")?;
+        for made in &self.made {
+            let removed = match made.removed {
+                true => " (removed again)",
+                false => "",
+            };
+            writeln!(out, "  {:<20} {}{removed}", made.component, made.what)?;
         }
         Ok(())
     }

@@ -26,6 +26,7 @@ use crate::contract::nodes::no_nodes;
 use crate::contract::{Platform, Program, ServiceState, SiteConfig, Volume, parse_section};
 use crate::model::{Endpoint, Error, ErrorKind, Result, Timestamp};
 use crate::swap::{LocalVolume, records_in};
+use crate::sys::absent::AbsentDirectory;
 use crate::sys::blocking::blocking;
 use crate::sys::process::account::Account;
 use crate::sys::process::command::{Command, Process, Scratch};
@@ -295,6 +296,17 @@ impl Platform for LocalPlatform {
         open_volume(name, path).await
     }
 
+    async fn absent_volume(&self, name: &str) -> Result<Option<AbsentDirectory>> {
+        let known = self.volumes.iter().find(|(known, _)| known == name);
+        let Some(volume) = known.map(|(_, volume)| volume) else {
+            return Ok(None);
+        };
+        match tokio::fs::symlink_metadata(volume.root()).await {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Some(volume.absent())),
+            _ => Ok(None),
+        }
+    }
+
     async fn scratch(&self, service: &str, command: Command) -> Result<Box<dyn Scratch>> {
         let account = self.account(service, &command)?;
         Ok(Box::new(
@@ -349,7 +361,7 @@ async fn open_volume(name: &str, volume: &LocalVolume) -> Result<Arc<dyn Volume>
             "platform.no_volume",
             format!("the volume {name} is not there: {} {why}", path.display()),
         )
-        .hint("make the directory, or correct its path: looking never makes one")
+        .hint("is its disk mounted, and is its path right? looking never makes it; `restore run ID --create` does")
     };
     match tokio::fs::metadata(&path).await {
         Ok(meta) if meta.is_dir() => Ok(Arc::new(volume.clone())),

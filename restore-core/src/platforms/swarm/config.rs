@@ -11,6 +11,7 @@ use crate::contract::config::{section_of, take_kind};
 use crate::contract::{ConfigDuration, SiteConfig, parse_section};
 use crate::model::{Endpoint, Error, ErrorKind, Result};
 use crate::platforms::docker::address::{Address, AddressKeys, SOCKET};
+use crate::platforms::docker::host_services::is_of_host;
 use crate::platforms::local::parse_endpoint;
 
 /// How long a service may take to come up, unless the site says otherwise.
@@ -153,22 +154,6 @@ pub(super) struct SwarmConfig {
     pub(super) deploys: bool,
 }
 
-/// Whether a section is that of a service of the host itself: cron, for one.
-fn of_host(section: &Value) -> bool {
-    ["start", "stop", "status"]
-        .iter()
-        .any(|key| section.get(key).is_some())
-}
-
-/// The services of the host itself, as a site of their own; `None` where there are none.
-pub(super) fn host_services(config: &SiteConfig) -> Option<SiteConfig> {
-    let mut host = config.clone();
-    host.platform.clear();
-    host.volumes.clear();
-    host.services.retain(|_, section| of_host(section));
-    (!host.services.is_empty()).then_some(host)
-}
-
 impl SwarmConfig {
     pub(super) fn read(config: &SiteConfig, base: &Path) -> Result<Self> {
         let mut table = config.platform.clone();
@@ -177,7 +162,7 @@ impl SwarmConfig {
         let services = config
             .services
             .iter()
-            .filter(|(_, value)| !of_host(value))
+            .filter(|(_, value)| !is_of_host(value))
             .map(|(key, value)| service(key, value))
             .collect::<Result<_>>()?;
         let volumes = config

@@ -1,13 +1,11 @@
 //! Where a client can connect to a service.
 
-use serde_json::Value;
-
 use super::config::ServiceConfig;
 use super::nodes::{Nodes, Place};
 use super::view::ServiceSnapshot;
 use crate::model::{Endpoint, Error, ErrorKind, Result};
 use crate::platforms::docker::engine::Engine;
-use crate::platforms::docker::json::text;
+use crate::platforms::docker::network::{bindings, tcp_ports};
 
 /// Where a client of this host connects: as the site says, else through a port that the swarm
 /// publishes on the node of a task, else at a container's own address on this host's bridge.
@@ -84,20 +82,17 @@ async fn reach(
             &format!("/containers/{container}/json"),
         )
         .await?;
-    let bindings = seen.pointer(&format!("/NetworkSettings/Ports/{port}~1tcp"));
-    for binding in bindings.and_then(Value::as_array).into_iter().flatten() {
-        let host = match text(binding, "/HostIp").unwrap_or_default().as_str() {
+    for (host, port) in bindings(&seen, port) {
+        let host = match host.as_str() {
             "::" if engine.is_here() => "::1".to_owned(),
             "" | "0.0.0.0" | "::" => node_address(nodes, &place.node).await?,
-            host => host.to_owned(),
+            _ => host,
         };
         let elsewhere = !engine.is_here()
             && host
                 .parse::<std::net::IpAddr>()
                 .is_ok_and(|address| address.is_loopback());
-        if let Some(Ok(port)) = text(binding, "/HostPort").map(|port| port.parse())
-            && !elsewhere
-        {
+        if !elsewhere {
             return Ok(Some(Endpoint::new(host, port)));
         }
     }
@@ -112,7 +107,7 @@ async fn reach(
             None => Ok(None),
         };
     }
-    let address = address(engine, container, &seen).await?;
+    let address = engine.bridge_address(container, &seen).await?;
     // A bridge of this host leads there.
     Ok(address.map(|address| Endpoint::new(address, port).on_this_host()))
 }
@@ -174,13 +169,13 @@ async fn inside_port(
     }
     let image = view.image();
     let exposed: Vec<u16> = match engine.docker().await?.inspect_image(&image).await {
-        Ok(image) => image
-            .config
-            .and_then(|config| config.exposed_ports)
-            .unwrap_or_default()
-            .iter()
-            .filter_map(|port| port.strip_suffix("/tcp")?.parse().ok())
-            .collect(),
+        Ok(image) => tcp_ports(
+            image
+                .config
+                .and_then(|config| config.exposed_ports)
+                .unwrap_or_default()
+                .iter(),
+        ),
         Err(_) => Vec::new(),
     };
     match exposed.as_slice() {
@@ -199,40 +194,4 @@ async fn inside_port(
         )
         .hint(format!("say it in [services.{}]: port = 5432", config.key))),
     }
-}
-
-/// The address of a container that processes of this host reach: on a bridge of its own engine.
-/// Addresses on overlay networks exist inside containers only.
-async fn address(engine: &Engine, container: &str, seen: &Value) -> Result<Option<String>> {
-    let sandbox = text(seen, "/NetworkSettings/SandboxID").unwrap_or_default();
-    let networks = engine
-        .get(
-            "list the networks",
-            "/networks?filters=%7B%22driver%22%3A%5B%22bridge%22%5D%7D",
-        )
-        .await?;
-    let gateway = sandbox.get(..12).map(|short| format!("gateway_{short}"));
-    for network in networks.as_array().into_iter().flatten() {
-        let Some(id) = text(network, "/Id") else {
-            continue;
-        };
-        let network = engine
-            .get("look at a network", &format!("/networks/{id}"))
-            .await?;
-        let attached = network.get("Containers").and_then(Value::as_object);
-        for (key, at) in attached.into_iter().flatten() {
-            if key == container
-                || gateway.as_ref().is_some_and(|gateway| {
-                    key == gateway || text(at, "/Name").as_ref() == Some(gateway)
-                })
-            {
-                let address = text(at, "/IPv4Address").unwrap_or_default();
-                let address = address.split('/').next().unwrap_or_default();
-                if !address.is_empty() {
-                    return Ok(Some(address.to_owned()));
-                }
-            }
-        }
-    }
-    Ok(None)
 }

@@ -36,11 +36,12 @@ pub(crate) use self::listed::listed;
 
 use self::config::{ServiceConfig, SwarmConfig};
 use self::nodes::{Nodes, Place};
-use self::scale::KilledServices;
 use self::view::ServiceSnapshot;
 use self::volumes::AgentPool;
 use super::docker::engine::Engine;
 use super::docker::exec::ExecProcess;
+use super::docker::host_services::host_services;
+use super::docker::killed::KilledServices;
 use super::docker::throwaway;
 use super::docker::throwaway::{Helper, Recipe};
 use super::local;
@@ -55,7 +56,7 @@ use crate::sys::process::programs::stranger;
 /// itself. Nothing is
 /// connected to.
 pub(crate) fn make(config: &SiteConfig, base: &Path, state: &Path) -> Result<Arc<dyn Platform>> {
-    let host = config::host_services(config)
+    let host = host_services(config)
         .map(|host| local::make(&host, base, state))
         .transpose()?;
     let config = SwarmConfig::read(config, base)?;

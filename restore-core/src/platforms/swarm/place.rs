@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use super::nodes::NO_ENDPOINT;
 use super::view::{Mode, Mount, ServiceSnapshot};
-use super::volumes::directory_of;
 use super::{SwarmPlatform, scale};
 use crate::model::{Finding, Result};
 use crate::platforms::docker::json::text;
+use crate::platforms::docker::mounts::{directory_of, path_inside};
+use crate::platforms::docker::processes::user_numbers;
 
 impl SwarmPlatform {
     /// How a file of this host is seen in a service's containers; `None` where it is not.
@@ -29,30 +30,13 @@ impl SwarmPlatform {
         if !engine.is_here() {
             return Ok(None);
         }
-        let real = host_path
-            .canonicalize()
-            .unwrap_or_else(|_| host_path.to_owned());
-        let mut best: Option<(usize, PathBuf)> = None;
+        let mut mounts = Vec::new();
         for mount in view.mounts() {
-            let Some(source) = self.source(&mount).await? else {
-                continue;
-            };
-            let source = source.canonicalize().unwrap_or(source);
-            let Ok(below) = real.strip_prefix(&source) else {
-                continue;
-            };
-            let depth = source.components().count();
-            if best.as_ref().is_none_or(|(known, _)| *known < depth) {
-                let inside = Path::new(&mount.target);
-                // Joining nothing would end the path with a slash.
-                let inside = match below.as_os_str().is_empty() {
-                    true => inside.to_owned(),
-                    false => inside.join(below),
-                };
-                best = Some((depth, inside));
+            if let Some(source) = self.source(&mount).await? {
+                mounts.push((source, mount.target));
             }
         }
-        Ok(best.map(|(_, path)| path))
+        Ok(path_inside(&mounts, host_path))
     }
 
     /// Where a mount's files are on this host.
@@ -72,37 +56,11 @@ impl SwarmPlatform {
     /// The user and group of a service's first process.
     pub(super) async fn owner_of(&self, view: &ServiceSnapshot) -> Result<Option<(u32, u32)>> {
         let Some(place) = self.nodes.place(view).await? else {
-            return Ok(numbers(
+            return Ok(user_numbers(
                 &text(&view.spec, "/TaskTemplate/ContainerSpec/User").unwrap_or_default(),
             ));
         };
-        let engine = &place.engine;
-        let container = format!("/containers/{}", place.container);
-        let seen = engine
-            .get("look at a container", &format!("{container}/json"))
-            .await?;
-        let pid = seen.pointer("/State/Pid").and_then(Value::as_u64);
-        let Some(pid) = pid.filter(|pid| *pid > 0) else {
-            return Ok(None);
-        };
-        if !engine.is_here() {
-            let listed = engine
-                .get(
-                    "list a container's processes",
-                    &format!("{container}/top?ps_args=-eo%20pid,uid,gid"),
-                )
-                .await?;
-            return Ok(owner_in(&listed, pid));
-        }
-        let Ok(status) = tokio::fs::read_to_string(format!("/proc/{pid}/status")).await else {
-            return Ok(None);
-        };
-        let id = |key: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-            // Real, effective, saved, file system.
-            line.split_whitespace().nth(1)?.parse().ok()
-        };
-        Ok(id("Uid:").zip(id("Gid:")))
+        place.engine.owner_in(&place.container).await
     }
 
     /// What speaks against stopping and starting a service, or is worth knowing before.
@@ -280,23 +238,6 @@ pub(super) fn fits(node: &Value, constraint: &str) -> bool {
     found.eq_ignore_ascii_case(wanted) == equal
 }
 
-/// Who runs a process, from the engine's list of a container's processes.
-fn owner_in(listed: &Value, pid: u64) -> Option<(u32, u32)> {
-    let processes = listed.get("Processes")?.as_array()?;
-    processes.iter().find_map(|process| {
-        let number = |at: usize| process.get(at)?.as_str()?.trim().parse::<u32>().ok();
-        (u64::from(number(0)?) == pid).then_some((number(1)?, number(2)?))
-    })
-}
-
-/// `1000:1000`, or `1000`, in numbers.
-fn numbers(user: &str) -> Option<(u32, u32)> {
-    match user.split_once(':') {
-        Some((uid, gid)) => Some((uid.parse().ok()?, gid.parse().ok()?)),
-        None => user.parse().ok().map(|uid| (uid, uid)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -317,15 +258,5 @@ mod tests {
         ] {
             assert_eq!(fits(&node, constraint), holds, "{constraint}");
         }
-    }
-
-    #[test]
-    fn who_runs_a_process_is_read_from_the_engines_list() {
-        let listed = serde_json::json!({"Titles": ["PID", "UID", "GID"],
-            "Processes": [["7", "472", "0"], ["8", "1", "2"]]});
-        assert_eq!(owner_in(&listed, 7), Some((472, 0)));
-        assert_eq!(owner_in(&listed, 9), None);
-        assert_eq!(numbers("999:998"), Some((999, 998)));
-        assert_eq!(numbers("redis"), None);
     }
 }

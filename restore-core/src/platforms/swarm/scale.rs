@@ -1,7 +1,7 @@
 //! Stopping and starting services, and knowing that it has happened.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::query_parameters::{
@@ -17,6 +17,7 @@ use super::view::{Mode, ServiceSnapshot, Task};
 use super::{SwarmPlatform, endpoint};
 use crate::model::{Error, ErrorKind, Result, Timestamp};
 use crate::platforms::docker::engine::Engine;
+use crate::platforms::docker::logs::last_lines;
 
 /// How often the swarm is asked.
 const LOOK: Duration = Duration::from_millis(100);
@@ -38,25 +39,6 @@ const NOWHERE: &str = "node.labels.stopped-by-restore==true";
 
 /// The label by which an engine knows the containers of a service.
 const OF_SERVICE: &str = "com.docker.swarm.service.id";
-
-/// What was seen of services that had to be killed, by the site's names.
-#[derive(Debug, Default)]
-pub(super) struct KilledServices(Mutex<HashMap<String, String>>);
-
-impl KilledServices {
-    fn set(&self, service: &str, note: Option<String>) {
-        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match note {
-            Some(note) => notes.insert(service.to_owned(), note),
-            None => notes.remove(service),
-        };
-    }
-
-    pub(super) fn get(&self, service: &str) -> Option<String> {
-        let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        notes.get(service).cloned()
-    }
-}
 
 /// How many instances are wanted, a global service that was stopped counting as none.
 pub(super) fn desired(view: &ServiceSnapshot) -> u32 {
@@ -480,17 +462,4 @@ fn does_not_end(config: &ServiceConfig, unended: &[&Task], left: usize, after: D
         ),
     )
     .hint("a node that is down keeps its tasks in this state: see `docker node ls`; a process that hangs is usually waiting for a disk")
-}
-
-/// Log lines for a message, short.
-fn last_lines(lines: &[String]) -> String {
-    let short: Vec<String> = lines
-        .iter()
-        .map(|line| line.trim().chars().take(200).collect())
-        .filter(|line: &String| !line.is_empty())
-        .collect();
-    if short.is_empty() {
-        return "it said nothing".to_owned();
-    }
-    format!("its last words: {}", short.join("; "))
 }

@@ -1,7 +1,6 @@
 //! Volumes: which node has one, and how its files are reached.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -18,6 +17,7 @@ use crate::platforms::docker::agent::RemoteVolume;
 use crate::platforms::docker::agent_container::{AgentContainer, MountSource};
 use crate::platforms::docker::engine::Engine;
 use crate::platforms::docker::json::{encoded, text};
+use crate::platforms::docker::mounts::directory_of;
 use crate::platforms::docker::throwaway::SITE;
 use crate::swap::LocalVolume;
 
@@ -273,25 +273,13 @@ impl SwarmPlatform {
             let (None, Some(id)) = (ours, text(container, "/Id")) else {
                 continue;
             };
-            let path = format!("/containers/{id}/top?ps_args=-eo%20pid,args");
-            let listed = match engine.get("list a container's processes", &path).await {
-                Ok(listed) => listed,
-                // It has ended meanwhile.
-                Err(error) if ["swarm.not_found", "swarm.conflict"].contains(&error.code()) => {
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let name = text(container, "/Names/0").unwrap_or(id);
-            let processes = listed.get("Processes").and_then(Value::as_array);
-            for process in processes.into_iter().flatten() {
-                if let Some(line) = process.get(1).and_then(Value::as_str) {
-                    let name = name.trim_start_matches('/');
-                    programs.push(format!(
-                        "{line} (container {name} of the node {})",
-                        node.name
-                    ));
-                }
+            let name = text(container, "/Names/0").unwrap_or_else(|| id.clone());
+            let name = name.trim_start_matches('/');
+            for line in engine.programs_in(&id).await? {
+                programs.push(format!(
+                    "{line} (container {name} of the node {})",
+                    node.name
+                ));
             }
         }
         Ok(programs)
@@ -322,38 +310,5 @@ impl SwarmPlatform {
                 names.join(", ")
             ),
         })
-    }
-}
-
-/// The directory of this host that holds a volume's files; `None` where a driver mounts it only
-/// while somebody uses it.
-pub(super) fn directory_of(volume: &Value) -> Option<PathBuf> {
-    if text(volume, "/Driver")? != "local" {
-        return None;
-    }
-    let option = |key: &str| text(volume, &format!("/Options/{key}")).unwrap_or_default();
-    let device = option("device");
-    if device.is_empty() {
-        return text(volume, "/Mountpoint").map(PathBuf::from);
-    }
-    let bound = option("o").split(',').any(|o| o == "bind" || o == "rbind");
-    (bound && device.starts_with('/')).then(|| PathBuf::from(device))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_directories_that_stay_are_used() {
-        let plain =
-            serde_json::json!({"Driver": "local", "Mountpoint": "/v/_data", "Options": null});
-        assert_eq!(directory_of(&plain), Some("/v/_data".into()));
-        let bound = serde_json::json!({"Driver": "local", "Mountpoint": "/v/_data",
-            "Options": {"type": "none", "o": "bind", "device": "/srv/x"}});
-        assert_eq!(directory_of(&bound), Some("/srv/x".into()));
-        let nfs = serde_json::json!({"Driver": "local", "Mountpoint": "/v/_data",
-            "Options": {"type": "nfs", "o": "addr=x", "device": ":/x"}});
-        assert_eq!(directory_of(&nfs), None);
     }
 }

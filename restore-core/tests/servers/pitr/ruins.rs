@@ -47,3 +47,33 @@ async fn a_cluster_whose_data_directory_is_gone_is_restored() {
     ground.carry_out(plan).await;
     assert_eq!(ground.rows(), ("1 2".to_owned(), "1 2".to_owned()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_whose_volume_is_gone_is_restored_where_that_may_be_made() {
+    let ground = Ground::with("data", "").await;
+    ground.write(1);
+    ground.back_up().await;
+    ground.write(2);
+    ground.archive();
+    let site = ground.site().await;
+    site.platform().scale("postgres", 0).await.unwrap();
+    let volume = ground.path("volume");
+    std::fs::remove_dir_all(&volume).unwrap();
+    let plan = ground.plan(to(RecoveryPoint::Latest)).await;
+    let refused = plan.refusal().unwrap();
+    assert!(
+        refused.hint_text().unwrap().contains("--create"),
+        "{refused}"
+    );
+
+    let request = to(RecoveryPoint::Latest).create(true);
+    let plan = ground.plan(request).await;
+    assert_eq!(codes(&plan), Vec::<&str>::new(), "{:?}", plan.findings);
+    ground.carry_out(plan).await;
+    assert_eq!(ground.rows(), ("1 2".to_owned(), "1 2".to_owned()));
+
+    let report = site.rollback(None, RunOptions::new()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::RolledBack, "{}", report.to_text());
+    site.confirm(None, RunOptions::new()).await.unwrap();
+    assert!(!volume.exists(), "what was made is removed");
+}

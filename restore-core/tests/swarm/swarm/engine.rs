@@ -40,6 +40,22 @@ impl Engine {
         engine
     }
 
+    /// One that is in no swarm.
+    pub fn without_swarm() -> Self {
+        let engine = Self::new();
+        engine.docker(&["swarm", "leave", "--force"]);
+        engine
+    }
+
+    /// The same with the images of the example platform.
+    pub fn without_swarm_with_images() -> Self {
+        let engine = Self { dir: folder() };
+        engine.script(&["start", "--images"]);
+        engine.import();
+        engine.docker(&["swarm", "leave", "--force"]);
+        engine
+    }
+
     /// One with so many further nodes, which have no image.
     pub fn with_workers(count: u32) -> Self {
         let engine = Self { dir: folder() };

@@ -2,7 +2,7 @@
 //! platform that is quick to stop and start.
 
 mod crashes;
-mod engine;
+pub mod engine;
 mod failures;
 mod images;
 mod places;

@@ -8,6 +8,7 @@ use super::control::Control;
 use super::programs::Programs;
 use super::{Cluster, feed, fetched};
 use crate::components::archive;
+use crate::components::not_there::planned_volume;
 use crate::components::postgres::wal::{Reached, WalSource};
 use crate::contract::{Inspection, RunContext, SpaceNeed, Volume};
 use crate::model::target::FOLLOWS;
@@ -27,8 +28,10 @@ pub(in super::super) struct Outlook {
 
 /// See [`Component::inspect`](crate::component::Component::inspect).
 pub(super) async fn inspect(cluster: &Cluster, cx: &RunContext) -> Result<Inspection> {
-    let outlook = cluster.outlook(cx).await?;
-    let volume = cluster.volume().await?;
+    let mut planned = Inspection::default();
+    let (platform, name) = (cluster.platform.as_ref(), &cluster.config.volume);
+    let volume = planned_volume(cx, platform, name, &mut planned).await?;
+    let outlook = cluster.outlook(cx, volume.as_ref()).await?;
     let mut inspection = Inspection {
         artifacts: outlook.artifact.into_iter().collect(),
         read_bytes: outlook.read_bytes,
@@ -37,7 +40,7 @@ pub(super) async fn inspect(cluster: &Cluster, cx: &RunContext) -> Result<Inspec
         needs: outlook.need.into_iter().collect(),
         findings: outlook.findings,
         facts: outlook.facts,
-        obeyed: Vec::new(),
+        ..planned
     };
     archive::other_runs(cx, volume.as_ref(), &mut inspection.findings).await;
     Ok(inspection)
@@ -45,7 +48,11 @@ pub(super) async fn inspect(cluster: &Cluster, cx: &RunContext) -> Result<Inspec
 
 impl Cluster {
     /// What recovering to the run's target would come to, beside whatever is live.
-    pub(in super::super) async fn outlook(&self, cx: &RunContext) -> Result<Outlook> {
+    pub(in super::super) async fn outlook(
+        &self,
+        cx: &RunContext,
+        volume: &dyn Volume,
+    ) -> Result<Outlook> {
         let mut outlook = Outlook::default();
         let base = match self.base(cx.backup()).await {
             Ok(base) => base,
@@ -69,7 +76,6 @@ impl Cluster {
                 0
             }
         };
-        let volume = self.volume().await?;
         if volume.path().is_none() {
             outlook.findings.push(
                 Finding::error(
@@ -80,8 +86,8 @@ impl Cluster {
                 .hint("run this as root on the host whose volume it is"),
             );
         }
-        outlook.findings.extend(self.siblings(volume.as_ref()));
-        outlook.findings.extend(self.log_elsewhere(volume.as_ref()));
+        outlook.findings.extend(self.siblings(volume));
+        outlook.findings.extend(self.log_elsewhere(volume));
         let own = base.facts.stop_lsn.0.saturating_sub(base.facts.start_lsn.0);
         let replayed = outlook.facts.get("wal_bytes").and_then(Value::as_u64);
         let room = self.room(&base, replayed.unwrap_or(own), copied).await;
@@ -90,7 +96,7 @@ impl Cluster {
             bytes: room.max(outlook.read_bytes),
             inodes: 4096,
         });
-        if let Err(error) = self.live(&base, &mut outlook).await {
+        if let Err(error) = self.live(&base, volume, &mut outlook).await {
             outlook
                 .findings
                 .push(Finding::from_error(&self.name, &error));
@@ -215,7 +221,7 @@ impl Cluster {
     }
 
     /// Whether what is live is what the base backup is of.
-    async fn live(&self, base: &Base, outlook: &mut Outlook) -> Result<()> {
+    async fn live(&self, base: &Base, volume: &dyn Volume, outlook: &mut Outlook) -> Result<()> {
         let programs = Programs::find(self, base.facts.major).await?;
         let mut system = None;
         match self.session().await {
@@ -251,8 +257,7 @@ impl Cluster {
                     )
                     .hint("what only it knows is not compared with the backup"),
                 );
-                let volume = self.volume().await?;
-                let dir = self.data_dir(volume.as_ref())?;
+                let dir = self.data_dir(volume)?;
                 if let Some(seen) = self.platform.path_in(&self.config.service, &dir).await?
                     && let Ok(control) = Control::read(&programs, &seen).await
                 {

@@ -4,16 +4,17 @@
 //! scratch server of the service's own programs, which reads the WAL archive while the live
 //! server serves. What it has become is cut over by renames and undone by the same.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::client::{Login, Session};
-use crate::components::archive;
+use crate::archive::UnpackPolicy;
+use crate::components::{archive, place};
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, Inspection, KeptByRun, Parts, Platform, Recovery,
-    RunContext, SharedComponent, Staged, Table, Target, Volume,
+    BackedUp, Backup, BackupWriter, Component, Create, Inspection, KeptByRun, Parts, Platform,
+    Recovery, RunContext, SharedComponent, Staged, Table, Target, Volume,
 };
 use crate::model::{
     BackupId, CheckOutcome, Error, ErrorKind, Recoverable, RecoveryTarget, Result, Timestamp,
@@ -66,6 +67,11 @@ impl Cluster {
         self.platform.volume(&self.config.volume).await
     }
 
+    /// The volume, where it is not gone as it was before the run.
+    async fn still_there(&self, cx: &RunContext) -> Result<Option<Arc<dyn Volume>>> {
+        place::still_there(cx, self.volume().await).await
+    }
+
     /// The live data directory on this host.
     fn data_dir(&self, volume: &dyn Volume) -> Result<PathBuf> {
         let root = volume.path().ok_or_else(|| {
@@ -111,7 +117,9 @@ impl Cluster {
 
     /// Ends what a killed process left at work, and deletes what it had brought there.
     pub(super) async fn clear(&self, cx: &RunContext, what: Discard) -> Result<()> {
-        let volume = self.volume().await?;
+        let Some(volume) = self.still_there(cx).await? else {
+            return Ok(());
+        };
         holders::end_scratch(cx, volume.as_ref()).await?;
         if let Some(root) = volume.path() {
             self.forget_fetched(&root, &cx.run().folder())?;
@@ -199,13 +207,22 @@ impl Component for Cluster {
     }
 
     async fn targets(&self, _paths: &[String]) -> Result<Vec<Target>> {
-        let path = self.volume().await?.path();
+        let path = place::path_of(self.platform.as_ref(), &self.config.volume).await?;
         let target = path.map(|path| Target::new(path, self.scope()));
         Ok(target.into_iter().collect())
     }
 
     fn artifacts(&self, backup: &Backup) -> Vec<String> {
         backup.find(&self.config.base)
+    }
+
+    async fn unpack_policies(&self, backup: &Backup) -> Result<Vec<(String, UnpackPolicy)>> {
+        let volume = self.volume().await.map_err(self.at())?;
+        let owner = self.owner(volume.as_ref()).await.map_err(self.at())?;
+        // Where it will be staged is not known before there is a run: no link leads there.
+        let policy = recover::policy(Path::new(""), owner);
+        let archives = self.artifacts(backup).into_iter();
+        Ok(archives.map(|path| (path, policy.clone())).collect())
     }
 
     async fn live_bytes(&self) -> Result<u64> {
@@ -218,6 +235,10 @@ impl Component for Cluster {
 
     async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {
         inspect::inspect(self, cx).await.map_err(self.at())
+    }
+
+    fn creator(&self) -> Option<&dyn Create> {
+        Some(self)
     }
 
     async fn stage(&self, cx: &RunContext) -> Result<Staged> {
@@ -252,8 +273,12 @@ impl Component for Cluster {
     }
 
     async fn way_back(&self, cx: &RunContext) -> Result<()> {
-        let volume = self.volume().await?;
-        archive::ensure_kept(cx, Some(volume.as_ref()), &volume.describe()).await
+        match self.still_there(cx).await? {
+            Some(volume) => {
+                archive::ensure_kept(cx, Some(volume.as_ref()), &volume.describe()).await
+            }
+            None => Ok(()),
+        }
     }
 
     async fn kept_by_runs(&self) -> Result<Vec<KeptByRun>> {
@@ -262,7 +287,9 @@ impl Component for Cluster {
 
     async fn undo(&self, cx: &RunContext) -> Result<()> {
         let work = async {
-            let volume = self.volume().await?;
+            let Some(volume) = self.still_there(cx).await? else {
+                return Ok(());
+            };
             archive::ensure_mounted(cx, Some(volume.as_ref()), &volume.describe()).await?;
             match volume.state(cx.run()).await? {
                 state @ (SwapState::Nothing | SwapState::Staged) => {
@@ -288,16 +315,40 @@ impl Component for Cluster {
     }
 
     async fn replaced_at(&self, cx: &RunContext) -> Result<Option<String>> {
-        let volume = self.volume().await.map_err(self.at())?;
-        archive::replaced_at(cx, volume.as_ref())
-            .await
-            .map_err(self.at())
+        match self.still_there(cx).await.map_err(self.at())? {
+            Some(volume) => archive::replaced_at(cx, volume.as_ref())
+                .await
+                .map_err(self.at()),
+            None => Ok(None),
+        }
     }
 
     async fn kept_bytes(&self, cx: &RunContext) -> Result<Option<u64>> {
-        let volume = self.volume().await.map_err(self.at())?;
-        archive::kept_bytes(cx, volume.as_ref())
-            .await
-            .map_err(self.at())
+        match self.still_there(cx).await.map_err(self.at())? {
+            Some(volume) => archive::kept_bytes(cx, volume.as_ref())
+                .await
+                .map_err(self.at()),
+            None => Ok(None),
+        }
+    }
+}
+
+#[async_trait]
+impl Create for Cluster {
+    async fn create(&self, cx: &RunContext) -> Result<()> {
+        let (platform, name) = (self.platform.as_ref(), &self.config.volume);
+        let make = async {
+            let owner = platform.owner(&self.config.service).await?;
+            place::make_volume(cx, platform, name, owner).await
+        };
+        make.await.map_err(self.at())
+    }
+
+    async fn remove_created(&self, cx: &RunContext) -> Result<()> {
+        let remove = async {
+            let at = self.platform.absent_volume(&self.config.volume).await?;
+            place::remove(cx, at).await
+        };
+        remove.await.map_err(self.at())
     }
 }

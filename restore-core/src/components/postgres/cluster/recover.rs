@@ -121,7 +121,7 @@ impl Cluster {
     }
 
     /// Whoever the server's files belong to.
-    async fn owner(&self, volume: &dyn Volume) -> Result<Option<(u32, u32)>> {
+    pub(super) async fn owner(&self, volume: &dyn Volume) -> Result<Option<(u32, u32)>> {
         // The files say it best: the platform may not know whom a container's program becomes.
         if let Ok(dir) = self.data_dir(volume)
             && let Ok(meta) = dir.metadata()
@@ -169,12 +169,7 @@ impl Cluster {
     ) -> Result<()> {
         let source = cx.source(&base.artifact)?;
         let progress = cx.progress("unpack", source.size());
-        let policy = UnpackPolicy {
-            live_root: dir.path().to_owned(),
-            chown: owner,
-            owner,
-            ..UnpackPolicy::default()
-        };
+        let policy = policy(dir.path(), owner);
         let held = dir.again()?.into_fd();
         crate::archive::unpack_into(source, held, dir.path(), &policy, progress)
             .await
@@ -308,6 +303,16 @@ impl Cluster {
         };
         session.close().await;
         Ok(reached)
+    }
+}
+
+/// Which members of a base backup are let in, where it is unpacked into `dir`.
+pub(super) fn policy(dir: &Path, owner: Option<(u32, u32)>) -> UnpackPolicy {
+    UnpackPolicy {
+        live_root: dir.to_owned(),
+        chown: owner,
+        owner,
+        ..UnpackPolicy::default()
     }
 }
 

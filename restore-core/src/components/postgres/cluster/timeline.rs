@@ -173,8 +173,9 @@ impl Cluster {
 
     /// The live server knows the history of its own timeline before the archive does.
     async fn adopt(&self, archive: &mut Archive, timeline: u32) -> Result<()> {
-        // Where its files are not here the archive is all there is.
-        let Ok(dir) = self.data_dir(self.volume().await?.as_ref()) else {
+        // Where its files are not here, or gone with all of the volume, the archive is all there is.
+        let volume = self.volume().await;
+        let Ok(dir) = volume.and_then(|volume| self.data_dir(volume.as_ref())) else {
             return Ok(());
         };
         for (id, own) in histories(&dir) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::client::Session;
 use super::super::names::{ident, literal};
-use super::made::mark;
+use super::made::{mark, role_words};
 use super::role::Role;
 use super::{BY_HAND, some_of};
 use crate::model::{Error, ErrorKind, Finding, Result, RunId};
@@ -26,7 +26,8 @@ pub(in super::super) struct Creation {
     pub(super) not_granted: Vec<(String, String)>,
     /// Statements of the file that could not be read.
     pub(super) unread: Vec<String>,
-    pub(super) label: String,
+    /// The backup's file that has them.
+    pub(in super::super) label: String,
 }
 
 /// Keeps the server from writing down what the session says.
@@ -52,6 +53,11 @@ pub(super) async fn unsilence(session: &Session) -> Result<()> {
 impl Creation {
     pub(super) fn names(&self) -> Vec<String> {
         self.roles.keys().cloned().collect()
+    }
+
+    /// In the words of plans and reports.
+    pub(in super::super) fn words(&self) -> impl Iterator<Item = String> {
+        self.roles.keys().map(|name| role_words(name))
     }
 
     /// The roles with this much power, in words.

@@ -24,6 +24,11 @@ pub(super) fn mark(run: &RunId) -> String {
     format!("created by restore run {run}")
 }
 
+/// A role in the words of plans and reports.
+pub(super) fn role_words(name: &str) -> String {
+    format!("role {name}")
+}
+
 /// What was recorded at one time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Record {
@@ -266,9 +271,6 @@ impl Postgres {
     ) -> Result<()> {
         let made = Made::of(cx)?;
         let roles = self.ours(session, cx, &made).await?;
-        if roles.is_empty() {
-            return Ok(());
-        }
         let as_it_stood = cx.recall(CONFIRMED).is_some()
             && cx.recall(TURNED_BACK).is_none()
             && cx.cut_over() == CutOver::NotBegun;
@@ -288,6 +290,13 @@ impl Postgres {
                 if let Err(error) = session.attempt(&drop).await {
                     stay.told.insert(role.clone(), describe(&error));
                 }
+            }
+        }
+        // Records without findings are of roles that another component made, or told of.
+        let own = made.0.iter().filter(|record| !record.findings.is_empty());
+        for role in own.flat_map(|record| &record.roles) {
+            if !stay.told.contains_key(role) {
+                cx.record_removed(&role_words(role)).await;
             }
         }
         if !stay.told.is_empty() {

@@ -101,6 +101,9 @@ impl Postgres {
                 return Err(error);
             }
             // Known before they are there: whoever comes after a kill must find them.
+            for words in creation.words() {
+                cx.record_made(&words).await?;
+            }
             let findings = creation.findings(&self.name);
             Made::of(cx)?
                 .record(cx, &creation.names(), &findings)
@@ -133,7 +136,7 @@ impl Postgres {
                 ErrorKind::Preflight,
                 "postgres.roles_not_ours",
                 format!(
-                    "roles = \"create\": {} may not create the roles that the dump needs ({}), and give them what it gives them",
+                    "{} may not create the roles that the dump needs ({}), and give them what it gives them",
                     self.config.user,
                     missing.join(", ")
                 ),
@@ -228,7 +231,7 @@ impl Postgres {
             ErrorKind::Preflight,
             "postgres.no_globals",
             format!(
-                "roles = \"create\": backup {} has no file with the server's roles (looked for {})",
+                "backup {} has no file with the server's roles (looked for {})",
                 backup.id(),
                 self.config.globals.join(", ")
             ),

@@ -2,11 +2,17 @@
 
 use std::collections::HashSet;
 
-use super::links::{ABSOLUTE, LinkPlaces, below, normal, parent};
-use super::member::{CAPABILITIES, Member, What};
+use super::links::{below, normal, parent};
+use super::member::{Member, What};
+use super::ownership::Ownership;
+use super::refusal::{Absolute, Refusal, refusals, shortened};
 use super::seen::{Kind, Seen};
 use super::{RefusedMember, UnpackPolicy};
 use crate::model::{Error, ErrorKind, Result};
+
+mod kind;
+
+use kind::{attributes, check_attributes, check_names, too_long};
 
 /// What becomes of a member.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,6 +26,8 @@ pub(super) enum Verdict {
         again: bool,
         /// Directories above it that the archive has not named so far.
         implied: Vec<Vec<u8>>,
+        /// Whose it becomes: user and group.
+        owner: (u32, u32),
     },
     /// It passed, but is not selected.
     LeftOut,
@@ -31,16 +39,30 @@ pub(super) enum Verdict {
 pub(super) struct Gate<'a> {
     label: &'a str,
     policy: &'a UnpackPolicy,
+    ownership: Ownership,
     prefix: Vec<u8>,
     /// So many names are taken off what is left.
     strip: usize,
     only: Vec<Wanted>,
     except: Vec<Vec<u8>>,
     prefix_met: bool,
+    /// Something below the target itself was let in.
+    kept: bool,
+    /// Members, directories aside, of whose names nothing is left once directories are taken off.
+    taken_off: u64,
+    /// See [`Unpacked::outside`](super::Unpacked::outside).
+    outside: u64,
+    /// Members about which only the machine that has the live tree can say whether they are let in.
+    unjudged: u64,
+    /// Directories that no member is, but that names of members imply.
+    implied: u64,
+    /// Bytes to be kept until the end for the directories that are made.
+    held: u64,
     /// By the paths that members are given here.
     seen: Seen,
     /// The paths that were refused so far.
     refused: HashSet<Vec<u8>>,
+    absolute: Absolute,
     /// The directory whose ancestors were checked last: most members share it with the one before.
     checked: Option<Vec<u8>>,
 }
@@ -50,43 +72,24 @@ struct Wanted {
     met: bool,
 }
 
-/// A reason to refuse, with the key that would allow it.
-struct Refusal {
-    reason: String,
-    hint: Option<&'static str>,
+/// Where a member's name leads.
+enum Place {
+    /// To this path below the target.
+    At(Vec<u8>),
+    /// Outside of the prefix.
+    Outside,
+    /// Nowhere: nothing is left of it once leading directories are taken off.
+    TakenOff,
 }
 
-impl From<String> for Refusal {
-    fn from(reason: String) -> Self {
-        Self { reason, hint: None }
-    }
-}
-
-impl From<&str> for Refusal {
-    fn from(reason: &str) -> Self {
-        reason.to_owned().into()
-    }
-}
-
-/// How many refused members a message names.
-const NAMED: usize = 10;
 /// How many are remembered.
 pub(super) const MOST: usize = 1000;
-
-/// What is to be done about a member that no honest archive has.
-const STRANGER: &str = "whoever made this archive could overwrite other files with it: find out \
-                        where it comes from, or restore another backup";
 
 /// The kernel's PATH_MAX without its end.
 const LONGEST: usize = 4095;
 
-/// As much of a name as a message shows, in characters.
-const SHOWN: usize = 300;
-
-const ALLOW_LINKS: &str = "if links may lead there, add the place to the component's `allow_links` in restore.toml, or take out `links = \"inside\"`";
-/// What attributes of one member may hold, names included: as much as Linux gives one of them.
-const ATTRIBUTES: usize = 64 * 1024;
-const ALLOW_SETUID: &str = "if the archive is trusted with this, set `allow_setuid = true` for the component in restore.toml";
+/// About what is kept of a directory besides its path and its attributes.
+const DIRECTORY: u64 = 128;
 
 impl<'a> Gate<'a> {
     /// A gate for the archive called `label`; an impossible selection is refused at once.
@@ -114,6 +117,7 @@ impl<'a> Gate<'a> {
         Ok(Self {
             label,
             policy,
+            ownership: Ownership::new(policy),
             prefix: plain(&policy.prefix)?,
             strip: usize::try_from(policy.strip).unwrap_or(usize::MAX),
             only: only.collect::<Result<_>>()?,
@@ -123,8 +127,15 @@ impl<'a> Gate<'a> {
                 .map(|path| plain(path))
                 .collect::<Result<_>>()?,
             prefix_met: false,
+            kept: false,
+            taken_off: 0,
+            outside: 0,
+            unjudged: 0,
+            implied: 0,
+            held: 0,
             seen: Seen::new(),
             refused: HashSet::new(),
+            absolute: Absolute::default(),
             checked: None,
         })
     }
@@ -144,23 +155,37 @@ impl<'a> Gate<'a> {
             Err(refusal) => refusal,
         };
         if self.refused.len() < MOST
-            && let Ok(Some(path)) = self.locate(&member.name)
+            && let Ok(Place::At(path)) = self.locate(&member.name)
+            && path.len() <= LONGEST
         {
             self.refused.insert(path);
         }
-        let hint = match refusal.hint {
-            Some(hint) => hint.to_owned(),
-            None if refusal.reason == ABSOLUTE => format!(
-                "its maker kept leading slashes (`tar -P`): say which directory of the archive is restored with the component's `prefix`, such as prefix = {:?}",
-                String::from_utf8_lossy(parent(&member.name)).trim_start_matches('/')
-            ),
-            None => STRANGER.to_owned(),
-        };
-        Err(RefusedMember {
-            member: shortened(&member.name),
-            reason: refusal.reason,
-            hint,
-        })
+        Err(self.absolute.refused(&member.name, refusal))
+    }
+
+    /// What is to be said the same way of all that were refused.
+    pub(super) fn settle(&self, refused: &mut [RefusedMember]) {
+        self.absolute.settle(refused);
+    }
+
+    /// How many directories the names so far imply, beside those that are members.
+    pub(super) fn implied(&self) -> u64 {
+        self.implied
+    }
+
+    /// How many bytes are kept until the end for directories.
+    pub(super) fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// How many members are outside of what is wanted, and are not just directories above it.
+    pub(super) fn outside(&self) -> u64 {
+        self.outside
+    }
+
+    /// How many members are let in here although their own machine may refuse them.
+    pub(super) fn unjudged(&self) -> u64 {
+        self.unjudged
     }
 
     /// Called after the last member: everything that was asked for must have been there.
@@ -171,6 +196,18 @@ impl<'a> Gate<'a> {
                     .hint("look at the names that the archive has: `tar tf ARCHIVE`"),
             )
         };
+        // Files at the top alone are no empty tree.
+        let all_taken_off = !self.kept && self.taken_off > 0;
+        if self.strip > 0 && (!self.prefix_met || all_taken_off) {
+            let below = match self.prefix.is_empty() {
+                true => String::new(),
+                false => format!(" below {:?}", self.policy.prefix),
+            };
+            return missing(format!(
+                "{} has nothing{below} once {} leading directories are taken off its names (`strip`)",
+                self.label, self.strip
+            ));
+        }
         if !self.prefix.is_empty() && !self.prefix_met {
             return missing(format!(
                 "{} has nothing below {:?}",
@@ -196,24 +233,40 @@ impl<'a> Gate<'a> {
         if let What::Global(keys) = &member.what {
             return match keys.iter().find(|key| !is_harmless(key)) {
                 None => Ok(Verdict::Nothing),
-                Some(key) => Err(format!("it sets {key:?} for all members after it").into()),
+                Some(key) => Err(format!(
+                    "it sets {:?} for all members after it",
+                    shortened(key.as_bytes())
+                )
+                .into()),
             };
         }
         if member.what == What::Label {
             return Ok(Verdict::Nothing);
         }
         // What is not written harms nobody: it is not judged.
-        let Some(path) = self.locate(&member.name)? else {
-            return Ok(Verdict::LeftOut);
-        };
         let directory = member.is_directory();
+        let path = match self.locate(&member.name)? {
+            Place::At(path) => path,
+            Place::Outside => {
+                let above = directory && self.is_above(&member.name);
+                self.outside += u64::from(!above);
+                return Ok(Verdict::LeftOut);
+            }
+            Place::TakenOff => {
+                self.take_off(directory);
+                return Ok(Verdict::LeftOut);
+            }
+        };
         if path.is_empty() && !directory {
             return match (self.strip, self.prefix.is_empty()) {
                 (0, true) => Err("it stands for the root, and is not a directory".into()),
                 (0, false) => {
                     Err("the tree that is restored begins here, and it is not a directory".into())
                 }
-                _ => Ok(Verdict::LeftOut),
+                _ => {
+                    self.take_off(directory);
+                    Ok(Verdict::LeftOut)
+                }
             };
         }
         self.prefix_met = true;
@@ -229,9 +282,12 @@ impl<'a> Gate<'a> {
             self.leave_out(&path, member);
             return Ok(Verdict::LeftOut);
         }
+        check_names(&path)?;
         check_attributes(member)?;
         self.check_way(&path)?;
-        let (kind, original) = self.kind(member, &path)?;
+        // What it becomes is judged, and not only what its header says.
+        let owner = self.ownership.of(member);
+        let (kind, original) = self.kind(member, owner, &path)?;
         if original.as_deref() == Some(&path[..]) {
             return Ok(Verdict::Nothing);
         }
@@ -260,34 +316,45 @@ impl<'a> Gate<'a> {
         let mut above = parent(&path);
         while let None | Some(Kind::DirectoryLeftOut) = self.seen.get(above) {
             self.seen.set(above, Kind::Directory);
+            self.implied += 1;
+            self.hold(above, 0);
             implied.push(above.to_vec());
             above = parent(above);
         }
         if !path.is_empty() {
             self.seen.set(&path, kind);
+            self.kept = true;
+        }
+        if directory {
+            self.hold(&path, attributes(member));
         }
         Ok(Verdict::Unpack {
             path,
             original,
             again,
             implied,
+            owner,
         })
     }
 
-    /// The path that a member of this name has below the target; `None` where it lies outside of
-    /// the prefix, or above what is left once leading directories are taken off.
+    /// Whose everything becomes, where all has one owner.
+    pub(super) fn owner_of_all(&self) -> Option<(u32, u32)> {
+        self.ownership.all
+    }
+
+    /// The path that a member of this name has below the target, if any.
     ///
     /// A leading slash means nothing where a prefix or `strip` says what is wanted.
-    fn locate(&self, name: &[u8]) -> Result<Option<Vec<u8>>, &'static str> {
+    fn locate(&self, name: &[u8]) -> Result<Place, &'static str> {
         if self.prefix.is_empty() && self.strip == 0 {
-            return normal(name).map(Some);
+            return normal(name).map(Place::At);
         }
         let mut parts = name
             .split(|byte| *byte == b'/')
             .filter(|part| !part.is_empty() && *part != b".");
         for wanted in self.prefix.split(|byte| *byte == b'/') {
             if !wanted.is_empty() && parts.next() != Some(wanted) {
-                return Ok(None);
+                return Ok(Place::Outside);
             }
         }
         let rest: Vec<&[u8]> = parts.collect();
@@ -298,12 +365,41 @@ impl<'a> Gate<'a> {
         let mut left = Some(&rest[..]);
         for _ in 0..self.strip {
             let Some(path) = left.filter(|path| !path.is_empty()) else {
-                return Ok(None);
+                return Ok(Place::TakenOff);
             };
             let end = path.iter().position(|byte| *byte == b'/');
             left = Some(end.and_then(|end| path.get(end + 1..)).unwrap_or_default());
         }
-        Ok(left.map(<[u8]>::to_vec))
+        Ok(left.map_or(Place::TakenOff, |path| Place::At(path.to_vec())))
+    }
+
+    /// The path of a member below the target, if it has one.
+    fn path_of(&self, name: &[u8]) -> Result<Option<Vec<u8>>, &'static str> {
+        Ok(match self.locate(name)? {
+            Place::At(path) => Some(path),
+            Place::Outside | Place::TakenOff => None,
+        })
+    }
+
+    /// Whether a directory of that name is one on the way to the prefix.
+    fn is_above(&self, name: &[u8]) -> bool {
+        let mut wanted = self.prefix.split(|byte| *byte == b'/');
+        name.split(|byte| *byte == b'/')
+            .filter(|part| !part.is_empty() && *part != b".")
+            .all(|part| wanted.next() == Some(part))
+    }
+
+    /// Notes that nothing is left of a member's name.
+    fn take_off(&mut self, directory: bool) {
+        self.taken_off += u64::from(!directory);
+        self.outside += u64::from(!directory);
+    }
+
+    /// Notes that a directory is kept in mind until the end.
+    fn hold(&mut self, path: &[u8], attributes: usize) {
+        let bytes = path.len().saturating_add(attributes);
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.held = self.held.saturating_add(bytes).saturating_add(DIRECTORY);
     }
 
     /// Notes what a member is that is not selected, for those below it and links to it.
@@ -311,7 +407,7 @@ impl<'a> Gate<'a> {
         let kind = match &member.what {
             What::Symlink(_) => Kind::LinkLeftOut,
             What::Hardlink(target) => {
-                let target = self.locate(target).ok().flatten();
+                let target = self.path_of(target).ok().flatten();
                 match target.and_then(|target| self.seen.get(&target)) {
                     Some(Kind::Link | Kind::LinkFixed | Kind::LinkLeftOut) => Kind::LinkLeftOut,
                     _ => Kind::FileLeftOut,
@@ -323,6 +419,7 @@ impl<'a> Gate<'a> {
         let mut above = parent(path);
         while self.seen.get(above).is_none() {
             self.seen.set(above, Kind::DirectoryLeftOut);
+            self.implied += 1;
             above = parent(above);
         }
         // A directory that something selected needs stays one, whatever is said of it later.
@@ -344,7 +441,7 @@ impl<'a> Gate<'a> {
             {
                 return Err(format!(
                     "it lies below {:?}, which the archive has as {}",
-                    String::from_utf8_lossy(above),
+                    shortened(above),
                     kind.class()
                 )
                 .into());
@@ -371,214 +468,6 @@ impl<'a> Gate<'a> {
                 .except
                 .iter()
                 .any(|except| below(path, except).is_some())
-    }
-
-    /// What the path stands for from now on; of a hard link also the path that it is another name
-    /// of.
-    fn kind(&self, member: &Member, path: &[u8]) -> Result<(Kind, Option<Vec<u8>>), Refusal> {
-        let kind = match &member.what {
-            What::File(_) => {
-                self.check_powers(member)?;
-                Kind::File
-            }
-            What::Directory => Kind::Directory,
-            What::Dumpdir { absent: 0 } => Kind::Directory,
-            What::Dumpdir { absent } => {
-                return Err(Refusal {
-                    reason: format!(
-                        "the archive is an increment: {absent} entries of this directory are not in it"
-                    ),
-                    hint: Some(
-                        "unpack the full backup and then this one with `tar --listed-incremental=/dev/null -x`, and make one archive of the result",
-                    ),
-                });
-            }
-            What::Fifo => Kind::Fifo,
-            What::Symlink(target) if self.policy.any_links => match target.is_empty() {
-                true => return Err("it is a link to nowhere".into()),
-                false => Kind::Link,
-            },
-            What::Symlink(target) => {
-                let places = LinkPlaces {
-                    live_root: &self.policy.live_root,
-                    links_to: &self.policy.links_to,
-                };
-                let movable = places
-                    .check(parent(path), target)
-                    .map_err(|reason| Refusal {
-                        reason,
-                        hint: Some(ALLOW_LINKS),
-                    })?;
-                match movable {
-                    true => Kind::Link,
-                    false => Kind::LinkFixed,
-                }
-            }
-            What::Hardlink(target) => return self.hard_link(target, path),
-            What::CharacterDevice => return Err("it is a character device".into()),
-            What::BlockDevice => return Err("it is a block device".into()),
-            What::Continued => {
-                return Err(Refusal {
-                    reason: "it is the rest of a file that another volume of the archive begins"
-                        .to_owned(),
-                    hint: Some(
-                        "join the volumes into one archive: unpack them with `tar -M` and pack the result again",
-                    ),
-                });
-            }
-            What::Label | What::Global(_) => return Err("it describes other members".into()),
-            What::Unknown(byte) => {
-                return Err(format!(
-                    "it is of a type that is not known here ({:?})",
-                    char::from(*byte)
-                )
-                .into());
-            }
-        };
-        Ok((kind, None))
-    }
-
-    fn hard_link(&self, target: &[u8], path: &[u8]) -> Result<(Kind, Option<Vec<u8>>), Refusal> {
-        let shown = String::from_utf8_lossy(target);
-        let not_selected = || Refusal {
-            reason: format!("it is a hard link to {shown:?}, which is not selected"),
-            hint: Some("select the file that it is a link to as well"),
-        };
-        let target = self
-            .locate(target)
-            .map_err(|_| {
-                Refusal::from(format!(
-                    "it is a hard link to {shown:?}, which lies outside the archive"
-                ))
-            })?
-            .ok_or_else(not_selected)?;
-        let kind = match self.seen.get(&target) {
-            Some(before) if target == path => before,
-            None if self.refused.contains(&target) => Kind::FileLeftOut,
-            None => {
-                return Err(format!(
-                    "it is a hard link to {shown:?}, which is no member before it"
-                )
-                .into());
-            }
-            Some(Kind::Directory | Kind::DirectoryLeftOut) => {
-                return Err(format!("it is a hard link to {shown:?}, a directory").into());
-            }
-            Some(Kind::FileLeftOut | Kind::LinkLeftOut) => return Err(not_selected()),
-            Some(Kind::LinkFixed) if parent(&target) != parent(path) => {
-                return Err(format!(
-                    "it is a hard link to {shown:?}, a symbolic link that means something else here"
-                )
-                .into());
-            }
-            Some(other) => other,
-        };
-        Ok((kind, Some(target)))
-    }
-
-    /// Set-uid, set-gid and file capabilities let whoever runs the file act as someone else.
-    fn check_powers(&self, member: &Member) -> Result<(), Refusal> {
-        if self.policy.set_uid {
-            return Ok(());
-        }
-        // Root's powers are never a matter of course, whoever owns the live tree.
-        let owner = self.policy.owner;
-        let user = owner.map(|owner| owner.0).filter(|user| *user != 0);
-        let group = owner.map(|owner| owner.1).filter(|group| *group != 0);
-        let why = |id: u32, other: &'static str| match id {
-            0 => "root",
-            _ => other,
-        };
-        let refuse = |reason: String| {
-            Err(Refusal {
-                reason,
-                hint: Some(ALLOW_SETUID),
-            })
-        };
-        if member.mode & 0o4000 != 0 && user != Some(member.uid) {
-            return refuse(format!(
-                "it is set-uid for user {}, {}",
-                member.uid,
-                why(member.uid, "who does not own the live tree")
-            ));
-        }
-        if member.mode & 0o2000 != 0 && group != Some(member.gid) {
-            return refuse(format!(
-                "it is set-gid for group {}, {}",
-                member.gid,
-                why(member.gid, "which does not own the live tree")
-            ));
-        }
-        if member.xattrs.iter().any(|(key, _)| key == CAPABILITIES) {
-            return refuse("it carries file capabilities, powers of root".to_owned());
-        }
-        Ok(())
-    }
-}
-
-/// The error that some members are refused, of which `refused` are the first.
-pub(super) fn refusals(label: &str, refused: &[RefusedMember], count: usize) -> Error {
-    let said = |it: &RefusedMember| format!("{:?} ({})", it.member, it.reason);
-    let message = match refused {
-        [only] if count == 1 => {
-            let RefusedMember { member, reason, .. } = only;
-            format!("{label}: member {member:?} is refused: {reason}")
-        }
-        _ => {
-            let named: Vec<String> = refused.iter().take(NAMED).map(said).collect();
-            let more = match count.saturating_sub(named.len()) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            format!(
-                "{label}: {count} members are refused: {}{more}",
-                named.join(", ")
-            )
-        }
-    };
-    let mut hints: Vec<&str> = Vec::new();
-    for it in refused {
-        if !hints.contains(&it.hint.as_str()) {
-            hints.push(&it.hint);
-        }
-    }
-    Error::new(ErrorKind::Verification, "archive.member_refused", message).hint(hints.join("; "))
-}
-
-/// A name that no file can have.
-fn too_long(name: &[u8]) -> Refusal {
-    Refusal {
-        reason: format!(
-            "its name has {} bytes, more than a path may have ({LONGEST})",
-            name.len()
-        ),
-        hint: Some(
-            "no file can have such a name: find out where the archive comes from, or restore another backup",
-        ),
-    }
-}
-
-fn check_attributes(member: &Member) -> Result<(), Refusal> {
-    let attributes = member.xattrs.iter().fold(0_usize, |sum, (key, value)| {
-        sum.saturating_add(key.len()).saturating_add(value.len())
-    });
-    if attributes <= ATTRIBUTES {
-        return Ok(());
-    }
-    Err(Refusal {
-        reason: format!("its extended attributes hold {attributes} bytes, more than {ATTRIBUTES}"),
-        hint: Some(
-            "no program here needs that: find out where the archive comes from, or restore another backup",
-        ),
-    })
-}
-
-/// A name for a message.
-fn shortened(name: &[u8]) -> String {
-    let text = String::from_utf8_lossy(name);
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text.into_owned(),
     }
 }
 

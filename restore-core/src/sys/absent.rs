@@ -1,0 +1,480 @@
+//! Directories that are absent: made by held descriptors beneath a directory that nobody else can
+//! write, all at once by one rename, and removed again by what was noted of them.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::{open_above, remove_tree};
+use crate::model::{Error, ErrorKind, Result};
+
+/// What a directory is given of which nothing else is known: its owner may write, all may look.
+const OPEN: u32 = 0o755;
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// A directory of this host that is not there, and could be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AbsentDirectory {
+    path: PathBuf,
+    follow: bool,
+}
+
+/// What is missing of the way to a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Missing {
+    /// The directory that is there.
+    pub(crate) above: PathBuf,
+    /// What would be made below it, the topmost first.
+    pub(crate) paths: Vec<PathBuf>,
+}
+
+/// Directories that were made, as a journal keeps them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MadeDirectories {
+    /// The directory that was there, and its inode.
+    above: PathBuf,
+    above_inode: u64,
+    /// What was made, the topmost first.
+    made: Vec<MadeDirectory>,
+    /// Its name until all of it was.
+    temporary: String,
+    /// See [`AbsentDirectory::followed`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    follow: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct MadeDirectory {
+    path: PathBuf,
+    inode: u64,
+}
+
+/// Directories that are made and have not got their name yet.
+pub(crate) struct Prepared {
+    above: OwnedFd,
+    name: OsString,
+    /// What they will be.
+    pub(crate) made: MadeDirectories,
+}
+
+/// Why a directory that was made is not removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stays {
+    /// Something is in it by now.
+    Used(PathBuf),
+    /// Its name is another's by now.
+    Foreign(PathBuf),
+}
+
+impl AbsentDirectory {
+    /// The directory at `path`. Whether it is there is looked at when it is made.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            follow: false,
+        }
+    }
+
+    /// The same, whoever could lead its path elsewhere, and where it leads now.
+    #[must_use]
+    pub fn followed(self, follow: bool) -> Self {
+        Self { follow, ..self }
+    }
+
+    /// Where it would be.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is missing; `None` where something has the path's name. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// `path.untrusted` and `path.link` as [`open_above`] has them, and what the system says.
+    pub(crate) fn missing(&self) -> Result<Option<Missing>> {
+        Ok(self.look()?.map(|(_, missing)| missing))
+    }
+
+    /// Deletes what an attempt that was broken off left under `temporary`.
+    pub(crate) fn forget(&self, temporary: &str) -> Result<()> {
+        let Some((above, _)) = self.look()? else {
+            return Ok(());
+        };
+        remove_tree(above.as_fd(), OsStr::new(temporary)).map_err(|error| {
+            Error::io(
+                format!("remove {temporary} beside {}", self.path.display()),
+                error.into(),
+            )
+        })
+    }
+
+    /// The same with the directory that is there.
+    fn look(&self) -> Result<Option<(OwnedFd, Missing)>> {
+        let path = std::path::absolute(&self.path)
+            .map_err(|error| Error::io(format!("look at {}", self.path.display()), error))?;
+        if path.components().any(|part| part == Component::ParentDir) {
+            return Err(Error::new(
+                ErrorKind::Preflight,
+                "path.up",
+                format!("{} is not made: its path leads up again", path.display()),
+            )
+            .hint("write it in the configuration without `..`"));
+        }
+        let mut paths = Vec::new();
+        let mut at = path.as_path();
+        loop {
+            let found = match open_above(at, self.follow)? {
+                Ok((above, name)) => {
+                    match rustix::fs::statat(&above, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                        Ok(_) if paths.is_empty() => return Ok(None),
+                        // On the way it leads nowhere: to be made below it, it must be mended first.
+                        Ok(_) => Err(Errno::NOTDIR),
+                        Err(Errno::NOENT) => Ok(Some(above)),
+                        Err(error) => Err(error),
+                    }
+                }
+                Err(Errno::NOENT) => Ok(None),
+                Err(error) => Err(error),
+            };
+            let found = found
+                .map_err(|error| Error::io(format!("look at {}", at.display()), error.into()))?;
+            paths.insert(0, at.to_owned());
+            let parent = at.parent().unwrap_or(Path::new("/"));
+            if let Some(above) = found {
+                let above_path = parent.to_owned();
+                return Ok(Some((
+                    above,
+                    Missing {
+                        above: above_path,
+                        paths,
+                    },
+                )));
+            }
+            at = parent;
+        }
+    }
+
+    /// Makes what is missing under a name of our own beside its place: with the owner of the
+    /// directory that is there and open to look at, the last one with `owner` where that is given.
+    /// `None` where the path's name is taken by now. What an earlier attempt left under `temporary` is
+    /// replaced.
+    pub(crate) fn prepare(
+        &self,
+        temporary: &str,
+        owner: Option<(u32, u32)>,
+    ) -> Result<Option<Prepared>> {
+        let Some((above, missing)) = self.look()? else {
+            return Ok(None);
+        };
+        let failed = |error: Errno| {
+            Error::io(
+                format!("make the directory {}", self.path.display()),
+                error.into(),
+            )
+        };
+        remove_tree(above.as_fd(), OsStr::new(temporary)).map_err(failed)?;
+        let there = rustix::fs::fstat(&above).map_err(failed)?;
+        let inherited = (there.st_uid, there.st_gid);
+        let mut opened: Vec<OwnedFd> = Vec::new();
+        let mut made = Vec::new();
+        for path in &missing.paths {
+            let name = match opened.len() {
+                0 => OsStr::new(temporary),
+                _ => path.file_name().unwrap_or_default(),
+            };
+            let into = opened.last().unwrap_or(&above);
+            rustix::fs::mkdirat(into, name, Mode::RWXU).map_err(failed)?;
+            let fd = rustix::fs::openat(into, name, DIRECTORY, Mode::empty()).map_err(failed)?;
+            let stat = rustix::fs::fstat(&fd).map_err(failed)?;
+            if stat.st_uid != rustix::process::geteuid().as_raw() {
+                return Err(failed(Errno::EXIST));
+            }
+            made.push(MadeDirectory {
+                path: path.clone(),
+                inode: stat.st_ino,
+            });
+            opened.push(fd);
+        }
+        let last = opened.len().saturating_sub(1);
+        for (at, fd) in opened.iter().enumerate().rev() {
+            let (uid, gid) = owner.filter(|_| at == last).unwrap_or(inherited);
+            let given = rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+            if rustix::process::geteuid().is_root() {
+                given.map_err(failed)?;
+            }
+            rustix::fs::fchmod(fd, Mode::from_raw_mode(OPEN)).map_err(failed)?;
+            rustix::fs::fsync(fd).map_err(failed)?;
+        }
+        let name = missing.paths.first().and_then(|path| path.file_name());
+        Ok(Some(Prepared {
+            above,
+            name: name.unwrap_or_default().to_owned(),
+            made: MadeDirectories {
+                above: missing.above,
+                above_inode: there.st_ino,
+                made,
+                temporary: temporary.to_owned(),
+                follow: self.follow,
+            },
+        }))
+    }
+}
+
+impl MadeDirectories {
+    /// All of them, the topmost first.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        self.made.iter().map(|directory| &directory.path)
+    }
+
+    /// Those that are still there.
+    pub(crate) fn left(&self) -> Result<Vec<PathBuf>> {
+        let mut left = Vec::new();
+        for MadeDirectory { path, inode } in &self.made {
+            if self.inode_of(path)? == Some(*inode) {
+                left.push(path.clone());
+            }
+        }
+        Ok(left)
+    }
+
+    /// Where the last of them is.
+    pub(crate) fn path(&self) -> &Path {
+        self.made.last().map_or(&self.above, |last| &last.path)
+    }
+
+    /// Whether what was made is still what the path leads to.
+    pub(crate) fn is_there(&self) -> Result<bool> {
+        match self.made.last() {
+            Some(last) => Ok(self.inode_of(&last.path)? == Some(last.inode)),
+            None => Ok(false),
+        }
+    }
+
+    /// Whether the directory in which it was made is the one that was there then: one that is not
+    /// mounted now hides what was made in it.
+    pub(crate) fn is_reachable(&self) -> Result<bool> {
+        Ok(self.inode_of(&self.above)? == Some(self.above_inode))
+    }
+
+    /// The inode of the directory at `path`; `None` where there is none.
+    fn inode_of(&self, path: &Path) -> Result<Option<u64>> {
+        if path.parent().is_none() {
+            let root = rustix::fs::stat(path);
+            return Ok(root.ok().map(|stat| stat.st_ino));
+        }
+        match open_above(path, self.follow)? {
+            Ok((above, name)) => {
+                let flags = match self.follow {
+                    true => AtFlags::empty(),
+                    false => AtFlags::SYMLINK_NOFOLLOW,
+                };
+                match rustix::fs::statat(&above, &name, flags) {
+                    Ok(stat) if is_directory(stat.st_mode) => Ok(Some(stat.st_ino)),
+                    Ok(_) | Err(Errno::NOENT) => Ok(None),
+                    Err(error) => Err(Error::io(
+                        format!("look at {}", path.display()),
+                        error.into(),
+                    )),
+                }
+            }
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(Error::io(
+                format!("look at {}", path.display()),
+                error.into(),
+            )),
+        }
+    }
+
+    /// Removes what was made, the deepest first, as far as it is empty and still what was made; what
+    /// stays, and why. What is gone already is no matter.
+    pub(crate) fn remove(&self) -> Result<Option<Stays>> {
+        self.forget()?;
+        for directory in self.made.iter().rev() {
+            let path = &directory.path;
+            let failed =
+                |error: Errno| Error::io(format!("remove {}", path.display()), error.into());
+            let (above, name) = match open_above(path, self.follow)? {
+                Ok(found) => found,
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(failed(error)),
+            };
+            match rustix::fs::statat(&above, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) if is_directory(stat.st_mode) && stat.st_ino == directory.inode => {}
+                Ok(_) => return Ok(Some(Stays::Foreign(path.clone()))),
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(failed(error)),
+            }
+            match rustix::fs::unlinkat(&above, &name, AtFlags::REMOVEDIR) {
+                Ok(()) => sync(&above).map_err(failed)?,
+                Err(Errno::NOENT) => {}
+                Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY) => {
+                    return Ok(Some(Stays::Used(path.clone())));
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Deletes what was prepared and did not get its name.
+    fn forget(&self) -> Result<()> {
+        let place = self.above.join(&self.temporary);
+        match open_above(&place, self.follow)? {
+            Ok((above, name)) => remove_tree(above.as_fd(), &name)
+                .map_err(|error| Error::io(format!("remove {}", place.display()), error.into())),
+            // Where the directory above is gone, so is that.
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+impl Prepared {
+    /// Gives them their name, durably.
+    ///
+    /// # Errors
+    ///
+    /// `path.taken` where something has got it meanwhile; what is there stays as it is.
+    pub(crate) fn put_in_place(self) -> Result<()> {
+        let (above, from, to) = (&self.above, OsStr::new(&self.made.temporary), &self.name);
+        let place = self.made.above.join(to);
+        let done = match rustix::fs::renameat_with(above, from, above, to, RenameFlags::NOREPLACE) {
+            // NFS and others do not know the flag; nobody else can write here.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                match rustix::fs::statat(above, to, AtFlags::SYMLINK_NOFOLLOW) {
+                    Err(Errno::NOENT) => rustix::fs::renameat(above, from, above, to),
+                    Ok(_) => Err(Errno::EXIST),
+                    Err(error) => Err(error),
+                }
+            }
+            done => done,
+        };
+        match done.and_then(|()| sync(above)) {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST | Errno::NOTEMPTY) => {
+                let _ = remove_tree(above.as_fd(), from);
+                Err(Error::new(
+                    ErrorKind::Failed,
+                    "path.taken",
+                    format!(
+                        "{} was absent, and somebody else has made it meanwhile",
+                        place.display()
+                    ),
+                )
+                .hint("it is left as it is: plan again"))
+            }
+            Err(error) => Err(Error::io(
+                format!("make the directory {}", place.display()),
+                error.into(),
+            )),
+        }
+    }
+}
+
+fn is_directory(mode: u32) -> bool {
+    FileType::from_raw_mode(mode) == FileType::Directory
+}
+
+/// Makes the names in a directory durable; one that is open for looking only is opened anew.
+fn sync(directory: &OwnedFd) -> rustix::io::Result<()> {
+    let opened = rustix::fs::openat(directory, ".", DIRECTORY, Mode::empty())?;
+    rustix::fs::fsync(&opened)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use super::*;
+
+    fn made(at: &AbsentDirectory) -> MadeDirectories {
+        let prepared = at.prepare(".new", None).unwrap().unwrap();
+        let made = prepared.made.clone();
+        prepared.put_in_place().unwrap();
+        made
+    }
+
+    #[test]
+    fn all_of_the_way_is_made_and_removed_again() {
+        let top = tempfile::tempdir().unwrap();
+        let at = AbsentDirectory::new(top.path().join("a/b/c"));
+        let missing = at.missing().unwrap().unwrap();
+        assert_eq!(missing.above, top.path());
+        assert_eq!(missing.paths.len(), 3);
+        assert_eq!(missing.paths[2], at.path());
+        let made = made(&at);
+        assert!(made.is_there().unwrap() && made.is_reachable().unwrap());
+        assert_eq!(at.missing().unwrap(), None);
+        assert!(at.prepare(".new", None).unwrap().is_none());
+        let meta = std::fs::metadata(at.path()).unwrap();
+        assert_eq!(meta.mode() & 0o7777, 0o755);
+        assert_eq!(made.remove().unwrap(), None);
+        assert_eq!(made.remove().unwrap(), None);
+        assert!(!top.path().join("a").exists());
+    }
+
+    #[test]
+    fn what_somebody_else_has_put_there_stays() {
+        let top = tempfile::tempdir().unwrap();
+        let at = AbsentDirectory::new(top.path().join("a/b"));
+        let made = made(&at);
+        std::fs::write(top.path().join("a/theirs"), "x").unwrap();
+        let stays = made.remove().unwrap();
+        assert_eq!(stays, Some(Stays::Used(top.path().join("a"))));
+        assert!(!at.path().exists());
+        std::fs::create_dir(at.path()).unwrap();
+        std::fs::create_dir(top.path().join("other")).unwrap();
+        std::fs::remove_dir(at.path()).unwrap();
+        std::fs::rename(top.path().join("other"), at.path()).unwrap();
+        let stays = made.remove().unwrap();
+        assert_eq!(stays, Some(Stays::Foreign(at.path().to_owned())));
+        assert!(at.path().exists());
+    }
+
+    #[test]
+    fn what_was_never_named_is_removed() {
+        let top = tempfile::tempdir().unwrap();
+        let at = AbsentDirectory::new(top.path().join("a/b"));
+        let prepared = at.prepare(".new", None).unwrap().unwrap();
+        let made = prepared.made.clone();
+        drop(prepared);
+        assert!(top.path().join(".new").exists() && !at.path().exists());
+        assert!(!made.is_there().unwrap());
+        assert_eq!(made.remove().unwrap(), None);
+        assert_eq!(std::fs::read_dir(top.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn nobody_else_leads_it_elsewhere_and_nothing_is_replaced() {
+        let top = tempfile::tempdir().unwrap();
+        let code = |path: &str| match AbsentDirectory::new(top.path().join(path)).missing() {
+            Ok(Some(_)) => "absent".to_owned(),
+            Ok(None) => "there".to_owned(),
+            Err(error) => error.code().to_owned(),
+        };
+        std::fs::write(top.path().join("file"), "x").unwrap();
+        symlink("nowhere", top.path().join("link")).unwrap();
+        assert_eq!(code("file"), "there");
+        assert_ne!(code("file/a"), "absent");
+        assert_ne!(code("link/a"), "absent");
+        assert_eq!(code("a/../b"), "path.up");
+        std::fs::create_dir(top.path().join("open")).unwrap();
+        let open = PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(top.path().join("open"), open).unwrap();
+        assert_eq!(code("open/a/b"), "path.untrusted");
+        // Taken at the last moment.
+        let at = AbsentDirectory::new(top.path().join("a"));
+        let prepared = at.prepare(".new", None).unwrap().unwrap();
+        std::fs::create_dir(at.path()).unwrap();
+        let error = prepared.put_in_place().unwrap_err();
+        assert_eq!(error.code(), "path.taken");
+        assert!(!top.path().join(".new").exists());
+    }
+}

@@ -1,0 +1,8 @@
+//! Compose projects on an engine that is in no swarm: their containers, and whole runs.
+
+mod images;
+mod names;
+mod places;
+mod project;
+mod runs;
+mod services;
