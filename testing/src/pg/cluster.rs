@@ -126,6 +126,11 @@ impl Cluster {
         }
     }
 
+    /// What the server has written to its log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+
     /// The server's process.
     pub fn pid(&self) -> u32 {
         self.server.lock().unwrap().as_ref().unwrap().id()

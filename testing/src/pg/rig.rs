@@ -108,13 +108,18 @@ impl Rig {
 
     /// What a process that works for the run is given; called again for a new process.
     pub async fn cx(&self) -> RunContext {
+        self.cx_with(self.facts.clone()).await
+    }
+
+    /// The same for another component of the run, which knows other facts.
+    pub async fn cx_with(&self, facts: Arc<MemoryFacts>) -> RunContext {
         let store = Arc::new(DirectoryStore::new(self.backups.path()));
         let backup = Backup::open(store, ID.parse().unwrap()).await.unwrap();
         RunContext::new(
             self.run.clone(),
             "db",
             Arc::new(backup),
-            self.facts.clone(),
+            facts,
             Arc::new(NoEvents),
             self.cancel.clone(),
         )

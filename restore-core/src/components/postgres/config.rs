@@ -56,6 +56,8 @@ struct Section {
     missing_roles: MissingRoles,
     #[serde(default)]
     roles: Roles,
+    #[serde(default)]
+    powerful_roles: Vec<String>,
     globals: Option<Vec<String>>,
     dumped_as: Option<String>,
     #[serde(default)]
@@ -129,6 +131,8 @@ pub(super) struct PostgresConfig {
     pub(super) bin: Option<PathBuf>,
     pub(super) missing_roles: MissingRoles,
     pub(super) roles: Roles,
+    /// Roles of the backup that may be created although they are powerful.
+    pub(super) powerful_roles: Vec<String>,
     /// The files with the server's roles.
     pub(super) globals: Vec<String>,
     /// What the database is called in dumps of several.
@@ -185,7 +189,11 @@ impl PostgresConfig {
             None => vec!["postgres".to_owned(), "template1".to_owned()],
         };
         maintenance.retain(|name| *name != section.database);
-        for (key, texts) in [("skip", &section.skip), ("after_load", &section.after_load)] {
+        for (key, texts) in [
+            ("skip", &section.skip),
+            ("after_load", &section.after_load),
+            ("powerful_roles", &section.powerful_roles),
+        ] {
             if texts.iter().any(|text| text.trim().is_empty()) {
                 return Err(bad(format!("{key}: an empty text says nothing")));
             }
@@ -206,6 +214,7 @@ impl PostgresConfig {
                 .dumped_as
                 .unwrap_or_else(|| section.database.clone()),
             roles: section.roles,
+            powerful_roles: section.powerful_roles,
             globals,
             skip: section.skip,
             after_load: section.after_load,

@@ -9,11 +9,11 @@ use super::database::Database;
 use super::inspect::Inspect;
 use super::script::{Script, Skip};
 use super::tools::{Input, Runner, Tools};
-use super::{Artifacts, compare, sql_dump};
+use super::{Artifacts, sql_dump};
 use crate::model::{Error, ErrorKind, Finding, Result};
 
 /// The largest SQL dump that is read to its end before a run, to find the roles that it names.
-const LARGEST_SQL: u64 = 4 << 30;
+pub(super) const LARGEST_SQL: u64 = 4 << 30;
 
 impl Inspect<'_> {
     pub(super) async fn dump(
@@ -240,6 +240,12 @@ impl Inspect<'_> {
         let mut roles = self.pg.unusable_roles(session, script).await?;
         if !roles.missing.is_empty() && self.pg.creates_roles(self.cx) {
             match self.pg.creation(session, self.cx, &roles.missing).await {
+                Ok(creation)
+                    if self.pg.config.missing_roles == MissingRoles::Ignore
+                        && let Some(error) = creation.refusal() =>
+                {
+                    self.out.findings.push(self.pg.not_created(&error));
+                }
                 Ok(creation) => {
                     self.out.findings.extend(creation.findings(&self.pg.name));
                     self.out.creates.extend(creation.words());
@@ -250,6 +256,10 @@ impl Inspect<'_> {
                     roles.named.clear();
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+                // They are not needed then.
+                Err(error) if self.pg.config.missing_roles == MissingRoles::Ignore => {
+                    self.out.findings.push(self.pg.not_created(&error));
+                }
                 Err(error) => {
                     self.error(&error);
                     roles.missing.clear();
@@ -291,72 +301,8 @@ impl Inspect<'_> {
                 "create them with CREATE TABLESPACE",
             );
         }
-        self.content(script).await
-    }
-
-    /// Whether the dump holds what a database is restored for: rows, and the tables that are live.
-    async fn content(&mut self, script: &Script) -> Result<()> {
-        let name = &self.pg.config.database;
-        let live = match self.pg.session(name).await {
-            Ok(live) => live,
-            // There is none, or that is said elsewhere.
-            Err(_) => return Ok(()),
-        };
-        let filled = compare::has_rows(&live).await.unwrap_or(false);
-        let objects = match script.large_objects {
-            true => 0,
-            false => {
-                let sql = "SELECT count(*) FROM pg_largeobject_metadata";
-                let counted = live.one(sql, &[]).await;
-                counted.and_then(|row| column::<i64>(&row, 0)).unwrap_or(0)
-            }
-        };
-        let tables = compare::tables(&live).await.unwrap_or_default();
-        live.close().await;
-        if objects > 0 {
-            self.warn(
-                "postgres.no_large_objects",
-                format!("the dump has no large objects; the live database has {objects}, which will not be in the restored one"),
-            );
-        }
-        if script.data == 0 && filled {
-            let message = format!(
-                "the dump has no rows at all ({} tables: a dump of the schema only, or of an empty database); the live database has some",
-                script.tables()
-            );
-            if self.cx.allows_empty() {
-                self.warn("postgres.no_rows", message);
-            } else {
-                let hint = format!(
-                    "choose another backup; --allow-empty {} puts it in the place of the live rows",
-                    self.pg.name
-                );
-                self.refuse("postgres.no_rows", message, &hint);
-            }
-        }
-        let lacking: Vec<String> = tables
-            .into_iter()
-            .filter(|(schema, table)| {
-                !script.objects.keys().any(|object| {
-                    object.kind == "TABLE" && object.schema == *schema && object.name == *table
-                })
-            })
-            .map(|(schema, table)| format!("{schema}.{table}"))
-            .collect();
-        if !lacking.is_empty() && script.data + script.tables() > 0 {
-            let more = match lacking.len().saturating_sub(10) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            let named: Vec<&str> = lacking.iter().take(10).map(String::as_str).collect();
-            self.warn(
-                "postgres.fewer_tables",
-                format!(
-                    "the dump lacks tables that the live database has, which will not be in the restored one: {}{more}",
-                    named.join(", ")
-                ),
-            );
-        }
+        let losses = self.pg.losses(self.cx, script).await;
+        self.out.findings.extend(losses);
         Ok(())
     }
 

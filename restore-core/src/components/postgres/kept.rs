@@ -1,6 +1,7 @@
-//! Databases that runs keep, found by their names: journals may be lost.
+//! Databases and roles that runs keep, found by their names and marks: journals may be lost.
 
 use super::client::{Session, column};
+use super::globals::marked_by_runs;
 use super::names::{Names, ident};
 use crate::contract::KeptByRun;
 use crate::model::{Result, RunId};
@@ -43,6 +44,21 @@ pub(super) async fn by_runs(
             format!("database {name} on {service}"),
             put_back,
             format!("DROP DATABASE {quoted}, once nothing of it is needed"),
+        ));
+    }
+    for (run, roles) in marked_by_runs(session).await? {
+        let drop: Vec<String> = roles
+            .iter()
+            .map(|role| format!("DROP ROLE {}", ident(role)))
+            .collect();
+        kept.push(KeptByRun::new(
+            run,
+            format!("roles {} on {service}", roles.join(", ")),
+            "the run created them from a backup, for what it restored: nothing is to be put back",
+            format!(
+                "{}, once nothing needs them; `COMMENT ON ROLE` takes the mark off one that is to stay",
+                drop.join("; ")
+            ),
         ));
     }
     Ok(kept)

@@ -21,6 +21,8 @@ pub(super) struct Listing {
     pub(super) skipped: Vec<(usize, String)>,
     /// Entries that fill materialized views, which is left to us.
     pub(super) views: Vec<String>,
+    /// Subscriptions, which are left out.
+    pub(super) subscriptions: Vec<String>,
 }
 
 /// Reads a listing as it comes.
@@ -83,7 +85,10 @@ impl ListingReader {
             }
             // With its owner, whose name may have spaces.
             Out::View if found.views.len() < NAMED => found.views.push(rest.to_owned()),
-            Out::Named(_) | Out::View | Out::Ours => {}
+            Out::Subscription if found.subscriptions.len() < NAMED => {
+                found.subscriptions.push(text.to_owned());
+            }
+            Out::Named(_) | Out::View | Out::Subscription | Out::Ours => {}
         }
     }
 

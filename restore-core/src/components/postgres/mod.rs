@@ -33,6 +33,7 @@ mod inspect;
 mod inspect_dump;
 mod kept;
 mod listing;
+mod loss;
 mod names;
 mod notes;
 mod passfile;
@@ -286,6 +287,7 @@ impl Postgres {
                 script.large_objects = listing.large_objects;
                 script.skipped = listing.skipped;
                 script.views = listing.views;
+                script.subscriptions = listing.subscriptions;
                 Ok((tools.clone(), script, input))
             };
             match read.await {

@@ -22,10 +22,15 @@ impl Names {
     pub(super) fn new(live: &str, run: &RunId) -> Self {
         Self {
             live: live.to_owned(),
-            staged: with_suffix(live, &format!("_restore_{}", run.sql())),
+            staged: with_suffix(live, &staged_suffix(run)),
             replaced: with_suffix(live, &format!("_replaced_{}", run.sql())),
         }
     }
+}
+
+/// How the names of all databases end that a run has staged.
+pub(super) fn staged_suffix(run: &RunId) -> String {
+    format!("_restore_{}", run.sql())
 }
 
 /// `name` with `suffix`, never longer than PostgreSQL keeps, and still another for another name.

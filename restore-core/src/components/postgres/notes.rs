@@ -1,7 +1,7 @@
 //! What a plan says of a dump that is restored in another way than it was written.
 
 use super::Postgres;
-use super::script::Script;
+use super::script::{SUBSCRIPTION, Script};
 use crate::model::Finding;
 
 impl Postgres {
@@ -66,6 +66,28 @@ impl Postgres {
                     named.join(", ")
                 ),
             ));
+        }
+        if !script.subscriptions.is_empty() {
+            let named = script.subscriptions.iter().take(10);
+            let named: Vec<&str> = named
+                .map(|entry| entry.strip_prefix(SUBSCRIPTION).unwrap_or(entry))
+                .map(|name| name.strip_prefix("- ").unwrap_or(name))
+                .collect();
+            let more = match script.subscriptions.len().saturating_sub(named.len()) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            notes.push(
+                Finding::warning(
+                    "postgres.subscriptions_left_out",
+                    &self.name,
+                    format!(
+                        "subscriptions of the dump are not restored, as they would take the slots of the live ones: {}{more}",
+                        named.join(", ")
+                    ),
+                )
+                .hint("CREATE SUBSCRIPTION them anew in the restored database, where they are wanted"),
+            );
         }
         for (at, pattern) in self.config.skip.iter().enumerate() {
             if script.skipped.iter().all(|(by, _)| *by != at) {

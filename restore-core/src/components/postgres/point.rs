@@ -82,7 +82,7 @@ impl Stage<'_> {
         let source =
             Source::new(dump, label, Some(size), None).cancelled_by(self.cx.cancelled().clone());
         let input = self.pg.input(source.path()).await?.held(file);
-        let mut loaded = self.load_archive(&source, &input).await?;
+        let mut loaded = self.load_archive(&source, &input, false).await?;
         let last = match reached.last_transaction {
             Some(time) => format!("the cluster's last transaction is of {}", time.precise()),
             None => "no transaction since the base backup".to_owned(),

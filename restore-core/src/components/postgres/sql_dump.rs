@@ -44,7 +44,11 @@ pub(super) async fn read(
                 return Err(Error::interrupted());
             }
             reader.feed(bytes);
+            if reader.odd().is_some() {
+                break;
+            }
         }
+        refuse_odd(&reader, &label)?;
         reader.finish_for(&database).map_err(|databases| {
             Error::new(
                 ErrorKind::Preflight,
@@ -58,6 +62,23 @@ pub(super) async fn read(
         })
     })
     .await
+}
+
+/// Refuses a script that no pg_dump writes: larger than its reading may take room for.
+///
+/// # Errors
+///
+/// `postgres.sql_odd`.
+pub(super) fn refuse_odd(reader: &ScriptReader, label: &str) -> Result<()> {
+    match reader.odd() {
+        None => Ok(()),
+        Some((what, line)) => Err(Error::new(
+            ErrorKind::Verification,
+            "postgres.sql_odd",
+            format!("{label} has {what} in line {line}: it is not read any further"),
+        )
+        .hint("no pg_dump writes that: look into the file; or choose another backup")),
+    }
 }
 
 /// What of it is not run on this server: what the script's reading found, and settings that the

@@ -9,6 +9,7 @@ use super::client::{Login, Session, column};
 use super::config::MissingRoles;
 use super::content::{Content, Format};
 use super::database::{Database, comment_sql};
+use super::inspect_dump::LARGEST_SQL;
 use super::names::{Names, ident};
 use super::roles::Unusable;
 use super::script::Script;
@@ -20,7 +21,7 @@ use super::unchanged::Unchanged;
 use super::{Postgres, compare, privileges, sql_dump, views};
 use crate::archive::{Source, hash_file};
 use crate::contract::{RunContext, Staged};
-use crate::model::{Error, ErrorKind, Finding, Result};
+use crate::model::{Error, ErrorKind, Finding, Result, Severity};
 use crate::sys::random_name;
 
 /// The fact under which is kept what was staged, for the check after the cut-over.
@@ -137,7 +138,7 @@ impl<'a> Stage<'a> {
         let Some(first) = labels.next() else {
             return Err(self.pg.no_artifact(self.cx.backup()));
         };
-        let failure = match self.load_one(first).await {
+        let failure = match self.load_one(first, true).await {
             Err(error) if artifacts.dump.is_some() => error.context(first),
             loaded => return loaded,
         };
@@ -152,7 +153,7 @@ impl<'a> Stage<'a> {
             );
         };
         let mut loaded = self
-            .load_one(sql)
+            .load_one(sql, false)
             .await
             .map_err(|e| e.context(format!("{}; then {sql}", failure.message())))?;
         loaded.findings.insert(
@@ -169,12 +170,16 @@ impl<'a> Stage<'a> {
         Ok(loaded)
     }
 
-    /// Loads one dump, whatever its format.
-    async fn load_one(&self, label: &str) -> Result<Loaded> {
+    /// Loads one dump, whatever its format; `first`: it is the one that the plan has read, if it was
+    /// not to be unpacked or too large.
+    async fn load_one(&self, label: &str, first: bool) -> Result<Loaded> {
         if self.cx.backup().file(label).is_none() {
+            let contents = self.cx.source(&format!("{label}/toc.dat"))?;
+            let folder = contents.path().parent().unwrap_or(contents.path());
+            let known = first && self.pg.input(folder).await?.seen.is_some();
             let (spool, input) = self.pg.spooled_folder(self.cx, label).await?;
             let source = Source::new(&input.path, label, None, None);
-            let done = self.load_archive(&source, &input).await;
+            let done = self.load_archive(&source, &input, known).await;
             drop(spool);
             return done;
         }
@@ -183,7 +188,7 @@ impl<'a> Stage<'a> {
         if looked.as_ref().is_ok_and(|it| it.format == Format::Folder) {
             // Hashed while it is unpacked to a place of our own, before anything of it is run.
             let (spool, input) = self.pg.unpacked_folder(self.cx, source.clone()).await?;
-            let done = self.load_archive(&source, &input).await;
+            let done = self.load_archive(&source, &input, false).await;
             drop(spool);
             return done;
         }
@@ -193,8 +198,11 @@ impl<'a> Stage<'a> {
         let content = looked?;
         let input = input.packed(content.packed);
         let done = match content.is_sql() {
-            true => self.run_sql(&source, &input).await,
-            false => self.load_archive(&source, &input).await,
+            true => {
+                let known = first && source.size().unwrap_or(0) <= LARGEST_SQL;
+                self.run_sql(&source, &input, known).await
+            }
+            false => self.load_archive(&source, &input, first).await,
         };
         self.proven(verified, &source, done).await?
     }
@@ -241,7 +249,13 @@ impl<'a> Stage<'a> {
         Ok(done)
     }
 
-    pub(super) async fn load_archive(&self, source: &Source, input: &Input) -> Result<Loaded> {
+    /// Loads an archive; `known`: the plan has told what is in it.
+    pub(super) async fn load_archive(
+        &self,
+        source: &Source,
+        input: &Input,
+        known: bool,
+    ) -> Result<Loaded> {
         let runner = self.runner();
         let skip = self.pg.skip(self.superuser);
         let (tools, script, input) = self
@@ -257,7 +271,7 @@ impl<'a> Stage<'a> {
                 sql_dump::refuse_beyond(&plain, source.label())?;
             }
         }
-        let mut findings = Vec::new();
+        let mut findings = self.guard(&script, &[], known).await?;
         let roles = self.roles(&script, &mut findings).await?;
         // One made anew would name the same slot at the publisher as the live database's.
         let mut args = vec!["--no-subscriptions".to_owned()];
@@ -374,12 +388,13 @@ impl<'a> Stage<'a> {
         }
     }
 
-    async fn run_sql(&self, source: &Source, input: &Input) -> Result<Loaded> {
+    async fn run_sql(&self, source: &Source, input: &Input, known: bool) -> Result<Loaded> {
         let skip = self.pg.skip(self.superuser);
         let wanted = (self.pg.config.dumped_as.as_str(), skip);
         let script = sql_dump::read(input, source.label(), wanted, self.cx.cancelled()).await?;
         sql_dump::refuse(&script, source.label())?;
-        let mut findings = Vec::new();
+        let (mut without, unknown) = sql_dump::left_out(&script, &self.session).await?;
+        let mut findings = self.guard(&script, &unknown, known).await?;
         let roles = self.roles(&script, &mut findings).await?;
         if !roles.is_empty() {
             // psql cannot leave statements out.
@@ -388,7 +403,6 @@ impl<'a> Stage<'a> {
         let runner = self.runner();
         let tools = runner.restrictable(&self.tools).await?;
         self.fresh(&script).await?;
-        let (mut without, _) = sql_dump::left_out(&script, &self.session).await?;
         // In place of an empty comment, so that lines keep their numbers.
         if let Some(first) = script.first_line.clone() {
             without.insert(0, first);
@@ -427,18 +441,43 @@ impl<'a> Stage<'a> {
 
     /// Roles of the dump that cannot be used here, once those are created that the site wants to be.
     async fn roles(&self, script: &Script, findings: &mut Vec<Finding>) -> Result<Unusable> {
-        let roles = self.pg.unusable_roles(&self.session, script).await?;
-        if roles.missing.is_empty() || !self.pg.creates_roles(self.cx) {
-            return Ok(roles);
+        if self.pg.creates_roles(self.cx) {
+            let created = self.pg.create_roles(&self.session, self.cx, script).await;
+            let ignored = self.pg.config.missing_roles == MissingRoles::Ignore;
+            match created {
+                Ok(told) => findings.extend(told),
+                Err(error) if error.kind() == ErrorKind::Interrupted || !ignored => {
+                    return Err(error);
+                }
+                Err(error) => findings.push(self.pg.not_created(&error)),
+            }
         }
-        let creation = self
-            .pg
-            .creation(&self.session, self.cx, &roles.missing)
-            .await?;
-        creation.record(self.cx).await?;
-        creation.run(&self.session, self.cx.run()).await?;
-        findings.extend(creation.findings(&self.pg.name));
         self.pg.unusable_roles(&self.session, script).await
+    }
+
+    /// What the plan would have refused and told, where it could not read the dump. What would take the
+    /// place of live rows without any of its own is refused in any case.
+    async fn guard(
+        &self,
+        script: &Script,
+        unknown: &[String],
+        known: bool,
+    ) -> Result<Vec<Finding>> {
+        let mut findings = self.pg.losses(self.cx, script).await;
+        let stops = |it: &&Finding| it.severity == Severity::Error;
+        if let Some(found) = findings.iter().find(stops) {
+            let error = Error::new(
+                ErrorKind::Preflight,
+                found.code.clone(),
+                found.message.clone(),
+            );
+            return Err(error.hint(found.hint.clone().unwrap_or_default()));
+        }
+        findings.extend(self.pg.notes(script, unknown));
+        if known {
+            findings.clear();
+        }
+        Ok(findings)
     }
 
     /// Who makes the objects of an SQL dump that names no owners: the database's owner, whose application uses them. Only
@@ -534,7 +573,8 @@ impl<'a> Stage<'a> {
             mut findings,
         } = loaded;
         let staged = self.pg.session(&self.names.staged).await?.patient().await?;
-        views::fill(&staged, self.live.as_ref(), &script.views).await?;
+        let skip = self.pg.skip(self.superuser);
+        views::fill(&staged, self.live.as_ref(), &script.views, &skip).await?;
         let path = views::search_path(self.live.as_ref());
         for sql in &self.pg.config.after_load {
             staged.run(&format!("{path}; {sql}")).await.map_err(|e| {

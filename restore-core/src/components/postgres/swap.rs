@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::Postgres;
 use super::client::{Session, column};
 use super::database::{Database, allow_sql, comment_sql};
-use super::names::{Names, ident};
+use super::globals::Made;
+use super::names::{Names, ident, staged_suffix};
 use super::sessions::{drop_database, in_one_transaction};
 use super::stage::COMMENT;
 use crate::contract::RunContext;
@@ -337,6 +338,7 @@ pub(super) async fn undo(pg: &Postgres, cx: &RunContext) -> Result<()> {
 pub(super) async fn discard(pg: &Postgres, cx: &RunContext, what: Discard) -> Result<()> {
     let session = pg.working(cx).await?.patient().await?;
     let names = pg.names(cx.run());
+    Made::of(cx)?.discarding(cx, what).await?;
     match what {
         Discard::Staged => {
             let found = Found::look(&session, &names).await?;
@@ -355,10 +357,12 @@ pub(super) async fn discard(pg: &Postgres, cx: &RunContext, what: Discard) -> Re
                 drop_database(&session, &names.staged).await?;
             }
             // What is live now may need them.
-            if !found.is_cut_over(Before::recall(cx)?.as_ref()) {
-                cx.record_removed(&pg.database_words()).await;
-                if pg.creates_roles(cx) {
-                    pg.forget_roles(&session, cx).await?;
+            match found.is_cut_over(Before::recall(cx)?.as_ref()) {
+                true => pg.keep_roles(&session, cx).await?,
+                false => {
+                    cx.record_removed(&pg.database_words()).await;
+                    pg.forget_roles(&session, cx, &staged_suffix(cx.run()))
+                        .await?;
                 }
             }
         }

@@ -15,6 +15,7 @@ use super::listing::{Listing, ListingReader};
 use super::names::conninfo_value;
 use super::passfile;
 use super::script::{Script, ScriptReader, Skip, major};
+use super::sql_dump::refuse_odd;
 use crate::contract::Platform;
 use crate::model::{Error, ErrorKind, Result};
 use crate::sys::process::command::{Command, Exit, Process};
@@ -331,6 +332,7 @@ impl Runner<'_> {
             })
             .await?;
         if exit.success() {
+            refuse_odd(&reader, "the dump")?;
             Ok(reader.finish())
         } else {
             Err(tool_failed("pg_restore", &exit))

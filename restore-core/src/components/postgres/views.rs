@@ -5,7 +5,7 @@ use super::client::{Session, column};
 use super::database::Database;
 use super::listing;
 use super::names::ident;
-use super::script::VIEW_DATA;
+use super::script::{Skip, VIEW_DATA};
 use crate::model::{Error, ErrorKind, Result};
 
 /// The path by which the application finds names in the database.
@@ -15,6 +15,29 @@ pub(super) fn search_path(live: Option<&Database>) -> String {
         || "SET search_path TO DEFAULT".to_owned(),
         |path| format!("SET search_path TO {path}"),
     )
+}
+
+/// The views to fill, of these that are empty.
+fn chosen(
+    views: &[((String, String), String)],
+    wanted: &[String],
+    skip: &Skip,
+) -> Vec<(String, String)> {
+    let names = |text: &str, entry: &String| {
+        let rest = entry.strip_prefix(text);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+    };
+    let found = |entry: &String| views.iter().any(|(_, text)| names(text, entry));
+    // Of very many not all are known by name, and a name that is not in UTF-8 is not known at all.
+    let all = wanted.len() >= listing::NAMED || !wanted.iter().all(found);
+    let mut chosen = Vec::new();
+    for (view, text) in views {
+        let named = wanted.iter().any(|entry| names(text, entry));
+        if named || (all && skip.named(text).is_none()) {
+            chosen.push(view.clone());
+        }
+    }
+    chosen
 }
 
 /// Fills the materialized views that the dump would have filled, in the order in which they were
@@ -27,6 +50,7 @@ pub(super) async fn fill(
     session: &Session,
     live: Option<&Database>,
     wanted: &[String],
+    skip: &Skip,
 ) -> Result<()> {
     if wanted.is_empty() {
         return Ok(());
@@ -40,18 +64,12 @@ pub(super) async fn fill(
             &[],
         )
         .await?;
-    let mut waiting: Vec<(String, String)> = Vec::new();
+    let mut views = Vec::new();
     for row in &rows {
         let text = format!("{VIEW_DATA}{}", column::<String>(row, 2)?);
-        let is_it = |entry: &String| {
-            let rest = entry.strip_prefix(&text);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
-        };
-        // Of very many not all are known by name.
-        if wanted.len() >= listing::NAMED || wanted.iter().any(is_it) {
-            waiting.push((column(row, 0)?, column(row, 1)?));
-        }
+        views.push(((column(row, 0)?, column(row, 1)?), text));
     }
+    let mut waiting: Vec<(String, String)> = chosen(&views, wanted, skip);
     let path = search_path(live);
     while !waiting.is_empty() {
         let mut failed: Vec<((String, String), Error)> = Vec::new();
@@ -92,4 +110,32 @@ pub(super) async fn fill(
         waiting.extend(failed.into_iter().map(|(view, _)| view));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_that_the_dump_names_otherwise_is_filled_all_the_same() {
+        let view = |name: &str| {
+            let text = format!("{VIEW_DATA}public {name}");
+            (("public".to_owned(), name.to_owned()), text)
+        };
+        let views = [view("a"), view("\u{e9}"), view("late")];
+        let skip = Skip {
+            patterns: vec![format!("{VIEW_DATA}public late")],
+            ..Skip::default()
+        };
+        let names = |wanted: &[&str]| -> Vec<String> {
+            let wanted: Vec<String> = wanted
+                .iter()
+                .map(|it| format!("{VIEW_DATA}public {it}"))
+                .collect();
+            let chosen = chosen(&views, &wanted, &skip);
+            chosen.into_iter().map(|(_, name)| name).collect()
+        };
+        assert_eq!(names(&["a app"]), ["a"]);
+        assert_eq!(names(&["a app", "\u{fffd} app"]), ["a", "\u{e9}"]);
+    }
 }

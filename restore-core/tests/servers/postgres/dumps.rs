@@ -185,7 +185,12 @@ async fn a_sql_dump_alone() {
     rig.list();
     let inspection = component.inspect(&rig.cx().await).await.unwrap();
     assert_eq!(codes(&inspection)["postgres.other_name"], "warning");
-    component.stage(&rig.cx().await).await.unwrap();
+    // It is empty, which a plan refuses; so does staging it.
+    assert_eq!(codes(&inspection)["postgres.no_rows"], "error");
+    let error = component.stage(&rig.cx().await).await.unwrap_err();
+    assert_eq!(error.code(), "postgres.no_rows");
+    let cx = rig.cx().await.with_empty(true);
+    component.stage(&cx).await.unwrap();
     assert_eq!(fingerprint(&rig, "shop"), before);
 
     // One with a command for this host in the middle of a line.

@@ -238,3 +238,56 @@ async fn what_belongs_to_one_database_only_is_left_out_or_refused() {
         .any(|it| it.code == "postgres.deadlock");
     assert!(told, "{:?}", staged.findings);
 }
+
+#[tokio::test]
+async fn what_is_read_while_staging_is_refused_and_told_all_the_same() {
+    let rig = rig(Cluster::start("postgres"), "shop");
+    rig.cluster.sql("shop", "INSERT INTO only_live VALUES (1)");
+    make(
+        &rig,
+        "pg_dump -Fd --schema-only -f folder gold; tar czf $DUMP folder; rm -r folder",
+    );
+    let component = rig.component("database = 'shop'");
+    let inspection = component.inspect(&rig.cx().await).await.unwrap();
+    assert!(!codes(&inspection).values().any(|it| *it == "error"));
+    let error = component.stage(&rig.cx().await).await.unwrap_err();
+    assert_eq!(error.code(), "postgres.no_rows");
+    let cx = rig.cx().await.with_empty(true);
+    let staged = component.stage(&cx).await.unwrap();
+    let told =
+        |findings: &[restore_core::Finding], code: &str| findings.iter().any(|it| it.code == code);
+    assert!(told(&staged.findings, "postgres.no_rows"));
+
+    // A dump that the plan has not read, and one that it has.
+    let lines = "database = 'shop'\nskip = ['TABLE DATA public orders']";
+    let component = rig.component(lines);
+    make(
+        &rig,
+        "pg_dump -Fd -f folder gold; tar czf $DUMP folder; rm -r folder",
+    );
+    let staged = component.stage(&rig.cx().await).await.unwrap();
+    assert!(told(&staged.findings, "postgres.skipped"));
+    assert!(told(&staged.findings, "postgres.fewer_tables"));
+    make(&rig, "pg_dump -Fc gold >$DUMP");
+    let staged = component.stage(&rig.cx().await).await.unwrap();
+    assert!(!told(&staged.findings, "postgres.skipped"));
+    // The SQL in the place of a damaged dump.
+    make(
+        &rig,
+        "pg_dump -Fc gold >a; head -c 3000 a >$DUMP; rm a; pg_dumpall >$SQL",
+    );
+    std::fs::remove_file(rig.folder().join("MANIFEST.txt")).unwrap();
+    let component = rig.component(&format!("{lines}\ndumped_as = 'gold'"));
+    let staged = component.stage(&rig.cx().await).await.unwrap();
+    for code in [
+        "postgres.fallback",
+        "postgres.other_name",
+        "postgres.skipped",
+    ] {
+        assert!(
+            told(&staged.findings, code),
+            "{code}: {:?}",
+            staged.findings
+        );
+    }
+}

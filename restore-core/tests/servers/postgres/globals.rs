@@ -1,5 +1,6 @@
 //! Roles that a dump needs and the server lacks, from the backup.
 
+use restore_core::component::Inspection;
 use restore_core::platform::Discard;
 use restore_testing::pg::{Cluster, Rig};
 
@@ -123,4 +124,173 @@ async fn roles_come_out_of_a_dump_of_all_databases_too() {
     component.cut_over(&rig.cx().await).await.unwrap();
     let owner = "SELECT tableowner FROM pg_tables WHERE tablename = 't'";
     assert_eq!(rig.cluster.sql("shop", owner), "app");
+}
+
+/// What a plan says of roles that would be created.
+fn said(inspection: &Inspection, code: &str) -> String {
+    let finding = inspection.findings.iter().find(|it| it.code == code);
+    finding.map(|it| it.message.clone()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_setting_of_a_tenant_makes_nobody_powerful() {
+    let rig = rig();
+    let attack = "ALTER ROLE app SET search_path = E'public\\nGRANT postgres TO app;\\n\
+                  ALTER ROLE reader WITH SUPERUSER;\\n\\\\connect x\\nCREATE ROLE staff SUPERUSER;\\nx'";
+    rig.cluster.sql(
+        "template1",
+        "CREATE ROLE app LOGIN CREATEDB; CREATE ROLE staff; CREATE ROLE reader; GRANT staff TO reader",
+    );
+    let as_app = format!("SET SESSION AUTHORIZATION app; {attack}");
+    rig.cluster.sql("template1", &as_app);
+    rig.cluster.dump_all(&["--globals-only"], &globals(&rig));
+    rig.list();
+    rig.cluster
+        .sql("template1", "DROP ROLE app; DROP ROLE staff, reader");
+    let component = rig.component("database = 'shop'\nroles = 'create'");
+    let inspection = component.inspect(&rig.cx().await).await.unwrap();
+    let told = said(&inspection, "postgres.globals_unread");
+    assert!(told.contains("ALTER ROLE app SET search_path"), "{told}");
+    component.stage(&rig.cx().await).await.unwrap();
+    let look = "SELECT rolname::text || rolsuper || rolcanlogin FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1";
+    assert_eq!(
+        rig.cluster.sql("template1", look),
+        "appfalsetrue\nbobfalsetrue\npostgrestruetrue\nreaderfalsefalse\nstafffalsefalse"
+    );
+    let members = "SELECT string_agg(roleid::regrole || ' to ' || member::regrole, ',') \
+                   FROM pg_auth_members WHERE member::regrole::text !~ '^pg_'";
+    assert_eq!(rig.cluster.sql("template1", members), "staff to reader");
+}
+
+#[tokio::test]
+async fn powerful_roles_take_a_word_and_passwords_reach_no_log() {
+    let rig = rig();
+    let file = globals(&rig);
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text + "GRANT dba TO staff;\n").unwrap();
+    rig.list();
+    rig.cluster.sql(
+        "template1",
+        "CREATE ROLE dba; CREATE ROLE all_power SUPERUSER; GRANT all_power TO dba",
+    );
+    for set in ["log_statement = 'all'", "log_min_duration_statement = 0"] {
+        rig.cluster
+            .sql("template1", &format!("ALTER ROLE postgres SET {set}"));
+    }
+    let plain = rig.component("database = 'shop'\nroles = 'create'");
+    let inspection = plain.inspect(&rig.cx().await).await.unwrap();
+    assert_eq!(codes(&inspection)["postgres.powerful_roles"], "error");
+    let told = said(&inspection, "postgres.powerful_roles");
+    for words in ["by it of all_power, which has SUPERUSER", "member of staff"] {
+        assert!(told.contains(words), "{told}");
+    }
+    let error = plain.stage(&rig.cx().await).await.unwrap_err();
+    assert_eq!(error.code(), "postgres.powerful_roles");
+    let roles = || rig.cluster.sql("template1", ROLES);
+    assert_eq!(roles(), "all_power,bob,dba,postgres");
+
+    // An SQL dump cannot be restored without them, the other can.
+    let ignoring = rig.component("database = 'shop'\nroles = 'create'\nmissing_roles = 'ignore'");
+    let inspection = ignoring.inspect(&rig.cx().await).await.unwrap();
+    assert_eq!(codes(&inspection)["postgres.powerful_roles"], "warning");
+    let staged = ignoring.stage(&rig.cx().await).await.unwrap();
+    let told: Vec<&str> = staged.findings.iter().map(|it| it.code.as_str()).collect();
+    assert!(told.contains(&"postgres.powerful_roles") && told.contains(&"postgres.without_owners"));
+    assert_eq!(roles(), "all_power,bob,dba,postgres");
+
+    let allowed =
+        rig.component("database = 'shop'\nroles = 'create'\npowerful_roles = ['staff', 'reader']");
+    allowed.stage(&rig.cx().await).await.unwrap();
+    assert_eq!(roles(), "all_power,app,bob,dba,postgres,reader,staff");
+    let log = rig.cluster.log();
+    assert!(
+        log.contains("CREATE DATABASE"),
+        "the server logs statements"
+    );
+    assert!(
+        !log.contains("CREATE ROLE \"app\"") && !log.contains("SCRAM"),
+        "{log}"
+    );
+}
+
+#[tokio::test]
+async fn roles_of_a_run_that_was_ended_as_it_stood_stay() {
+    let rig = rig();
+    let component = rig.component("database = 'shop'\nroles = 'create'");
+    component.stage(&rig.cx().await).await.unwrap();
+    let kept = component.kept_by_runs().await.unwrap();
+    let roles = kept.iter().find(|it| it.place.starts_with("roles "));
+    assert_eq!(roles.unwrap().place, "roles app, reader, staff on postgres");
+    assert_eq!(&roles.unwrap().run, rig.cx().await.run());
+    // Abandoned, and confirmed later.
+    let cx = rig.cx().await;
+    component.discard(&cx, Discard::Replaced).await.unwrap();
+    component.discard(&cx, Discard::Staged).await.unwrap();
+    let roles = || rig.cluster.sql("template1", ROLES);
+    assert_eq!(roles(), "app,bob,postgres,reader,staff");
+}
+
+#[tokio::test]
+async fn roles_that_somebody_uses_stay() {
+    let rig = rig();
+    let component = rig.component("database = 'shop'\nroles = 'create'");
+    component.stage(&rig.cx().await).await.unwrap();
+    rig.cluster.sql("template1", "GRANT reader TO bob");
+    // Whatever the configuration says by then.
+    let component = rig.component("database = 'shop'");
+    let cx = rig.cx().await;
+    component.discard(&cx, Discard::Staged).await.unwrap();
+    let roles = || rig.cluster.sql("template1", ROLES);
+    assert_eq!(roles(), "bob,postgres,reader,staff");
+    rig.cluster.sql("template1", "REVOKE reader FROM bob");
+    component.discard(&cx, Discard::Staged).await.unwrap();
+    assert_eq!(roles(), "bob,postgres");
+}
+
+#[tokio::test]
+async fn what_went_live_keeps_its_roles_without_the_mark() {
+    let rig = rig();
+    let component = rig.component("database = 'shop'\nroles = 'create'");
+    component.stage(&rig.cx().await).await.unwrap();
+    component.cut_over(&rig.cx().await).await.unwrap();
+    let cx = rig.cx().await;
+    component.discard(&cx, Discard::Replaced).await.unwrap();
+    component.discard(&cx, Discard::Staged).await.unwrap();
+    let comments = "SELECT string_agg(rolname || '=' || coalesce(shobj_description(oid, 'pg_authid'), ''), ',' ORDER BY rolname) \
+                    FROM pg_roles WHERE rolname IN ('app', 'reader')";
+    assert_eq!(
+        rig.cluster.sql("template1", comments),
+        "app=the shop's,reader="
+    );
+    assert_eq!(component.kept_by_runs().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn databases_of_one_server_are_staged_at_once() {
+    let rig = rig();
+    let dump = rig.dump_file();
+    std::fs::copy(&dump, dump.with_file_name("second.dump")).unwrap();
+    rig.list();
+    rig.cluster.sql("template1", "CREATE DATABASE other");
+    let one = rig.component("database = 'shop'\nroles = 'create'");
+    let two = rig.component(
+        "database = 'other'\nroles = 'create'\ndump = ['postgres/second.dump']\n\
+         globals = ['postgres/postgres-globals-{id}.sql']",
+    );
+    let facts = std::sync::Arc::new(restore_core::run::MemoryFacts::default());
+    let cx_of_two = rig.cx_with(facts).await;
+    let cx = rig.cx().await;
+    let (first, second) = tokio::join!(one.stage(&cx), two.stage(&cx_of_two));
+    first.unwrap();
+    second.unwrap();
+    let roles = || rig.cluster.sql("template1", ROLES);
+    assert_eq!(roles(), "app,bob,postgres,reader,staff");
+    one.discard(&cx, Discard::Staged).await.unwrap();
+    assert_eq!(
+        roles(),
+        "app,bob,postgres,reader,staff",
+        "the other needs them"
+    );
+    two.discard(&cx_of_two, Discard::Staged).await.unwrap();
+    assert_eq!(roles(), "bob,postgres");
 }

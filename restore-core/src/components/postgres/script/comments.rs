@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::limits::shortened;
 use super::skip::Out;
 use super::{Object, ScriptReader};
 
@@ -43,12 +44,17 @@ impl ScriptReader {
     /// Whether the entry that begins here is left out.
     fn begins_left_out(&mut self, entry: &Entry<'_>, place: &Range<u64>) -> bool {
         let text = format!("{} {} {}", entry.kind, entry.schema, entry.name);
-        let out = self.skip.of(&text);
+        let text = shortened(&text);
+        let out = self.skip.of(text);
         self.begin_entry(place.start, out.is_some());
-        match out {
-            Some(Out::Named(at)) => self.script.skipped.push((at, text)),
-            Some(Out::View) => self.script.views.push(text),
-            Some(Out::Ours) | None => {}
+        if out.is_some() && self.limits.keep(text.len()) {
+            let text = text.to_owned();
+            match out {
+                Some(Out::Named(at)) => self.script.skipped.push((at, text)),
+                Some(Out::View) => self.script.views.push(text),
+                Some(Out::Subscription) => self.script.subscriptions.push(text),
+                Some(Out::Ours) | None => {}
+            }
         }
         if out.is_some() {
             self.kind.clear();
@@ -72,6 +78,8 @@ impl ScriptReader {
             owner,
             tablespace,
         } = entry;
+        let (name, kind, schema) = (shortened(name), shortened(kind), shortened(schema));
+        let owner = shortened(owner);
         kind.clone_into(&mut self.kind);
         name.clone_into(&mut self.name);
         if let Some(tablespace) = tablespace {
@@ -85,26 +93,31 @@ impl ScriptReader {
         if kind == "DATABASE" {
             self.script.made = Some(name.to_owned());
         }
-        if !owner.is_empty() && owner != "-" && !of_database {
+        let new = !self.script.owners.contains(owner);
+        let named = !owner.is_empty() && owner != "-";
+        if named && !of_database && new && self.limits.keep(owner.len()) {
             self.script.owners.insert(owner.to_owned());
             self.script.roles.insert(owner.to_owned());
         }
-        if kind == "EXTENSION" {
+        if kind == "EXTENSION" && self.limits.keep(name.len()) {
             self.script.extensions.insert(name.to_owned());
         }
         let name = match kind {
             "FUNCTION" | "PROCEDURE" | "AGGREGATE" => name.split('(').next().unwrap_or(name),
+            // There may be millions of them, and none is asked for by its number.
+            _ if kind.starts_with("BLOB") || name.starts_with("LARGE OBJECT ") => "",
             _ => name,
         };
-        *self
-            .script
-            .objects
-            .entry(Object {
-                kind: kind.to_owned(),
-                schema: schema.to_owned(),
-                name: name.to_owned(),
-            })
-            .or_default() += 1;
+        let object = Object {
+            kind: kind.to_owned(),
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+        };
+        if let Some(count) = self.script.objects.get_mut(&object) {
+            *count = count.saturating_add(1);
+        } else if self.limits.keep(kind.len() + schema.len() + name.len()) {
+            self.script.objects.insert(object, 1);
+        }
     }
 
     /// Privileges on the database itself are the live database's, not the dump's.
@@ -113,7 +126,9 @@ impl ScriptReader {
     }
 
     pub(super) fn tablespace(&mut self, name: &str) {
-        if !name.is_empty() && name != "pg_default" && name != "pg_global" {
+        let known = ["", "pg_default", "pg_global"].contains(&name)
+            || self.script.tablespaces.contains(name);
+        if !known && self.limits.keep(name.len()) {
             self.script.tablespaces.insert(name.to_owned());
         }
     }

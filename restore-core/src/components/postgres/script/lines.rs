@@ -8,7 +8,7 @@ const TAIL: usize = 32;
 
 /// A line as it comes, cut off after 64 KiB.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(in super::super) struct Lines {
     line: Vec<u8>,
     /// The last bytes of a line that was cut off.
     tail: Vec<u8>,
@@ -16,7 +16,7 @@ pub(super) struct Lines {
 
 impl Lines {
     /// Takes part of a line.
-    pub(super) fn keep(&mut self, bytes: &[u8]) {
+    pub(in super::super) fn keep(&mut self, bytes: &[u8]) {
         let room = KEPT.saturating_sub(self.line.len()).min(bytes.len());
         let (kept, more) = bytes.split_at(room);
         self.line.extend_from_slice(kept);
@@ -31,7 +31,7 @@ impl Lines {
     }
 
     /// Whether the line ends so, its line end aside.
-    pub(super) fn ends_with(&self, end: &[u8]) -> bool {
+    pub(in super::super) fn ends_with(&self, end: &[u8]) -> bool {
         let last = match self.tail.is_empty() {
             true => &self.line,
             false => &self.tail,
@@ -40,17 +40,22 @@ impl Lines {
     }
 
     /// Whether the line ends with a line's return.
-    pub(super) fn ends_with_return(&self) -> bool {
+    pub(in super::super) fn ends_with_return(&self) -> bool {
         self.tail.last().or(self.line.last()) == Some(&b'\r')
     }
 
+    /// Whether not all of the line is kept.
+    pub(in super::super) fn is_cut(&self) -> bool {
+        !self.tail.is_empty()
+    }
+
     /// Whether nothing of the line has come.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in super::super) fn is_empty(&self) -> bool {
         self.line.is_empty()
     }
 
     /// The line, without its line end; the next begins.
-    pub(super) fn take(&mut self) -> String {
+    pub(in super::super) fn take(&mut self) -> String {
         let line = String::from_utf8_lossy(&self.line)
             .trim_end_matches('\r')
             .to_owned();

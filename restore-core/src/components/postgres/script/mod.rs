@@ -1,22 +1,30 @@
 //! What a dump says of itself: its SQL, as pg_dump writes it or pg_restore prints it, read for
 //! the comments that stand before each object, and for roles, extensions and tablespaces.
 
+mod classes;
 mod comments;
+mod leaving;
+mod limits;
 mod lines;
 mod quoting;
 mod reader;
 mod sections;
 mod skip;
 mod statements;
+#[cfg(test)]
+mod tests;
 mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+pub(super) use classes::odd_setting;
+pub(super) use lines::Lines;
+pub(super) use quoting::Quoting;
+pub(super) use reader::ScriptReader;
 #[cfg(feature = "fuzzing")]
 pub(super) use reader::fuzz;
-pub(super) use reader::{ScriptReader, odd_setting};
-pub(super) use skip::{Out, Skip, VIEW_DATA};
+pub(super) use skip::{Out, SUBSCRIPTION, Skip, VIEW_DATA};
 pub(super) use tokens::{Token, tokens};
 
 /// One object of a dump or of a database: kind, schema, name. Functions are named without their
@@ -83,6 +91,8 @@ pub(super) struct Script {
     pub(super) skipped: Vec<(usize, String)>,
     /// Entries that fill materialized views, which are left out and made up for.
     pub(super) views: Vec<String>,
+    /// Subscriptions, which are left out.
+    pub(super) subscriptions: Vec<String>,
     /// The database that its `CREATE DATABASE` makes.
     made: Option<String>,
     /// It is pg_dumpall's, and its last line has come.
@@ -150,6 +160,7 @@ impl Script {
         self.settings.extend(more.settings);
         self.skipped.extend(more.skipped);
         self.views.extend(more.views);
+        self.subscriptions.extend(more.subscriptions);
         if !nothing {
             self.complete = more.complete;
         }
@@ -158,6 +169,16 @@ impl Script {
     /// Whether there is nothing in it but comments.
     fn is_nothing(&self) -> bool {
         !self.complete && self.objects.is_empty() && self.data == 0 && !self.cluster && !self.cut
+    }
+
+    /// Whether there is more in it than a database itself, with what is said of that.
+    fn makes_something(&self) -> bool {
+        let of_database = |object: &Object| {
+            object.kind.starts_with("DATABASE")
+                || (matches!(object.kind.as_str(), "ACL" | "COMMENT" | "SECURITY LABEL")
+                    && object.name.starts_with("DATABASE "))
+        };
+        self.data > 0 || !self.objects.keys().all(of_database)
     }
 
     /// Names of a script in another encoding cannot be compared with anything.

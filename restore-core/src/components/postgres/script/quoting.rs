@@ -5,9 +5,12 @@
 /// How much of a command's name is kept for messages.
 const NAME: usize = 32;
 
+/// The longest tag of a dollar quote that is followed, as names are no longer.
+const TAG: usize = 63;
+
 /// Follows the bytes of a script, line by line.
 #[derive(Debug, Default)]
-pub(super) struct Quoting {
+pub(in super::super) struct Quoting {
     state: State,
     /// The bytes of the identifier or number just read, as far as they matter: the first, and
     /// how many there are.
@@ -23,6 +26,8 @@ pub(super) struct Quoting {
     command: Option<Vec<u8>>,
     /// That name is still being read.
     naming: bool,
+    /// There was a dollar quote with a tag that is too long to be followed.
+    lost: bool,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -57,29 +62,34 @@ enum State {
 
 impl Quoting {
     /// Whether the next byte is SQL, and not part of a text, a name or a comment.
-    pub(super) fn outside(&self) -> bool {
+    pub(in super::super) fn outside(&self) -> bool {
         self.state == State::Sql
     }
 
     /// Whether the next byte begins a statement.
-    pub(super) fn at_statement(&self) -> bool {
+    pub(in super::super) fn at_statement(&self) -> bool {
         self.outside() && !self.in_statement
     }
 
+    /// Whether what is a text could not be told any more.
+    pub(in super::super) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
     /// Follows `SET standard_conforming_strings = on` or `off`.
-    pub(super) fn set_standard_strings(&mut self, on: bool) {
+    pub(in super::super) fn set_standard_strings(&mut self, on: bool) {
         self.escapes = !on;
     }
 
     /// Takes bytes of a line.
-    pub(super) fn feed(&mut self, bytes: &[u8]) {
+    pub(in super::super) fn feed(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.byte(*byte);
         }
     }
 
     /// Ends the line; the psql command that it holds outside of texts and comments, if any.
-    pub(super) fn end_line(&mut self) -> Option<String> {
+    pub(in super::super) fn end_line(&mut self) -> Option<String> {
         let command = self.command.take();
         self.naming = false;
         self.byte(b'\n');
@@ -127,7 +137,10 @@ impl Quoting {
             State::Name => {}
             State::Tag(tag) if byte == b'$' => self.state = State::Dollar { tag, end: None },
             State::Tag(mut tag) if identifier(byte, tag.is_empty()) => {
-                tag.push(byte);
+                match tag.len() < TAG {
+                    true => tag.push(byte),
+                    false => self.lost = true,
+                }
                 self.state = State::Tag(tag);
             }
             State::Tag(_) => self.sql(byte),
@@ -272,6 +285,17 @@ mod tests {
         ] {
             assert_eq!(commands(text), (Vec::new(), true), "{text}");
         }
+    }
+
+    #[test]
+    fn a_tag_of_any_length_takes_no_room() {
+        let mut quoting = Quoting::default();
+        quoting.feed(format!("SELECT ${}$ a", "x".repeat(TAG)).as_bytes());
+        assert!(!quoting.is_lost() && !quoting.outside());
+        let mut quoting = Quoting::default();
+        quoting.feed(format!("SELECT ${}", "x".repeat(TAG + 1)).as_bytes());
+        assert!(quoting.is_lost());
+        assert!(matches!(&quoting.state, State::Tag(tag) if tag.len() == TAG));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Scripts of several databases, as pg_dumpall and `pg_dump --create` write them: psql is told to
 //! connect to one after the other. Only what is for the database that is restored is run.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::reader::ScriptReader;
@@ -53,13 +54,11 @@ impl ScriptReader {
     /// The names of the databases that the script is of.
     pub(in super::super) fn finish_for(mut self, wanted: &str) -> Result<Script, Vec<String>> {
         let names = |sections: &[Section]| {
-            let mut names: Vec<String> = Vec::new();
-            for name in sections.iter().filter_map(|it| it.database.clone()) {
-                if !names.contains(&name) {
-                    names.push(name);
-                }
-            }
+            let mut seen = BTreeSet::new();
+            let names = sections.iter().filter_map(|it| it.database.clone());
             names
+                .filter(|name| seen.insert(name.clone()))
+                .collect::<Vec<_>>()
         };
         self.end();
         let names = names(&self.sections);
@@ -99,8 +98,8 @@ impl ScriptReader {
             } = section;
             cut |= script.cut;
             if database.as_ref() != Some(&chosen) {
-                // Rows that would go to whatever psql is connected to.
-                if database.is_none() && script.data > 0 {
+                // What would go to whatever psql is connected to.
+                if database.is_none() && script.makes_something() {
                     found.command.get_or_insert(("\\connect".to_owned(), 1));
                 }
                 if script.made.as_ref() == Some(&chosen) {

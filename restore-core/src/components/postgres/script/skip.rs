@@ -19,6 +19,12 @@ pub(in super::super) struct Skip {
 /// How the text of an entry begins that fills a materialized view.
 pub(in super::super) const VIEW_DATA: &str = "MATERIALIZED VIEW DATA ";
 
+/// How that of a subscription begins.
+pub(in super::super) const SUBSCRIPTION: &str = "SUBSCRIPTION ";
+
+/// How many words the name of a kind may have: "SUBSCRIPTION TABLE", "FOREIGN DATA WRAPPER".
+const WORDS: usize = 5;
+
 /// Why an entry is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Out {
@@ -26,6 +32,8 @@ pub(in super::super) enum Out {
     Named(usize),
     /// It cannot be in a staged database, or is made by us.
     Ours,
+    /// It is a subscription, which would take the slot of the live one.
+    Subscription,
     /// It fills a materialized view.
     View,
 }
@@ -45,9 +53,15 @@ impl Skip {
         if self.views && text.starts_with(VIEW_DATA) {
             return Some(Out::View);
         }
-        let subscription =
-            text.starts_with("SUBSCRIPTION ") || text.starts_with("COMMENT - SUBSCRIPTION ");
-        (self.unfit && subscription).then_some(Out::Ours)
+        if !self.unfit {
+            return None;
+        }
+        if text.starts_with(SUBSCRIPTION) {
+            return Some(Out::Subscription);
+        }
+        let about = ["COMMENT - SUBSCRIPTION ", "SECURITY LABEL - SUBSCRIPTION "];
+        let about = about.iter().any(|start| text.starts_with(start));
+        about.then_some(Out::Ours)
     }
 
     /// The pattern that fits.
@@ -67,13 +81,15 @@ fn about(text: &str) -> impl Iterator<Item = String> {
     let (schema, object) = rest
         .and_then(|rest| rest.split_once(' '))
         .unwrap_or_default();
-    object.match_indices(' ').filter_map(move |(at, _)| {
-        let (kind, name) = object.split_at(at);
-        let is_kind = kind
-            .bytes()
-            .all(|byte| byte.is_ascii_uppercase() || byte == b' ');
-        is_kind.then(|| format!("{kind} {schema}{name}"))
-    })
+    let is_kind = |kind: &str| {
+        kind.bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte == b' ')
+    };
+    let kinds = object.match_indices(' ').take(WORDS);
+    kinds
+        .map(move |(at, _)| object.split_at(at))
+        .take_while(move |(kind, _)| is_kind(kind))
+        .map(move |(kind, name)| format!("{kind} {schema}{name}"))
 }
 
 /// Whether a text is as a pattern says, in which `*` stands for anything.
@@ -128,7 +144,7 @@ mod tests {
             ("TABLE DATA", "public", "log_7_old", Some(Out::Named(2))),
             ("TABLE DATA", "public", "log_7_olden", None),
             ("TABLE", "public", "cron", None),
-            ("SUBSCRIPTION", "-", "s", Some(Out::Ours)),
+            ("SUBSCRIPTION", "-", "s", Some(Out::Subscription)),
             ("COMMENT", "-", "SUBSCRIPTION s", Some(Out::Ours)),
             ("MATERIALIZED VIEW DATA", "public", "m", Some(Out::View)),
             ("MATERIALIZED VIEW", "public", "m", None),

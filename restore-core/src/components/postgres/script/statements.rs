@@ -68,9 +68,12 @@ impl ScriptReader {
             while let Some(Token::Word(name) | Token::Ident(name)) = tokens.get(next) {
                 let keyword = matches!(tokens.get(next), Some(Token::Word(word))
                     if word.chars().any(char::is_uppercase));
-                if !keyword && name != "public" {
+                let named = matches!(self.kind.as_str(), "POLICY" | "USER MAPPING");
+                let new = !self.script.roles.contains(name)
+                    || (named && !self.script.named.contains(name));
+                if !keyword && name != "public" && new && self.limits.keep(name.len()) {
                     self.script.roles.insert(name.clone());
-                    if matches!(self.kind.as_str(), "POLICY" | "USER MAPPING") {
+                    if named {
                         self.script.named.insert(name.clone());
                     }
                 }
@@ -119,7 +122,9 @@ impl ScriptReader {
             if let Some(Token::Text(text)) = tokens.get(5) {
                 properties.comment = Some(text.clone());
             }
-        } else if is_about_database(&before) {
+        } else if is_about_database(&before) && !is_about_it_alone(&before, &after) {
+            properties.unread = true;
+        } else if is_about_database(&before) && self.limits.keep(line.len()) {
             let after = after.trim_end().trim_end_matches(';').to_owned();
             let grantor = self.grantor.clone();
             properties.statements.push((grantor, before, after));
@@ -147,7 +152,7 @@ impl ScriptReader {
                 Token::Word(word) => word.clone(),
                 _ => continue,
             };
-            if KEYS.contains(&key.as_str()) {
+            if KEYS.contains(&key.as_str()) && self.limits.keep(value.len()) {
                 self.script.create.push((key.clone(), value));
             }
         }
@@ -204,9 +209,19 @@ fn is_about_database(before: &str) -> bool {
     }
 }
 
+/// Whether what stands after the database's name says nothing of another one, and does not take the
+/// staged one's name, owner or place away.
+fn is_about_it_alone(before: &str, after: &str) -> bool {
+    let after = after.trim_start();
+    let alters = before.starts_with("ALTER DATABASE ");
+    let taken = ["RENAME ", "SET TABLESPACE "];
+    let takes = alters && taken.iter().any(|start| after.starts_with(start));
+    !takes && !after.starts_with(',')
+}
+
 /// Whether a line is one whole statement: it ends with the only `;` outside of quotes, and holds
 /// neither comments nor texts between dollars.
-fn is_whole(line: &str) -> bool {
+pub(super) fn is_whole(line: &str) -> bool {
     let (mut quote, mut ends) = (None, 0);
     let mut before = ' ';
     for c in line.chars() {
@@ -279,8 +294,14 @@ mod tests {
             "ALTER DATABASE shop SET a TO $$'$$; GRANT a TO b; SELECT $$'$$;",
             "ALTER DATABASE shop SET a TO 'x'; DROP ROLE b;",
             "ALTER DATABASE shop SET a TO 'x' -- ;",
+            "GRANT ALL ON DATABASE \"shop\", billing TO x;",
+            "GRANT ALL ON DATABASE shop ,billing TO x;",
+            "ALTER DATABASE shop RENAME TO billing;",
+            "ALTER DATABASE shop SET TABLESPACE slow;",
         ] {
-            let about = around_name(line).is_some_and(|(before, _)| is_about_database(&before));
+            let about = around_name(line).is_some_and(|(before, after)| {
+                is_about_database(&before) && is_about_it_alone(&before, &after)
+            });
             assert!(!(about && is_whole(line)), "{line}");
         }
     }
