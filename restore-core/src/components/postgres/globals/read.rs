@@ -442,8 +442,10 @@ pub(super) mod tests {
 
     #[test]
     fn no_file_is_read_for_ever() {
-        let mut reader = GlobalsReader::default();
-        reader.read = MOST;
+        let mut reader = GlobalsReader {
+            read: MOST,
+            ..GlobalsReader::default()
+        };
         reader.feed(b"CREATE ROLE app;\nCREATE");
         assert!(reader.ended);
         assert_eq!(reader.finish("x").unwrap().unread.len(), 1);
