@@ -159,9 +159,8 @@ pub(super) fn head(found: &Discovery, out: &mut Emit) {
     if !found.compose.is_empty() {
         out.blank();
         out.comment(&format!(
-            "Compose projects run here: {}. Compose is not a platform of restore yet: what they hold is not \
-             in this file. Describe their volumes by path and their services by start, stop and status \
-             (`docker compose -p NAME stop SERVICE`), or run them in a swarm.",
+            "Compose projects run here: {}. What they hold is not in this file: a site of its own has them, \
+             with [platform] kind = \"compose\" and project = the name; docs/configuration.md has an example.",
             found.compose.join(", ")
         ));
     }
