@@ -16,7 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use restore_core::backup::{Backup, BackupWriter};
 use restore_core::component::{
-    BackedUp, CheckOutcome, Component, Inspection, Parts, SharedComponent, Staged,
+    BackedUp, CheckOutcome, Component, ComponentDeps, Inspection, SharedComponent, Staged,
 };
 use restore_core::config::{Table, parse_section};
 use restore_core::platform::Discard;
@@ -54,7 +54,7 @@ impl SearchIndex {
     pub const KIND: &'static str = "search-index";
 
     /// A factory for [`Registry::with`](restore_core::component::Registry::with).
-    pub fn from_table(name: &str, table: Table, parts: &Parts) -> Result<SharedComponent> {
+    pub fn from_table(name: &str, table: Table, parts: &ComponentDeps) -> Result<SharedComponent> {
         let section: Section = parse_section(&format!("components.{name}"), table)?;
         Ok(Arc::new(Self {
             name: name.to_owned(),

@@ -165,9 +165,9 @@ pub mod component {
     pub use crate::components::redis::Redis;
     pub use crate::components::volume::VolumeComponent;
     pub use crate::contract::{
-        BackedUp, CheckFactory, Component, ComponentFactory, Create, Inspection, KeptByRun,
-        MaintenanceFactory, Parts, PlatformFactory, Recovery, Registry, SharedComponent, SpaceNeed,
-        Staged, StoreFactory, Target,
+        BackedUp, CheckFactory, Component, ComponentDeps, ComponentFactory, Create, Inspection,
+        KeptByRun, MaintenanceFactory, PlatformFactory, Recovery, Registry, SharedComponent,
+        SpaceNeed, Staged, StoreFactory, Target,
     };
     pub use crate::model::CheckOutcome;
 }

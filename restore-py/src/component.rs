@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use pyo3::prelude::*;
 use restore_core::backup::{Backup, BackupWriter};
 use restore_core::component::{
-    BackedUp, CheckOutcome, Component, ComponentFactory, Inspection, Parts, SharedComponent, Staged,
+    BackedUp, CheckOutcome, Component, ComponentDeps, ComponentFactory, Inspection,
+    SharedComponent, Staged,
 };
 use restore_core::config::Table;
 use restore_core::platform::Discard;
@@ -53,7 +54,7 @@ impl Raised {
 /// Makes components of a Python class.
 pub(crate) fn factory(kind: &str, class: Py<PyAny>, raised: Raised) -> ComponentFactory {
     let kind = interned(kind);
-    Arc::new(move |name: &str, table: Table, parts: &Parts| {
+    Arc::new(move |name: &str, table: Table, parts: &ComponentDeps| {
         attached(|py| {
             make(py, &class, kind, name, table, parts, &raised).map_err(|error| {
                 let known = from_exception(py, &error);
@@ -75,7 +76,7 @@ fn make(
     kind: &'static str,
     name: &str,
     table: Table,
-    parts: &Parts,
+    parts: &ComponentDeps,
     raised: &Raised,
 ) -> PyResult<SharedComponent> {
     let options = to_python(py, &Value::Object(table))?;

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use restore_core::backup::{Backup, BackupId};
-use restore_core::component::{Parts, Registry, SharedComponent};
+use restore_core::component::{ComponentDeps, Registry, SharedComponent};
 use restore_core::config::SiteConfig;
 use restore_core::platform::{Platform, local};
 use restore_core::run::{FactStore, MemoryFacts, RunContext, RunId};
@@ -73,7 +73,7 @@ impl Site {
             .replace('@', here);
         let config = SiteConfig::from_toml(&text).unwrap();
         let platform = local::make(&config, self.directory.path(), &self.path("state")).unwrap();
-        let parts = Parts::new(
+        let parts = ComponentDeps::new(
             on(platform),
             self.directory.path(),
             self.path("state/scratch"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use restore_core::backup::Backup;
-use restore_core::component::{Parts, Registry, SharedComponent};
+use restore_core::component::{ComponentDeps, Registry, SharedComponent};
 use restore_core::config::SiteConfig;
 use restore_core::conformance::{self, ComponentUnderTest, StoreUnderTest};
 use restore_core::platform::local;
@@ -65,7 +65,7 @@ impl ComponentUnderTest for Trying {
              kind = 'search-index'\nfile = 'app/search.idx'\n",
         )?;
         let platform = local::make(&config, self.root.path(), &self.path("state"))?;
-        let parts = Parts::new(platform, self.root.path(), self.path("state/work"));
+        let parts = ComponentDeps::new(platform, self.root.path(), self.path("state/work"));
         let registry = Registry::empty().with(SearchIndex::KIND, Arc::new(SearchIndex::from_table));
         let table = config.components["search"].as_object().unwrap().clone();
         registry.make("search", table, &parts)

@@ -11,9 +11,9 @@ use async_compression::tokio::bufread::{
 use futures_util::FutureExt;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, ReadBuf};
 
+use super::abort::{Aborted, PipelineAbort};
 use super::chunk::{Chunk, Pool};
-use super::feed::{ANOTHER_COPY, ChunkReceiver};
-use super::halt::{Halt, Halted};
+use super::source_thread::{ANOTHER_COPY, ChunkReceiver};
 use crate::model::{Error, ErrorKind};
 
 /// How a file is compressed.
@@ -138,13 +138,13 @@ pub(super) fn unreadable(label: &str, codec: Codec, error: &io::Error) -> Error 
 /// there is something to read, so that a future over it is done when polled once.
 pub(super) struct ChunkReader {
     receive: ChunkReceiver,
-    halt: Halt,
+    halt: PipelineAbort,
     current: Option<Arc<Chunk>>,
     at: usize,
 }
 
 impl ChunkReader {
-    pub(super) fn new(receive: ChunkReceiver, halt: Halt) -> Self {
+    pub(super) fn new(receive: ChunkReceiver, halt: PipelineAbort) -> Self {
         Self {
             receive,
             halt,
@@ -176,11 +176,11 @@ impl ChunkReader {
     }
 
     /// The first chunk, without taking anything from it; empty: there is nothing to read.
-    pub(super) fn start(&mut self) -> Result<&[u8], Halted> {
+    pub(super) fn start(&mut self) -> Result<&[u8], Aborted> {
         let halt = self.halt.clone();
         self.fill().map_err(|_| match halt.check() {
             Err(halted) => halted,
-            Ok(()) => Halted,
+            Ok(()) => Aborted,
         })
     }
 
@@ -239,9 +239,9 @@ impl AsyncRead for ChunkReader {
 
 /// Runs a future over readers that never pend.
 pub(super) fn drive<T>(
-    halt: &Halt,
-    future: impl Future<Output = Result<T, Halted>>,
-) -> Result<T, Halted> {
+    halt: &PipelineAbort,
+    future: impl Future<Output = Result<T, Aborted>>,
+) -> Result<T, Aborted> {
     future.now_or_never().unwrap_or_else(|| {
         Err(halt.fail(Error::new(
             ErrorKind::Internal,
@@ -259,10 +259,10 @@ pub(super) fn inflate(
     label: &str,
     codec: Codec,
     mut reader: ChunkReader,
-    halt: &Halt,
+    halt: &PipelineAbort,
     pool: &Arc<Pool>,
-    put: impl FnMut(Chunk) -> Result<(), Halted>,
-) -> Result<(), Halted> {
+    put: impl FnMut(Chunk) -> Result<(), Aborted>,
+) -> Result<(), Aborted> {
     let mut out = Output {
         label,
         codec,
@@ -295,15 +295,15 @@ pub(super) fn inflate(
 struct Output<'a, P> {
     label: &'a str,
     codec: Codec,
-    halt: &'a Halt,
+    halt: &'a PipelineAbort,
     pool: &'a Arc<Pool>,
     chunk: Option<Chunk>,
     put: P,
 }
 
-impl<P: FnMut(Chunk) -> Result<(), Halted>> Output<'_, P> {
+impl<P: FnMut(Chunk) -> Result<(), Aborted>> Output<'_, P> {
     /// Reads one member to its end.
-    async fn take(&mut self, decoder: impl AsyncRead) -> Result<(), Halted> {
+    async fn take(&mut self, decoder: impl AsyncRead) -> Result<(), Aborted> {
         let mut decoder = pin!(decoder);
         loop {
             self.halt.check()?;
@@ -319,14 +319,14 @@ impl<P: FnMut(Chunk) -> Result<(), Halted>> Output<'_, P> {
         }
     }
 
-    fn flush(&mut self) -> Result<(), Halted> {
+    fn flush(&mut self) -> Result<(), Aborted> {
         match self.chunk.take().filter(|chunk| chunk.filled() > 0) {
             Some(chunk) => (self.put)(chunk),
             None => Ok(()),
         }
     }
 
-    fn failed(&self, error: &io::Error) -> Halted {
+    fn failed(&self, error: &io::Error) -> Aborted {
         // What stopped the reader is the cause, not what the decoder makes of it.
         match self.halt.check() {
             Err(halted) => halted,

@@ -8,12 +8,12 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
+use super::abort::{Aborted, PipelineAbort};
 use super::chunk::Chunk;
 use super::codec::{ChunkReader, Codec, inflate};
-use super::feed::{ANOTHER_COPY, Fed};
-use super::halt::{Halt, Halted};
+use super::source_thread::{ANOTHER_COPY, ReadSummary};
 use super::unpack::{blocking, empty, spawn};
-use super::{Digest, Source, feed};
+use super::{Digest, Source, source_thread};
 use crate::model::{Error, ErrorKind, Progress, Result};
 
 /// Reads a file to its end, decompressing it if it is compressed, and returns the hash of the
@@ -188,7 +188,7 @@ fn copy(
     dest: &Path,
     (mode, owner): (u32, Option<(u32, u32)>),
     progress: &Progress,
-    halt: &Halt,
+    halt: &PipelineAbort,
 ) -> Result<(u64, Digest)> {
     let writing = |error: std::io::Error| unwritten(source, dest, error);
     let mut written = 0_u64;
@@ -222,19 +222,19 @@ fn sync_parent(path: &Path) -> std::io::Result<()> {
 fn read(
     source: &Source,
     progress: &Progress,
-    halt: &Halt,
-    put: impl FnMut(&Chunk) -> Result<(), Halted>,
-) -> Result<Fed> {
-    let file = feed::open_sized(source)?;
+    halt: &PipelineAbort,
+    put: impl FnMut(&Chunk) -> Result<(), Aborted>,
+) -> Result<ReadSummary> {
+    let file = source_thread::open_sized(source)?;
     let mut put = put;
     let done = std::thread::scope(|scope| {
-        let (send, receive, pool) = feed::channel();
+        let (send, receive, pool) = source_thread::channel();
         let feeding = spawn(scope, "restore-read", halt, move || {
-            feed::feed(file, source, progress, halt, send, &pool)
+            source_thread::feed(file, source, progress, halt, send, &pool)
         })?;
         let mut reader = ChunkReader::new(receive, halt.clone());
         let read = codec(source, &mut reader, halt).and_then(|codec| {
-            let (_, _, pool) = feed::channel();
+            let (_, _, pool) = source_thread::channel();
             inflate(source.label(), codec, reader, halt, &pool, |chunk| {
                 put(&chunk)
             })
@@ -246,7 +246,11 @@ fn read(
 }
 
 /// How the source is compressed; what its name claims must be true.
-fn codec(source: &Source, reader: &mut ChunkReader, halt: &Halt) -> Result<Codec, Halted> {
+fn codec(
+    source: &Source,
+    reader: &mut ChunkReader,
+    halt: &PipelineAbort,
+) -> Result<Codec, Aborted> {
     let claimed = Codec::claimed_by(source.label())
         .or_else(|| Codec::claimed_by(&source.path().to_string_lossy()));
     let start = reader.start()?;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::Source;
-use super::feed::open;
+use super::source_thread::open;
 use super::unpack::blocking;
 use crate::model::{Error, ErrorKind, Progress, Result};
 

@@ -6,16 +6,16 @@ use futures_util::StreamExt;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_tar::{Archive, Entry};
 
-use super::admit::{Gate, MOST, Verdict};
+use super::abort::{Aborted, PipelineAbort};
 use super::chunk::CHUNK;
 use super::codec::{ChunkReader, drive};
-use super::feed::ANOTHER_COPY;
-use super::halt::{Halt, Halted};
-use super::lanes::Sink;
 use super::member::{Layout, Member, What};
+use super::member_filter::{MOST, MemberFilter, Verdict};
 use super::refusal::refusals;
+use super::source_thread::ANOTHER_COPY;
 use super::tar_reader::{HEADERS, TarReader, Watch};
 use super::write::Meta;
+use super::writer_pool::Sink;
 use super::{MEMBERS, RefusedMember, UnpackPolicy, Unpacked, Walked, member};
 use crate::model::{Error, ErrorKind};
 
@@ -33,11 +33,11 @@ pub(super) fn parse(
     label: &str,
     policy: &UnpackPolicy,
     reader: ChunkReader,
-    halt: &Halt,
+    halt: &PipelineAbort,
     sink: Option<&mut Sink>,
     refused: Option<&mut Walked>,
-) -> Result<Unpacked, Halted> {
-    let gate = Gate::new(label, policy).map_err(|error| halt.fail(error))?;
+) -> Result<Unpacked, Aborted> {
+    let gate = MemberFilter::new(label, policy).map_err(|error| halt.fail(error))?;
     let (reader, watch) = TarReader::new(reader);
     let parser = Parser {
         label,
@@ -62,8 +62,8 @@ pub(super) fn parse(
 struct Parser<'a> {
     label: &'a str,
     policy: &'a UnpackPolicy,
-    halt: &'a Halt,
-    gate: Gate<'a>,
+    halt: &'a PipelineAbort,
+    gate: MemberFilter<'a>,
     watch: Rc<Watch>,
     sink: Option<&'a mut Sink>,
     scratch: Vec<u8>,
@@ -80,7 +80,7 @@ struct Parser<'a> {
 }
 
 impl Parser<'_> {
-    async fn run(mut self, reader: TarReader) -> Result<Unpacked, Halted> {
+    async fn run(mut self, reader: TarReader) -> Result<Unpacked, Aborted> {
         let mut archive = Archive::new(reader);
         let mut entries = archive.entries().map_err(|error| self.broken("", &error))?;
         let mut last = String::new();
@@ -130,7 +130,7 @@ impl Parser<'_> {
     }
 
     /// Ends it where there is more than anybody has meant: what a bomb unpacks to is in no manifest.
-    fn within(&mut self, member: &Member) -> Result<(), Halted> {
+    fn within(&mut self, member: &Member) -> Result<(), Aborted> {
         self.members += 1;
         let (content, holes) = match &member.what {
             What::File(Layout::Whole) => (member.size, 0),
@@ -157,7 +157,7 @@ impl Parser<'_> {
     }
 
     /// The same of members and of the directories that their names imply, which cost as much.
-    fn few_members(&self) -> Result<(), Halted> {
+    fn few_members(&self) -> Result<(), Aborted> {
         let most = match self.policy.max_members {
             0 => MEMBERS,
             most => most,
@@ -173,7 +173,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn too_large(&self, what: &str, key: &str) -> Halted {
+    fn too_large(&self, what: &str, key: &str) -> Aborted {
         self.halt.fail(
             Error::new(
                 ErrorKind::Verification,
@@ -187,7 +187,7 @@ impl Parser<'_> {
     }
 
     /// After the end of the archive only zeros may follow.
-    async fn padding(&mut self, rest: &mut TarReader, last: &str) -> Result<(), Halted> {
+    async fn padding(&mut self, rest: &mut TarReader, last: &str) -> Result<(), Aborted> {
         loop {
             self.halt.check()?;
             match rest.read(&mut self.scratch).await {
@@ -218,7 +218,7 @@ impl Parser<'_> {
         &mut self,
         member: &Member,
         entry: &mut Entry<R>,
-    ) -> Result<std::io::Result<()>, Halted> {
+    ) -> Result<std::io::Result<()>, Aborted> {
         let judged = self.gate.judged(member);
         self.few_members()?;
         let verdict = match judged {
@@ -298,7 +298,7 @@ impl Parser<'_> {
         member: &Member,
         layout: &Layout,
         entry: &mut Entry<R>,
-    ) -> Result<std::io::Result<()>, Halted> {
+    ) -> Result<std::io::Result<()>, Aborted> {
         let Some(sink) = self.sink.as_deref_mut() else {
             return Ok(Ok(()));
         };
@@ -332,7 +332,7 @@ impl Parser<'_> {
     async fn skip<R: AsyncRead + Unpin>(
         &mut self,
         entry: &mut Entry<R>,
-    ) -> Result<std::io::Result<()>, Halted> {
+    ) -> Result<std::io::Result<()>, Aborted> {
         loop {
             match entry.read(&mut self.scratch).await {
                 Ok(0) => return Ok(Ok(())),
@@ -343,7 +343,7 @@ impl Parser<'_> {
     }
 
     /// What it means that the parser cannot go on behind the member `last`.
-    fn broken(&self, last: &str, error: &std::io::Error) -> Halted {
+    fn broken(&self, last: &str, error: &std::io::Error) -> Aborted {
         // What stopped the reader is the cause, not what the parser makes of it.
         if let Err(halted) = self.halt.check() {
             return halted;

@@ -123,7 +123,7 @@ fn umask() -> u32 {
 }
 
 /// One thread's way into the tree, with the handles of the directories that it was in last.
-pub(super) struct Hand<'a> {
+pub(super) struct DirCache<'a> {
     pub(super) tree: &'a Tree,
     kept: Vec<(Vec<u8>, Rc<OwnedFd>)>,
     /// Directories made since they were last counted.
@@ -132,7 +132,7 @@ pub(super) struct Hand<'a> {
     beneath: Cell<bool>,
 }
 
-impl<'a> Hand<'a> {
+impl<'a> DirCache<'a> {
     pub(super) fn new(tree: &'a Tree) -> Self {
         Self {
             tree,
@@ -261,7 +261,7 @@ mod tests {
             std::fs::create_dir(outside.path().join("b")).unwrap();
             std::os::unix::fs::symlink(outside.path(), inside.path().join("a")).unwrap();
             let tree = Tree::open(inside.path(), "x").unwrap();
-            let mut hand = Hand::new(&tree);
+            let mut hand = DirCache::new(&tree);
             hand.beneath.set(beneath);
             for path in ["a", "a/b", "a/new", "a/new/er"] {
                 assert!(hand.directory(path.as_bytes()).is_err(), "{path}");

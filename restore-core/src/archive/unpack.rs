@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
+use super::abort::{Aborted, PipelineAbort};
 use super::codec::{ChunkReader, Codec, inflate};
-use super::feed::{ANOTHER_COPY, Fed};
-use super::halt::{Halt, Halted};
-use super::lanes::{Load, Sink};
 use super::parse::parse;
+use super::source_thread::{ANOTHER_COPY, ReadSummary};
 use super::tree::Tree;
 use super::write::Directories;
-use super::{RefusedMember, Source, UnpackPolicy, Unpacked, feed, write};
+use super::writer_pool::{Load, Sink};
+use super::{RefusedMember, Source, UnpackPolicy, Unpacked, source_thread, write};
 use crate::model::{Error, ErrorKind, Progress, Result};
 
 /// Reads an archive once, hashing it, and unpacks it below the existing directory `target`;
@@ -117,11 +117,11 @@ pub(crate) async fn walk_all(
 /// Runs `work` where it may block, and has it stop when nobody waits for it any more.
 pub(super) async fn blocking<T: Send + 'static>(
     source: Source,
-    work: impl FnOnce(&Source, &Halt) -> Result<T> + Send + 'static,
+    work: impl FnOnce(&Source, &PipelineAbort) -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let cancel = source.cancel().child_token();
     let _stop = cancel.clone().drop_guard();
-    let halt = Halt::new(cancel);
+    let halt = PipelineAbort::new(cancel);
     tokio::task::spawn_blocking(move || work(&source, &halt))
         .await
         .unwrap_or_else(|error| {
@@ -137,9 +137,9 @@ pub(super) async fn blocking<T: Send + 'static>(
 pub(super) fn spawn<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     name: &str,
-    halt: &Halt,
-    work: impl FnOnce() -> Result<T, Halted> + Send + 'scope,
-) -> Result<ScopedJoinHandle<'scope, Result<T, Halted>>, Halted> {
+    halt: &PipelineAbort,
+    work: impl FnOnce() -> Result<T, Aborted> + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, Result<T, Aborted>>, Aborted> {
     Builder::new()
         .name(name.to_owned())
         .spawn_scoped(scope, work)
@@ -157,7 +157,11 @@ pub(super) fn empty(label: &str) -> Error {
 }
 
 /// Finds out by the first bytes how an archive is compressed.
-fn detect(source: &Source, reader: &mut ChunkReader, halt: &Halt) -> Result<Codec, Halted> {
+fn detect(
+    source: &Source,
+    reader: &mut ChunkReader,
+    halt: &PipelineAbort,
+) -> Result<Codec, Aborted> {
     let label = source.label();
     let start = reader.start()?;
     if start.is_empty() {
@@ -180,10 +184,10 @@ fn read_archive(
     tree: Option<Tree>,
     policy: &UnpackPolicy,
     progress: &Progress,
-    halt: &Halt,
+    halt: &PipelineAbort,
     refused: Option<&mut Walked>,
 ) -> Result<Unpacked> {
-    let file = feed::open_sized(source)?;
+    let file = source_thread::open_sized(source)?;
     read_stream(file, source, tree, policy, progress, halt, refused)
 }
 
@@ -193,18 +197,18 @@ fn read_stream(
     tree: Option<Tree>,
     policy: &UnpackPolicy,
     progress: &Progress,
-    halt: &Halt,
+    halt: &PipelineAbort,
     refused: Option<&mut Walked>,
 ) -> Result<Unpacked> {
     let done = std::thread::scope(|scope| {
-        let (send, receive, pool) = feed::channel();
+        let (send, receive, pool) = source_thread::channel();
         let feeding = spawn(scope, "restore-read", halt, move || {
-            feed::feed(file, source, progress, halt, send, &pool)
+            source_thread::feed(file, source, progress, halt, send, &pool)
         })?;
         let reader = ChunkReader::new(receive, halt.clone());
         let unpacked = decoded(scope, source, policy, reader, tree.as_ref(), halt, refused);
         let fed = halt.join(feeding);
-        let (Fed { bytes, digest }, (mut unpacked, directories)) = (fed?, unpacked?);
+        let (ReadSummary { bytes, digest }, (mut unpacked, directories)) = (fed?, unpacked?);
         if let Some(tree) = &tree {
             write::finish_directories(tree, &directories, halt)?;
             unpacked.acls_lost = tree.acls_lost.load(Ordering::Relaxed);
@@ -229,17 +233,17 @@ fn decoded<'scope>(
     policy: &UnpackPolicy,
     mut reader: ChunkReader,
     tree: Option<&'scope Tree>,
-    halt: &'scope Halt,
+    halt: &'scope PipelineAbort,
     refused: Option<&mut Walked>,
-) -> Result<(Unpacked, Directories), Halted> {
+) -> Result<(Unpacked, Directories), Aborted> {
     let label = source.label();
     let codec = detect(source, &mut reader, halt)?;
     let mut inflating = None;
     if codec != Codec::Plain {
-        let (send, receive, pool) = feed::channel();
+        let (send, receive, pool) = source_thread::channel();
         inflating = Some(spawn(scope, "restore-inflate", halt, move || {
             inflate(label, codec, reader, halt, &pool, |chunk| {
-                send.send(Arc::new(chunk)).map_err(|_| Halted)
+                send.send(Arc::new(chunk)).map_err(|_| Aborted)
             })
         })?);
         reader = ChunkReader::new(receive, halt.clone());

@@ -12,12 +12,12 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::abort::{Aborted, PipelineAbort};
 use super::acl::{ACCESS, group_rights, is_acl};
 use super::chunk::Chunk;
 use super::floor::Floor;
-use super::halt::{Halt, Halted};
 use super::member::Member;
-use super::tree::{Hand, Tree};
+use super::tree::{DirCache, Tree};
 use crate::model::Result;
 
 /// What a member has besides content.
@@ -87,11 +87,11 @@ pub(super) fn channel() -> (SyncSender<Batch>, Receiver<Batch>) {
 pub(super) fn write(
     tree: &Tree,
     receive: &Receiver<Batch>,
-    halt: &Halt,
+    halt: &PipelineAbort,
     done: impl Fn(),
-) -> Result<(), Halted> {
+) -> Result<(), Aborted> {
     let mut writer = Writer {
-        hand: Hand::new(tree),
+        hand: DirCache::new(tree),
         open: None,
     };
     let mut floor = Floor::new(tree);
@@ -122,7 +122,7 @@ struct Open {
 }
 
 struct Writer<'a> {
-    hand: Hand<'a>,
+    hand: DirCache<'a>,
     open: Option<Open>,
 }
 
@@ -268,9 +268,9 @@ pub(super) type Directories = BTreeMap<Vec<u8>, Meta>;
 pub(super) fn finish_directories(
     tree: &Tree,
     directories: &Directories,
-    halt: &Halt,
-) -> Result<(), Halted> {
-    let mut hand = Hand::new(tree);
+    halt: &PipelineAbort,
+) -> Result<(), Aborted> {
+    let mut hand = DirCache::new(tree);
     let mut floor = Floor::new(tree);
     for path in directories.keys() {
         halt.check()?;

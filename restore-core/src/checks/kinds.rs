@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{command, http, log, process, redis, sql};
 use crate::contract::config::table;
 use crate::contract::registry::take_known_kind;
-use crate::contract::{Check, Parts, Platform, Registry};
+use crate::contract::{Check, ComponentDeps, Platform, Registry};
 use crate::model::Result;
 
 /// The kinds of checks.
@@ -22,7 +22,7 @@ pub fn make(
     platform: &Arc<dyn Platform>,
     base: &Path,
 ) -> Result<Arc<dyn Check>> {
-    let parts = Parts::new(platform.clone(), base, base.join("work"));
+    let parts = ComponentDeps::new(platform.clone(), base, base.join("work"));
     make_registered(name, value, &Registry::empty(), &parts)
 }
 
@@ -31,7 +31,7 @@ pub(crate) fn make_registered(
     name: &str,
     value: &Value,
     registry: &Registry,
-    parts: &Parts,
+    parts: &ComponentDeps,
 ) -> Result<Arc<dyn Check>> {
     let path = format!("checks.{name}");
     let mut table = table(&path, value)?;

@@ -8,14 +8,16 @@ use super::image::ImageComponent;
 use super::postgres::{Cluster, Postgres};
 use super::redis::Redis;
 use super::volume::VolumeComponent;
-use crate::contract::{ComponentFactory, Parts, Registry, SharedComponent, Table};
+use crate::contract::{ComponentDeps, ComponentFactory, Registry, SharedComponent, Table};
 use crate::model::Result;
 
 impl Default for Registry {
     /// The kinds of this library: `postgres`, `postgres_cluster`, `redis`, `volume`, `files`,
     /// `crontab`, `image`.
     fn default() -> Self {
-        fn of(make: fn(&str, Table, &Parts) -> Result<SharedComponent>) -> ComponentFactory {
+        fn of(
+            make: fn(&str, Table, &ComponentDeps) -> Result<SharedComponent>,
+        ) -> ComponentFactory {
             Arc::new(make)
         }
         Self::empty()

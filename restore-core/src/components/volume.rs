@@ -12,8 +12,8 @@ use super::not_there::planned_volume;
 use super::{archive, hooks, place};
 use crate::archive::{Owners, UnpackPolicy, Unpacked};
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, Create, Inspection, KeptByRun, Parts, Platform,
-    Program, RunContext, SharedComponent, Staged, Table, Target, Volume, parse_section,
+    BackedUp, Backup, BackupWriter, Component, ComponentDeps, Create, Inspection, KeptByRun,
+    Platform, Program, RunContext, SharedComponent, Staged, Table, Target, Volume, parse_section,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result};
 use crate::swap::scope::{Discard, SwapScope};
@@ -87,7 +87,7 @@ impl Section {
 
 impl VolumeComponent {
     /// The component `name` from its table in the configuration.
-    pub fn from_table(name: &str, table: Table, parts: &Parts) -> Result<SharedComponent> {
+    pub fn from_table(name: &str, table: Table, parts: &ComponentDeps) -> Result<SharedComponent> {
         let place = format!("components.{name}");
         let section: Section = parse_section(&place, table)?;
         section.members().check(&place)?;

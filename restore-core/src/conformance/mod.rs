@@ -39,7 +39,7 @@
 //! use async_trait::async_trait;
 //! use restore_core::backup::{Backup, BackupWriter};
 //! use restore_core::component::{
-//!     BackedUp, CheckOutcome, Component, Inspection, Parts, SharedComponent, SpaceNeed, Staged,
+//!     BackedUp, CheckOutcome, Component, Inspection, ComponentDeps, SharedComponent, SpaceNeed, Staged,
 //! };
 //! use restore_core::config::{Table, parse_section};
 //! use restore_core::conformance::{self, ComponentUnderTest};
@@ -73,7 +73,7 @@
 //! impl OneFile {
 //!     /// The factory: `Registry::default().with("one-file", Arc::new(OneFile::from_table))`, for
 //!     /// `Site::open_with`.
-//!     fn from_table(name: &str, table: Table, parts: &Parts) -> Result<SharedComponent> {
+//!     fn from_table(name: &str, table: Table, parts: &ComponentDeps) -> Result<SharedComponent> {
 //!         let section: Section = parse_section(&format!("components.{name}"), table)?;
 //!         Ok(Arc::new(Self {
 //!             name: name.to_owned(),
@@ -299,10 +299,10 @@
 //! // #[tokio::test]
 //! let trying = Trying::with(Some("what is live"));
 //! conformance::component(Arc::new(trying)).await.unwrap();
-//! # let parts = |dir: &Path| -> Result<Parts> {
+//! # let parts = |dir: &Path| -> Result<ComponentDeps> {
 //! #     let config = restore_core::config::SiteConfig::from_toml("[site]\nname = 'x'\nstate = 'state'\n[stores]\n[components]\n")?;
 //! #     let platform = restore_core::platform::local::make(&config, dir, &dir.join("state"))?;
-//! #     Ok(Parts::new(platform, dir, dir.join("state/work")))
+//! #     Ok(ComponentDeps::new(platform, dir, dir.join("state/work")))
 //! # };
 //! # let dir = tempfile::tempdir().unwrap();
 //! # let table = |key: &str| serde_json::json!({ key: "mine" }).as_object().unwrap().clone();

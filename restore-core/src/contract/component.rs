@@ -290,7 +290,7 @@ pub trait Component: Send + Sync {
     /// A snapshot that it has to make first is its own to delete, whatever happens, and to
     /// replace where a killed process has left one: a site makes one backup at a time. It lies best
     /// beside the live data, where there is room for one more; only a small one in
-    /// [`Parts::scratch`](super::Parts::scratch).
+    /// [`ComponentDeps::scratch`](super::ComponentDeps::scratch).
     ///
     /// Where nothing is live, it writes no artifact. Is that a usual state (no crontab), it returns
     /// `Ok` with a [finding](BackedUp::findings) that says so; is it a loss (no database, a disk that

@@ -39,7 +39,7 @@ pub use nodes::Nodes;
 pub use platform::{Platform, PlatformLock};
 pub use program::Program;
 pub use registry::{
-    CheckFactory, ComponentFactory, MaintenanceFactory, Parts, PlatformFactory, Registry,
+    CheckFactory, ComponentDeps, ComponentFactory, MaintenanceFactory, PlatformFactory, Registry,
     StoreFactory,
 };
 pub use remote_task::{RemoteTask, Steps};

@@ -12,7 +12,7 @@ use crate::model::Result;
 /// What a component, a check or a maintenance mode may need to build itself.
 #[derive(Clone)]
 #[non_exhaustive]
-pub struct Parts {
+pub struct ComponentDeps {
     /// What runs the services.
     pub platform: Arc<dyn Platform>,
     /// The directory of the configuration file: relative paths are taken from it.
@@ -25,7 +25,7 @@ pub struct Parts {
     pub sections: Arc<BTreeMap<String, Table>>,
 }
 
-impl Parts {
+impl ComponentDeps {
     /// The parts of a site.
     pub fn new(
         platform: Arc<dyn Platform>,
@@ -66,15 +66,16 @@ pub type StoreFactory =
     Arc<dyn Fn(&str, Table, &Path) -> Result<Arc<dyn BackupStore>> + Send + Sync>;
 
 /// Makes a check of one kind from its name and its table (without `kind`).
-pub type CheckFactory = Arc<dyn Fn(&str, Table, &Parts) -> Result<Arc<dyn Check>> + Send + Sync>;
+pub type CheckFactory =
+    Arc<dyn Fn(&str, Table, &ComponentDeps) -> Result<Arc<dyn Check>> + Send + Sync>;
 
 /// Makes a maintenance mode of one kind from its table (without `kind`).
 pub type MaintenanceFactory =
-    Arc<dyn Fn(Table, &Parts) -> Result<Arc<dyn Maintenance>> + Send + Sync>;
+    Arc<dyn Fn(Table, &ComponentDeps) -> Result<Arc<dyn Maintenance>> + Send + Sync>;
 
 /// Makes a component of one kind from its name and its table (without `kind`).
 pub type ComponentFactory =
-    Arc<dyn Fn(&str, Table, &Parts) -> Result<SharedComponent> + Send + Sync>;
+    Arc<dyn Fn(&str, Table, &ComponentDeps) -> Result<SharedComponent> + Send + Sync>;
 
 /// The kinds of things that a site may have: [`Registry::default`] has the library's own, to which
 /// [`with`](Self::with) adds a kind of components, and the others one of platforms, stores, checks
@@ -84,7 +85,7 @@ pub type ComponentFactory =
 /// use std::path::{Path, PathBuf};
 /// use std::sync::Arc;
 ///
-/// use restore_core::component::{Component, Parts, Registry, SharedComponent};
+/// use restore_core::component::{Component, ComponentDeps, Registry, SharedComponent};
 /// use restore_core::config::{Table, parse_section};
 /// use restore_core::{Result, Site};
 ///
@@ -117,7 +118,7 @@ pub type ComponentFactory =
 ///     stops: Vec<String>,
 /// }
 ///
-/// fn make(name: &str, table: Table, parts: &Parts) -> Result<SharedComponent> {
+/// fn make(name: &str, table: Table, parts: &ComponentDeps) -> Result<SharedComponent> {
 ///     let section: Section = parse_section(&format!("components.{name}"), table)?;
 ///     Ok(Arc::new(Sqlite {
 ///         name: name.to_owned(),
@@ -224,7 +225,12 @@ impl Registry {
     }
 
     /// Makes the component `name` from its table.
-    pub fn make(&self, name: &str, mut table: Table, parts: &Parts) -> Result<SharedComponent> {
+    pub fn make(
+        &self,
+        name: &str,
+        mut table: Table,
+        parts: &ComponentDeps,
+    ) -> Result<SharedComponent> {
         let known: Vec<&str> = self.components.keys().map(String::as_str).collect();
         let kind = config::take_kind(&format!("components.{name}"), &mut table, &known)?;
         match self.components.get(&kind) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::nginx;
 use crate::contract::registry::take_known_kind;
-use crate::contract::{Maintenance, Parts, Platform, Registry, Table};
+use crate::contract::{ComponentDeps, Maintenance, Platform, Registry, Table};
 use crate::model::Result;
 
 /// Makes the maintenance mode of a site from `[maintenance]`, of one of the library's kinds;
@@ -15,7 +15,7 @@ pub fn make(
     platform: &Arc<dyn Platform>,
     base: &Path,
 ) -> Result<Arc<dyn Maintenance>> {
-    let parts = Parts::new(platform.clone(), base, base.join("work"));
+    let parts = ComponentDeps::new(platform.clone(), base, base.join("work"));
     make_registered(table, &Registry::empty(), &parts)
 }
 
@@ -23,7 +23,7 @@ pub fn make(
 pub(crate) fn make_registered(
     mut table: Table,
     registry: &Registry,
-    parts: &Parts,
+    parts: &ComponentDeps,
 ) -> Result<Arc<dyn Maintenance>> {
     let kind = take_known_kind(
         "maintenance",

@@ -1,6 +1,6 @@
 //! The file that turns users away, with its page.
 
-use super::servers::{NameKind, Options, Place, Server, kind};
+use super::servers::{ListenAddr, NameKind, Options, Server, kind};
 use super::tokens::quoted;
 use crate::model::{Error, ErrorKind, Result, RunId, Timestamp};
 
@@ -81,8 +81,8 @@ fn escaped(text: &str) -> String {
 }
 
 /// Each address with how it is listened on and the servers there, in nginx's order.
-pub(crate) fn places(servers: &[Server]) -> Vec<(Place, Options, Vec<&Server>)> {
-    let mut found: Vec<(Place, Options, Vec<&Server>)> = Vec::new();
+pub(crate) fn places(servers: &[Server]) -> Vec<(ListenAddr, Options, Vec<&Server>)> {
+    let mut found: Vec<(ListenAddr, Options, Vec<&Server>)> = Vec::new();
     for server in servers {
         for (place, options) in &server.listens {
             match found.iter_mut().find(|(known, _, _)| known == place) {
@@ -143,7 +143,7 @@ pub(crate) fn file(servers: &[Server], words: &Words, run: &RunId, since: Timest
 
 fn block(
     text: &mut String,
-    place: &Place,
+    place: &ListenAddr,
     options: Options,
     names: &[&str],
     server: &Server,

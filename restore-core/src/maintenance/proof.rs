@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_rustls::rustls::ClientConfig;
 
 use super::page::{MARK, places};
-use super::servers::{NameKind, Options, Place, Server, kind};
+use super::servers::{ListenAddr, NameKind, Options, Server, kind};
 use crate::checks::client::{Answer, HttpProbe, ProbeError, ask};
 use crate::model::{Endpoint, Error, ErrorKind, Result, RunId};
 use crate::sys::connect::unverified;
@@ -44,7 +44,7 @@ pub(crate) fn ports(servers: &[Server]) -> std::collections::BTreeSet<u16> {
         .collect()
 }
 
-fn asked(place: &Place) -> std::ops::RangeInclusive<u16> {
+fn asked(place: &ListenAddr) -> std::ops::RangeInclusive<u16> {
     place.ports.0..=place.ports.1.min(place.ports.0.saturating_add(PORTS))
 }
 
@@ -273,7 +273,7 @@ fn hosts(servers: &[&Server], run: &RunId) -> Vec<Option<String>> {
 }
 
 /// Where a place is reached from here.
-fn addresses(place: &Place, options: Options, probe: &[String]) -> Vec<String> {
+fn addresses(place: &ListenAddr, options: Options, probe: &[String]) -> Vec<String> {
     let bare = |host: &str| host.trim_matches(['[', ']']).to_owned();
     let (six, four): (Vec<String>, Vec<String>) = probe
         .iter()

@@ -6,7 +6,7 @@ use super::tokens::Directive;
 
 /// An address that servers listen on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Place {
+pub(crate) struct ListenAddr {
     /// `*`, `[::]`, an address or a name, as nginx takes it.
     pub(crate) host: String,
     /// The first and the last port.
@@ -30,7 +30,7 @@ pub(crate) struct Options {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Server {
     /// Where it listens; unix sockets are left out.
-    pub(crate) listens: Vec<(Place, Options)>,
+    pub(crate) listens: Vec<(ListenAddr, Options)>,
     /// Its names as written; empty: the empty name.
     pub(crate) names: Vec<String>,
     /// Its TLS directives, to be repeated where it is stood in for.
@@ -50,7 +50,7 @@ impl Options {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ListenAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host, self.ports.0)?;
         if self.ports.1 != self.ports.0 {
@@ -87,7 +87,7 @@ pub(crate) fn server(block: &[Directive]) -> Server {
         } else {
             8000
         };
-        let place = Place {
+        let place = ListenAddr {
             host: "*".to_owned(),
             ports: (port, port),
             implied: true,
@@ -100,7 +100,7 @@ pub(crate) fn server(block: &[Directive]) -> Server {
     server
 }
 
-fn listen(args: &[String]) -> Option<(Place, Options)> {
+fn listen(args: &[String]) -> Option<(ListenAddr, Options)> {
     let (address, flags) = args.split_first()?;
     let place = place(address)?;
     let has = |wanted: &str| flags.iter().any(|flag| flag == wanted);
@@ -114,7 +114,7 @@ fn listen(args: &[String]) -> Option<(Place, Options)> {
     Some((place, options))
 }
 
-fn place(address: &str) -> Option<Place> {
+fn place(address: &str) -> Option<ListenAddr> {
     if address.starts_with("unix:") {
         return None;
     }
@@ -137,7 +137,7 @@ fn place(address: &str) -> Option<Place> {
         },
     };
     let host = if host == "0.0.0.0" { "*" } else { host };
-    Some(Place {
+    Some(ListenAddr {
         host: host.to_owned(),
         ports,
         implied: false,

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::contract::config::ServiceOrder;
-use crate::contract::{BackupStore, Parts, Platform, Registry, SiteConfig, config};
+use crate::contract::{BackupStore, ComponentDeps, Platform, Registry, SiteConfig, config};
 use crate::engine::operations::Site;
 use crate::model::{Error, ErrorKind, Result};
 use crate::stores::directory::DirectoryStore;
@@ -60,7 +60,8 @@ impl Site {
                 Ok((name.clone(), table))
             })
             .collect::<Result<_>>()?;
-        let parts = Parts::new(platform.clone(), base, state.join("work")).with_sections(sections);
+        let parts =
+            ComponentDeps::new(platform.clone(), base, state.join("work")).with_sections(sections);
         let mut components = Vec::new();
         let mut optional = BTreeSet::new();
         for (name, value) in &config.components {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Gid, Mode, Uid};
 
-use super::{Place, STAGED};
+use super::{Dir, STAGED};
 use crate::model::{Error, ErrorKind, Result, RunId};
 
 /// The staging folder of a run and the folder of the run around it, held open: whatever is done
@@ -18,7 +18,7 @@ pub struct StagingDir {
 }
 
 impl StagingDir {
-    pub(crate) fn of(folder: Place, staged: Place) -> Self {
+    pub(crate) fn of(folder: Dir, staged: Dir) -> Self {
         let path = staged.path().to_owned();
         Self {
             folder: folder.into_fd(),
@@ -33,7 +33,7 @@ impl StagingDir {
     pub(crate) fn open(root: &Path, run: &RunId) -> Result<Self> {
         let live = crate::sys::open_directory(root, true)?
             .map_err(|e| Error::io(format!("open {}", root.display()), e.into()))?;
-        let live = Place::of(live, root.to_owned());
+        let live = Dir::of(live, root.to_owned());
         let missing = || {
             Error::new(
                 ErrorKind::Failed,
@@ -115,13 +115,13 @@ impl StagingDir {
     }
 
     /// The folder of the run.
-    pub(crate) fn folder(&self) -> Result<Place> {
+    pub(crate) fn folder(&self) -> Result<Dir> {
         let path = self.path.parent().unwrap_or(Path::new("/")).to_owned();
         let folder = self
             .folder
             .try_clone()
             .map_err(|e| Error::io(format!("open {}", path.display()), e))?;
-        Ok(Place::of(folder, path))
+        Ok(Dir::of(folder, path))
     }
 
     /// Lets nobody else pass any more.
@@ -131,7 +131,7 @@ impl StagingDir {
     }
 
     /// It as a place to work in.
-    pub(crate) fn place(&self) -> Result<Place> {
-        Ok(Place::of(self.dup()?, self.path.clone()))
+    pub(crate) fn place(&self) -> Result<Dir> {
+        Ok(Dir::of(self.dup()?, self.path.clone()))
     }
 }

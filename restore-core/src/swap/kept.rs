@@ -5,7 +5,7 @@ use std::path::Path;
 use super::record::{Move, Record};
 use super::scope::Compared;
 use super::undo::below_directories;
-use super::{Found, LocalVolume, Phase, Place, REPLACED, STAGED};
+use super::{Dir, Found, LocalVolume, Phase, REPLACED, STAGED};
 use crate::model::{Error, ErrorKind, Result, RunId};
 
 impl LocalVolume {
@@ -30,11 +30,11 @@ impl LocalVolume {
 /// How many entries were live when the swap began, and which of them are neither live nor put aside.
 pub(super) fn lost<'a>(
     record: &'a Record,
-    live: &Place,
-    staged: Option<&Place>,
-    replaced: Option<&Place>,
+    live: &Dir,
+    staged: Option<&Dir>,
+    replaced: Option<&Dir>,
 ) -> Result<(u64, Vec<&'a Path>)> {
-    let has = |place: Option<&Place>, path: &Path| place.map_or(Ok(false), |it| it.has(path));
+    let has = |place: Option<&Dir>, path: &Path| place.map_or(Ok(false), |it| it.has(path));
     let mut all = 0_u64;
     let mut gone = Vec::new();
     match record.phase {
@@ -66,7 +66,7 @@ pub(super) fn lost<'a>(
 
 /// Whether a swap that was broken off had not come to an entry: what is to be live in its place is
 /// still staged, or, where nothing is, the entry is live.
-fn is_unmoved(item: &Move, live: &Place, staged: Option<&Place>) -> Result<bool> {
+fn is_unmoved(item: &Move, live: &Dir, staged: Option<&Dir>) -> Result<bool> {
     let path = item.path.0.as_path();
     match (item.staged, staged) {
         (true, Some(staged)) => staged.has(path),
@@ -76,7 +76,7 @@ fn is_unmoved(item: &Move, live: &Place, staged: Option<&Place>) -> Result<bool>
 }
 
 /// The error of an undo that has nothing to move back.
-pub(super) fn kept_gone(live: &Place, all: u64, gone: &[&Path]) -> Error {
+pub(super) fn kept_gone(live: &Dir, all: u64, gone: &[&Path]) -> Error {
     let names: Vec<String> = gone
         .iter()
         .take(5)

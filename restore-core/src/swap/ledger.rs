@@ -10,7 +10,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
 use super::STAGED;
-use super::place::{Inode, Place};
+use super::dir::{Dir, Inode};
 use super::record::{RECORD, Record};
 use crate::model::{Error, ErrorKind, Result, RunId};
 
@@ -33,12 +33,12 @@ impl Records {
 
     /// The directory, and what tells this volume from others in it; it is made where it is missing,
     /// if `make` says so.
-    pub(crate) fn apart_in(&self, root: &Path, make: bool) -> Result<Option<(Place, String)>> {
+    pub(crate) fn apart_in(&self, root: &Path, make: bool) -> Result<Option<(Dir, String)>> {
         let Self::In(directory) = self else {
             return Ok(None);
         };
         let fd = crate::sys::private::open_directory(directory, make)?;
-        Ok(fd.map(|fd| (Place::of(fd, directory.clone()), name_of(root))))
+        Ok(fd.map(|fd| (Dir::of(fd, directory.clone()), name_of(root))))
     }
 }
 
@@ -80,7 +80,7 @@ impl RecordKey {
         let Some(fd) = crate::sys::private::open_directory(directory, make)? else {
             return Ok(None);
         };
-        let place = Place::of(fd, directory.to_owned());
+        let place = Dir::of(fd, directory.to_owned());
         let read = || -> Result<Option<Self>> {
             let bytes = match place.read(NAME)? {
                 Some((bytes, true)) => bytes,
@@ -168,7 +168,7 @@ fn reserve_of(name: &str) -> String {
 
 /// The list of one run on one volume.
 pub(crate) struct Ledger {
-    place: Place,
+    place: Dir,
     name: String,
     key: Option<RecordKey>,
     /// See [`Records::apart`].
@@ -179,7 +179,7 @@ pub(crate) struct Ledger {
 
 /// A run's folder that is known, and its list.
 pub(crate) struct Found {
-    pub(crate) folder: Place,
+    pub(crate) folder: Dir,
     /// The name that somebody gave the folder, where it is not its own.
     pub(crate) renamed: Option<OsString>,
     pub(crate) record: Record,
@@ -188,7 +188,7 @@ pub(crate) struct Found {
 
 impl Ledger {
     /// That of a run on the volume in `root`, whose folder is `folder`.
-    pub(crate) fn of(records: &Records, root: &Path, run: &RunId, folder: &Place) -> Result<Self> {
+    pub(crate) fn of(records: &Records, root: &Path, run: &RunId, folder: &Dir) -> Result<Self> {
         let (place, name) = match records.apart_in(root, true)? {
             Some((place, volume)) => (place, format!("{run}.{volume}.json")),
             None => (folder.again()?, RECORD.to_owned()),
@@ -240,7 +240,7 @@ impl Ledger {
     }
 
     /// The list; `None` where there is none.
-    fn read(&self, folder: Option<&Place>) -> Result<Option<Record>> {
+    fn read(&self, folder: Option<&Dir>) -> Result<Option<Record>> {
         let Some((bytes, ours)) = self.place.read(&self.name)? else {
             return Ok(None);
         };
@@ -249,7 +249,7 @@ impl Ledger {
             Some(key) => key.open(&bytes).ok_or_else(refused)?,
             None if !ours => return Err(refused()),
             // Then the folder is what stands between the list and everybody else.
-            None if !self.apart && !folder.map_or(Ok(true), Place::is_ours)? => {
+            None if !self.apart && !folder.map_or(Ok(true), Dir::is_ours)? => {
                 return Err(refused());
             }
             None => &bytes,
@@ -263,7 +263,7 @@ impl Ledger {
 pub(crate) fn claim(
     records: &Records,
     root: &Path,
-    live: &Place,
+    live: &Dir,
     run: &RunId,
 ) -> Result<Option<Found>> {
     let folder = run.folder();
@@ -294,7 +294,7 @@ pub(crate) fn claim(
 pub(crate) fn find(
     records: &Records,
     root: &Path,
-    live: &Place,
+    live: &Dir,
     run: &RunId,
 ) -> Result<Option<Found>> {
     let named = live.there(run.folder())?;
@@ -326,7 +326,7 @@ pub(crate) fn find(
 }
 
 /// The list that lies in the folder itself: because it is kept there, or of version 0.1.
-fn beside(records: &Records, root: &Path, folder: Place, run: &RunId) -> Result<Found> {
+fn beside(records: &Records, root: &Path, folder: Dir, run: &RunId) -> Result<Found> {
     let ledger = Ledger::of(records, root, run, &folder)?;
     let legacy = Ledger {
         place: folder.again()?,
@@ -385,12 +385,12 @@ fn beside(records: &Records, root: &Path, folder: Place, run: &RunId) -> Result<
 /// File systems give a new directory the number of one that was deleted. So a directory of another
 /// name is the folder only where the staged tree in it is that of the list, too.
 fn located(
-    live: &Place,
+    live: &Dir,
     run: &RunId,
-    named: Option<Place>,
+    named: Option<Dir>,
     folder: Inode,
     staged: Option<Inode>,
-) -> Result<Option<(Place, Option<OsString>)>> {
+) -> Result<Option<(Dir, Option<OsString>)>> {
     if let Some(named) = named
         && named.inode()?.inode == folder.inode
     {
@@ -412,7 +412,7 @@ fn located(
 }
 
 /// That what lies there is not believed.
-pub(crate) fn not_ours(place: &Place, name: &str) -> Error {
+pub(crate) fn not_ours(place: &Dir, name: &str) -> Error {
     Error::new(
         ErrorKind::Failed,
         "swap.not_ours",

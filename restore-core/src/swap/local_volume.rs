@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::scope::{Compared, Discard, SwapScope, SwapState};
 use super::{
-    FOLDER_PREFIX, Found, IN_THE_WAY, LEFT_OUT, Ledger, Meta, Phase, Place, REPLACED, Record,
+    Dir, FOLDER_PREFIX, Found, IN_THE_WAY, LEFT_OUT, Ledger, Meta, Phase, REPLACED, Record,
     RecordKey, Records, STAGED, StagingDir, SwapDirs, SwapExecutor, below_directories, claim, find,
     not_ours, plan, plan_undo,
 };
@@ -173,7 +173,7 @@ impl LocalVolume {
     }
 
     /// Opens the live tree.
-    pub(crate) fn open(&self) -> Result<Place> {
+    pub(crate) fn open(&self) -> Result<Dir> {
         let opened = crate::sys::open_directory(&self.root, self.follow)?;
         let fd = opened.map_err(|e| match e {
             Errno::NOENT | Errno::NOTDIR => Error::new(
@@ -184,16 +184,16 @@ impl LocalVolume {
             .hint("is it mounted, and is its path in the configuration right? it is only made with `restore run ID --create`"),
             e => Error::io(format!("open {}", self.root.display()), e.into()),
         })?;
-        Ok(Place::of(fd, self.root.clone()))
+        Ok(Dir::of(fd, self.root.clone()))
     }
 
     /// What is known of a run; changes nothing.
-    pub(crate) fn find(&self, live: &Place, run: &RunId) -> Result<Option<Found>> {
+    pub(crate) fn find(&self, live: &Dir, run: &RunId) -> Result<Option<Found>> {
         find(&self.records, &self.root, live, run)
     }
 
     /// The same for work that moves or deletes: see [`claim`].
-    pub(crate) fn claim(&self, live: &Place, run: &RunId) -> Result<Option<Found>> {
+    pub(crate) fn claim(&self, live: &Dir, run: &RunId) -> Result<Option<Found>> {
         claim(&self.records, &self.root, live, run)
     }
 
@@ -251,7 +251,7 @@ impl LocalVolume {
         Ok(StagingDir::of(found.folder, staged))
     }
 
-    fn area(live: Place, found: Found, run: &RunId) -> Result<(SwapDirs, Record)> {
+    fn area(live: Dir, found: Found, run: &RunId) -> Result<(SwapDirs, Record)> {
         // Since the swap it was its data's owner's.
         found.folder.take()?;
         let staged = staged_in(&live, &found, run)?;
@@ -344,7 +344,7 @@ impl LocalVolume {
     /// Deletes the folder of a run, under another name first: killed meanwhile, what is left of it
     /// is nothing of the run any more. What has its name and is not known is deleted as well, but
     /// not where it holds something that was live and that the list knows nothing of.
-    fn delete_folder(&self, live: &Place, run: &RunId) -> Result<()> {
+    fn delete_folder(&self, live: &Dir, run: &RunId) -> Result<()> {
         let (folder, trash) = (run.folder(), format!("{}.trash", run.folder()));
         let known = self.claim(live, run)?;
         let has_replaced = known
@@ -444,7 +444,7 @@ impl LocalVolume {
 }
 
 /// Where what is believed of swaps is kept: in a component's private directory
-/// ([`Parts::scratch`](crate::component::Parts::scratch)), `work` in the site's `state`.
+/// ([`ComponentDeps::scratch`](crate::component::ComponentDeps::scratch)), `work` in the site's `state`.
 pub(crate) fn records_in(scratch: &Path) -> PathBuf {
     scratch.join("swaps")
 }
@@ -459,7 +459,7 @@ impl Drop for Gone {
 }
 
 /// The staged tree in the folder of a run: the directory that was made.
-fn staged_in(live: &Place, found: &Found, run: &RunId) -> Result<Place> {
+fn staged_in(live: &Dir, found: &Found, run: &RunId) -> Result<Dir> {
     let staged = found
         .folder
         .there(STAGED)?

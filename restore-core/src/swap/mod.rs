@@ -10,25 +10,25 @@
 
 pub(crate) mod scope;
 
+mod dir;
 mod held;
 mod kept;
 mod ledger;
 mod local_volume;
 mod mounts;
 mod perform;
-mod place;
 mod plan;
 mod record;
 mod undo;
 
 pub use held::StagingDir;
 
+pub(crate) use dir::{Dir, Meta};
 pub(crate) use ledger::not_ours;
 pub(crate) use ledger::{Found, Ledger, RecordKey, Records, claim, find};
 pub use local_volume::LocalVolume;
 pub(crate) use local_volume::records_in;
 pub(crate) use perform::SwapExecutor;
-pub(crate) use place::{Meta, Place};
 pub(crate) use plan::plan;
 #[cfg(test)]
 pub(crate) use record::RECORD;
@@ -54,17 +54,17 @@ pub(crate) const FOLDER_PREFIX: &str = ".restore-";
 /// The places that a swap moves between, each opened once.
 pub(crate) struct SwapDirs {
     /// The live tree.
-    pub(crate) live: Place,
+    pub(crate) live: Dir,
     /// The folder of the run inside it.
-    pub(crate) folder: Place,
+    pub(crate) folder: Dir,
     /// The staged tree.
-    pub(crate) staged: Place,
+    pub(crate) staged: Dir,
     /// What the swap has replaced.
-    pub(crate) replaced: Place,
+    pub(crate) replaced: Dir,
     /// See [`LEFT_OUT`].
-    pub(crate) left_out: Place,
+    pub(crate) left_out: Dir,
     /// See [`IN_THE_WAY`].
-    pub(crate) in_the_way: Place,
+    pub(crate) in_the_way: Dir,
     /// Where the list is.
     pub(crate) ledger: Ledger,
 }

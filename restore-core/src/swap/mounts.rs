@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::place::Place;
+use super::dir::Dir;
 use super::plan::is_own;
 use super::scope::SwapScope;
 use crate::archive::path_set::relative;
@@ -11,7 +11,7 @@ use crate::model::{Error, ErrorKind, Result};
 /// Refuses where something is mounted at or below what would be moved: a rename would fail
 /// half-way, or carry the mount along.
 pub(super) fn refuse_mounts(
-    live: &Place,
+    live: &Dir,
     scope: &SwapScope,
     kept: impl Fn(&Path) -> bool,
 ) -> Result<()> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::kept::kept_gone;
 use super::record::{Move, Record, UndoMove, UndoTarget};
 use super::undo::below_directories;
-use super::{Phase, Place, REPLACED, RESERVE, SwapDirs};
+use super::{Dir, Phase, REPLACED, RESERVE, SwapDirs};
 use crate::model::Result;
 
 /// What makes the changes. In tests it stops after so many of them, as a kill would.
@@ -186,7 +186,7 @@ impl SwapExecutor {
         area.live.move_to(&area.in_the_way, path)
     }
 
-    fn make_parent(&mut self, place: &Place, path: &Path) -> Result<()> {
+    fn make_parent(&mut self, place: &Dir, path: &Path) -> Result<()> {
         let parent = path.parent().map(PathBuf::from).unwrap_or_default();
         if !parent.as_os_str().is_empty() && !place.has(&parent)? {
             self.change()?;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::dir::{Dir, Entry};
 use super::mounts::{mounted, refuse_mounts};
-use super::place::{Entry, Place};
 use super::record::{DirRecord, Move, RelPath};
 use super::scope::SwapScope;
 use super::{FOLDER_PREFIX, SwapDirs, SwapExecutor};
@@ -371,7 +371,7 @@ impl<'a> Planner<'a> {
     }
 }
 
-fn entry_of(place: &Place, path: &Path) -> Result<Entry> {
+fn entry_of(place: &Dir, path: &Path) -> Result<Entry> {
     place.entry(path)?.ok_or_else(|| {
         Error::new(
             ErrorKind::Failed,

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::place::{Acl, Inode, Meta};
+use super::dir::{Acl, Inode, Meta};
 use super::scope::SwapScope;
 use crate::model::{Error, ErrorKind, Result, RunId};
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::SwapDirs;
+use super::dir::{Dir, Entry};
 use super::kept::{kept_gone, lost};
-use super::place::{Entry, Place};
 use super::plan::{is_own, keep_of};
 use super::record::{Record, RelPath, UndoMove, UndoTarget};
 use super::scope::SwapScope;
@@ -102,7 +102,7 @@ fn strays(
 
 /// The live entry, where the directories above it are still directories; a service may have
 /// put something else there.
-pub(crate) fn below_directories(live: &Place, path: &Path) -> Result<Option<Entry>> {
+pub(crate) fn below_directories(live: &Dir, path: &Path) -> Result<Option<Entry>> {
     let mut at = PathBuf::new();
     for name in path.parent().unwrap_or(Path::new("")).components() {
         at.push(name);

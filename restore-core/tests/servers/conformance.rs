@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use restore_core::Result;
 use restore_core::backup::Backup;
-use restore_core::component::{Parts, Registry, SharedComponent};
+use restore_core::component::{ComponentDeps, Registry, SharedComponent};
 use restore_core::config::Table;
 use restore_core::conformance::{self, ComponentUnderTest};
 use restore_core::store::DirectoryStore;
@@ -89,7 +89,7 @@ impl ComponentUnderTest for OfRedis {
         let text = "kind = 'redis'\nservice = 'redis'\nvolume = 'redis_data'";
         let table: Table = toml::from_str(text).unwrap();
         let here = self.0.backups.path();
-        let parts = Parts::new(self.0.platform.clone(), here, here);
+        let parts = ComponentDeps::new(self.0.platform.clone(), here, here);
         Registry::default().make("cache", table, &parts)
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use restore_core::NoEvents;
 use restore_core::backup::Backup;
-use restore_core::component::{Parts, Postgres, SharedComponent};
+use restore_core::component::{ComponentDeps, Postgres, SharedComponent};
 use restore_core::config::Table;
 use restore_core::platform::Command;
 use restore_core::run::{MemoryFacts, RunContext, RunId};
@@ -97,13 +97,13 @@ impl Rig {
     }
 
     /// What a component is made of.
-    pub fn parts(&self, stream: bool) -> Parts {
+    pub fn parts(&self, stream: bool) -> ComponentDeps {
         let platform = OneServer {
             endpoint: self.cluster.endpoint(),
             stream,
             ran: self.ran.clone(),
         };
-        Parts::new(Arc::new(platform), self.backups.path(), self.backups.path())
+        ComponentDeps::new(Arc::new(platform), self.backups.path(), self.backups.path())
     }
 
     /// What a process that works for the run is given; called again for a new process.

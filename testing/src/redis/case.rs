@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use restore_core::backup::Backup;
-use restore_core::component::{CheckOutcome, Parts, Registry, SharedComponent, Staged};
+use restore_core::component::{CheckOutcome, ComponentDeps, Registry, SharedComponent, Staged};
 use restore_core::run::{MemoryFacts, RunContext, RunId};
 use restore_core::store::DirectoryStore;
 use restore_core::{NoEvents, Severity};
@@ -52,7 +52,7 @@ impl Case {
             elsewhere,
             leave_scratch: Mutex::new(false),
         });
-        let parts = Parts::new(platform.clone(), backups.path(), backups.path());
+        let parts = ComponentDeps::new(platform.clone(), backups.path(), backups.path());
         let table = toml::from_str(&text).unwrap();
         Self {
             component: Registry::default().make("cache", table, &parts).unwrap(),

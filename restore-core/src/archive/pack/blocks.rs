@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::SyncSender;
 
-use super::super::halt::{Halt, Halted};
+use super::super::abort::{Aborted, PipelineAbort};
 
 /// The size of a block: large enough that compressing each by itself costs hardly any room.
 pub(super) const BLOCK: usize = 1 << 20;
@@ -13,11 +13,11 @@ pub(super) struct Blocks {
     next: usize,
     block: Vec<u8>,
     filled: usize,
-    halt: Halt,
+    halt: PipelineAbort,
 }
 
 impl Blocks {
-    pub(super) fn new(lanes: Vec<SyncSender<Vec<u8>>>, halt: &Halt) -> Self {
+    pub(super) fn new(lanes: Vec<SyncSender<Vec<u8>>>, halt: &PipelineAbort) -> Self {
         Self {
             lanes,
             next: 0,
@@ -28,7 +28,7 @@ impl Blocks {
     }
 
     /// Room for bytes, at least one; say with [`fill`](Self::fill) how many were put there.
-    pub(super) fn room(&mut self) -> Result<&mut [u8], Halted> {
+    pub(super) fn room(&mut self) -> Result<&mut [u8], Aborted> {
         if self.filled == self.block.len() {
             self.pass_on()?;
             self.block = vec![0; BLOCK];
@@ -40,7 +40,7 @@ impl Blocks {
         self.filled = self.block.len().min(self.filled.saturating_add(more));
     }
 
-    pub(super) fn put(&mut self, mut bytes: &[u8]) -> Result<(), Halted> {
+    pub(super) fn put(&mut self, mut bytes: &[u8]) -> Result<(), Aborted> {
         while !bytes.is_empty() {
             let room = self.room()?;
             let count = room.len().min(bytes.len());
@@ -54,7 +54,7 @@ impl Blocks {
         Ok(())
     }
 
-    pub(super) fn zeros(&mut self, mut count: u64) -> Result<(), Halted> {
+    pub(super) fn zeros(&mut self, mut count: u64) -> Result<(), Aborted> {
         while count > 0 {
             let room = self.room()?;
             let now = room.len().min(usize::try_from(count).unwrap_or(usize::MAX));
@@ -70,11 +70,11 @@ impl Blocks {
     }
 
     /// Passes the last block on; the lanes end when this is dropped.
-    pub(super) fn end(mut self) -> Result<(), Halted> {
+    pub(super) fn end(mut self) -> Result<(), Aborted> {
         self.pass_on()
     }
 
-    fn pass_on(&mut self) -> Result<(), Halted> {
+    fn pass_on(&mut self) -> Result<(), Aborted> {
         self.halt.check()?;
         let mut block = std::mem::take(&mut self.block);
         block.truncate(self.filled);
@@ -89,7 +89,7 @@ impl Blocks {
             _ => {
                 // Whoever took them has stopped, and says why.
                 self.halt.check()?;
-                Err(Halted)
+                Err(Aborted)
             }
         }
     }

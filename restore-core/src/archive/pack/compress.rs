@@ -6,7 +6,7 @@ use std::thread::Scope;
 
 use flate2::{Compress, Crc, FlushCompress};
 
-use super::super::halt::{Halt, Halted};
+use super::super::abort::{Aborted, PipelineAbort};
 use super::super::sink::Sink;
 use super::super::unpack::spawn;
 use super::Compression;
@@ -36,8 +36,8 @@ pub(super) struct Pieces(Vec<Receiver<Piece>>);
 pub(super) fn lanes<'scope>(
     scope: &'scope Scope<'scope, '_>,
     compression: Compression,
-    halt: &'scope Halt,
-) -> Result<Lanes, Halted> {
+    halt: &'scope PipelineAbort,
+) -> Result<Lanes, Aborted> {
     let count = match compression {
         Compression::None => 1,
         _ => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(LANES)),
@@ -57,7 +57,7 @@ pub(super) fn lanes<'scope>(
                 let piece = encoder.block(block).map_err(|error| halt.fail(error))?;
                 if send_piece.send(piece).is_err() {
                     halt.check()?;
-                    return Err(Halted);
+                    return Err(Aborted);
                 }
             }
             Ok(())
@@ -69,7 +69,7 @@ pub(super) fn lanes<'scope>(
 }
 
 impl Lanes {
-    pub(super) fn split(self, halt: &Halt) -> (Blocks, Pieces) {
+    pub(super) fn split(self, halt: &PipelineAbort) -> (Blocks, Pieces) {
         (Blocks::new(self.blocks, halt), Pieces(self.pieces))
     }
 }
@@ -80,8 +80,8 @@ impl Pieces {
         self,
         compression: Compression,
         sink: &mut Sink,
-        halt: &Halt,
-    ) -> Result<(), Halted> {
+        halt: &PipelineAbort,
+    ) -> Result<(), Aborted> {
         let mut put = |bytes: &[u8]| sink.put(bytes).map_err(|error| halt.fail(error));
         let gzip = matches!(compression, Compression::Gzip(_));
         if gzip {

@@ -2,7 +2,7 @@
 
 use tokio_tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
 
-use super::super::halt::Halted;
+use super::super::abort::Aborted;
 use super::super::member::Time;
 use super::blocks::Blocks;
 
@@ -24,7 +24,7 @@ pub(super) struct Entry<'a> {
 
 impl Entry<'_> {
     /// Writes the headers of a member whose content, if any, follows as it is.
-    pub(super) fn write(&self, out: &mut Blocks) -> Result<(), Halted> {
+    pub(super) fn write(&self, out: &mut Blocks) -> Result<(), Aborted> {
         self.write_before(out)?;
         let mut header = self.header();
         header.set_size(self.size);
@@ -38,7 +38,7 @@ impl Entry<'_> {
         &self,
         pieces: &[(u64, u64)],
         out: &mut Blocks,
-    ) -> Result<(), Halted> {
+    ) -> Result<(), Aborted> {
         self.write_before(out)?;
         let mut header = self.header();
         header.set_entry_type(EntryType::GNUSparse);
@@ -64,7 +64,7 @@ impl Entry<'_> {
     }
 
     /// What must be said before the header itself.
-    fn write_before(&self, out: &mut Blocks) -> Result<(), Halted> {
+    fn write_before(&self, out: &mut Blocks) -> Result<(), Aborted> {
         let mut records = Vec::new();
         if self.mtime.1 != 0 || self.mtime.0 < 0 {
             record(&mut records, "mtime", time(self.mtime).as_bytes());
@@ -106,17 +106,17 @@ impl Entry<'_> {
 const NAME: usize = 100;
 
 /// Writes zeros up to the next unit.
-pub(super) fn pad(written: u64, out: &mut Blocks) -> Result<(), Halted> {
+pub(super) fn pad(written: u64, out: &mut Blocks) -> Result<(), Aborted> {
     out.zeros((UNIT - written % UNIT) % UNIT)
 }
 
 /// Writes the archive's end.
-pub(super) fn end(out: &mut Blocks) -> Result<(), Halted> {
+pub(super) fn end(out: &mut Blocks) -> Result<(), Aborted> {
     out.zeros(2 * UNIT)
 }
 
 /// A member that says something of the next.
-fn extra(kind: EntryType, name: &[u8], content: &[u8], out: &mut Blocks) -> Result<(), Halted> {
+fn extra(kind: EntryType, name: &[u8], content: &[u8], out: &mut Blocks) -> Result<(), Aborted> {
     let size = u64::try_from(content.len()).unwrap_or(u64::MAX);
     // PAX belongs to the standard's own headers, names that are too long to GNU's.
     let mut header = match kind {

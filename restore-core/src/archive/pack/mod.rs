@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::UnpackPolicy;
-use super::halt::Halt;
+use super::abort::PipelineAbort;
 use super::path_set::PathSet;
 use super::sink::{Sink, Written};
 use super::unpack::spawn;
@@ -201,7 +201,7 @@ async fn packed(
     let work = move || {
         let (root, shown) = open()?;
         let root = (root.as_fd(), shown.as_path());
-        write_archive(root, &policy, sink, &progress, &Halt::new(cancel))
+        write_archive(root, &policy, sink, &progress, &PipelineAbort::new(cancel))
     };
     tokio::task::spawn_blocking(work)
         .await
@@ -219,7 +219,7 @@ fn write_archive(
     policy: &PackPolicy,
     mut sink: Sink,
     progress: &Progress,
-    halt: &Halt,
+    halt: &PipelineAbort,
 ) -> Result<Packed> {
     let keep = PathSet::new(&policy.except)?;
     let label = sink.label().to_owned();

@@ -42,13 +42,13 @@ impl State {
 
 /// How a file was while it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stood {
+pub(super) enum FileStability {
     Still,
     Grew,
     Changed,
 }
 
-impl Stood {
+impl FileStability {
     /// By its state before and after, of which `read` bytes were read.
     pub(super) fn between(before: State, after: State, read: u64) -> Self {
         if before == after && read == before.size {
@@ -74,10 +74,10 @@ pub(super) fn settled(
     file: &File,
     before: State,
     content: &mut Vec<u8>,
-) -> io::Result<Option<Stood>> {
+) -> io::Result<Option<FileStability>> {
     let mut before = before;
     let limit = usize::try_from(SMALL).unwrap_or(usize::MAX);
-    let mut stood = Stood::Changed;
+    let mut stood = FileStability::Changed;
     for _ in 0..TRIES {
         let wanted = usize::try_from(before.size).unwrap_or(usize::MAX);
         if wanted > limit {
@@ -97,8 +97,8 @@ pub(super) fn settled(
         }
         content.truncate(filled);
         let after = State::of(&rustix::fs::fstat(file)?);
-        stood = Stood::between(before, after, u64::try_from(filled).unwrap_or(u64::MAX));
-        if stood == Stood::Still {
+        stood = FileStability::between(before, after, u64::try_from(filled).unwrap_or(u64::MAX));
+        if stood == FileStability::Still {
             break;
         }
         before = after;

@@ -14,13 +14,13 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use tokio_tar::EntryType;
 
-use super::super::admit::Gate;
-use super::super::halt::{Halt, Halted};
+use super::super::abort::{Aborted, PipelineAbort};
 use super::super::member::{Layout, Member, What};
+use super::super::member_filter::MemberFilter;
 use super::blocks::Blocks;
 use super::encode::Entry;
 use super::noticed::Noticed;
-use super::read::{SMALL, State, Stood};
+use super::read::{FileStability, SMALL, State};
 use super::{PackPolicy, encode, read};
 use crate::archive::path_set::PathSet;
 use crate::model::{Error, ErrorKind, Progress, RunId};
@@ -44,9 +44,9 @@ pub(super) fn walk(
     label: &str,
     out: Blocks,
     progress: &Progress,
-    halt: &Halt,
-) -> Result<Walked, Halted> {
-    let gate = Gate::new(label, &policy.restore).map_err(|error| halt.fail(error))?;
+    halt: &PipelineAbort,
+) -> Result<Walked, Aborted> {
+    let gate = MemberFilter::new(label, &policy.restore).map_err(|error| halt.fail(error))?;
     let mut walk = Walk {
         directory,
         root,
@@ -99,8 +99,8 @@ struct Walk<'a> {
     keep: &'a PathSet,
     out: Blocks,
     progress: &'a Progress,
-    halt: &'a Halt,
-    gate: Gate<'a>,
+    halt: &'a PipelineAbort,
+    gate: MemberFilter<'a>,
     /// Files with several names, by the first of them that was packed.
     several_names: HashMap<(u64, u64), Vec<u8>>,
     content: Vec<u8>,
@@ -121,7 +121,7 @@ const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC);
 
 impl Walk<'_> {
-    fn tree(&mut self) -> Result<(), Halted> {
+    fn tree(&mut self) -> Result<(), Aborted> {
         let root = rustix::fs::openat(self.directory, ".", DIRECTORY, Mode::empty())
             .map_err(|error| self.failed("open the directory", b"", error.into()))?;
         let mut levels = vec![self.enter(root, Vec::new())?];
@@ -168,7 +168,7 @@ impl Walk<'_> {
     }
 
     /// Opens a directory anew that was closed on the way down; `None`: it is gone.
-    fn again(&mut self, path: &[u8]) -> Result<Option<OwnedFd>, Halted> {
+    fn again(&mut self, path: &[u8]) -> Result<Option<OwnedFd>, Aborted> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         match open_beneath_across(self.directory, Path::new(OsStr::from_bytes(path)), flags) {
             Ok(directory) => Ok(Some(directory)),
@@ -181,7 +181,7 @@ impl Walk<'_> {
     }
 
     /// Packs a directory's own member and lists its names.
-    fn enter(&mut self, directory: OwnedFd, path: Vec<u8>) -> Result<Level, Halted> {
+    fn enter(&mut self, directory: OwnedFd, path: Vec<u8>) -> Result<Level, Aborted> {
         let looked = (|| {
             let stat = rustix::fs::fstat(&directory)?;
             let xattrs = read::xattrs(&directory)?;
@@ -215,7 +215,7 @@ impl Walk<'_> {
         directory: &OwnedFd,
         name: &CString,
         path: &[u8],
-    ) -> Result<Option<OwnedFd>, Halted> {
+    ) -> Result<Option<OwnedFd>, Aborted> {
         match self.pack(directory, name, path) {
             Ok(opened) => Ok(opened),
             // A mail that was read, a session that ended: gone since the directory was listed.
@@ -224,7 +224,7 @@ impl Walk<'_> {
                 Ok(None)
             }
             Err(Failure::Io(error)) => Err(self.failed("read", path, error)),
-            Err(Failure::Halted) => Err(Halted),
+            Err(Failure::Aborted) => Err(Aborted),
         }
     }
 
@@ -299,11 +299,11 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn note(&mut self, stood: Stood, path: &[u8]) {
+    fn note(&mut self, stood: FileStability, path: &[u8]) {
         match stood {
-            Stood::Still => {}
-            Stood::Grew => self.walked.noticed.grown.add(path),
-            Stood::Changed => self.walked.noticed.changed.add(path),
+            FileStability::Still => {}
+            FileStability::Grew => self.walked.noticed.grown.add(path),
+            FileStability::Changed => self.walked.noticed.changed.add(path),
         }
     }
 
@@ -313,14 +313,14 @@ impl Walk<'_> {
         stat: &Stat,
         member: &[u8],
         xattrs: &[(String, Vec<u8>)],
-    ) -> Result<Option<Stood>, Failure> {
+    ) -> Result<Option<FileStability>, Failure> {
         let mut content = std::mem::take(&mut self.content);
         let stood = read::settled(file, State::of(stat), &mut content)?;
         if let Some(stood) = stood {
             let size = u64::try_from(content.len()).unwrap_or(u64::MAX);
             // It may have been read again since `stat`.
             let now = match stood {
-                Stood::Still => rustix::fs::fstat(file)?,
+                FileStability::Still => rustix::fs::fstat(file)?,
                 _ => *stat,
             };
             self.admit(member, What::File(Layout::Whole), &now, size, xattrs);
@@ -340,7 +340,7 @@ impl Walk<'_> {
         file: &File,
         member: &[u8],
         xattrs: &[(String, Vec<u8>)],
-    ) -> Result<Stood, Failure> {
+    ) -> Result<FileStability, Failure> {
         // Only a hint to the kernel: whatever it answers, the file is read.
         let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Sequential);
         let stat = rustix::fs::fstat(file)?;
@@ -363,7 +363,11 @@ impl Walk<'_> {
         }
         encode::pad(data, &mut self.out)?;
         let after = State::of(&rustix::fs::fstat(file)?);
-        Ok(Stood::between(before, after, if whole { size } else { 0 }))
+        Ok(FileStability::between(
+            before,
+            after,
+            if whole { size } else { 0 },
+        ))
     }
 
     /// Copies a piece of a file, zeros where the file has ended meanwhile; says how many bytes
@@ -430,7 +434,7 @@ impl Walk<'_> {
         }
     }
 
-    fn failed(&self, what: &str, path: &[u8], error: io::Error) -> Halted {
+    fn failed(&self, what: &str, path: &[u8], error: io::Error) -> Aborted {
         let shown = self.root.join(OsStr::from_bytes(path));
         self.halt
             .fail(Error::io(format!("{what} {}", shown.display()), error))
@@ -442,7 +446,7 @@ enum Failure {
     /// Reading it failed.
     Io(io::Error),
     /// All of it was stopped.
-    Halted,
+    Aborted,
 }
 
 impl From<io::Error> for Failure {
@@ -457,9 +461,9 @@ impl From<Errno> for Failure {
     }
 }
 
-impl From<Halted> for Failure {
-    fn from(_: Halted) -> Self {
-        Self::Halted
+impl From<Aborted> for Failure {
+    fn from(_: Aborted) -> Self {
+        Self::Aborted
     }
 }
 

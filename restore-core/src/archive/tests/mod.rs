@@ -170,7 +170,7 @@ async fn directories_that_names_imply_count_as_members() {
 #[test]
 fn what_is_kept_of_directories_is_counted() {
     let policy = UnpackPolicy::default();
-    let mut gate = admit::Gate::new("a", &policy).unwrap();
+    let mut gate = member_filter::MemberFilter::new("a", &policy).unwrap();
     let mut member = member::Member {
         name: b"a/b/c".to_vec(),
         what: member::What::File(member::Layout::Whole),
@@ -199,7 +199,7 @@ fn directories_leave_room_to_the_services_too() {
     tree.limits = floor::Limits::everything();
     let name = |at: usize| (format!("{at:03}").into_bytes(), Meta::implied(None));
     let directories = (0..500).map(name).collect();
-    let halt = halt::Halt::new(Default::default());
+    let halt = abort::PipelineAbort::new(Default::default());
     let done = halt.outcome(finish_directories(&tree, &directories, &halt));
     assert_eq!(done.unwrap_err().code(), "archive.no_room_left");
     assert!(std::fs::read_dir(dir.path()).unwrap().count() < 500);

@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use sha2::{Digest as _, Sha256};
 use tokio_util::io::ReaderStream;
 
-use super::place::Place;
+use super::place::PartialBackup;
 use super::transfer::blocking;
 use crate::archive::Digest;
 use crate::backup::unlock::{ChannelReader, Decryption, Unlock};
@@ -25,7 +25,7 @@ pub(super) const ORIGINAL: &str = "MANIFEST.original.txt";
 /// Decrypts every locked artifact of the backup in `place`, and writes a manifest of what is
 /// there then. Killed in it, what is missing is fetched again.
 pub(super) async fn unlock_artifacts(
-    place: &Arc<Place>,
+    place: &Arc<PartialBackup>,
     here: &Backup,
     unlock: &Unlock,
 ) -> Result<()> {
@@ -93,7 +93,11 @@ fn write(mut from: ChannelReader, to: &Path) -> Result<(u64, Digest)> {
 
 /// Writes a manifest of what is there once `plain` is, and deletes what is locked last: until then
 /// nothing is lost, and a list of another form stays what it is.
-fn rewrite(place: &Place, here: &Backup, plain: &BTreeMap<String, (u64, Digest)>) -> Result<()> {
+fn rewrite(
+    place: &PartialBackup,
+    here: &Backup,
+    plain: &BTreeMap<String, (u64, Digest)>,
+) -> Result<()> {
     let listed = |it: &&Manifest| !it.entries.is_empty() || !it.without_hash.is_empty();
     if let Some(manifest) = here.manifest().filter(listed) {
         let kept = keep(place, here, manifest)?;
@@ -113,7 +117,7 @@ fn rewrite(place: &Place, here: &Backup, plain: &BTreeMap<String, (u64, Digest)>
 
 /// Keeps what the backup came with instead of a manifest of the unlocked files: a manifest and its
 /// signatures under other names, lists of other forms under theirs. Returns them as entries.
-fn keep(place: &Place, here: &Backup, manifest: &Manifest) -> Result<Vec<ManifestEntry>> {
+fn keep(place: &PartialBackup, here: &Backup, manifest: &Manifest) -> Result<Vec<ManifestEntry>> {
     let mut kept = manifest.lists.clone();
     let names = std::iter::once(Manifest::FILE_NAME).chain(Manifest::SIGNATURES);
     for name in names.filter(|name| here.file(name).is_some()) {
@@ -188,7 +192,7 @@ mod tests {
     async fn unlocked_all(files: &[(&str, &str)]) -> (tempfile::TempDir, Backup, Backup) {
         let root = restore_testing::trees::temporary();
         let id: crate::model::BackupId = ID.parse().unwrap();
-        let place = Place::open(root.path(), &id).unwrap();
+        let place = PartialBackup::open(root.path(), &id).unwrap();
         for (path, content) in files {
             std::fs::write(place.path(path).unwrap(), content).unwrap();
         }

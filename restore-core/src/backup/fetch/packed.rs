@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::place::Place;
-use super::pump::{Origin, Patience, pump};
+use super::place::PartialBackup;
+use super::pump::{Origin, RetryPolicy, pump};
 use super::transfer::{Transferred, blocking, changed, no_room};
 use super::{FetchOptions, OpenDirectory};
 use crate::archive::{Source, UnpackPolicy, unpack_from};
@@ -35,7 +35,7 @@ pub(crate) async fn unpack_backup(
     let place = {
         let id = id.clone();
         blocking(move || {
-            let place = Place::open(&root, &id)?;
+            let place = PartialBackup::open(&root, &id)?;
             place.empty()?;
             Ok(Arc::new(place))
         })
@@ -59,7 +59,7 @@ pub(crate) async fn unpack_backup(
     } else {
         (None, ChannelReader::new(receive))
     };
-    let patience = Patience {
+    let patience = RetryPolicy {
         tries: options.tries,
         events: options.events.as_ref(),
         cancel: &cancel,

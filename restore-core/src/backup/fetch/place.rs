@@ -14,7 +14,7 @@ use crate::model::{BackupFile, BackupId, Error, ErrorKind, Result};
 
 /// `.fetching-ID` in a directory store: the backup's folder to be, and the ledger beside it. One
 /// process at a time works in it; everything in it is for our eyes alone.
-pub(super) struct Place {
+pub(super) struct PartialBackup {
     root: PathBuf,
     work: PathBuf,
     id: BackupId,
@@ -23,7 +23,7 @@ pub(super) struct Place {
     _lock: File,
 }
 
-impl Place {
+impl PartialBackup {
     /// Makes the folder in the directory `root`, or takes up the one that is there.
     pub(super) fn open(root: &Path, id: &BackupId) -> Result<Self> {
         let work = root.join(format!(".fetching-{id}"));

@@ -38,7 +38,7 @@ impl<'a> Origin<'a> {
 }
 
 /// How to go on when a connection is lost.
-pub(super) struct Patience<'a> {
+pub(super) struct RetryPolicy<'a> {
     pub(super) tries: u32,
     pub(super) events: &'a dyn EventSink,
     pub(super) cancel: &'a CancellationToken,
@@ -51,7 +51,7 @@ pub(super) async fn pump(
     origin: Origin<'_>,
     offset: u64,
     to: Sender<Bytes>,
-    patience: &Patience<'_>,
+    patience: &RetryPolicy<'_>,
 ) -> (u64, Result<()>) {
     let mut sent = 0;
     let mut futile = 0;

@@ -9,8 +9,8 @@ use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::artifacts::unlock_artifacts;
-use super::place::Place;
-use super::pump::{Origin, Patience, pump};
+use super::place::PartialBackup;
+use super::pump::{Origin, RetryPolicy, pump};
 use super::write::Part;
 use super::{FetchOptions, OpenDirectory};
 use crate::archive::Digest;
@@ -73,7 +73,7 @@ impl<'a> Transfer<'a> {
 
     /// Removes what is left of an earlier fetch of a backup that is there.
     pub(crate) fn sweep(root: &std::path::Path, id: &BackupId) {
-        Place::sweep(root, id);
+        PartialBackup::sweep(root, id);
     }
 
     /// Fetches the backup into the directory `root`.
@@ -85,7 +85,7 @@ impl<'a> Transfer<'a> {
         let place = {
             let (id, stored) = (id.clone(), stored.clone());
             blocking(move || {
-                let place = Place::open(&root, &id)?;
+                let place = PartialBackup::open(&root, &id)?;
                 let wanted: BTreeSet<_> = stored.iter().map(|it| it.file.path.as_str()).collect();
                 place.clear_all_but(|path| wanted.contains(path))?;
                 Ok(Arc::new(place))
@@ -215,7 +215,7 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    fn look_at_space(&self, place: &Place, stored: &[StoredFile]) -> Result<()> {
+    fn look_at_space(&self, place: &PartialBackup, stored: &[StoredFile]) -> Result<()> {
         let mut needed = 0_u64;
         for stored in stored {
             let there = std::fs::metadata(place.path(&stored.file.path)?).map_or(0, |m| m.len());
@@ -230,7 +230,7 @@ impl<'a> Transfer<'a> {
 
     async fn file(
         &self,
-        place: &Arc<Place>,
+        place: &Arc<PartialBackup>,
         stored: StoredFile,
         progress: &Progress,
     ) -> Result<(String, Digest)> {
@@ -251,7 +251,7 @@ impl<'a> Transfer<'a> {
             let progress = progress.clone();
             tokio::task::spawn_blocking(move || part.write(receive, &progress))
         };
-        let patience = Patience {
+        let patience = RetryPolicy {
             tries: self.options.tries,
             events: self.options.events.as_ref(),
             cancel: &self.cancel,
@@ -310,7 +310,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// Whether the backup is still what it was at the beginning; else what we have is a mixture.
-    async fn look_again(&self, place: &Arc<Place>, before: &[StoredFile]) -> Result<()> {
+    async fn look_again(&self, place: &Arc<PartialBackup>, before: &[StoredFile]) -> Result<()> {
         let store = self.source.store();
         let now = store.stored_files(self.source.id()).await?;
         let (was, is): (BTreeSet<_>, BTreeSet<_>) = (before.iter().collect(), now.iter().collect());
@@ -328,7 +328,7 @@ impl<'a> Transfer<'a> {
     }
 }
 
-pub(super) fn no_room(id: &BackupId, place: &Place, needed: u64, free: u64) -> Error {
+pub(super) fn no_room(id: &BackupId, place: &PartialBackup, needed: u64, free: u64) -> Error {
     let (needed, free) = crate::model::text::needed_and_had(needed, free);
     Error::new(
         ErrorKind::Preflight,

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::Known;
-use super::place::Place;
+use super::place::PartialBackup;
 use crate::archive::Digest;
 use crate::contract::StoredFile;
 use crate::model::{Error, ErrorKind, Progress, Result};
@@ -23,7 +23,7 @@ const NOTE: u64 = 64 << 20;
 
 /// A file of the backup on its way.
 pub(super) struct Part {
-    place: Arc<Place>,
+    place: Arc<PartialBackup>,
     stored: StoredFile,
     path: PathBuf,
     file: File,
@@ -37,7 +37,7 @@ impl Part {
     /// Opens the file; what an earlier fetch left of it is read, and kept as far as it is what
     /// the ledger says it was. Everything else is cut off.
     pub(super) fn open(
-        place: Arc<Place>,
+        place: Arc<PartialBackup>,
         stored: StoredFile,
         cancel: &CancellationToken,
     ) -> Result<Self> {

@@ -11,8 +11,8 @@ use sha2::{Digest as _, Sha256};
 use super::archive;
 use crate::archive::Digest;
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, Create, CutOver, Inspection, Parts, RunContext,
-    SharedComponent, Staged, Table as ConfigTable, parse_section,
+    BackedUp, Backup, BackupWriter, Component, ComponentDeps, Create, CutOver, Inspection,
+    RunContext, SharedComponent, Staged, Table as ConfigTable, parse_section,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result, RunId};
 use crate::swap::scope::Discard;
@@ -63,7 +63,11 @@ struct Section {
 
 impl Crontab {
     /// The component `name` from its table in the configuration.
-    pub fn from_table(name: &str, table: ConfigTable, parts: &Parts) -> Result<SharedComponent> {
+    pub fn from_table(
+        name: &str,
+        table: ConfigTable,
+        parts: &ComponentDeps,
+    ) -> Result<SharedComponent> {
         let place = format!("components.{name}");
         let section: Section = parse_section(&place, table)?;
         let table = match (section.user, section.file) {

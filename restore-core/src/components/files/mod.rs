@@ -10,8 +10,8 @@ use super::{archive, hooks, place};
 use crate::archive::UnpackPolicy;
 use crate::contract::nodes::{NO_TREE, no_nodes};
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, Create, Inspection, KeptByRun, Parts, Platform,
-    Program, RunContext, SharedComponent, Staged, Table, Target, Volume,
+    BackedUp, Backup, BackupWriter, Component, ComponentDeps, Create, Inspection, KeptByRun,
+    Platform, Program, RunContext, SharedComponent, Staged, Table, Target, Volume,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result};
 use crate::swap::scope::{Discard, SwapScope, SwapState};
@@ -44,7 +44,7 @@ pub struct Files {
 
 impl Files {
     /// The component `name` from its table in the configuration.
-    pub fn from_table(name: &str, table: Table, parts: &Parts) -> Result<SharedComponent> {
+    pub fn from_table(name: &str, table: Table, parts: &ComponentDeps) -> Result<SharedComponent> {
         Ok(Arc::new(Self {
             name: name.to_owned(),
             section: Section::parse(name, table, parts)?,

@@ -9,7 +9,7 @@ use crate::archive::Owners;
 use crate::archive::path_set::{PathSet, relative as tree_path};
 use crate::components::members::{Links, MemberKeys};
 use crate::contract::nodes::no_nodes;
-use crate::contract::{Parts, Table, parse_section};
+use crate::contract::{ComponentDeps, Table, parse_section};
 use crate::model::{Error, ErrorKind, Result};
 
 /// Pages that an old runbook put up by hand: one in a backup would take the site down again.
@@ -72,7 +72,7 @@ pub(super) struct Section {
 }
 
 impl Section {
-    pub(super) fn parse(name: &str, table: Table, parts: &Parts) -> Result<Self> {
+    pub(super) fn parse(name: &str, table: Table, parts: &ComponentDeps) -> Result<Self> {
         let place = format!("components.{name}");
         let mut section: Self = parse_section(&place, table)?;
         if section.archive.is_empty() {
@@ -112,7 +112,7 @@ impl Section {
     }
 
     /// Whether the tree can be one of a node.
-    fn check_node(&self, place: &str, node: &str, parts: &Parts) -> Result<()> {
+    fn check_node(&self, place: &str, node: &str, parts: &ComponentDeps) -> Result<()> {
         let bad = |what: &str| Error::new(ErrorKind::Config, "config.bad_value", what);
         if parts.platform.nodes().is_none() {
             return Err(no_nodes(&format!("[{place}] node = {node:?}"), "key"));

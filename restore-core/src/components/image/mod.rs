@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, CutOver, ImageUser, Images, Inspection, KeptByRun,
-    Parts, Platform, RunContext, SharedComponent, SpaceNeed, Staged, Table, parse_section,
+    BackedUp, Backup, BackupWriter, Component, ComponentDeps, CutOver, ImageUser, Images,
+    Inspection, KeptByRun, Platform, RunContext, SharedComponent, SpaceNeed, Staged, Table,
+    parse_section,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result, RunId};
 use crate::swap::scope::Discard;
@@ -73,7 +74,7 @@ struct Before {
 
 impl ImageComponent {
     /// The component `name` from its table in the configuration.
-    pub fn from_table(name: &str, table: Table, parts: &Parts) -> Result<SharedComponent> {
+    pub fn from_table(name: &str, table: Table, parts: &ComponentDeps) -> Result<SharedComponent> {
         Ok(Arc::new(Self {
             name: name.to_owned(),
             section: parse_section(&format!("components.{name}"), table)?,

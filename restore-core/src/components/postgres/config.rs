@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::contract::{Parts, SecretSource, Table, parse_section};
+use crate::contract::{ComponentDeps, SecretSource, Table, parse_section};
 use crate::model::{Error, ErrorKind, Result};
 use crate::sys::connect::{Mode, Tls, TlsKeys};
 
@@ -150,7 +150,7 @@ pub(super) struct PostgresConfig {
 }
 
 impl PostgresConfig {
-    pub(super) fn from_table(name: &str, table: Table, parts: &Parts) -> Result<Self> {
+    pub(super) fn from_table(name: &str, table: Table, parts: &ComponentDeps) -> Result<Self> {
         let path = format!("components.{name}");
         let section: Section = parse_section(&path, table)?;
         let bad = |what: String| {

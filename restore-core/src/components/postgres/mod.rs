@@ -14,8 +14,8 @@ use async_trait::async_trait;
 
 use crate::archive::UnpackPolicy;
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, CutOver, Inspection, KeptByRun, Parts, Platform,
-    Recovery, RunContext, SharedComponent, Staged, Table,
+    BackedUp, Backup, BackupWriter, Component, ComponentDeps, CutOver, Inspection, KeptByRun,
+    Platform, Recovery, RunContext, SharedComponent, Staged, Table,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result, RunId, Timestamp};
 use crate::swap::scope::Discard;
@@ -92,7 +92,7 @@ impl Artifacts {
 
 impl Postgres {
     /// The component `name` from its table in the configuration.
-    pub fn from_table(name: &str, table: Table, parts: &Parts) -> Result<SharedComponent> {
+    pub fn from_table(name: &str, table: Table, parts: &ComponentDeps) -> Result<SharedComponent> {
         let config = PostgresConfig::from_table(name, table, parts)?;
         let cluster = match &config.cluster {
             Some(cluster) => Some(point::cluster_of(name, cluster, parts)?),

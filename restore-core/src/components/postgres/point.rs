@@ -8,12 +8,12 @@ use super::inspect::Inspect;
 use super::stage::{Loaded, Stage};
 use crate::archive::Source;
 use crate::contract::config::take_kind;
-use crate::contract::{Parts, SpaceNeed};
+use crate::contract::{ComponentDeps, SpaceNeed};
 use crate::model::{Error, ErrorKind, Finding, RecoveryTarget, Result};
 use crate::swap::scope::Discard;
 
 /// The cluster that the component `name` says that it is a database of.
-pub(super) fn cluster_of(name: &str, cluster: &str, parts: &Parts) -> Result<Cluster> {
+pub(super) fn cluster_of(name: &str, cluster: &str, parts: &ComponentDeps) -> Result<Cluster> {
     let unknown = |why: &str| {
         Error::new(
             ErrorKind::Config,

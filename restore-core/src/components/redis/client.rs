@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use super::holders;
 use super::scratch::SOCKET;
 use crate::model::{Endpoint, Error, ErrorKind, Result};
-use crate::swap::Place;
+use crate::swap::Dir;
 use crate::sys::connect;
 use crate::sys::connect::{Tls, connect_redis};
 
@@ -21,7 +21,7 @@ use crate::sys::connect::{Tls, connect_redis};
 pub(super) struct Client {
     server: connect::Redis,
     /// The directory in which its socket lies, of a scratch server.
-    place: Option<Place>,
+    place: Option<Dir>,
     connection: Mutex<Option<MultiplexedConnection>>,
     what: String,
 }
@@ -54,7 +54,7 @@ impl Client {
     }
 
     /// A client of the scratch server in this directory, whose socket may be yet to come.
-    pub(super) fn of_scratch(place: Place, what: impl Into<String>, patience: Duration) -> Self {
+    pub(super) fn of_scratch(place: Dir, what: impl Into<String>, patience: Duration) -> Self {
         Self {
             place: Some(place),
             ..Self::of_socket(Path::new("/"), what, patience)

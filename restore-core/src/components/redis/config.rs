@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::contract::{ConfigDuration, Parts, SecretSource, Table, parse_section};
+use crate::contract::{ComponentDeps, ConfigDuration, SecretSource, Table, parse_section};
 use crate::model::Result;
 use crate::sys::connect::{Mode, Tls, TlsKeys};
 
@@ -90,7 +90,7 @@ fn load_timeout() -> ConfigDuration {
 
 impl Section {
     /// Reads the section of the component `name`.
-    pub(super) fn parse(name: &str, table: Table, parts: &Parts) -> Result<Self> {
+    pub(super) fn parse(name: &str, table: Table, parts: &ComponentDeps) -> Result<Self> {
         let path = format!("components.{name}");
         let mut section: Self = parse_section(&path, table)?;
         section.password = SecretSource::new(

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, OFlags};
 
 use super::scratch::{CONFIG, SOCKET, shutdown_of};
-use crate::swap::Place;
+use crate::swap::Dir;
 
 /// What Redis and its kin call their processes.
 const SERVERS: [&str; 4] = ["redis", "valkey", "keydb", "dragonfly"];
@@ -69,7 +69,7 @@ impl Leftover {
 }
 
 /// What the configuration beside a socket calls the command that ends its server.
-fn shutdown_name(folder: &Place, config: &Path) -> String {
+fn shutdown_name(folder: &Dir, config: &Path) -> String {
     let mut text = Vec::new();
     if let Ok(file) = crate::sys::open_file(folder.as_fd(), config) {
         // What cannot be read to its end holds no name.
@@ -82,7 +82,7 @@ fn shutdown_name(folder: &Place, config: &Path) -> String {
 /// while it staged. Told by their names: what a process of another user works on may not be asked in
 /// a container. Each is held by a descriptor, and is a socket that was made there: whoever may write
 /// in the folder could lead us to that of another server.
-pub(super) fn scratch_servers_below(folder: &Place) -> Vec<Leftover> {
+pub(super) fn scratch_servers_below(folder: &Dir) -> Vec<Leftover> {
     let mut found = Vec::new();
     let mut pending = vec![PathBuf::new()];
     while let Some(path) = pending.pop() {
@@ -110,7 +110,7 @@ pub(super) fn scratch_servers_below(folder: &Place) -> Vec<Leftover> {
 /// Scratch servers are no deeper than the directories of an archive.
 const DEEPEST: usize = 32;
 
-pub(super) fn socket(folder: &Place, path: &Path) -> Option<OwnedFd> {
+pub(super) fn socket(folder: &Dir, path: &Path) -> Option<OwnedFd> {
     let held = crate::sys::open_beneath(folder.as_fd(), path, OFlags::PATH).ok()?;
     let stat = rustix::fs::fstat(&held).ok()?;
     let made_here = FileType::from_raw_mode(stat.st_mode) == FileType::Socket && stat.st_nlink == 1;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::client::{Client, Info, Module};
 use super::data::{Layout, Mode};
-use super::remote_task::{Order, Seen};
+use super::remote_task::{LiveFiles, Order};
 use super::{Redis, holders};
 use crate::contract::Volume;
 use crate::model::{Error, ErrorKind, Finding, Result};
@@ -278,7 +278,7 @@ impl Redis {
             }
             (None, Some(site)) => of(site),
             (None, None) => {
-                let there: Seen = look.await?;
+                let there: LiveFiles = look.await?;
                 let seen = if there.folder { "is an" } else { "is no" };
                 live.findings.push(
                     Finding::warning(
@@ -374,7 +374,7 @@ impl Redis {
 }
 
 /// How the files in the server's directory speak against what it says of appendonly.
-fn contradicts(says: bool, seen: Seen, live: &Live) -> Option<String> {
+fn contradicts(says: bool, seen: LiveFiles, live: &Live) -> Option<String> {
     let folder = &live.layout.appenddirname;
     if !seen.directory {
         return None;

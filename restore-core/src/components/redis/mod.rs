@@ -15,8 +15,8 @@ use async_trait::async_trait;
 
 use super::{archive, place};
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, Create, Inspection, KeptByRun, Parts, Platform,
-    Recovery, RunContext, SharedComponent, Staged, Table, Target, Volume,
+    BackedUp, Backup, BackupWriter, Component, ComponentDeps, Create, Inspection, KeptByRun,
+    Platform, Recovery, RunContext, SharedComponent, Staged, Table, Target, Volume,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Result};
 use crate::swap::scope::{Discard, SwapScope, SwapState};
@@ -51,7 +51,7 @@ pub struct Redis {
 
 impl Redis {
     /// The component `name` from its table in the configuration.
-    pub fn from_table(name: &str, table: Table, parts: &Parts) -> Result<SharedComponent> {
+    pub fn from_table(name: &str, table: Table, parts: &ComponentDeps) -> Result<SharedComponent> {
         Ok(Arc::new(Self {
             name: name.to_owned(),
             section: config::Section::parse(name, table, parts)?,

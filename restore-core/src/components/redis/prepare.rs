@@ -18,7 +18,7 @@ use crate::archive::{Source, UnpackPolicy};
 use crate::components::remote_task::Attachments;
 use crate::contract::Volume;
 use crate::model::{Error, ErrorKind, Finding, Progress, Result, RunId};
-use crate::swap::{Place, StagingDir};
+use crate::swap::{Dir, StagingDir};
 
 /// Where an AOF is unpacked and turned into an RDB, inside the staging folder.
 const WORK: &str = ".restore-work";
@@ -63,7 +63,7 @@ pub(super) struct Prepared {
 struct Job<'a> {
     root: &'a Path,
     /// Only what is prepared is in it, until a server was let in.
-    dir: Place,
+    dir: Dir,
     staging: &'a StagingDir,
     order: &'a Preparation,
     setup: &'a Setup<'a>,
@@ -211,7 +211,7 @@ impl Job<'_> {
 
     /// Copies the artifact to the file `name` of a directory, verified, and refuses it by its first
     /// bytes.
-    async fn copy(&self, dir: &Place, name: &str) -> Result<()> {
+    async fn copy(&self, dir: &Dir, name: &str) -> Result<()> {
         let source = self.source()?;
         let progress = self.progress("stage", source.size());
         let held = dir.again()?;
@@ -303,7 +303,7 @@ impl Job<'_> {
     /// Turns the AOF in `work` into the staged RDB and removes the work folder. Every source
     /// becomes an RDB: the server loads one many times faster than it replays commands, and
     /// that time is downtime.
-    async fn convert(&mut self, work: Place, layout: Layout) -> Result<Loaded> {
+    async fn convert(&mut self, work: Dir, layout: Layout) -> Result<Loaded> {
         let setup = self.setup;
         // From here on whatever is in there is the server's user's.
         self.staging.let_through()?;
@@ -353,7 +353,7 @@ impl Job<'_> {
     }
 
     /// Makes a directory for the server's user.
-    fn make_dir(&self, above: &Place, name: &str) -> Result<Place> {
+    fn make_dir(&self, above: &Dir, name: &str) -> Result<Dir> {
         let made = above.make_new(name)?;
         above.give(name, self.setup.owner, 0o750, 1)?;
         Ok(made)

@@ -21,13 +21,13 @@ use crate::components::remote_task::Attachments;
 use crate::contract::{RemoteTask, RunContext, Volume};
 use crate::model::{Error, ErrorKind, Progress, Result, RunId};
 use crate::swap::scope::Discard;
-use crate::swap::{LocalVolume, Place};
+use crate::swap::{Dir, LocalVolume};
 
 /// What there is to do.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Order {
-    /// See which of the files are there: [`Seen`].
+    /// See which of the files are there: [`LiveFiles`].
     Look { layout: Layout },
     /// See how much of the live append-only file leads to a moment: bytes, or `null`.
     Measure { layout: Layout, rewind: AofRecovery },
@@ -50,7 +50,7 @@ impl Order {
 
 /// Which of the files that a server loads are there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Seen {
+pub(super) struct LiveFiles {
     /// The data directory itself.
     pub(super) directory: bool,
     /// The directory of a multi-part append-only file.
@@ -61,7 +61,7 @@ pub(super) struct Seen {
     pub(super) single: bool,
 }
 
-impl Seen {
+impl LiveFiles {
     fn below(root: &Path, layout: &Layout) -> Self {
         let folder = root.join(&layout.appenddirname);
         Self {
@@ -182,7 +182,7 @@ async fn act(
     match order {
         Order::Look { layout } => {
             let root = root.to_owned();
-            value(blocking(move || Ok(Seen::below(&root, &layout))).await?)
+            value(blocking(move || Ok(LiveFiles::below(&root, &layout))).await?)
         }
         Order::Measure { layout, rewind } => {
             let way = rewind::find(root, &layout, rewind).await?;
@@ -202,10 +202,10 @@ async fn act(
 }
 
 /// The folder of a run in the volume at `root`; `None` where there is none.
-pub(super) fn folder_of(root: &Path, run: &RunId) -> Result<Option<Place>> {
+pub(super) fn folder_of(root: &Path, run: &RunId) -> Result<Option<Dir>> {
     // Whether the way there can be trusted was asked when the volume was opened.
     match crate::sys::open_directory(root, true)? {
-        Ok(live) => Place::of(live, root.to_owned()).there(run.folder()),
+        Ok(live) => Dir::of(live, root.to_owned()).there(run.folder()),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
         Err(e) => Err(Error::io(format!("open {}", root.display()), e.into())),
     }
@@ -215,7 +215,7 @@ pub(super) fn folder_of(root: &Path, run: &RunId) -> Result<Option<Place>> {
 /// takes away what it has made: nobody else may prepare there until it has ended. `None` where the
 /// file system has no such locks, and where the folder is somebody else's, who could hold it: then
 /// nothing is prepared there.
-pub(super) fn hold(folder: &Place) -> Result<Option<File>> {
+pub(super) fn hold(folder: &Dir) -> Result<Option<File>> {
     if !folder.is_ours()? {
         return Ok(None);
     }
@@ -241,7 +241,7 @@ const LEFTOVER: &str = "redis.leftover";
 const ENDING: Duration = Duration::from_secs(20);
 
 /// Ends what is left of an earlier attempt: its servers, and then it has nothing to wait for.
-async fn end_below(folder: Arc<Place>) -> Result<()> {
+async fn end_below(folder: Arc<Dir>) -> Result<()> {
     let deadline = Instant::now() + ENDING;
     loop {
         let below = folder.clone();

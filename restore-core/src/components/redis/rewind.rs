@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::data::{Layout, Mode};
 use super::moment::created;
 use crate::model::{Error, ErrorKind, Result, Timestamp};
-use crate::swap::Place;
+use crate::swap::Dir;
 use crate::sys::{open_beneath, open_file};
 
 /// No manifest is longer.
@@ -145,7 +145,7 @@ impl AofPrefix {
     /// Copies the files into `work`, for `owner`.
     pub(super) async fn copy(
         self,
-        work: Place,
+        work: Dir,
         layout: &Layout,
         owner: Option<(u32, u32)>,
     ) -> Result<()> {

@@ -11,7 +11,7 @@ use super::data::{Layout, Mode, major_minor, quoted};
 use super::log;
 use crate::contract::Platform;
 use crate::model::{Error, ErrorKind, Progress, Result};
-use crate::swap::Place;
+use crate::swap::Dir;
 use crate::sys::process::command::{Command, Scratch};
 use crate::sys::process::programs::{plain_process, scratch_as, stranger};
 use crate::sys::random_name;
@@ -132,7 +132,7 @@ pub(super) struct Server<'a> {
     process: Box<dyn Scratch>,
     client: Client,
     /// Its data directory: what lies there is its user's.
-    dir: Place,
+    dir: Dir,
 }
 
 impl<'a> Server<'a> {
@@ -140,7 +140,7 @@ impl<'a> Server<'a> {
     /// mode `on`. With `truncated`, an AOF that ends within a command is cut there.
     pub(super) async fn start(
         setup: &'a Setup<'a>,
-        dir: &Place,
+        dir: &Dir,
         layout: &Layout,
         on: bool,
         truncated: bool,
@@ -341,7 +341,7 @@ impl Setup<'_> {
     /// ends it: the proof that a real start loads these files.
     pub(super) async fn prove(
         &self,
-        dir: &Place,
+        dir: &Dir,
         layout: &Layout,
         on: bool,
         progress: &Progress,
@@ -357,7 +357,7 @@ impl Setup<'_> {
     /// Makes an RDB of an AOF: loads it and saves it as `layout.dbfilename` in `dir`.
     pub(super) async fn convert(
         &self,
-        dir: &Place,
+        dir: &Dir,
         layout: &Layout,
         truncated: bool,
         progress: &Progress,

@@ -10,10 +10,10 @@ use crate::model::{Error, ErrorKind, Result};
 
 /// Which services come up before another, and outlive it when both stop.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ServiceOrder(Vec<Place>);
+pub(crate) struct ServiceOrder(Vec<Position>);
 
 #[derive(Clone, Debug)]
-struct Place {
+struct Position {
     name: String,
     after: BTreeSet<String>,
     waits: bool,
@@ -30,7 +30,7 @@ impl ServiceOrder {
     /// Reads the keys of all services. Without `after` a service comes after all that the file
     /// names before it; with it after those, and after whatever these come after.
     pub(crate) fn read(config: &SiteConfig) -> Result<Self> {
-        let mut order: Vec<Place> = Vec::new();
+        let mut order: Vec<Position> = Vec::new();
         for (name, section) in &config.services {
             let path = format!("services.{name}");
             let mut keys = table(&path, section)?;
@@ -47,7 +47,7 @@ impl ServiceOrder {
                 after.extend(known.after.iter().cloned());
                 after.insert(earlier);
             }
-            order.push(Place {
+            order.push(Position {
                 name: name.clone(),
                 after,
                 waits: keys.wait.unwrap_or(true),
@@ -56,7 +56,7 @@ impl ServiceOrder {
         Ok(Self(order))
     }
 
-    fn place(&self, service: &str) -> Option<&Place> {
+    fn place(&self, service: &str) -> Option<&Position> {
         self.0.iter().find(|place| place.name == service)
     }
 

@@ -24,7 +24,7 @@ const LINKS: usize = 40;
 struct Placed {
     component: String,
     target: Target,
-    place: Place,
+    place: Location,
 }
 
 impl Preflight<'_> {
@@ -269,13 +269,13 @@ fn is_fixed(path: &Path) -> bool {
 
 /// A path without links, on its file system.
 #[derive(Clone, Debug)]
-struct Place {
+struct Location {
     path: PathBuf,
     /// The device and the path on it, which is one whichever mount leads there.
     on_device: Option<(String, PathBuf)>,
 }
 
-impl Place {
+impl Location {
     /// Where in `other` it is.
     fn below(&self, other: &Self) -> Option<PathBuf> {
         if let Ok(inside) = self.path.strip_prefix(&other.path) {
@@ -329,7 +329,7 @@ impl Mounts {
             .filter(move |at| at.starts_with(root) && *at != root)
     }
 
-    fn place(&self, path: PathBuf) -> Place {
+    fn place(&self, path: PathBuf) -> Location {
         let over = self.0.iter().filter(|mount| path.starts_with(&mount.at));
         // Of several at one place the last one is seen.
         let mount = over.max_by_key(|mount| mount.at.components().count());
@@ -337,12 +337,12 @@ impl Mounts {
             let rest = path.strip_prefix(&mount.at).ok()?;
             Some((mount.device.clone(), mount.root.join(rest)))
         });
-        Place { path, on_device }
+        Location { path, on_device }
     }
 
     /// Every place that a path leads through: itself up to each link, and at last where it ends. A link that is
     /// moved away breaks the path as surely as its end.
-    fn steps(&self, path: &Path) -> Vec<Place> {
+    fn steps(&self, path: &Path) -> Vec<Location> {
         let mut todo: VecDeque<PathBuf> = parts(path);
         let mut done = PathBuf::from("/");
         let mut steps = Vec::new();

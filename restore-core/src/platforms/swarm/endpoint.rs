@@ -1,8 +1,8 @@
 //! Where a client can connect to a service.
 
 use super::config::ServiceConfig;
-use super::nodes::{Nodes, Place};
-use super::view::ServiceSnapshot;
+use super::nodes::{Nodes, RunningTask};
+use super::snapshot::ServiceSnapshot;
 use crate::model::{Endpoint, Error, ErrorKind, Result};
 use crate::platforms::docker::engine::Engine;
 use crate::platforms::docker::network::{bindings, tcp_ports};
@@ -72,7 +72,7 @@ pub(super) async fn published(
 async fn reach(
     nodes: &Nodes,
     view: &ServiceSnapshot,
-    place: &Place,
+    place: &RunningTask,
     port: u16,
 ) -> Result<Option<Endpoint>> {
     let (engine, container) = (place.engine.as_ref(), place.container.as_str());

@@ -9,7 +9,7 @@ use tokio::io::AsyncRead;
 
 use super::config::{ServiceConfig, SwarmConfig};
 use super::nodes::{Node, Nodes};
-use super::view::ServiceSnapshot;
+use super::snapshot::ServiceSnapshot;
 use crate::archive::Source;
 use crate::contract::{ImageUser, Images, LoadedImage};
 use crate::model::{Progress, Result};

@@ -2,7 +2,7 @@
 
 use bollard::query_parameters::LogsOptionsBuilder;
 
-use super::view::ServiceSnapshot;
+use super::snapshot::ServiceSnapshot;
 use crate::model::{Error, Result, Timestamp};
 use crate::platforms::docker::engine::Engine;
 use crate::platforms::docker::logs::{collect, log_time, newest};

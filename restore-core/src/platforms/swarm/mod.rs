@@ -12,9 +12,9 @@
 //! that node's own engine, where the site says where it is.
 
 mod config;
+mod drain;
 mod endpoint;
 mod images;
-mod leaving;
 mod listed;
 mod lock;
 mod logs;
@@ -22,9 +22,9 @@ mod nodes;
 mod place;
 mod recipe;
 mod scale;
+mod snapshot;
 mod stacks;
 mod trees;
-mod view;
 mod volumes;
 
 use std::path::{Path, PathBuf};
@@ -35,8 +35,8 @@ use async_trait::async_trait;
 pub(crate) use self::listed::listed;
 
 use self::config::{ServiceConfig, SwarmConfig};
-use self::nodes::{Nodes, Place};
-use self::view::ServiceSnapshot;
+use self::nodes::{Nodes, RunningTask};
+use self::snapshot::ServiceSnapshot;
 use self::volumes::AgentPool;
 use super::docker::engine::Engine;
 use super::docker::exec::ExecProcess;
@@ -128,7 +128,7 @@ impl SwarmPlatform {
         Ok(Box::new(Helper::program(engine, &recipe).await?))
     }
 
-    async fn within(place: &Place, command: &Command) -> Result<Box<dyn Process>> {
+    async fn within(place: &RunningTask, command: &Command) -> Result<Box<dyn Process>> {
         let process = ExecProcess::start(place.engine.clone(), &place.container, command).await?;
         Ok(Box::new(process))
     }
@@ -243,7 +243,7 @@ impl Platform for SwarmPlatform {
         }
         let name = self.volume_named(volume).name;
         let (_, view) = self.view(service).await?;
-        let mounted = |mount: &view::Mount| mount.kind == "volume" && mount.source == name;
+        let mounted = |mount: &snapshot::Mount| mount.kind == "volume" && mount.source == name;
         let mount = view.mounts().into_iter().find(mounted);
         Ok(mount.map(|mount| PathBuf::from(mount.target)))
     }

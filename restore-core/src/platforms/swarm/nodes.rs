@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::config::NodeConfig;
-use super::view::{ServiceSnapshot, Task};
+use super::snapshot::{ServiceSnapshot, Task};
 use crate::model::{Error, ErrorKind, Result};
 use crate::platforms::docker::engine::Engine;
 use crate::platforms::docker::json::text;
@@ -37,7 +37,7 @@ pub(super) struct Node {
 
 /// A container of a service that runs, and where.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct RunningTask {
     pub(super) engine: Arc<Engine>,
     pub(super) container: String,
     pub(super) node: String,
@@ -190,7 +190,7 @@ impl Nodes {
 
     /// The containers of a service that run, by the swarm's word and by their engines'. An error
     /// where one of them is on a node to whose engine there is no way.
-    pub(super) async fn places(&self, view: &ServiceSnapshot) -> Result<Vec<Place>> {
+    pub(super) async fn places(&self, view: &ServiceSnapshot) -> Result<Vec<RunningTask>> {
         let mut places = Vec::new();
         for (node, tasks) in by_node(view.running()) {
             let engine = self.engine(node).await?;
@@ -200,7 +200,7 @@ impl Nodes {
     }
 
     /// One of them: on the engine of `[platform]` where there is any, the newest.
-    pub(super) async fn place(&self, view: &ServiceSnapshot) -> Result<Option<Place>> {
+    pub(super) async fn place(&self, view: &ServiceSnapshot) -> Result<Option<RunningTask>> {
         let own = self.own().await?;
         let running = by_node(view.running());
         let mut first = None;
@@ -238,7 +238,7 @@ impl Nodes {
         node: &str,
         tasks: &[&Task],
         view: &ServiceSnapshot,
-    ) -> Result<Vec<Place>> {
+    ) -> Result<Vec<RunningTask>> {
         let there = engine.containers_of(&view.id).await?;
         let mut tasks: Vec<&&Task> = tasks.iter().collect();
         tasks.sort_by(|a, b| a.made.cmp(&b.made));
@@ -246,7 +246,7 @@ impl Nodes {
             .into_iter()
             .filter_map(|task| task.container.clone())
             .filter(|container| there.contains(container))
-            .map(|container| Place {
+            .map(|container| RunningTask {
                 engine: engine.clone(),
                 container,
                 node: node.to_owned(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::nodes::NO_ENDPOINT;
-use super::view::{Mode, Mount, ServiceSnapshot};
+use super::snapshot::{Mode, Mount, ServiceSnapshot};
 use super::{SwarmPlatform, scale};
 use crate::model::{Finding, Result};
 use crate::platforms::docker::json::text;

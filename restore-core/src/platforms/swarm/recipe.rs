@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::view::ServiceSnapshot;
+use super::snapshot::ServiceSnapshot;
 use crate::platforms::docker::json::text;
 use crate::platforms::docker::throwaway::{Recipe, mounts_of};
 use crate::sys::process::command::Command;

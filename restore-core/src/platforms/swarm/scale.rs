@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::config::{Ready, ServiceConfig};
-use super::view::{Mode, ServiceSnapshot, Task};
+use super::snapshot::{Mode, ServiceSnapshot, Task};
 use super::{SwarmPlatform, endpoint};
 use crate::model::{Error, ErrorKind, Result, Timestamp};
 use crate::platforms::docker::engine::Engine;

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::SwarmPlatform;
 use super::config::ServiceConfig;
 use super::scale::desired;
-use super::view::{Mode, ServiceSnapshot};
+use super::snapshot::{Mode, ServiceSnapshot};
 use crate::contract::Stacks;
 use crate::model::{Error, ErrorKind, Finding, Result, Timestamp};
 use crate::platforms::docker::engine::Engine;
@@ -353,7 +353,7 @@ impl Stacks for SwarmPlatform {
                 .await?;
             patience = patience.max(view.grace() + RELEASE);
         }
-        self.until_left(stack, patience).await?;
+        self.wait_for_removal(stack, patience).await?;
         for (name, spec) in services {
             self.describe_as(name, spec).await?;
         }

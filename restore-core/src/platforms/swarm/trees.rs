@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::SwarmPlatform;
 use super::nodes::Node;
-use super::view::ServiceSnapshot;
+use super::snapshot::ServiceSnapshot;
 use crate::contract::{Nodes, Volume};
 use crate::model::{Error, Result};
 use crate::platforms::docker::agent::RemoteVolume;

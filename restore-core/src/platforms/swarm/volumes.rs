@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use super::SwarmPlatform;
 use super::config::VolumeConfig;
 use super::nodes::Node;
-use super::view::ServiceSnapshot;
+use super::snapshot::ServiceSnapshot;
 use crate::contract::{PlatformLock, Volume};
 use crate::model::{Error, ErrorKind, Result};
 use crate::platforms::docker::agent::RemoteVolume;

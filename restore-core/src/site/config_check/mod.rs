@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::open::take_optional;
 use crate::contract::config::{Lines, ServiceOrder, suggestion};
-use crate::contract::{Parts, Platform, Registry, SiteConfig, Table};
+use crate::contract::{ComponentDeps, Platform, Registry, SiteConfig, Table};
 use crate::engine::operations::Site;
 use crate::engine::run::RunOptions;
 use crate::model::{Error, ErrorKind, Finding, Result, Severity};
@@ -260,7 +260,8 @@ impl Checker {
                 sections.insert(name.clone(), table.clone());
             }
         }
-        let parts = Parts::new(platform.clone(), base, state.join("work")).with_sections(sections);
+        let parts =
+            ComponentDeps::new(platform.clone(), base, state.join("work")).with_sections(sections);
         config.components = self.each("components", &config.components, |name, table| {
             let mut table = table.clone();
             take_optional(&format!("components.{name}"), &mut table)?;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use restore_core::backup::{Backup, BackupId, BackupWriter};
 use restore_core::component::{
-    BackedUp, CheckOutcome, Component, Inspection, Parts, Recovery, Registry, SharedComponent,
-    Staged,
+    BackedUp, CheckOutcome, Component, ComponentDeps, Inspection, Recovery, Registry,
+    SharedComponent, Staged,
 };
 use restore_core::config::SiteConfig;
 use restore_core::maintenance::Maintenance;
@@ -223,7 +223,7 @@ impl Toy {
         let config = SiteConfig::from_toml(&text).unwrap();
         let registry = Registry::empty().with(
             "toy",
-            Arc::new(|name, table, parts: &Parts| {
+            Arc::new(|name, table, parts: &ComponentDeps| {
                 let stops = table["stops"].as_array().unwrap();
                 Ok(Arc::new(ToyComponent {
                     name: name.to_owned(),

@@ -83,7 +83,7 @@ async fn the_section_is_checked() {
     assert_eq!(case.component.stops(), ["app", "redis"]);
     let case = Case::new(Server::new(&[]), "stops = ['app']");
     assert_eq!(case.component.stops(), ["app", "redis"]);
-    let parts = restore_core::component::Parts::new(case.platform.clone(), "/", "/");
+    let parts = restore_core::component::ComponentDeps::new(case.platform.clone(), "/", "/");
     let make = |text: &str| {
         let table = toml::from_str(text).unwrap();
         let made = restore_core::component::Registry::default().make("cache", table, &parts);

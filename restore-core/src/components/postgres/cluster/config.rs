@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::backup::remote::Folder;
-use crate::components::postgres::wal::{Shelf, WalSource};
-use crate::contract::{Parts, SecretSource, Table, parse_section};
+use crate::components::postgres::wal::{RemoteWalArchive, WalSource};
+use crate::contract::{ComponentDeps, SecretSource, Table, parse_section};
 use crate::model::{Error, ErrorKind, Result};
 use crate::stores::config::folder;
 use crate::sys::connect::{Mode, Tls, TlsKeys};
@@ -46,7 +46,7 @@ fn default_base() -> Vec<String> {
 }
 
 /// A path, or a table that describes a store.
-fn wal_archive(name: &str, value: Value, parts: &Parts) -> Result<WalSource> {
+fn wal_archive(name: &str, value: Value, parts: &ComponentDeps) -> Result<WalSource> {
     let path = format!("components.{name}.wal_archive");
     match value {
         Value::String(dir) => Ok(WalSource::Directory(parts.path(dir))),
@@ -57,7 +57,7 @@ fn wal_archive(name: &str, value: Value, parts: &Parts) -> Result<WalSource> {
                 let of = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
                 let folder = format!("wal-{}", name.chars().map(of).collect::<String>());
                 let kept = parts.scratch.join(folder);
-                WalSource::Store(Arc::new(Shelf::new(remote, kept)))
+                WalSource::Store(Arc::new(RemoteWalArchive::new(remote, kept)))
             }
         }),
         _ => Err(Error::new(
@@ -87,7 +87,7 @@ pub(super) struct ClusterConfig {
 }
 
 impl ClusterConfig {
-    pub(super) fn from_table(name: &str, table: Table, parts: &Parts) -> Result<Self> {
+    pub(super) fn from_table(name: &str, table: Table, parts: &ComponentDeps) -> Result<Self> {
         let path = format!("components.{name}");
         let section: Section = parse_section(&path, table)?;
         let data_dir: PathBuf = section

@@ -7,7 +7,7 @@ use super::Cluster;
 use crate::components::postgres::wal::{Archive, ArchivedFile, Chain, Packing};
 use crate::contract::RunContext;
 use crate::model::{Error, ErrorKind, Result};
-use crate::swap::Place;
+use crate::swap::Dir;
 
 /// Where copies or links lie, inside the staged tree.
 pub(super) const COPIES: &str = ".restore-wal";
@@ -69,7 +69,7 @@ impl Files {
     }
 
     /// Makes the folder, and writes what no file has.
-    fn begin(&self, staged: &Place, owner: Option<(u32, u32)>) -> Result<Place> {
+    fn begin(&self, staged: &Dir, owner: Option<(u32, u32)>) -> Result<Dir> {
         let folder = staged.make_new(COPIES)?;
         for (name, text) in &self.texts {
             folder.put(name, text.as_bytes(), 0o600, owner)?;
@@ -86,7 +86,7 @@ impl Files {
 pub(super) fn link(
     place: &Path,
     (archive, chain): (&Archive, &Chain),
-    staged: &Place,
+    staged: &Dir,
     owner: Option<(u32, u32)>,
 ) -> Result<PathBuf> {
     let files = Files::of(archive, chain);
@@ -102,7 +102,7 @@ pub(super) fn link(
 pub(super) async fn copy(
     cx: &RunContext,
     (archive, chain): (&Archive, &Chain),
-    staged: &Place,
+    staged: &Dir,
     owner: Option<(u32, u32)>,
 ) -> Result<PathBuf> {
     let target = staged.path().join(COPIES);

@@ -15,11 +15,12 @@ use futures_util::{StreamExt, TryStreamExt};
 use super::Cluster;
 use super::base::Base;
 use crate::components::postgres::wal::{
-    Archive, ArchivedFile, Chain, Packing, Patience, Search, Shelf, WalSource, segment_of,
+    Archive, ArchivedFile, Chain, Packing, RemoteWalArchive, RetryPolicy, Search, WalSource,
+    segment_of,
 };
 use crate::contract::{RunContext, StoredFile, Volume};
 use crate::model::{Error, ErrorKind, Finding, Progress, RecoveryPoint, Result};
-use crate::swap::Place;
+use crate::swap::Dir;
 
 /// What the folder's name has behind that of the run's folder.
 const SUFFIX: &str = ".wal";
@@ -77,16 +78,16 @@ impl Cluster {
 }
 
 /// The volume, held open.
-fn live(root: &Path) -> Result<Place> {
+fn live(root: &Path) -> Result<Dir> {
     // Whether the way there can be trusted was asked when the volume was opened.
     let opened = crate::sys::open_directory(root, true)?;
     let live = opened.map_err(|e| Error::io(format!("open {}", root.display()), e.into()))?;
-    Ok(Place::of(live, root.to_owned()))
+    Ok(Dir::of(live, root.to_owned()))
 }
 
 /// Makes the folder, where there is none of ours: the server's user reads what is in it by name and
 /// changes nothing.
-fn make_dir(root: &Path, dir: &Path) -> Result<Place> {
+fn make_dir(root: &Path, dir: &Path) -> Result<Dir> {
     let live = live(root)?;
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let place = match live.there(name.as_ref())? {
@@ -128,10 +129,10 @@ struct Fetching<'a> {
     cluster: &'a Cluster,
     cx: &'a RunContext,
     base: &'a Base,
-    shelf: &'a Arc<Shelf>,
+    shelf: &'a Arc<RemoteWalArchive>,
     volume: &'a dyn Volume,
     dir: PathBuf,
-    place: Place,
+    place: Dir,
     owner: Option<(u32, u32)>,
 }
 
@@ -270,7 +271,7 @@ impl Fetching<'_> {
             self.cx
                 .notice(Finding::info("fetch.again", name.clone(), message));
         };
-        let patience = Patience {
+        let patience = RetryPolicy {
             tries: TRIES,
             cancel: self.cx.cancelled(),
             progress,

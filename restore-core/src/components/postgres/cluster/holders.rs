@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::contract::{RunContext, Volume};
 use crate::model::{Error, ErrorKind, Result};
-use crate::swap::Place;
+use crate::swap::Dir;
 
 /// How long a server that was told to end at once may take.
 const GRACE: Duration = Duration::from_secs(20);
@@ -50,7 +50,7 @@ pub(super) async fn servers_in(dir: &Path) -> Vec<String> {
     tokio::task::spawn_blocking(look).await.unwrap_or_default()
 }
 
-fn scratch_below(staged: &Place) -> Vec<i32> {
+fn scratch_below(staged: &Dir) -> Vec<i32> {
     let own = format!("/proc/self/fd/{}", staged.as_fd().as_raw_fd());
     let Ok(folder) = std::fs::read_link(own) else {
         return Vec::new();
@@ -81,9 +81,9 @@ fn scratch_below(staged: &Place) -> Vec<i32> {
 }
 
 /// The staged tree of the run, whatever its name leads to by now; `None` where there is none.
-fn staged_of(root: &Path, cx: &RunContext) -> Result<Option<Place>> {
+fn staged_of(root: &Path, cx: &RunContext) -> Result<Option<Dir>> {
     let live = match crate::sys::open_directory(root, true)? {
-        Ok(live) => Place::of(live, root.to_owned()),
+        Ok(live) => Dir::of(live, root.to_owned()),
         Err(_) => return Ok(None),
     };
     match live.there(cx.run().folder())? {

@@ -9,7 +9,7 @@ use super::programs::Programs;
 use super::{Cluster, feed, fetched};
 use crate::components::archive;
 use crate::components::not_there::planned_volume;
-use crate::components::postgres::wal::{Reached, WalSource};
+use crate::components::postgres::wal::{ReplayEstimate, WalSource};
 use crate::contract::{Inspection, RunContext, SpaceNeed, Volume};
 use crate::model::target::FOLLOWS;
 use crate::model::{Error, ErrorKind, Finding, Result};
@@ -179,7 +179,7 @@ impl Cluster {
                 .hint("--timeline N follows another one"),
             );
         }
-        let Reached {
+        let ReplayEstimate {
             segments,
             bytes,
             last,

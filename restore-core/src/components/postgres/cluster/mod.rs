@@ -13,8 +13,8 @@ use super::client::{Login, Session};
 use crate::archive::UnpackPolicy;
 use crate::components::{archive, place};
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, Create, Inspection, KeptByRun, Parts, Platform,
-    Recovery, RunContext, SharedComponent, Staged, Table, Target, Volume,
+    BackedUp, Backup, BackupWriter, Component, ComponentDeps, Create, Inspection, KeptByRun,
+    Platform, Recovery, RunContext, SharedComponent, Staged, Table, Target, Volume,
 };
 use crate::model::{
     BackupId, CheckOutcome, Error, ErrorKind, Recoverable, RecoveryTarget, Result, Timestamp,
@@ -50,12 +50,12 @@ pub struct Cluster {
 
 impl Cluster {
     /// The component `name` from its table in the configuration.
-    pub fn from_table(name: &str, table: Table, parts: &Parts) -> Result<SharedComponent> {
+    pub fn from_table(name: &str, table: Table, parts: &ComponentDeps) -> Result<SharedComponent> {
         Ok(Arc::new(Self::new(name, table, parts)?))
     }
 
     /// The same as what it is: for a component that is a part of it.
-    pub(super) fn new(name: &str, table: Table, parts: &Parts) -> Result<Self> {
+    pub(super) fn new(name: &str, table: Table, parts: &ComponentDeps) -> Result<Self> {
         Ok(Self {
             name: name.to_owned(),
             config: ClusterConfig::from_table(name, table, parts)?,

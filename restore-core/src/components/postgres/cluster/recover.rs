@@ -17,7 +17,7 @@ use crate::archive::UnpackPolicy;
 use crate::components::postgres::wal::{Chain, End, Search, SegmentName, segment_of};
 use crate::contract::{RunContext, Volume};
 use crate::model::{Error, ErrorKind, Lsn, RecoveryPoint, Result, Timestamp};
-use crate::swap::{Place, StagingDir};
+use crate::swap::{Dir, StagingDir};
 
 /// What a database is dumped into, inside the staged tree.
 const DUMP: &str = ".restore-dump";
@@ -36,7 +36,7 @@ struct Feed {
 
 /// What was reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in super::super) struct Reached {
+pub(in super::super) struct RecoveryResult {
     pub(in super::super) from: String,
     pub(in super::super) target: Option<String>,
     /// The last transaction that was replayed.
@@ -55,8 +55,8 @@ pub(in super::super) struct Recovered<'a> {
     programs: Programs<'a>,
     server: Server,
     staging: StagingDir,
-    staged: Place,
-    pub(in super::super) reached: Reached,
+    staged: Dir,
+    pub(in super::super) reached: RecoveryResult,
 }
 
 impl Cluster {
@@ -149,7 +149,7 @@ impl Cluster {
     }
 
     /// The staged data directory, open to the server's user alone.
-    fn make_dir(&self, staged: &Place, owner: Option<(u32, u32)>) -> Result<Place> {
+    fn make_dir(&self, staged: &Dir, owner: Option<(u32, u32)>) -> Result<Dir> {
         let mut dir = staged.again()?;
         for name in self.config.data_dir.components() {
             let name = name.as_os_str().to_string_lossy();
@@ -164,7 +164,7 @@ impl Cluster {
         &self,
         cx: &RunContext,
         base: &Base,
-        dir: &Place,
+        dir: &Dir,
         owner: Option<(u32, u32)>,
     ) -> Result<()> {
         let source = cx.source(&base.artifact)?;
@@ -219,7 +219,7 @@ impl Cluster {
         &self,
         cx: &RunContext,
         base: &Base,
-        staged: &Place,
+        staged: &Dir,
         owner: Option<(u32, u32)>,
     ) -> Result<Feed> {
         if self.config.wal_archive.is_none() && cx.target().is_none() {
@@ -260,7 +260,12 @@ impl Cluster {
         })
     }
 
-    async fn reached(&self, cx: &RunContext, base: &Base, server: &Server) -> Result<Reached> {
+    async fn reached(
+        &self,
+        cx: &RunContext,
+        base: &Base,
+        server: &Server,
+    ) -> Result<RecoveryResult> {
         let session = server.session(&self.config.maintenance).await?;
         let row = session
             .one(
@@ -288,7 +293,7 @@ impl Cluster {
                 &[],
             )
             .await?;
-        let reached = Reached {
+        let reached = RecoveryResult {
             from: base.artifact.clone(),
             target: cx.target().map(ToString::to_string),
             last_transaction: column::<Option<i64>>(&row, 0)?.and_then(Timestamp::of_postgres),
@@ -316,7 +321,7 @@ pub(super) fn policy(dir: &Path, owner: Option<(u32, u32)>) -> UnpackPolicy {
     }
 }
 
-impl Reached {
+impl RecoveryResult {
     /// Without a target a server takes the first segment that it cannot read for the end of all,
     /// and says nothing: whether it came to the archive's end is seen by where it ended.
     fn must_be_at(&self, end: &End, timeline: u32, segment_size: u64) -> Result<()> {
@@ -352,7 +357,7 @@ impl Recovered<'_> {
         self,
         cx: &RunContext,
         database: &str,
-    ) -> Result<(PathBuf, std::fs::File, Reached)> {
+    ) -> Result<(PathBuf, std::fs::File, RecoveryResult)> {
         let login = self.server.login();
         let conninfo = format!(
             "--dbname=host={} port={} user={} dbname={}",
@@ -399,7 +404,7 @@ impl Recovered<'_> {
     }
 
     /// Ends the server cleanly: what is left is a data directory that the live server starts on.
-    pub(super) async fn finish(self) -> Result<(Reached, PathBuf)> {
+    pub(super) async fn finish(self) -> Result<(RecoveryResult, PathBuf)> {
         let (seen, staged) = (self.server.seen.clone(), self.staged);
         let dir = self.server.stop().await?;
         staged.remove_tree(feed::COPIES)?;
@@ -430,7 +435,7 @@ impl Recovered<'_> {
 
 /// What the new timeline leaves of the segment in which it branched off: the archive has the whole
 /// one, and may refuse to take a second part of it, after which nothing would be archived any more.
-fn forget_partial(dir: &Place) -> Result<()> {
+fn forget_partial(dir: &Dir) -> Result<()> {
     let log = PathBuf::from("pg_wal");
     for folder in [log.clone(), log.join("archive_status")] {
         for name in dir.names(&folder).unwrap_or_default() {
@@ -444,7 +449,7 @@ fn forget_partial(dir: &Place) -> Result<()> {
 }
 
 /// Makes everything staged durable.
-async fn sync(staged: Place) -> Result<()> {
+async fn sync(staged: Dir) -> Result<()> {
     let done = tokio::task::spawn_blocking(move || staged.sync_all()).await;
     match done {
         Ok(done) => done,

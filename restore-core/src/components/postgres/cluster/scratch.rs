@@ -13,7 +13,7 @@ use crate::components::postgres::wal::{SegmentName, segment_of};
 use crate::model::{
     Endpoint, Error, ErrorKind, Lsn, Progress, RecoveryPoint, RecoveryTarget, Result,
 };
-use crate::swap::Place;
+use crate::swap::Dir;
 use crate::sys::connect::Tls;
 use crate::sys::process::command::Scratch;
 
@@ -34,7 +34,7 @@ pub(super) struct Setup<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) programs: &'a Programs<'a>,
     /// On this host. What lies there may be the server's user's.
-    pub(super) dir: &'a Place,
+    pub(super) dir: &'a Dir,
     pub(super) owner: Option<(u32, u32)>,
     pub(super) control: &'a Control,
     pub(super) restore_command: String,
@@ -48,7 +48,7 @@ pub(super) struct Setup<'a> {
 /// A scratch server; dropping it kills it.
 pub(super) struct Server {
     process: Box<dyn Scratch>,
-    dir: Place,
+    dir: Dir,
     /// The data directory as its own programs see it.
     pub(super) seen: PathBuf,
     user: String,
@@ -246,7 +246,7 @@ impl Server {
     }
 
     /// Ends it cleanly and removes what it left that is no data.
-    pub(super) async fn stop(self) -> Result<Place> {
+    pub(super) async fn stop(self) -> Result<Dir> {
         self.process.stop(GRACE).await?;
         let socket = format!(".s.PGSQL.{PORT}");
         for name in [

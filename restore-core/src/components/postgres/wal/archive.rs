@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::history::Timelines;
-use super::{SegmentName, Shelf, WalSource, history};
+use super::{RemoteWalArchive, SegmentName, WalSource, history};
 use crate::contract::StoredFile;
 use crate::model::{Error, ErrorKind, Result};
 
@@ -27,7 +27,7 @@ pub(crate) struct ArchivedFile {
     /// Of one in a store: its name.
     pub(crate) path: PathBuf,
     /// The store that it is in; `None`: it is on this host.
-    pub(crate) elsewhere: Option<(Arc<Shelf>, StoredFile)>,
+    pub(crate) elsewhere: Option<(Arc<RemoteWalArchive>, StoredFile)>,
     pub(crate) packing: Packing,
     /// Of a segment: its end is not there yet, or belongs to no timeline any more.
     pub(crate) partial: bool,
@@ -154,7 +154,7 @@ impl Archive {
         Ok(archive)
     }
 
-    async fn on_shelf(shelf: &Arc<Shelf>, segment_size: u64) -> Result<Self> {
+    async fn on_shelf(shelf: &Arc<RemoteWalArchive>, segment_size: u64) -> Result<Self> {
         let mut archive = Self::empty(PathBuf::from(shelf.describe()), segment_size);
         let never = CancellationToken::new();
         for stored in shelf.files().await? {

@@ -10,8 +10,8 @@ mod chain;
 mod history;
 mod name;
 mod records;
+mod remote_archive;
 mod search;
-mod shelf;
 mod source;
 
 pub(crate) use archive::{Archive, ArchivedFile, Packing};
@@ -22,6 +22,6 @@ pub(crate) use name::{SegmentName, segment_of};
 #[cfg(feature = "fuzzing")]
 pub(crate) use records::fuzz;
 
-pub(crate) use search::{End, Reached, Search};
-pub(crate) use shelf::{Patience, Shelf};
+pub(crate) use remote_archive::{RemoteWalArchive, RetryPolicy};
+pub(crate) use search::{End, ReplayEstimate, Search};
 pub(crate) use source::WalSource;

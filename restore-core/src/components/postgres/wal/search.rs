@@ -11,7 +11,7 @@ use crate::model::{Error, ErrorKind, Lsn, RecoveryPoint, RecoveryTarget, Result,
 
 /// What replaying up to a target comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Reached {
+pub(crate) struct ReplayEstimate {
     /// Segments to replay.
     pub(crate) segments: u64,
     /// Bytes to replay.
@@ -75,7 +75,7 @@ impl Search {
     }
 
     /// Where the target is; an error says why it cannot be reached, and what can.
-    pub(crate) async fn find(&self, target: &RecoveryTarget) -> Result<Reached> {
+    pub(crate) async fn find(&self, target: &RecoveryTarget) -> Result<ReplayEstimate> {
         let target = target.clone();
         self.blocking(move |search| search.find_now(&target)).await
     }
@@ -143,7 +143,7 @@ impl Search {
         })
     }
 
-    fn find_now(&self, target: &RecoveryTarget) -> Result<Reached> {
+    fn find_now(&self, target: &RecoveryTarget) -> Result<ReplayEstimate> {
         let end = self.end_now()?;
         match &target.point {
             // What is behind a hole would be lost without a word.
@@ -156,7 +156,7 @@ impl Search {
                 let what = "it holds nothing of what leads on from the base backup".to_owned();
                 Err(self.beyond("wal.empty", what, &end))
             }
-            RecoveryPoint::Latest => Ok(Reached {
+            RecoveryPoint::Latest => Ok(ReplayEstimate {
                 until: u64::MAX,
                 ..self.up_to(end.lsn, end.last)
             }),
@@ -188,11 +188,11 @@ impl Search {
         }
     }
 
-    fn up_to(&self, end: Lsn, last: Option<Mark>) -> Reached {
+    fn up_to(&self, end: Lsn, last: Option<Mark>) -> ReplayEstimate {
         let size = self.chain.segment_size;
         let first = segment_of(self.origin.start, size);
         let segments = segment_of(Lsn(end.0.saturating_sub(1)), size).saturating_sub(first) + 1;
-        Reached {
+        ReplayEstimate {
             segments,
             bytes: end.0.saturating_sub(self.origin.start.0),
             last,
@@ -208,7 +208,10 @@ impl Search {
     }
 
     /// The first mark behind the base backup that is wanted.
-    fn first(&self, wanted: impl Fn(&Mark) -> bool + Send + Sync) -> Result<Option<Reached>> {
+    fn first(
+        &self,
+        wanted: impl Fn(&Mark) -> bool + Send + Sync,
+    ) -> Result<Option<ReplayEstimate>> {
         let mut found = None;
         let stop = self.origin.stop;
         self.scan(0, usize::MAX, |mark| {
@@ -221,7 +224,7 @@ impl Search {
         Ok(found.map(|mark| self.up_to(mark.end, Some(mark))))
     }
 
-    fn time(&self, time: Timestamp, target: &RecoveryTarget, end: &End) -> Result<Reached> {
+    fn time(&self, time: Timestamp, target: &RecoveryTarget, end: &End) -> Result<ReplayEstimate> {
         if time < self.origin.stopped {
             return Err(self.too_early(format!("{} is", time.precise())));
         }
@@ -284,7 +287,7 @@ impl Search {
         Ok(reached)
     }
 
-    fn lsn(&self, lsn: Lsn, end: &End) -> Result<Reached> {
+    fn lsn(&self, lsn: Lsn, end: &End) -> Result<ReplayEstimate> {
         if lsn < self.origin.stop {
             return Err(self.too_early(format!("{lsn} is")));
         }

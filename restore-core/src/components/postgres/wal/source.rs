@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::Shelf;
+use super::RemoteWalArchive;
 
 /// A directory of this host, or a folder of a store.
 #[derive(Clone, Debug)]
 pub(crate) enum WalSource {
     Directory(PathBuf),
-    Store(Arc<Shelf>),
+    Store(Arc<RemoteWalArchive>),
 }
 
 impl WalSource {

@@ -28,20 +28,22 @@ const CHUNK: usize = 256 * 1024;
 const TRIES: u32 = 2;
 
 /// An archive in a store.
-pub(crate) struct Shelf {
+pub(crate) struct RemoteWalArchive {
     remote: Arc<dyn RemoteFolder>,
     /// Where files are kept, for this archive alone.
     kept: PathBuf,
 }
 
-impl std::fmt::Debug for Shelf {
+impl std::fmt::Debug for RemoteWalArchive {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Shelf").field(&self.describe()).finish()
+        f.debug_tuple("RemoteWalArchive")
+            .field(&self.describe())
+            .finish()
     }
 }
 
 /// How to go on when a connection is lost, and who is told.
-pub(crate) struct Patience<'a> {
+pub(crate) struct RetryPolicy<'a> {
     /// How often without a byte coming over it.
     pub(crate) tries: u32,
     pub(crate) cancel: &'a CancellationToken,
@@ -50,7 +52,7 @@ pub(crate) struct Patience<'a> {
     pub(crate) again: &'a (dyn Fn(&Error, u64) + Sync),
 }
 
-impl Shelf {
+impl RemoteWalArchive {
     pub(crate) fn new(remote: Arc<dyn RemoteFolder>, kept: PathBuf) -> Self {
         Self { remote, kept }
     }
@@ -122,7 +124,7 @@ impl Shelf {
         &self,
         file: &StoredFile,
         to: &mut (impl AsyncWrite + Send + Unpin),
-        patience: &Patience<'_>,
+        patience: &RetryPolicy<'_>,
     ) -> Result<()> {
         let (mut got, mut futile) = (0, 0);
         loop {
@@ -209,7 +211,7 @@ impl Shelf {
             let _ = kept.set_modified(SystemTime::now());
             return Ok(Box::new(kept));
         }
-        let patience = Patience {
+        let patience = RetryPolicy {
             tries: TRIES,
             cancel,
             progress: &Progress::hidden(),

@@ -51,7 +51,7 @@ impl Kind {
 /// Remembers names by a keyed 61-bit hash, with their kind in the three bits below it: some
 /// 9 to 18 bytes a name however long it is, so that a million members fit the memory that the
 /// data path may use. The key is random, so nobody can prepare two names with the same hash.
-pub(super) struct Seen {
+pub(super) struct MemberIndex {
     key: RandomState,
     names: HashSet<Entry, BuildHasherDefault<Itself>>,
 }
@@ -96,7 +96,7 @@ impl Hasher for Itself {
     }
 }
 
-impl Seen {
+impl MemberIndex {
     pub(super) fn new() -> Self {
         Self {
             key: RandomState::new(),
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn remembers_the_last_kind_of_each_name() {
-        let mut seen = Seen::new();
+        let mut seen = MemberIndex::new();
         for number in 0..10_000_u32 {
             let kind = Kind::ALL[number as usize % 8];
             seen.set(format!("dir/{number}").as_bytes(), Kind::File);

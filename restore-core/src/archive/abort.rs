@@ -7,11 +7,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::{Error, ErrorKind, Result};
 
-/// Shared by the threads of one read. A thread that fails calls [`Halt::fail`] *before* it drops
+/// Shared by the threads of one read. A thread that fails calls [`PipelineAbort::fail`] *before* it drops
 /// its end of a channel: so whoever sees the channel end can tell the end of the data from a
 /// failure.
 #[derive(Clone)]
-pub(super) struct Halt {
+pub(super) struct PipelineAbort {
     inner: Arc<Inner>,
 }
 
@@ -21,11 +21,11 @@ struct Inner {
     first: Mutex<Option<Error>>,
 }
 
-/// The thread has nothing more to do: the reason is kept in [`Halt`].
+/// The thread has nothing more to do: the reason is kept in [`PipelineAbort`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Halted;
+pub(super) struct Aborted;
 
-impl Halt {
+impl PipelineAbort {
     pub(super) fn new(cancel: CancellationToken) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -37,20 +37,20 @@ impl Halt {
     }
 
     /// Records `error` unless there is one already, and stops all.
-    pub(super) fn fail(&self, error: Error) -> Halted {
+    pub(super) fn fail(&self, error: Error) -> Aborted {
         self.inner
             .first
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get_or_insert(error);
         self.inner.failed.store(true, Ordering::Release);
-        Halted
+        Aborted
     }
 
     /// Whether to go on; called once a chunk.
-    pub(super) fn check(&self) -> std::result::Result<(), Halted> {
+    pub(super) fn check(&self) -> std::result::Result<(), Aborted> {
         if self.inner.failed.load(Ordering::Acquire) {
-            return Err(Halted);
+            return Err(Aborted);
         }
         if self.inner.cancel.is_cancelled() {
             return Err(self.fail(Error::interrupted()));
@@ -65,7 +65,7 @@ impl Halt {
 
     /// What every thread's end comes to: `value`, or the first error. Called when all threads
     /// have ended.
-    pub(super) fn outcome<T>(&self, value: std::result::Result<T, Halted>) -> Result<T> {
+    pub(super) fn outcome<T>(&self, value: std::result::Result<T, Aborted>) -> Result<T> {
         let first = self
             .inner
             .first
@@ -75,7 +75,7 @@ impl Halt {
         match (first, value) {
             (Some(error), _) => Err(error),
             (None, Ok(value)) => Ok(value),
-            (None, Err(Halted)) => Err(Error::new(
+            (None, Err(Aborted)) => Err(Error::new(
                 ErrorKind::Internal,
                 "stream.halted",
                 "the data path stopped without saying why",
@@ -86,8 +86,8 @@ impl Halt {
     /// Waits for a thread; a panic in it is an error like any other.
     pub(super) fn join<T>(
         &self,
-        thread: std::thread::ScopedJoinHandle<'_, std::result::Result<T, Halted>>,
-    ) -> std::result::Result<T, Halted> {
+        thread: std::thread::ScopedJoinHandle<'_, std::result::Result<T, Aborted>>,
+    ) -> std::result::Result<T, Aborted> {
         thread.join().unwrap_or_else(|_| {
             Err(self.fail(Error::new(
                 ErrorKind::Internal,

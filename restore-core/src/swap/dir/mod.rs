@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ mod change;
 /// is an error, as is a symbolic link or another file system on the way to an entry. As the entry
 /// itself a link is just an entry.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Dir {
     fd: OwnedFd,
     path: PathBuf,
     /// The directory that was asked for last: neighbours follow each other.
@@ -107,7 +107,7 @@ pub(crate) struct Inode {
     pub(crate) inode: u64,
 }
 
-impl Place {
+impl Dir {
     /// An open directory, which messages call `path`.
     pub(crate) fn of(fd: OwnedFd, path: PathBuf) -> Self {
         Self {
@@ -141,7 +141,7 @@ impl Place {
     /// The name that a directory has here, unless that is `never`.
     pub(crate) fn name_of(&self, inode: Inode, never: &str) -> Result<Option<OsString>> {
         let failed = |e| self.failed("list", Path::new(""), e);
-        for entry in Dir::read_from(&self.fd).map_err(failed)? {
+        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
             if entry.ino() == inode.inode && name != never && name != "." && name != ".." {
@@ -307,7 +307,7 @@ impl Place {
             Err(e) => return Err(failed(e)),
         };
         let mut names = BTreeSet::new();
-        for entry in Dir::new(fd).map_err(failed)? {
+        for entry in rustix::fs::Dir::new(fd).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
@@ -360,7 +360,7 @@ fn is_ours(uid: u32) -> bool {
     uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
 
-impl AsFd for Place {
+impl AsFd for Dir {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.fd.as_fd()
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
+use super::abort::{Aborted, PipelineAbort};
 use super::chunk::{CHUNK, Chunk, Pool};
-use super::halt::{Halt, Halted};
 use super::links::parent;
 use super::member::Layout;
 use super::write::{Batch, Directories, Job, Meta};
@@ -29,9 +29,9 @@ pub(super) type Load = Arc<AtomicUsize>;
 
 /// Takes members in their order and spreads them over the writers.
 pub(super) struct Sink {
-    lanes: Vec<Lane>,
+    lanes: Vec<WriterQueue>,
     pool: Arc<Pool>,
-    halt: Halt,
+    halt: PipelineAbort,
     /// The writer of the directory that the last member lay in.
     current: usize,
     directory: Vec<u8>,
@@ -40,7 +40,7 @@ pub(super) struct Sink {
     directories: Directories,
 }
 
-struct Lane {
+struct WriterQueue {
     send: SyncSender<Batch>,
     load: Load,
     content: Option<Chunk>,
@@ -52,12 +52,12 @@ enum Part {
     /// It fits into the buffer, beginning there.
     Whole(Vec<u8>, Meta, usize),
     /// It goes to the writer as it comes.
-    Parts,
+    ComponentDeps,
 }
 
 impl Sink {
-    pub(super) fn new(writers: Vec<(SyncSender<Batch>, Load)>, halt: Halt) -> Self {
-        let lanes = writers.into_iter().map(|(send, load)| Lane {
+    pub(super) fn new(writers: Vec<(SyncSender<Batch>, Load)>, halt: PipelineAbort) -> Self {
+        let lanes = writers.into_iter().map(|(send, load)| WriterQueue {
             send,
             load,
             content: None,
@@ -87,7 +87,7 @@ impl Sink {
         meta: Meta,
         size: u64,
         layout: &Layout,
-    ) -> Result<(), Halted> {
+    ) -> Result<(), Aborted> {
         self.choose(&path);
         let needed = usize::try_from(size.min(SMALL)).unwrap_or(0);
         let lane = self.lane()?;
@@ -106,13 +106,13 @@ impl Sink {
         } else {
             lane.jobs
                 .push(Job::Open(path, meta, *layout != Layout::Whole));
-            Part::Parts
+            Part::ComponentDeps
         });
         Ok(())
     }
 
     /// Room for the open file's content; never none.
-    pub(super) fn room(&mut self) -> Result<&mut [u8], Halted> {
+    pub(super) fn room(&mut self) -> Result<&mut [u8], Aborted> {
         let current = self.current;
         let full = self
             .lane()?
@@ -129,7 +129,7 @@ impl Sink {
 
     /// `count` bytes of the room were filled with what lies at the offset `at` of the file.
     pub(super) fn filled(&mut self, count: usize, at: u64) {
-        let parts = matches!(self.file, Some(Part::Parts));
+        let parts = matches!(self.file, Some(Part::ComponentDeps));
         let Ok(lane) = self.lane() else { return };
         let Some(content) = &mut lane.content else {
             return;
@@ -142,13 +142,13 @@ impl Sink {
     }
 
     /// The open file ends; `size` is what it should have become.
-    pub(super) fn end_file(&mut self, size: u64) -> Result<(), Halted> {
+    pub(super) fn end_file(&mut self, size: u64) -> Result<(), Aborted> {
         let job = match self.file.take() {
             Some(Part::Whole(path, meta, start)) => {
                 let end = self.lane()?.content.as_ref().map_or(0, Chunk::filled);
                 Job::File(path, meta, start..end)
             }
-            Some(Part::Parts) => Job::Close(size),
+            Some(Part::ComponentDeps) => Job::Close(size),
             None => return Ok(()),
         };
         self.push(job)
@@ -160,19 +160,19 @@ impl Sink {
         path: Vec<u8>,
         target: Vec<u8>,
         meta: Meta,
-    ) -> Result<(), Halted> {
+    ) -> Result<(), Aborted> {
         self.choose(&path);
         self.push(Job::Symlink(path, target, meta))
     }
 
     /// A named pipe.
-    pub(super) fn fifo(&mut self, path: Vec<u8>, meta: Meta) -> Result<(), Halted> {
+    pub(super) fn fifo(&mut self, path: Vec<u8>, meta: Meta) -> Result<(), Aborted> {
         self.choose(&path);
         self.push(Job::Fifo(path, meta))
     }
 
     /// Another name for what an earlier member made; put off until that is surely there.
-    pub(super) fn hard_link(&mut self, path: Vec<u8>, original: Vec<u8>) -> Result<(), Halted> {
+    pub(super) fn hard_link(&mut self, path: Vec<u8>, original: Vec<u8>) -> Result<(), Aborted> {
         self.hard_links.push((path, original));
         if self.hard_links.len() >= HARD_LINKS {
             self.settle()?;
@@ -181,7 +181,7 @@ impl Sink {
     }
 
     /// Waits until everything so far is written, hard links included.
-    pub(super) fn settle(&mut self) -> Result<(), Halted> {
+    pub(super) fn settle(&mut self) -> Result<(), Aborted> {
         self.barrier()?;
         if !self.hard_links.is_empty() {
             for (path, original) in std::mem::take(&mut self.hard_links) {
@@ -193,12 +193,12 @@ impl Sink {
     }
 
     /// Ends the writers; the directories are still to be finished.
-    pub(super) fn end(mut self) -> Result<Directories, Halted> {
+    pub(super) fn end(mut self) -> Result<Directories, Aborted> {
         self.settle()?;
         Ok(self.directories)
     }
 
-    fn barrier(&mut self) -> Result<(), Halted> {
+    fn barrier(&mut self) -> Result<(), Aborted> {
         let (answer, answers) = sync_channel(self.lanes.len());
         for lane in 0..self.lanes.len() {
             if let Some(lane) = self.lanes.get_mut(lane) {
@@ -210,7 +210,7 @@ impl Sink {
         for _ in &self.lanes {
             if answers.recv().is_err() {
                 self.halt.check()?;
-                return Err(Halted);
+                return Err(Aborted);
             }
         }
         Ok(())
@@ -236,7 +236,7 @@ impl Sink {
         }
     }
 
-    fn push(&mut self, job: Job) -> Result<(), Halted> {
+    fn push(&mut self, job: Job) -> Result<(), Aborted> {
         let lane = self.lane()?;
         lane.jobs.push(job);
         if lane.jobs.len() >= JOBS {
@@ -245,13 +245,13 @@ impl Sink {
         Ok(())
     }
 
-    fn lane(&mut self) -> Result<&mut Lane, Halted> {
-        self.lanes.get_mut(self.current).ok_or(Halted)
+    fn lane(&mut self) -> Result<&mut WriterQueue, Aborted> {
+        self.lanes.get_mut(self.current).ok_or(Aborted)
     }
 
-    fn flush(&mut self, lane: usize) -> Result<(), Halted> {
+    fn flush(&mut self, lane: usize) -> Result<(), Aborted> {
         self.halt.check()?;
-        let lane = self.lanes.get_mut(lane).ok_or(Halted)?;
+        let lane = self.lanes.get_mut(lane).ok_or(Aborted)?;
         let batch = Batch {
             content: lane.content.take(),
             jobs: std::mem::take(&mut lane.jobs),
@@ -259,7 +259,7 @@ impl Sink {
         lane.load.fetch_add(1, Ordering::Relaxed);
         if lane.send.send(batch).is_err() {
             self.halt.check()?;
-            return Err(Halted);
+            return Err(Aborted);
         }
         Ok(())
     }

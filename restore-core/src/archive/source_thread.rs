@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use sha2::{Digest as _, Sha256};
 
+use super::abort::{Aborted, PipelineAbort};
 use super::chunk::{Chunk, Pool};
-use super::halt::{Halt, Halted};
 use super::{Digest, Source};
 use crate::model::{Error, ErrorKind, Progress, Result, read_error};
 
@@ -17,7 +17,7 @@ const DEPTH: usize = 4;
 
 /// One end of a channel of chunks.
 pub(super) type ChunkSender = SyncSender<Arc<Chunk>>;
-/// The other end. Its end means the end of the data, unless [`Halt`] says otherwise.
+/// The other end. Its end means the end of the data, unless [`PipelineAbort`] says otherwise.
 pub(super) type ChunkReceiver = Receiver<Arc<Chunk>>;
 
 /// A short channel of chunks, and the pool that suffices to keep it busy.
@@ -28,7 +28,7 @@ pub(super) fn channel() -> (ChunkSender, ChunkReceiver, Arc<Pool>) {
 
 /// What was read.
 #[derive(Clone, Copy)]
-pub(super) struct Fed {
+pub(super) struct ReadSummary {
     pub(super) bytes: u64,
     pub(super) digest: Digest,
 }
@@ -101,10 +101,10 @@ pub(super) fn feed(
     mut file: impl Read,
     source: &Source,
     progress: &Progress,
-    halt: &Halt,
+    halt: &PipelineAbort,
     send: ChunkSender,
     pool: &Arc<Pool>,
-) -> Result<Fed, Halted> {
+) -> Result<ReadSummary, Aborted> {
     let mut hash = Sha256::new();
     let mut bytes = 0_u64;
     loop {
@@ -129,7 +129,7 @@ pub(super) fn feed(
         if send.send(Arc::clone(&chunk)).is_err() {
             // Whoever reads has seen enough only if it failed.
             halt.check()?;
-            return Err(Halted);
+            return Err(Aborted);
         }
         hash.update(&chunk[..]);
         let read = u64::try_from(filled).unwrap_or(u64::MAX);
@@ -142,7 +142,7 @@ pub(super) fn feed(
         compare_size(source, bytes).map_err(|error| halt.fail(error))?;
     }
     compare(source, digest).map_err(|error| halt.fail(error))?;
-    Ok(Fed { bytes, digest })
+    Ok(ReadSummary { bytes, digest })
 }
 
 /// Compares a hash with the expected one, where there is one.

@@ -11,11 +11,11 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::{ACCESS, Acl, DEFAULT, Meta, Place};
+use super::{ACCESS, Acl, DEFAULT, Dir, Meta};
 use crate::model::{Error, Result};
 use crate::sys::open_beneath;
 
-impl Place {
+impl Dir {
     /// Moves an entry to the same path below `to`, where there must be none.
     pub(crate) fn move_to(&self, to: &Self, path: &Path) -> Result<()> {
         self.transfer(to, path, |from, from_name, into, into_name| {

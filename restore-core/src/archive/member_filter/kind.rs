@@ -2,9 +2,9 @@
 
 use super::super::links::{LinkPlaces, parent};
 use super::super::member::{CAPABILITIES, Member, What};
+use super::super::member_index::Kind;
 use super::super::refusal::{ALLOW_LINKS, ALLOW_SETUID, IMPOSSIBLE, Refusal, shortened};
-use super::super::seen::Kind;
-use super::{Gate, LONGEST};
+use super::{LONGEST, MemberFilter};
 
 /// The kernel's NAME_MAX.
 const NAME: usize = 255;
@@ -12,7 +12,7 @@ const NAME: usize = 255;
 /// What attributes of one member may hold, names included: as much as Linux gives one of them.
 const ATTRIBUTES: usize = 64 * 1024;
 
-impl Gate<'_> {
+impl MemberFilter<'_> {
     /// What the path stands for from now on; of a hard link also the path that it is another name
     /// of.
     pub(super) fn kind(

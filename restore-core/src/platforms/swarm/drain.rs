@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::SwarmPlatform;
+use super::snapshot::Task;
 use super::stacks::STACK;
-use super::view::Task;
 use crate::model::{Error, ErrorKind, Result};
 use crate::platforms::docker::engine::Engine;
 use crate::platforms::docker::json::{encoded, text};
@@ -40,7 +40,7 @@ impl SwarmPlatform {
     /// that can be asked; of the others the swarm's word is taken. Found by what is there, not by
     /// who removed them. Nodes that are down are left out: for a day the swarm counts what ran there,
     /// and nobody gets a task of a service back that is no more.
-    pub(super) async fn until_left(&self, stack: &str, patience: Duration) -> Result<()> {
+    pub(super) async fn wait_for_removal(&self, stack: &str, patience: Duration) -> Result<()> {
         let deadline = Instant::now() + patience;
         let own = self.nodes.own().await?.to_owned();
         let mut engines = BTreeMap::from([(own.clone(), self.engine.clone())]);

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use super::links::{below, normal, parent};
 use super::member::{Member, What};
+use super::member_index::{Kind, MemberIndex};
 use super::ownership::Ownership;
 use super::refusal::{Absolute, Refusal, refusals, shortened};
-use super::seen::{Kind, Seen};
 use super::{RefusedMember, UnpackPolicy};
 use crate::model::{Error, ErrorKind, Result};
 
@@ -36,7 +36,7 @@ pub(super) enum Verdict {
 }
 
 /// Judges the members of one archive in their order.
-pub(super) struct Gate<'a> {
+pub(super) struct MemberFilter<'a> {
     label: &'a str,
     policy: &'a UnpackPolicy,
     ownership: Ownership,
@@ -59,7 +59,7 @@ pub(super) struct Gate<'a> {
     /// Bytes to be kept until the end for the directories that are made.
     held: u64,
     /// By the paths that members are given here.
-    seen: Seen,
+    seen: MemberIndex,
     /// The paths that were refused so far.
     refused: HashSet<Vec<u8>>,
     absolute: Absolute,
@@ -91,7 +91,7 @@ const LONGEST: usize = 4095;
 /// About what is kept of a directory besides its path and its attributes.
 const DIRECTORY: u64 = 128;
 
-impl<'a> Gate<'a> {
+impl<'a> MemberFilter<'a> {
     /// A gate for the archive called `label`; an impossible selection is refused at once.
     pub(super) fn new(label: &'a str, policy: &'a UnpackPolicy) -> Result<Self> {
         let plain = |path: &str| -> Result<Vec<u8>> {
@@ -133,7 +133,7 @@ impl<'a> Gate<'a> {
             unjudged: 0,
             implied: 0,
             held: 0,
-            seen: Seen::new(),
+            seen: MemberIndex::new(),
             refused: HashSet::new(),
             absolute: Absolute::default(),
             checked: None,
