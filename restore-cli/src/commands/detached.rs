@@ -1,11 +1,14 @@
 //! `restore run --detach`: the run goes on in a process of its own, without a terminal.
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use restore_core::{Error, ErrorKind, Plan, Report, Result, Site};
+use restore_core::{Error, ErrorKind, Plan, Report, Result, RunId, Site};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use crate::args::Consent;
@@ -25,8 +28,10 @@ pub(super) async fn leave(
     consent: &Consent,
 ) -> Result<Answer> {
     let failed = |e| Error::io("start a process for the run", e);
-    let before = site.history().await?.len();
+    let before: BTreeSet<RunId> = runs(site).await?.map(|report| report.run).collect();
     let began = Instant::now();
+    // From here on a wish to stop is the other process's: this one waits for what becomes of it.
+    let cancel = cx.signals.entering(Work::Restoring);
     let own = std::env::current_exe().map_err(failed)?;
     let config = std::path::absolute(config::find(cx.config.as_deref())?).map_err(failed)?;
     let mut command = Command::new(own);
@@ -52,7 +57,7 @@ pub(super) async fn leave(
         // One that has ended already says why.
         let _ = stdin.write_all(&plan);
     }
-    let Some(report) = begun(site, &mut child, before).await? else {
+    let Some(report) = begun(site, &mut child, &before, &cancel).await? else {
         return ended(child);
     };
     if report.under_way.is_none() {
@@ -68,25 +73,44 @@ pub(super) async fn leave(
 }
 
 /// The report of the run that the process has begun, be it that it has ended; `None` where the process
-/// has ended without one. `before`: so many runs there were.
-async fn begun(site: &Site, child: &mut Child, before: usize) -> Result<Option<Report>> {
+/// has ended without one. `before`: the runs that there were.
+async fn begun(
+    site: &Site,
+    child: &mut Child,
+    before: &BTreeSet<RunId>,
+    cancel: &CancellationToken,
+) -> Result<Option<Report>> {
     let process = format!("(process {})", child.id());
+    let mut asked = false;
     loop {
         let has_ended = !matches!(child.try_wait(), Ok(None));
-        let runs = site.history().await?;
-        let is_new = runs.len() > before;
-        let own = runs
-            .into_iter()
-            .rev()
-            .find(|report| match &report.under_way {
-                Some(at_work) => at_work.ends_with(&process),
-                None => has_ended && is_new,
-            });
+        let mut new = runs(site)
+            .await?
+            .filter(|report| !before.contains(&report.run));
+        let own = new.find(|report| match &report.under_way {
+            Some(at_work) => at_work.ends_with(&process),
+            None => has_ended,
+        });
         if own.is_some() || has_ended {
             return Ok(own);
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = cancel.cancelled(), if !asked => {
+                asked = true;
+                let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+                if let Some(pid) = pid {
+                    // Planning it ends, restoring it undoes itself: it says which.
+                    let _ = kill_process(pid, Signal::TERM);
+                }
+            }
+        }
     }
+}
+
+/// All runs, newest first.
+async fn runs(site: &Site) -> Result<impl Iterator<Item = Report>> {
+    Ok(site.history().await?.into_iter().rev())
 }
 
 /// What a process that has ended before it was seen at work on a run has said.

@@ -1,5 +1,6 @@
 //! The directory that a component works in, where it is absent and a run makes it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -103,6 +104,13 @@ pub(crate) async fn make(
                 return Ok(None);
             }
         }
+        // Gone with the disk that it is on, it is not to be made on another.
+        if let Some(last) = noted
+            .last()
+            .filter(|last| !last.is_reachable().unwrap_or(false))
+        {
+            return Err(unreachable(last.path()));
+        }
         place.prepare(&temporary, owned)
     })
     .await?;
@@ -139,7 +147,13 @@ pub(crate) async fn remove(cx: &RunContext, at: Option<AbsentDirectory>) -> Resu
     }
     for made in noted(cx)?.into_iter().rev() {
         let gone = made.clone();
-        let (stays, left) = blocking(move || Ok((gone.remove()?, gone.left()?))).await?;
+        let (stays, left) = blocking(move || {
+            if !gone.is_reachable()? && gone.left()?.is_empty() {
+                return Err(unreachable(gone.path()));
+            }
+            Ok((gone.remove()?, gone.left()?))
+        })
+        .await?;
         for path in made.paths() {
             if !left.contains(path) {
                 cx.record_removed(&words(path)).await;
@@ -180,16 +194,20 @@ pub(crate) async fn ensure_reachable(cx: &RunContext) -> Result<()> {
     let path = made.path().to_owned();
     match blocking(move || made.is_reachable()).await? {
         true => Ok(()),
-        false => Err(Error::new(
-            ErrorKind::Failed,
-            "create.unreachable",
-            format!(
-                "{}, which this run has made, cannot be looked for: the directory above it is another one than then",
-                path.display()
-            ),
-        )
-        .hint("is its disk mounted? mount it and try again")),
+        false => Err(unreachable(&path)),
     }
+}
+
+fn unreachable(path: &Path) -> Error {
+    Error::new(
+        ErrorKind::Failed,
+        "create.unreachable",
+        format!(
+            "{}, which this run has made, cannot be looked for: the directory above it is another one than then",
+            path.display()
+        ),
+    )
+    .hint("is its disk mounted? mount it and try again")
 }
 
 /// A volume that a component works on; `None` where it is absent and the run had to make it: then that

@@ -38,7 +38,11 @@ pub(super) fn lost<'a>(
     let mut all = 0_u64;
     let mut gone = Vec::new();
     match record.phase {
-        Phase::Staged => {}
+        // What is not put aside any more is back.
+        Phase::Staged | Phase::Undoing => {}
+        // Nobody but root can take single entries out of the folder yet: one that is nowhere was gone
+        // before the swap came to it, deleted by whoever owns the volume.
+        Phase::Swapping if replaced.is_some() => {}
         Phase::Swapping | Phase::Swapped => {
             for item in record.moves.iter().filter(|item| item.live) {
                 all += 1;
@@ -46,16 +50,6 @@ pub(super) fn lost<'a>(
                 let there = has(replaced, path)?
                     || (record.phase == Phase::Swapping && is_unmoved(item, live, staged)?);
                 if !there {
-                    gone.push(path);
-                }
-            }
-        }
-        // What is not put aside any more is back.
-        Phase::Undoing => {
-            for item in record.undo.iter().filter(|item| item.restore) {
-                all += 1;
-                let path = item.path.0.as_path();
-                if !has(replaced, path)? && below_directories(live, path)?.is_none() {
                     gone.push(path);
                 }
             }

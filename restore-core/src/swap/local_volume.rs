@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use super::kept::{kept_gone, lost};
 use super::scope::{Compared, Discard, SwapScope, SwapState};
 use super::{
     Dir, FOLDER_PREFIX, Found, IN_THE_WAY, LEFT_OUT, Ledger, Meta, Phase, REPLACED, Record,
@@ -320,6 +321,12 @@ impl LocalVolume {
         };
         if found.record.phase == Phase::Staged {
             return Ok(());
+        }
+        // Moving away what is live, with nothing to take its place, is no undo.
+        let (staged, replaced) = (found.folder.sub(STAGED)?, found.folder.sub(REPLACED)?);
+        let (all, gone) = lost(&found.record, &live, staged.as_ref(), replaced.as_ref())?;
+        if !gone.is_empty() {
+            return Err(kept_gone(&live, all, &gone));
         }
         let (area, mut record) = Self::area(live, found, run)?;
         if record.phase != Phase::Undoing {

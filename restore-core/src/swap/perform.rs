@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use super::kept::kept_gone;
 use super::record::{Move, Record, UndoMove, UndoTarget};
 use super::undo::below_directories;
 use super::{Dir, Phase, REPLACED, RESERVE, SwapDirs};
@@ -34,7 +33,7 @@ impl SwapExecutor {
 
     /// Makes all moves of the list that are not made, and writes down that they are.
     pub(crate) fn swap(&mut self, area: &SwapDirs, record: &mut Record) -> Result<()> {
-        for item in &record.moves {
+        for item in &mut record.moves {
             self.forth(area, item)?;
         }
         // Times last: each move above changed those of the directories around it.
@@ -72,9 +71,11 @@ impl SwapExecutor {
         area.ledger.write(record)
     }
 
-    fn forth(&mut self, area: &SwapDirs, item: &Move) -> Result<()> {
+    fn forth(&mut self, area: &SwapDirs, item: &mut Move) -> Result<()> {
         let path = item.path.0.as_path();
-        if item.live && !area.replaced.has(path)? && area.live.has(path)? {
+        // Once the staged entry has left its place, what is live is that one.
+        let pending = !item.staged || area.staged.has(path)?;
+        if item.live && pending && !area.replaced.has(path)? && area.live.has(path)? {
             self.make_parent(&area.replaced, path)?;
             self.change()?;
             if !(item.over && area.live.link_to(&area.replaced, path)?) {
@@ -89,6 +90,8 @@ impl SwapExecutor {
                 area.staged.move_to(&area.live, path)?;
             }
         }
+        // Its owner deleted it before the swap came to it: there is nothing to move back.
+        item.live = item.live && area.replaced.has(path)?;
         Ok(())
     }
 
@@ -138,12 +141,6 @@ impl SwapExecutor {
 
     fn back(&mut self, area: &SwapDirs, back: &UndoMove) -> Result<()> {
         let path = back.path.0.as_path();
-        if back.restore
-            && !area.replaced.has(path)?
-            && below_directories(&area.live, path)?.is_none()
-        {
-            return Err(kept_gone(&area.live, 1, &[path]));
-        }
         if let Some(away) = back.away {
             let to = match away {
                 UndoTarget::Staged => &area.staged,

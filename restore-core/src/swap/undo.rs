@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use super::SwapDirs;
 use super::dir::{Dir, Entry};
-use super::kept::{kept_gone, lost};
 use super::plan::{is_own, keep_of};
 use super::record::{Record, RelPath, UndoMove, UndoTarget};
 use super::scope::SwapScope;
@@ -15,11 +14,6 @@ use crate::model::Result;
 /// Looks at what became of a swap's entries, finished or not, and lists how each gets back.
 pub(crate) fn plan_undo(area: &SwapDirs, record: &Record) -> Result<Vec<UndoMove>> {
     let keep = keep_of(&record.scope)?;
-    // Moving away what is live, with nothing to take its place, is no undo.
-    let (all, gone) = lost(record, &area.live, Some(&area.staged), Some(&area.replaced))?;
-    if !gone.is_empty() {
-        return Err(kept_gone(&area.live, all, &gone));
-    }
     let mut backs = Vec::new();
     let known: BTreeSet<&Path> = record
         .moves

@@ -242,15 +242,13 @@ impl Files {
         // A tree that this run had to make replaced nothing: should it be gone again, that is
         // how it was before.
         let made = was_made(cx);
-        if !made {
+        if !(made && seen.is_none()) {
             archive::ensure_mounted(cx, seen, &place).await?;
         }
         let Some(volume) = existing else {
             return place::ensure_reachable(cx).await;
         };
-        if !made {
-            archive::ensure_swapped(cx, volume.state(cx.run()).await?, &place)?;
-        }
+        archive::ensure_swapped(cx, volume.state(cx.run()).await?, &place)?;
         volume.unswap(cx.run()).await?;
         archive::note_undone(cx).await;
         // Not told from the swap's state: killed after the swap and before the reload, the
@@ -282,7 +280,10 @@ impl Files {
     async fn throw_away(&self, cx: &RunContext, what: Discard) -> Result<()> {
         self.forget_deployment(cx.run()).await?;
         let Some(volume) = self.existing().await? else {
-            return Ok(());
+            return match was_made(cx) {
+                true => place::ensure_reachable(cx).await,
+                false => Ok(()),
+            };
         };
         volume.discard(cx.run(), what).await?;
         let gone = volume.state(cx.run()).await? == SwapState::Nothing;
@@ -438,10 +439,10 @@ impl Component for Files {
     }
 
     async fn as_left(&self, cx: &RunContext) -> Result<()> {
-        if was_made(cx) {
-            return Ok(());
-        }
         let existing = self.existing().await?;
+        if existing.is_none() && was_made(cx) {
+            return place::ensure_reachable(cx).await;
+        }
         archive::ensure_kept(cx, existing.as_deref(), &self.section.place()).await
     }
 

@@ -44,7 +44,10 @@ impl Site {
             }
             let at_work = match state.pid {
                 Some(pid) => SiteLock::held_by(&self.state, pid).await.is_some(),
-                None => true,
+                // It died before it wrote who it was.
+                None => SiteLock::probe(&self.state)
+                    .await
+                    .is_err_and(|error| error.kind() == ErrorKind::Locked),
             };
             without = if at_work { 0 } else { without + 1 };
             if without >= NOBODY {

@@ -39,10 +39,21 @@ const GRACE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(super) struct ServiceContainers {
     pub(super) name: ComposeName,
-    /// At least one.
+    /// At least one, but where it is said that there are [none](Self::none).
     pub(super) all: Vec<Container>,
     /// The names of those that are up and were made for one command, which are no part of it.
     pub(super) one_off: Vec<String>,
+}
+
+impl ServiceContainers {
+    /// Those of a service whose containers have been removed.
+    pub(super) fn none(name: &ComposeName) -> Self {
+        Self {
+            name: name.clone(),
+            all: Vec::new(),
+            one_off: Vec::new(),
+        }
+    }
 }
 
 /// One container, as the engine describes it.
@@ -100,6 +111,9 @@ impl Engine {
         let labels = [
             format!("{PROJECT}={}", wanted.project),
             format!("{SERVICE}={}", wanted.service),
+            // What Compose builds has the two above as well, and so has every container of such an
+            // image; only Compose's own have a number.
+            NUMBER.to_owned(),
         ];
         let mut all = Vec::new();
         let mut one_off = Vec::new();
@@ -395,10 +409,13 @@ impl Container {
                     "bind" => json!(mount.source),
                     _ => return None,
                 };
-                Some(
-                    json!({"Type": mount.kind, "Source": source, "Target": mount.target,
-                    "ReadOnly": mount.read_only}),
-                )
+                let mut made = json!({"Type": mount.kind, "Source": source,
+                    "Target": mount.target, "ReadOnly": mount.read_only});
+                if mount.kind == "volume" {
+                    // An empty one stays so: the image's own content is not copied into it.
+                    made["VolumeOptions"] = json!({"NoCopy": true});
+                }
+                Some(made)
             })
             .collect()
     }

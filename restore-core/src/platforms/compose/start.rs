@@ -46,11 +46,14 @@ impl ComposePlatform {
         self.killed.set(&config.key, None);
         let record = self.record(config);
         let stopped = record.read().await?;
+        // Each at once: one that does not start keeps no other from having its own policy again.
+        self.give_back(&first, &stopped, &meant).await?;
         for container in choose(&first, &stopped, wanted.saturating_sub(meant.len())) {
             self.start_container(config, container).await?;
-            meant.insert(container.id.clone());
+            let started = BTreeSet::from([container.id.clone()]);
+            self.give_back(&first, &stopped, &started).await?;
+            meant.extend(started);
         }
-        self.give_back(&first, &stopped, &meant).await?;
         if !stopped.is_empty() {
             let left: Vec<Stopped> = stopped
                 .into_iter()
@@ -106,6 +109,19 @@ impl ComposePlatform {
         since: Timestamp,
     ) -> Result<()> {
         let deadline = Instant::now() + config.start_timeout;
+        // The engine counts from the last start by hand, and never down: what was before is none of ours.
+        let before: BTreeMap<String, u64> = self
+            .engine
+            .service_containers(&config.name)
+            .await?
+            .all
+            .iter()
+            .map(|it| (it.id.clone(), it.restarts()))
+            .collect();
+        let failures = |it: &Container| {
+            let before = before.get(&it.id).copied().unwrap_or_default();
+            it.restarts().saturating_sub(before)
+        };
         let mut settled: Option<(BTreeMap<String, String>, Instant)> = None;
         let mut ended: Option<Instant> = None;
         loop {
@@ -144,7 +160,7 @@ impl ComposePlatform {
             };
             let restarts = down.is_some_and(|it| !it.restarts_when().is_empty());
             let gone = ended.is_some_and(|at| !restarts || at.elapsed() >= RESTART);
-            let hopeless = gone || of_it.any(|it| it.restarts() >= FAILURES);
+            let hopeless = gone || of_it.any(|it| failures(it) >= FAILURES);
             if hopeless || Instant::now() >= deadline {
                 return Err(self.not_ready(config, &now, meant, &seen, since).await);
             }

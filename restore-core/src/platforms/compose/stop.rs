@@ -27,6 +27,9 @@ pub(super) const LOOK: Duration = Duration::from_millis(100);
 /// What the engine needs besides what a process takes to end.
 const MARGIN: Duration = Duration::from_secs(45);
 
+/// How long the engine may take to know that a process has ended.
+const ENDING: Duration = Duration::from_secs(10);
+
 /// The exit code of what was killed.
 const KILLED: i64 = 137;
 
@@ -50,6 +53,8 @@ impl ComposePlatform {
         let begun = Instant::now();
         let mut deadline = begun + MARGIN;
         let mut asked: BTreeMap<String, Asked> = BTreeMap::new();
+        // One that is asked again has no more time than it had.
+        let mut known: BTreeSet<String> = BTreeSet::new();
         let mut stopping: JoinSet<(String, Result<()>)> = JoinSet::new();
         let now = loop {
             while let Some(Ok((id, done))) = stopping.try_join_next() {
@@ -59,7 +64,13 @@ impl ComposePlatform {
                     done => done.map_err(|e| e.context(&config.name))?,
                 }
             }
-            let now = self.engine.service_containers(&config.name).await?;
+            let now = match self.engine.service_containers(&config.name).await {
+                // Removed by somebody: nothing is there that could run.
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    ServiceContainers::none(&config.name)
+                }
+                now => now?,
+            };
             let up: Vec<&Container> = now.up().filter(|it| !kept.contains(&it.id)).collect();
             let new: Vec<&Container> = up
                 .iter()
@@ -76,7 +87,9 @@ impl ComposePlatform {
                     Some(needs) => needs.max(container.grace()),
                     None => container.grace(),
                 };
-                deadline = deadline.max(Instant::now() + patience + MARGIN);
+                if known.insert(container.id.clone()) {
+                    deadline = deadline.max(Instant::now() + patience + MARGIN);
+                }
                 asked.insert(
                     container.id.clone(),
                     Asked {
@@ -123,15 +136,30 @@ impl ComposePlatform {
         let path = format!("/containers/{id}/update");
         let body = json!({ "RestartPolicy": policy });
         let engine = &self.engine;
-        engine
-            .patiently(|| async {
-                engine.docker().await?;
-                match engine.post(&what, &path, &body).await {
-                    Err(e) if e.code() == "swarm.not_found" => Ok(()),
-                    done => done.map(drop),
+        let deadline = Instant::now() + ENDING;
+        loop {
+            let done = engine
+                .patiently(|| async {
+                    engine.docker().await?;
+                    match engine.post(&what, &path, &body).await {
+                        Err(e) if e.code() == "swarm.not_found" => Ok(()),
+                        done => done.map(drop),
+                    }
+                })
+                .await;
+            match done {
+                // It has just ended, and the engine has not come to know it: then nothing is changed.
+                Err(error)
+                    if error
+                        .message()
+                        .contains("cannot update a stopped container")
+                        && Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(LOOK).await;
                 }
-            })
-            .await
+                done => return done,
+            }
+        }
     }
 
     /// The process of a container, where it is one of this host: its number is another one's in
@@ -215,7 +243,7 @@ async fn end(
             .build()
     });
     let docker = engine.docker().await?.clone();
-    let docker = docker.with_timeout(patience + MARGIN);
+    let docker = docker.with_timeout(patience + 2 * MARGIN);
     match docker.stop_container(id, options).await {
         Ok(()) => Ok(()),
         Err(e) => match engine.refused("stop a container", e) {

@@ -22,6 +22,9 @@ use crate::platforms::docker::logs::last_lines;
 /// How often the swarm is asked.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How long a swarm may take, besides what a process takes to end, to begin with what it was told.
+const LATE: Duration = Duration::from_secs(10);
+
 /// How long the tasks of a service must stay up before they count.
 const SETTLED: Duration = Duration::from_millis(500);
 
@@ -232,7 +235,10 @@ impl SwarmPlatform {
                     .unended()
                     .filter(|task| task.wanted != "running")
                     .filter_map(|task| task.container.clone());
-                for container in unwanted {
+                // A swarm that has not come to it for long does not keep what nobody wants any more.
+                let late = begun.elapsed() > grace + LATE;
+                let late = left.keys().filter(|_| late).cloned();
+                for container in unwanted.chain(late) {
                     if let Some(engine) = left.get(&container)
                         && asked.insert(container.clone())
                     {

@@ -291,7 +291,7 @@ async fn a_paused_update_is_told_of() {
             "service",
             "inspect",
             "-f",
-            "{{.UpdateStatus.State}}",
+            "{{with .UpdateStatus}}{{.State}}{{end}}",
             "paused",
         ]) == "paused"
     });
@@ -345,7 +345,7 @@ async fn one_that_is_being_updated_is_refused() {
             "service",
             "inspect",
             "-f",
-            "{{.UpdateStatus.State}}",
+            "{{with .UpdateStatus}}{{.State}}{{end}}",
             "slowly",
         ];
         engine.docker(&state) == "updating"
