@@ -115,13 +115,14 @@ def test_a_status_is_true_where_a_restore_could_begin(small: Small) -> None:
 def test_a_configuration_is_checked_line_by_line(tmp_path: Path) -> None:
     file = tmp_path / "restore.toml"
     file.write_text(
-        "[site]\nname = 't'\nstate = 'state'\n\n[components.it]\nkind = 'volume'\nvolume = 'none'\nstops = []\n"
+        "[site]\nname = 't'\nstate = 'state'\n[stores.main]\nkind = 'directory'\npath = 'b'\n"
+        "[volumes.v]\npath = 'v'\n[components.it]\nkind = 'volume'\nvolume = 'v'\nstop = []\n"
     )
     check = restore.Site.check_config(file)
     assert not check and isinstance(check.refusal, restore.ConfigError)
     found = [finding for finding in check.findings if finding.severity == "error"]
     assert found and all(str(finding).startswith("error: ") for finding in found)
-    assert any(finding.line is not None and finding.line >= 5 for finding in found), check
+    assert any(finding.line == 12 and "stop" in finding.message for finding in found), check
     assert asyncio.run(restore.Site.check_config_async(file)).findings == check.findings
 
 

@@ -426,12 +426,11 @@ mod tests {
         let at = AbsentDirectory::new(top.path().join("a/b"));
         let made = made(&at);
         std::fs::write(top.path().join("a/theirs"), "x").unwrap();
+        // Before ours is removed: a file system gives its number to the next one.
+        std::fs::create_dir(top.path().join("other")).unwrap();
         let stays = made.remove().unwrap();
         assert_eq!(stays, Some(Stays::Used(top.path().join("a"))));
         assert!(!at.path().exists());
-        std::fs::create_dir(at.path()).unwrap();
-        std::fs::create_dir(top.path().join("other")).unwrap();
-        std::fs::remove_dir(at.path()).unwrap();
         std::fs::rename(top.path().join("other"), at.path()).unwrap();
         let stays = made.remove().unwrap();
         assert_eq!(stays, Some(Stays::Foreign(at.path().to_owned())));

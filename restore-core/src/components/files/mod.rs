@@ -242,13 +242,15 @@ impl Files {
         // A tree that this run had to make replaced nothing: should it be gone again, that is
         // how it was before.
         let made = was_made(cx);
-        if !(made && seen.is_none()) {
+        if !made {
             archive::ensure_mounted(cx, seen, &place).await?;
         }
         let Some(volume) = existing else {
             return place::ensure_reachable(cx).await;
         };
-        archive::ensure_swapped(cx, volume.state(cx.run()).await?, &place)?;
+        if !made {
+            archive::ensure_swapped(cx, volume.state(cx.run()).await?, &place)?;
+        }
         volume.unswap(cx.run()).await?;
         archive::note_undone(cx).await;
         // Not told from the swap's state: killed after the swap and before the reload, the
@@ -440,8 +442,12 @@ impl Component for Files {
 
     async fn as_left(&self, cx: &RunContext) -> Result<()> {
         let existing = self.existing().await?;
-        if existing.is_none() && was_made(cx) {
-            return place::ensure_reachable(cx).await;
+        if was_made(cx) {
+            // It replaced nothing: whatever somebody has put there since is theirs.
+            return match existing {
+                None => place::ensure_reachable(cx).await,
+                Some(_) => Ok(()),
+            };
         }
         archive::ensure_kept(cx, existing.as_deref(), &self.section.place()).await
     }

@@ -476,7 +476,8 @@ mod tests {
         assert_eq!(it.grace(), GRACE);
         assert_eq!(
             it.mounts_to_make(),
-            json!([{"Type": "volume", "Source": "shop_data", "Target": "/data", "ReadOnly": false},
+            json!([{"Type": "volume", "Source": "shop_data", "Target": "/data", "ReadOnly": false,
+                    "VolumeOptions": {"NoCopy": true}},
                 {"Type": "bind", "Source": "/srv", "Target": "/srv", "ReadOnly": true}])
         );
         assert_eq!(it.describe(), "shop-db-2 (0123456789ab)");

@@ -55,6 +55,30 @@ fn what_services_did_in_between_does_not_stand_in_the_way_of_an_undo() {
     }
 }
 
+/// What its owner deletes while a swap goes on is nothing to move back, and nothing to refuse the undo for.
+#[test]
+fn what_is_deleted_before_the_swap_comes_to_it_holds_nothing_up() {
+    for finished in [true, false] {
+        for steps in 0.. {
+            let case = Case::new();
+            let mut before = case.live();
+            let whole = case.swap(&SwapScope::Everything, Some(steps));
+            if std::fs::remove_file(case.root.join("gone.txt")).is_ok() {
+                before.remove("gone.txt");
+            }
+            assert!(!finished || case.swap(&SwapScope::Everything, None));
+            let kept = case.volume.kept_now(&case.run).unwrap();
+            let what = format!("{steps} changes, finished {finished}");
+            assert_eq!(kept.present, kept.swapped, "{what}: {kept:?}");
+            assert!(case.unswap(None), "{what}");
+            same(&what, &case.live(), &before);
+            if whole {
+                break;
+            }
+        }
+    }
+}
+
 /// With nothing to move back there is no undo: live data stays where it is.
 #[test]
 fn an_undo_without_what_was_replaced_moves_nothing() {

@@ -13,6 +13,7 @@ mod timelines;
 
 use restore_core::{PlanRequest, RecoveryPoint, RecoveryTarget, Timestamp};
 use restore_testing::pitr::{Ground, to, to_time};
+use sha2::{Digest as _, Sha256};
 
 fn codes(plan: &restore_core::Plan) -> Vec<&str> {
     plan.errors().map(|finding| finding.code.as_str()).collect()
@@ -290,6 +291,23 @@ async fn what_cannot_be_reached_is_refused() {
     // Another cluster, another version, as the backup's description has them.
     let description = ground.path("backups").join(&id).join("restore.json");
     let told = std::fs::read_to_string(&description).unwrap();
+    let describe = |text: &str| {
+        std::fs::write(&description, text).unwrap();
+        // With another hash than the manifest's it is not read at all.
+        let manifest = description.with_file_name("MANIFEST.txt");
+        let listed = std::fs::read_to_string(&manifest).unwrap();
+        let lines = listed
+            .lines()
+            .map(|line| match line.starts_with("restore.json|") {
+                true => {
+                    let digest = Sha256::digest(text);
+                    let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+                    format!("restore.json|{}|{hash}\n", text.len())
+                }
+                false => format!("{line}\n"),
+            });
+        std::fs::write(&manifest, lines.collect::<String>()).unwrap();
+    };
     let mut value: serde_json::Value = serde_json::from_str(&told).unwrap();
     for (key, other, code) in [
         (
@@ -302,11 +320,11 @@ async fn what_cannot_be_reached_is_refused() {
         let facts = value.pointer_mut("/components/0/facts").unwrap();
         let was = facts[key].clone();
         facts[key] = other;
-        std::fs::write(&description, value.to_string()).unwrap();
+        describe(&value.to_string());
         assert_eq!(codes(&plan(to(RecoveryPoint::Latest)).await), [code]);
         value.pointer_mut("/components/0/facts").unwrap()[key] = was;
     }
-    std::fs::write(&description, told).unwrap();
+    describe(&told);
     assert_eq!(ground.rows().0, format!("{} 4", before.0));
     ground.nothing_left();
 }
