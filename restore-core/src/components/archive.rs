@@ -10,6 +10,7 @@ use crate::contract::{
     expand_pattern,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result};
+use crate::swap::STAGED;
 use crate::swap::scope::SwapState;
 use crate::sys::space::Space;
 
@@ -307,6 +308,42 @@ pub(crate) async fn ensure_kept(
             .hint("somebody has deleted or moved them; put them back there"))
         }
         _ => Ok(()),
+    }
+}
+
+/// Refuses where what the run staged is not there any more, or not all of it: see
+/// [`Component::as_staged`](crate::contract::Component::as_staged). `volume` is `None` where not even
+/// the directory is there.
+pub(crate) async fn ensure_staged(
+    cx: &RunContext,
+    volume: Option<&dyn Volume>,
+    place: &str,
+) -> Result<()> {
+    let missing = || {
+        let folder = cx.run().folder();
+        Error::new(
+            ErrorKind::Failed,
+            "volume.staged_gone",
+            format!("what the run staged is not found in {place}: is its disk mounted?"),
+        )
+        .hint(format!("mount it and try again: it lies in {folder} there"))
+    };
+    let Some(volume) = volume else {
+        return Err(missing());
+    };
+    if volume.state(cx.run()).await? == SwapState::Nothing {
+        return Err(missing());
+    }
+    let (Some(root), Some(staged)) = (volume.path(), cx.recall("staged")) else {
+        return Ok(());
+    };
+    let folder = root.join(cx.run().folder()).join(STAGED);
+    let there = crate::archive::measure(&folder, &[]).await?;
+    // What members came to on disk is not counted: one may have replaced another.
+    let noted = |key: &str| staged.get(key).and_then(Value::as_u64).unwrap_or(0);
+    match there.entries == 0 && noted("files").max(noted("links")) > 0 {
+        true => Err(missing()),
+        false => Ok(()),
     }
 }
 

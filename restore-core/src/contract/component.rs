@@ -335,6 +335,14 @@ pub trait Component: Send + Sync {
         Ok(())
     }
 
+    /// Looks whether what [`stage`](Self::stage) brought is still there, and whole: called when another
+    /// process takes the run up, before it touches anything, of a component that is staged and of which
+    /// nothing is live. `Err`: it is not. What cannot be looked at now (a server that is down) is no
+    /// error. Changes nothing.
+    async fn as_staged(&self, _cx: &RunContext) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes the staged data live and keeps what it replaces. The services of
     /// [`stops`](Self::stops) are down. Short: its duration does not grow with the data.
     async fn cut_over(&self, cx: &RunContext) -> Result<()>;

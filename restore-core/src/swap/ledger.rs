@@ -9,9 +9,9 @@ use std::sync::Arc;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-use super::STAGED;
 use super::dir::{Dir, Inode};
 use super::record::{RECORD, Record};
+use super::{REPLACED, STAGED};
 use crate::model::{Error, ErrorKind, Result, RunId};
 
 /// Where the lists of a volume's swaps are kept. Whoever can write in the volume must not be able
@@ -320,9 +320,29 @@ pub(crate) fn find(
         return Ok(None);
     };
     if !folder.has(Path::new(RECORD))? {
-        return Ok(None);
+        return unlisted(records, root, folder, run);
     }
     beside(records, root, folder, run).map(Some)
+}
+
+/// A folder of which there is no list. Version 0.1 wrote none before a swap began: what it staged
+/// lies there, for our eyes alone, and nothing was moved aside.
+fn unlisted(records: &Records, root: &Path, folder: Dir, run: &RunId) -> Result<Option<Found>> {
+    let Some(staged) = folder.there(STAGED)? else {
+        return Ok(None);
+    };
+    let is_empty = |name| folder.names(Path::new(name)).map(|names| names.is_empty());
+    if !folder.is_private()? || is_empty(STAGED)? || !is_empty(REPLACED)? {
+        return Ok(None);
+    }
+    let record = Record::staged(run, folder.inode()?, staged.inode()?);
+    let ledger = Ledger::of(records, root, run, &folder)?;
+    Ok(Some(Found {
+        folder,
+        renamed: None,
+        record,
+        ledger,
+    }))
 }
 
 /// The list that lies in the folder itself: because it is kept there, or of version 0.1.

@@ -17,6 +17,7 @@ mod hostile_signature;
 mod kinds;
 mod layers;
 mod node_files;
+mod pins;
 mod stream;
 mod unlock;
 mod volume;

@@ -323,14 +323,8 @@ impl Crontab {
     }
 
     async fn install(&self, cx: &RunContext) -> Result<()> {
-        let new = self.kept_text(cx.run(), "new").await?.ok_or_else(|| {
-            Error::new(
-                ErrorKind::Failed,
-                "crontab.nothing_staged",
-                format!("no crontab is staged for run {}", cx.run()),
-            )
-            .hint("stage again; nothing was changed")
-        })?;
+        let new = self.kept_text(cx.run(), "new").await?;
+        let new = new.ok_or_else(|| nothing_staged(cx))?;
         archive::note_cutting(cx).await?;
         let present = self.table.read().await?;
         if cx.recall(HAD).is_none() {
@@ -463,6 +457,15 @@ impl Crontab {
     }
 }
 
+fn nothing_staged(cx: &RunContext) -> Error {
+    Error::new(
+        ErrorKind::Failed,
+        "crontab.nothing_staged",
+        format!("no crontab is staged for run {}", cx.run()),
+    )
+    .hint("start a new run: it stages the backup again; nothing was changed")
+}
+
 #[async_trait]
 impl Component for Crontab {
     fn name(&self) -> &str {
@@ -506,6 +509,13 @@ impl Component for Crontab {
         self.put_back(cx).await.map_err(self.at())?;
         archive::note_undone(cx).await;
         Ok(())
+    }
+
+    async fn as_staged(&self, cx: &RunContext) -> Result<()> {
+        match self.kept_text(cx.run(), "new").await? {
+            Some(_) => Ok(()),
+            None => Err(nothing_staged(cx)),
+        }
     }
 
     async fn way_back(&self, cx: &RunContext) -> Result<()> {

@@ -435,6 +435,11 @@ impl Component for Files {
         self.throw_away(cx, what).await.map_err(self.at())
     }
 
+    async fn as_staged(&self, cx: &RunContext) -> Result<()> {
+        let existing = self.existing().await?;
+        archive::ensure_staged(cx, existing.as_deref(), &self.section.place()).await
+    }
+
     async fn way_back(&self, cx: &RunContext) -> Result<()> {
         self.way_to_undeploy(cx).await?;
         self.as_left(cx).await

@@ -408,6 +408,10 @@ impl Component for Postgres {
         self.named(swap::undo(self, cx).await)
     }
 
+    async fn as_staged(&self, cx: &RunContext) -> Result<()> {
+        swap::as_staged(self, cx).await
+    }
+
     async fn way_back(&self, cx: &RunContext) -> Result<()> {
         swap::way_back(self, cx).await
     }

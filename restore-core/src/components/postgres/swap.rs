@@ -99,12 +99,7 @@ pub(super) async fn cut_over(pg: &Postgres, cx: &RunContext) -> Result<()> {
         return Err(ambiguous(pg, &names, &found));
     }
     let Some(staged) = found.staged else {
-        return Err(Error::new(
-            ErrorKind::Failed,
-            "postgres.not_staged",
-            format!("there is no database {} to put in place", names.staged),
-        )
-        .hint("start a new run: it stages the backup again"));
+        return Err(not_staged(&names));
     };
     // Somebody, or a server restored from elsewhere, may have done the first half.
     let old = found.live.clone().or_else(|| found.replaced.clone());
@@ -151,6 +146,31 @@ pub(super) async fn cut_over(pg: &Postgres, cx: &RunContext) -> Result<()> {
     in_one_transaction(&session, &busy, &sql).await?;
     session.close().await;
     Ok(())
+}
+
+fn not_staged(names: &Names) -> Error {
+    Error::new(
+        ErrorKind::Failed,
+        "postgres.not_staged",
+        format!("there is no database {} to put in place", names.staged),
+    )
+    .hint("start a new run: it stages the backup again")
+}
+
+/// See [`Component::as_staged`](crate::component::Component::as_staged).
+pub(super) async fn as_staged(pg: &Postgres, cx: &RunContext) -> Result<()> {
+    let Ok(session) = pg.glance().await else {
+        return Ok(());
+    };
+    let names = pg.names(cx.run());
+    let found = Found::look(&session, &names).await;
+    session.close().await;
+    match (found, Before::recall(cx)?) {
+        (Ok(found), before) if found.staged.is_none() && !found.is_cut_over(before.as_ref()) => {
+            Err(not_staged(&names))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// See [`Component::way_back`](crate::component::Component::way_back).

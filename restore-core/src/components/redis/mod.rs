@@ -202,6 +202,11 @@ impl Component for Redis {
         unswap.await.map_err(|e| e.in_component(&self.name))
     }
 
+    async fn as_staged(&self, cx: &RunContext) -> Result<()> {
+        let volume = self.volume().await?;
+        archive::ensure_staged(cx, Some(volume.as_ref()), &volume.describe()).await
+    }
+
     async fn way_back(&self, cx: &RunContext) -> Result<()> {
         match self.still_there(cx).await? {
             Some(volume) => {

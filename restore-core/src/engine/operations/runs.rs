@@ -1,7 +1,7 @@
 //! What a site does with runs: make, resume, roll back, confirm, abandon.
 
 use super::*;
-use crate::engine::run::{change_page, ensure_way_back, not_as_left};
+use crate::engine::run::{change_page, ensure_staged, ensure_way_back, not_as_left};
 
 /// The next step where no run, or another, is meant.
 const HISTORY: &str = "`restore history` lists all runs and how they ended";
@@ -201,6 +201,9 @@ impl Site {
         // In both directions: a disk that is not mounted is found here, and not by services that are
         // started on nothing.
         ensure_way_back(self, &state).await?;
+        if state.turned_back.is_none() {
+            ensure_staged(self, &state).await?;
+        }
         // What is to be undone does not need the backup, nor does what is staged wholly.
         let backup = match state.turned_back {
             Some(_) => self.backup_by_name(&state)?,

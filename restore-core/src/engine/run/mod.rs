@@ -28,4 +28,4 @@ pub(crate) use record::{Action, Record};
 pub(crate) use report::{report_of, weigh};
 
 pub(crate) use state::RunState;
-pub(crate) use way_back::{ensure_way_back, not_as_left};
+pub(crate) use way_back::{ensure_staged, ensure_way_back, not_as_left};

@@ -70,6 +70,38 @@ pub(crate) async fn ensure_way_back(site: &Site, state: &RunState) -> Result<()>
     Ok(())
 }
 
+/// Looks whether everything that the run staged, and has not made live, is still there: what is
+/// missing would be missed in the downtime. The error says what, and which ways are left.
+pub(crate) async fn ensure_staged(site: &Site, state: &RunState) -> Result<()> {
+    let run = &state.run;
+    for name in state.plan.components.iter().map(|planned| &planned.name) {
+        let staged = state.is_done(&Step::Stage(name.clone()));
+        if !staged || !matches!(state.cut_over(name), CutOver::NotBegun) {
+            continue;
+        }
+        let (Some(component), Some(context)) = (site.component(name), looking(site, state, name))
+        else {
+            continue;
+        };
+        if let Err(error) = component.as_staged(&context).await {
+            let hint = error.hint_text().map(|hint| format!(" ({hint})"));
+            return Err(Error::new(
+                ErrorKind::Preflight,
+                "run.staged_gone",
+                format!(
+                    "run {run} cannot go on, and nothing was touched: {name}: {error}{}",
+                    hint.unwrap_or_default()
+                ),
+            )
+            .hint(format!(
+                "put that right and try again; or `restore rollback {run}` takes it back, and a new run stages everything again"
+            ))
+            .source(error));
+        }
+    }
+    Ok(())
+}
+
 /// The components of which a confirmation would not delete just what the run put aside, each with
 /// why: what lies there may be the only copy of something.
 pub(crate) async fn not_as_left(site: &Site, state: &RunState) -> Vec<(String, Error)> {

@@ -343,6 +343,13 @@ impl Dir {
         Ok(Some((bytes, ours)))
     }
 
+    /// Whether it belongs to us (or to root), and nobody else can look into it.
+    pub(crate) fn is_private(&self) -> Result<bool> {
+        let stat =
+            rustix::fs::fstat(&self.fd).map_err(|e| self.failed("look at", Path::new(""), e))?;
+        Ok(is_ours(stat.st_uid) && stat.st_mode & 0o077 == 0)
+    }
+
     /// Whether it belongs to us (or to root), and nobody else can write in it.
     pub(crate) fn is_ours(&self) -> Result<bool> {
         let stat =

@@ -272,6 +272,11 @@ impl Component for Cluster {
         work.await.map_err(self.at())
     }
 
+    async fn as_staged(&self, cx: &RunContext) -> Result<()> {
+        let volume = self.volume().await?;
+        archive::ensure_staged(cx, Some(volume.as_ref()), &volume.describe()).await
+    }
+
     async fn way_back(&self, cx: &RunContext) -> Result<()> {
         match self.still_there(cx).await? {
             Some(volume) => {
