@@ -12,14 +12,16 @@ use super::not_there::planned_volume;
 use super::{archive, hooks, place};
 use crate::archive::{Owners, UnpackPolicy, Unpacked};
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, ComponentDeps, Create, Inspection, KeptByRun,
-    Platform, Program, RunContext, SharedComponent, Staged, Table, Target, Volume, parse_section,
+    BackedUp, Backup, BackupWriter, Component, ComponentDeps, Contents, Create, Inspection,
+    KeptByRun, Platform, Program, RunContext, SharedComponent, Staged, Table, Target, Volume,
+    parse_section,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result};
 use crate::swap::scope::{Discard, SwapScope};
 use crate::sys::space::Space;
 
 mod absent;
+mod contents;
 
 /// The content of a volume: an archive is unpacked into a hidden folder inside the volume and
 /// swapped with every live entry, dotfiles included, while the services that use it are down.
@@ -297,6 +299,10 @@ impl Component for VolumeComponent {
         policy.elsewhere = volume.path().is_none();
         let archives = self.artifacts(backup).into_iter();
         Ok(archives.map(|path| (path, policy.clone())).collect())
+    }
+
+    fn contents(&self) -> Option<&dyn Contents> {
+        Some(self)
     }
 
     async fn live_bytes(&self) -> Result<u64> {

@@ -204,7 +204,7 @@ impl<'a> Preflight<'a> {
     }
 
     /// The components asked for, in the site's order, each with its paths.
-    fn select(&self) -> Result<Vec<(SharedComponent, Vec<String>)>> {
+    pub(crate) fn select(&self) -> Result<Vec<(SharedComponent, Vec<String>)>> {
         self.request.ensure_something()?;
         let mut paths: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for path in &self.request.paths {
