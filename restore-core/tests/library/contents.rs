@@ -7,7 +7,7 @@ use std::path::Path;
 use restore_core::backup::{Backup, BackupMember, MemberKind};
 use restore_core::run::RunOptions;
 use restore_core::site::{GetReport, GetRequest, MembersReport, MembersRequest};
-use restore_core::{ErrorKind, Result, Site};
+use restore_core::{ErrorKind, PlanRequest, Result, Site};
 use restore_testing::archives::{ID, Site as Folder, code, put};
 use restore_testing::trees::fingerprint;
 
@@ -75,7 +75,9 @@ impl Parts {
         put(host.join("etc/nginx/nginx.conf"), "good");
         put(host.join("etc/nginx/conf.d/app.conf"), "good app");
         put(host.join("etc/other"), "of nobody");
-        folder.pack(&format!("volumes/uploads-{ID}.tar.gz"), &uploads, &["."]);
+        // The picture before its other name.
+        let members = ["./2024", "./line\nend", "./tool", "./out", "./again.png"];
+        folder.pack(&format!("volumes/uploads-{ID}.tar.gz"), &uploads, &members);
         folder.pack(&format!("configs/nginx-{ID}.tar.gz"), &host, &["etc"]);
         folder.pack("extra/more.tar.gz", &host, &["etc/other"]);
         put(
@@ -402,4 +404,100 @@ async fn a_stop_leaves_nothing() {
         .members(&backup, &MembersRequest::all(), &options, |_| ())
         .await;
     assert_eq!(told.unwrap_err().kind(), ErrorKind::Interrupted);
+}
+
+/// Where everything of the backup is live.
+fn live(parts: &Parts) {
+    let (made, live) = (parts.folder.path("made"), parts.folder.path(""));
+    for (from, to) in [("uploads", "srv"), ("host", "")] {
+        let to = live.join(to);
+        std::fs::create_dir_all(&to).unwrap();
+        let copied = std::process::Command::new("cp")
+            .args(["-a", "--"])
+            .args([made.join(from), to])
+            .status()
+            .unwrap();
+        assert!(copied.success());
+    }
+    put(live.join("var/cron/jobs"), "0 2 * * * true\n");
+}
+
+#[tokio::test]
+async fn a_path_of_a_volume_is_restored_alone() {
+    let here = |parts: &Parts, path: &str| parts.folder.path(path).display().to_string();
+    for absolute in [false, true] {
+        let parts = Parts::new();
+        live(&parts);
+        let at = |path: &str| parts.folder.path("srv/uploads").join(path);
+        std::fs::remove_file(at("2024/deep/b.png")).unwrap();
+        put(at("2024/deep/new"), "only live");
+        put(at("2024/a.png"), "newer");
+        put(at("stays"), "only live");
+        let before = fingerprint(&parts.folder.path("srv"));
+        let path = match absolute {
+            true => here(&parts, "srv/uploads/2024/deep"),
+            false => "uploads/2024/deep".to_owned(),
+        };
+        let request = PlanRequest::all().paths([path]).no_safety_backup(true);
+        let (site, backup) = parts.site().await;
+        let plan = site
+            .plan(&backup, request, &RunOptions::new())
+            .await
+            .unwrap();
+        let findings: Vec<_> = plan.errors().collect();
+        assert!(findings.is_empty(), "{findings:?}");
+        assert_eq!(plan.components.len(), 1);
+        assert_eq!(
+            plan.components[0].inspection.summary,
+            "2024/deep in volume uploads"
+        );
+        let report = site.run(plan, RunOptions::new()).await.unwrap();
+        assert!(report.error().is_none(), "{:?}", report.error());
+        let read = |path: &str| std::fs::read_to_string(at(path)).ok();
+        assert_eq!(read("2024/deep/b.png").as_deref(), Some("another"));
+        assert_eq!(read("2024/deep/new"), None);
+        assert_eq!(read("2024/a.png").as_deref(), Some("newer"));
+        assert_eq!(read("stays").as_deref(), Some("only live"));
+        site.rollback(None, RunOptions::new()).await.unwrap();
+        let mut now = fingerprint(&parts.folder.path("srv"));
+        now.retain(|path, _| !path.contains(".restore-"));
+        assert_eq!(now, before);
+    }
+    let parts = Parts::new();
+    live(&parts);
+    let (site, backup) = parts.site().await;
+    for (path, expected) in [
+        ("uploads/none", "archive.member_missing"),
+        ("elsewhere/x", "plan.unknown_path"),
+    ] {
+        let before = fingerprint(&parts.folder.path("srv"));
+        let request = PlanRequest::all().paths([path]).no_safety_backup(true);
+        let options = RunOptions::new();
+        let code = match site.plan(&backup, request, &options).await {
+            Ok(plan) => {
+                let report = site.run(plan, options).await.unwrap();
+                report.failure.map_or_else(String::new, |it| it.code)
+            }
+            Err(error) => error.code().to_owned(),
+        };
+        assert_eq!(code, expected, "{path}");
+        let mut now = fingerprint(&parts.folder.path("srv"));
+        now.retain(|path, _| !path.contains(".restore-"));
+        assert_eq!(now, before);
+    }
+    // Below the component's name, and as the archive has it.
+    for path in ["nginx/conf.d", "etc/nginx/conf.d"] {
+        let request = PlanRequest::all().paths([path]);
+        let plan = site
+            .plan(&backup, request, &RunOptions::new())
+            .await
+            .unwrap();
+        assert_eq!(plan.components[0].name, "nginx", "{path}");
+        assert!(
+            plan.components[0]
+                .inspection
+                .summary
+                .starts_with("conf.d below ")
+        );
+    }
 }

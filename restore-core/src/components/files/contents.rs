@@ -15,7 +15,7 @@ impl Contents for Files {
     }
 
     async fn inside(&self, path: &str) -> Option<String> {
-        let relative = self.section.relative(path).ok()??;
+        let relative = self.section.relative(&self.name, path).ok()??;
         Some(relative.to_string_lossy().into_owned())
     }
 }

@@ -210,15 +210,16 @@ impl Section {
     }
 
     /// A path relative to the tree, empty for the tree itself; `None` where it lies elsewhere. It may be
-    /// named as in the archive or as on the machine.
-    pub(super) fn relative(&self, path: &str) -> Result<Option<PathBuf>> {
+    /// named as in the archive, as on the machine, or below the component's `name`.
+    pub(super) fn relative(&self, name: &str, path: &str) -> Result<Option<PathBuf>> {
         let path = Path::new(path);
         Ok(match path.is_absolute() {
             true => path.strip_prefix(self.live()).ok().map(PathBuf::from),
-            false => tree_path(&path.to_string_lossy())?
-                .strip_prefix(&self.tree)
-                .ok()
-                .map(PathBuf::from),
+            false => {
+                let path = tree_path(&path.to_string_lossy())?;
+                let below = path.strip_prefix(&self.tree).or(path.strip_prefix(name));
+                below.ok().map(PathBuf::from)
+            }
         })
     }
 
@@ -228,7 +229,7 @@ impl Section {
         let kept = PathSet::new(self.kept())?;
         let mut inside = Vec::new();
         for path in paths {
-            let relative = self.relative(path)?;
+            let relative = self.relative(name, path)?;
             let Some(relative) = relative else {
                 return Err(Error::new(
                     ErrorKind::Config,

@@ -45,7 +45,9 @@ impl Site {
         most: usize,
         options: &RunOptions,
     ) -> Result<SiteDifference> {
-        let selected = Preflight::new(self, backup, request.clone(), options).select()?;
+        let selected = Preflight::new(self, backup, request.clone(), options)
+            .select()
+            .await?;
         let mut components = Vec::new();
         for (component, paths) in selected {
             let name = component.name().to_owned();
