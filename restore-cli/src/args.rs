@@ -409,9 +409,14 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "COMPONENT", value_delimiter = ',', add = ArgValueCandidates::new(complete::components))]
     pub(crate) only: Vec<String>,
 
-    /// Only this path, named as in the archive (`mnt/nfs/nginx/conf.d/app.conf`); repeatable
+    /// Only this path: COMPONENT/path as `show --files` lists it, or named as in the archive or on the
+    /// live machine (`mnt/nfs/nginx/conf.d/app.conf`); repeatable
     #[arg(long = "path", value_name = "PATH")]
     pub(crate) paths: Vec<String>,
+
+    /// Also show what would change: files, crontab lines, tables, keys; archives are read for it
+    #[arg(long)]
+    pub(crate) diff: bool,
 
     /// Restore what has no checksum to verify it by
     #[arg(long)]

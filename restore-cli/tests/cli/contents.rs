@@ -164,3 +164,46 @@ fn files_are_brought_out_beside_what_is_live() {
     let stored = std::fs::read(site.path(&format!("backups/{ID}/{}", archive()))).unwrap();
     assert!(std::fs::read(site.path("whole").join(archive())).unwrap() == stored);
 }
+
+#[test]
+fn a_plan_tells_what_would_change() {
+    let site = Site::new();
+    site.backup();
+    let ran = site.restore(&["plan", "latest", "--diff"]).exits(0);
+    let told = "
+What would change:
+  applications: files: 1 added, 1 changed, 1 removed (2 in the backup, 2 live)
+    + more
+    ~ kept
+    - own
+";
+    assert!(ran.out.contains(told), "{}", ran.out);
+    assert!(ran.out.trim_end().ends_with("does this."), "{}", ran.out);
+    assert!(
+        !site
+            .restore(&["plan", "latest"])
+            .out
+            .contains("would change")
+    );
+    let value = site
+        .restore(&["plan", ID, "--diff", "--json"])
+        .exits(0)
+        .json();
+    let files = &value["plan"]["diff"]["components"][0]["differences"][0];
+    assert_eq!(files["of"], "files");
+    assert_eq!(files["removed"]["names"][0], "own");
+    // Of one path alone, and shown before it is agreed to.
+    let args = ["plan", ID, "--diff", "--path", "applications/more"];
+    let ran = site.restore(&args).exits(0);
+    assert!(
+        ran.out
+            .contains("applications: files: 1 added (1 in the backup, 0 live)"),
+        "{}",
+        ran.out
+    );
+    let args = ["run", ID, "--diff", "--yes", "--path", "applications/more"];
+    let ran = site.restore(&args).exits(0);
+    assert!(ran.err.contains("files: 1 added"), "{}", ran.err);
+    assert_eq!(site.read("live/opt/app/more"), "more");
+    assert_eq!(site.read("live/opt/app/own"), "only live");
+}

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::archive::path_set::PathSet;
 use crate::archive::{Listed, MemberType, TreePaths, UnpackPolicy, list};
 use crate::contract::RunContext;
-use crate::model::{Difference, Error, Result};
+use crate::model::{Difference, Error, ErrorKind, Result};
 use crate::swap::FOLDER_PREFIX;
 use crate::sys::blocking::blocking;
 use crate::sys::{open_beneath, open_beneath_across, open_directory};
@@ -58,7 +58,11 @@ pub(super) async fn compare(
         let tree = TreePaths::new(&label, &policy)?;
         while let Some(member) = members.blocking_recv() {
             if let Some(path) = tree.of(&member.name) {
-                comparison.member(&path, &member)?;
+                let original = match &member.kind {
+                    MemberType::HardLink(original) => tree.of(original),
+                    _ => None,
+                };
+                comparison.member(&path, &member, original.as_deref())?;
             }
         }
         Ok((comparison, live))
@@ -81,6 +85,16 @@ pub(super) async fn compare(
     .await
 }
 
+/// That a tree is on another machine.
+pub(super) fn not_here(what: &str) -> Error {
+    Error::new(
+        ErrorKind::Preflight,
+        "diff.not_here",
+        format!("{what} is not on this host: its files are not compared"),
+    )
+    .hint("`restore show ID --files` lists what the backup has of it")
+}
+
 struct Comparison {
     /// The live tree; `None`: there is none.
     root: Option<OwnedFd>,
@@ -91,6 +105,8 @@ struct Comparison {
     directories: Difference,
     /// The paths of the archive, as keyed hashes.
     seen: HashSet<u64>,
+    /// Those of them that are live, and another file there.
+    changed: HashSet<u64>,
     key: RandomState,
 }
 
@@ -117,15 +133,18 @@ impl Comparison {
             files: counted("files"),
             directories: counted("directories"),
             seen: HashSet::new(),
+            changed: HashSet::new(),
             key: RandomState::new(),
         })
     }
 
     fn is_kept(&self, path: &Path) -> bool {
-        let run = path
-            .components()
-            .next()
-            .is_some_and(|first| first.as_os_str().as_bytes().starts_with(FOLDER_PREFIX.as_bytes()));
+        let run = path.components().next().is_some_and(|first| {
+            first
+                .as_os_str()
+                .as_bytes()
+                .starts_with(FOLDER_PREFIX.as_bytes())
+        });
         run || path.ancestors().any(|above| self.kept.holds(above))
     }
 
@@ -134,20 +153,33 @@ impl Comparison {
         Error::io(format!("look at {}", shown.display()), error.into())
     }
 
-    /// Compares one member with what has its path.
-    fn member(&mut self, path: &[u8], member: &Listed) -> Result<()> {
+    fn hash(&self, path: &[u8]) -> u64 {
+        self.key.hash_one(path)
+    }
+
+    /// Compares one member with what has its path. `original`: where the file is that it is another
+    /// name of.
+    fn member(&mut self, path: &[u8], member: &Listed, original: Option<&[u8]>) -> Result<()> {
+        let hash = self.hash(path);
         let path = Path::new(OsStr::from_bytes(path));
         if path.as_os_str().is_empty() || self.is_kept(path) {
             return Ok(());
         }
-        if !self.seen.insert(self.key.hash_one(path.as_os_str().as_bytes())) {
+        if !self.seen.insert(hash) {
             return Ok(());
         }
         let live = self.look(path)?;
         let is_directory = member.kind == MemberType::Directory;
-        let same = live
-            .as_ref()
-            .is_none_or(|(live, target)| is_same(live, target.as_deref(), member));
+        let same = match &live {
+            None => true,
+            Some((live, _)) if matches!(member.kind, MemberType::HardLink(_)) => {
+                self.is_another_name(live, original)?
+            }
+            Some((live, target)) => is_same(live, target.as_deref(), member),
+        };
+        if !same {
+            self.changed.insert(hash);
+        }
         let difference = match is_directory {
             true => &mut self.directories,
             false => &mut self.files,
@@ -160,6 +192,17 @@ impl Comparison {
         };
         changes.add(path.to_string_lossy(), self.most);
         Ok(())
+    }
+
+    /// Whether a live file is another name of the one at `original`, which is what the archive has.
+    fn is_another_name(&self, live: &Stat, original: Option<&[u8]>) -> Result<bool> {
+        let Some(original) = original else {
+            return Ok(false);
+        };
+        let there = self.look(Path::new(OsStr::from_bytes(original)))?;
+        let one = |there: &Stat| (there.st_dev, there.st_ino) == (live.st_dev, live.st_ino);
+        Ok(there.is_some_and(|(there, _)| one(&there))
+            && !self.changed.contains(&self.hash(original)))
     }
 
     /// What is live at a path, and where it leads if it is a link.
@@ -177,7 +220,11 @@ impl Comparison {
         let target = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(&opened, "", Vec::new());
-                Some(target.map_err(|error| self.failed(path, error))?.into_bytes())
+                Some(
+                    target
+                        .map_err(|error| self.failed(path, error))?
+                        .into_bytes(),
+                )
             }
             _ => None,
         };
@@ -257,7 +304,7 @@ impl Comparison {
 
     /// Counts something that is live.
     fn live(&mut self, path: &Path, is_directory: bool) {
-        let known = self.seen.contains(&self.key.hash_one(path.as_os_str().as_bytes()));
+        let known = self.seen.contains(&self.hash(path.as_os_str().as_bytes()));
         let difference = match is_directory {
             true => &mut self.directories,
             false => &mut self.files,
@@ -283,9 +330,7 @@ fn is_same(live: &Stat, target: Option<&[u8]>, member: &Listed) -> bool {
         }
         MemberType::Directory => kind == FileType::Directory && mode,
         MemberType::Symlink(to) => kind == FileType::Symlink && target == Some(&to[..]),
-        // What it is another name of is compared itself.
-        MemberType::HardLink(_) => kind == FileType::RegularFile || kind == FileType::Symlink,
         MemberType::Fifo => kind == FileType::Fifo && mode,
-        MemberType::Device | MemberType::Other => false,
+        MemberType::HardLink(_) | MemberType::Device | MemberType::Other => false,
     }
 }

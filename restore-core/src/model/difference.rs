@@ -32,8 +32,10 @@ pub struct Difference {
     pub backup: Option<u64>,
     /// How many are live, where that is known.
     pub live: Option<u64>,
-    /// Whether a number is an estimate.
+    /// Whether the live number is an estimate.
     pub estimated: bool,
+    /// Whether they are only counted: what is added, changed or removed is not known.
+    pub counted_only: bool,
     /// What a restore would bring that is not live.
     pub added: Changes,
     /// What would be another than it is.

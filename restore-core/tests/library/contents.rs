@@ -422,6 +422,102 @@ fn live(parts: &Parts) {
     put(live.join("var/cron/jobs"), "0 2 * * * true\n");
 }
 
+async fn difference(
+    parts: &Parts,
+    request: PlanRequest,
+) -> BTreeMap<String, Vec<(String, [Vec<String>; 3])>> {
+    let (site, backup) = parts.site().await;
+    let found = site
+        .difference(&backup, &request, 10, &RunOptions::new())
+        .await;
+    let mut all = BTreeMap::new();
+    for component in found.unwrap().components {
+        let mut told = Vec::new();
+        for it in component.differences {
+            let names = [it.added, it.changed, it.removed].map(|it| it.names);
+            if names.iter().any(|it| !it.is_empty()) {
+                told.push((it.of, names));
+            }
+        }
+        let unknown = component.unknown.map(|it| (it.code, Default::default()));
+        told.extend(unknown);
+        all.insert(component.name, told);
+    }
+    all
+}
+
+#[tokio::test]
+async fn what_would_change_is_told_and_nothing_is_staged() {
+    let parts = Parts::new();
+    live(&parts);
+    let request = || PlanRequest::all().only(["uploads", "nginx", "cron"]);
+    let same = difference(&parts, request()).await;
+    assert!(same.values().all(Vec::is_empty), "{same:?}");
+
+    let at = |path: &str| parts.folder.path("srv/uploads").join(path);
+    std::fs::remove_dir_all(at("2024/deep")).unwrap();
+    put(at("2024/a.png"), "other");
+    put(at("new/deep/file"), "only live");
+    put(at(".restore-20240216-020000-abcd/replaced/x"), "of a run");
+    std::fs::remove_file(at("out")).unwrap();
+    symlink("/elsewhere", at("out")).unwrap();
+    let conf = parts.folder.path("host/etc/nginx/nginx.conf");
+    std::fs::set_permissions(&conf, PermissionsExt::from_mode(0o600)).unwrap();
+    put(parts.folder.path("var/cron/jobs"), "0 3 * * * true\n");
+    let before = fingerprint(&parts.folder.path("srv"));
+    let found = difference(&parts, request()).await;
+    let names = |names: &[&str]| names.iter().map(|&it| it.to_owned()).collect::<Vec<_>>();
+    assert_eq!(
+        found["uploads"],
+        [
+            (
+                "files".to_owned(),
+                [
+                    names(&["2024/deep/b.png"]),
+                    // Of two names of one file both are another.
+                    names(&["2024/a.png", "out", "again.png"]),
+                    names(&["new/deep/file"])
+                ]
+            ),
+            (
+                "directories".to_owned(),
+                [
+                    names(&["2024/deep"]),
+                    names(&[]),
+                    names(&["new", "new/deep"])
+                ]
+            ),
+        ]
+    );
+    assert_eq!(
+        found["nginx"],
+        [(
+            "files".to_owned(),
+            [names(&[]), names(&["nginx.conf"]), names(&[])]
+        )]
+    );
+    let line = |hour: u32| names(&[&format!("line 1: 0 {hour} * * * true")]);
+    assert_eq!(
+        found["cron"],
+        [("lines".to_owned(), [line(2), names(&[]), line(3)])]
+    );
+    assert_eq!(fingerprint(&parts.folder.path("srv")), before);
+
+    let some = PlanRequest::all().paths(["uploads/2024"]);
+    let found = difference(&parts, some).await;
+    assert_eq!(found["uploads"][0].1[2], names(&[]));
+    assert_eq!(found["uploads"][0].1[1], names(&["2024/a.png"]));
+
+    // Gone, all of it would come; and the server is not there to be asked.
+    std::fs::remove_dir_all(parts.folder.path("srv")).unwrap();
+    let found = difference(&parts, PlanRequest::all()).await;
+    assert_eq!(found["uploads"][0].1[0].len(), 6);
+    assert_eq!(found["db"].len(), 1, "{found:?}");
+    parts.damage(&format!("volumes/uploads-{ID}.tar.gz"));
+    let found = difference(&parts, request()).await;
+    assert_eq!(found["uploads"][0].0, "hash.mismatch");
+}
+
 #[tokio::test]
 async fn a_path_of_a_volume_is_restored_alone() {
     let here = |parts: &Parts, path: &str| parts.folder.path(path).display().to_string();

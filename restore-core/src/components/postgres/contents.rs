@@ -7,13 +7,14 @@ use tokio::sync::mpsc::channel;
 use tokio_util::sync::CancellationToken;
 
 use super::Postgres;
+use super::client::column;
 use super::content::{Content, Format};
 use super::script::ScriptReader;
 use super::sql_dump::refuse_odd;
 use super::tools::{Input, Runner, tool_failed};
 use crate::archive::{Source, hand_on, hash_file};
-use crate::contract::{Backup, Contents, DumpedTable};
-use crate::model::{Error, ErrorKind, Progress, Result};
+use crate::contract::{Backup, Contents, DumpedTable, RunContext};
+use crate::model::{Difference, Error, ErrorKind, Progress, Result};
 
 /// How much of a line of a listing is looked at: names are shorter.
 const LINE: usize = 1024;
@@ -59,6 +60,78 @@ impl Contents for Postgres {
             .map(|((schema, name), rows)| DumpedTable::new(schema, name, rows));
         Ok(Some(tables.collect()))
     }
+
+    async fn compare(&self, cx: &RunContext, most: usize) -> Result<Vec<Difference>> {
+        let compared = async {
+            let artifacts = self.find_artifacts(cx.backup());
+            let label = artifacts.all().next();
+            let label = label.ok_or_else(|| self.no_artifact(cx.backup()))?;
+            let dumped = self.tables(cx.backup(), label, cx.cancelled()).await?;
+            let dumped = dumped.ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Preflight,
+                    "diff.not_listed",
+                    format!("{label} is in a format whose tables are not listed"),
+                )
+                .hint("`restore drill` restores it beside what is live, and counts")
+            })?;
+            let live = self.live_tables().await?;
+            Ok(differences(dumped, &live, most))
+        };
+        self.named(compared.await)
+    }
+}
+
+/// The live tables with about how many rows each has; `None`: never looked at. A dump has none that
+/// belong to extensions.
+const LIVE: &str = "SELECT n.nspname::text, c.relname::text, c.reltuples::float8 \
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+    WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' \
+    AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' \
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass \
+    AND d.objid = c.oid AND d.deptype = 'e')";
+
+/// How the tables of a dump differ from the live ones; rows are compared where both numbers are known.
+fn differences(dumped: Vec<DumpedTable>, live: &Tables, most: usize) -> Vec<Difference> {
+    let (mut tables, mut rows) = (Difference::new("tables"), Difference::new("rows"));
+    let count = |count: usize| u64::try_from(count).ok();
+    (tables.backup, tables.live) = (count(dumped.len()), count(live.len()));
+    rows.estimated = true;
+    let mut seen: BTreeMap<(String, String), ()> = BTreeMap::new();
+    for DumpedTable {
+        schema,
+        name,
+        rows: has,
+    } in dumped
+    {
+        let shown = format!("{schema}.{name}");
+        let there = live.get(&(schema.clone(), name.clone()));
+        seen.insert((schema, name), ());
+        rows.backup = sum(rows.backup, has);
+        match (there, has) {
+            (None, _) => tables.added.add(shown, most),
+            (Some(Some(there)), Some(has)) if *there != has => {
+                rows.changed
+                    .add(format!("{shown}: {has}, live about {there}"), most);
+            }
+            _ => {}
+        }
+    }
+    for ((schema, name), there) in live {
+        rows.live = sum(rows.live, *there);
+        if !seen.contains_key(&(schema.clone(), name.clone())) {
+            tables.removed.add(format!("{schema}.{name}"), most);
+        }
+    }
+    vec![tables, rows]
+}
+
+/// What is known of both together.
+fn sum(known: Option<u64>, more: Option<u64>) -> Option<u64> {
+    match (known, more) {
+        (Some(known), Some(more)) => Some(known.saturating_add(more)),
+        (known, more) => known.or(more),
+    }
 }
 
 /// Reads a script to its end, hashing it meanwhile.
@@ -101,6 +174,29 @@ async fn of_script(source: Source) -> Result<Tables> {
 }
 
 impl Postgres {
+    /// The tables of the live database; none where there is no database.
+    async fn live_tables(&self) -> Result<Tables> {
+        let session = match self.session(&self.config.database).await {
+            Ok(session) => session,
+            Err(error) if error.code() == "postgres.no_database" => return Ok(Tables::new()),
+            Err(error) => return Err(error),
+        };
+        let found = session.rows(LIVE, &[]).await;
+        let mut tables = Tables::new();
+        for row in found? {
+            let about: f64 = column(&row, 2)?;
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "not negative, and a float saturates"
+            )]
+            let about = (about >= 0.0).then_some(about as u64);
+            tables.insert((column(&row, 0)?, column(&row, 1)?), about);
+        }
+        session.close().await;
+        Ok(tables)
+    }
+
     /// Hashes an archive, and has its table of contents read.
     async fn of_archive(
         &self,
@@ -208,6 +304,23 @@ mod tests {
             let named = |name: &str| ("public".to_owned(), name.to_owned());
             assert_eq!(tables, [named("two words"), named("users")]);
         }
+    }
+
+    #[test]
+    fn tables_and_rows_are_compared_where_both_are_known() {
+        let dumped = [("a", Some(3)), ("b", None), ("new", Some(1))];
+        let dumped = dumped.map(|(name, rows)| DumpedTable::new("public", name, rows));
+        let live = [("a", Some(5)), ("b", Some(9)), ("gone", None)];
+        let live = live.map(|(name, rows)| (("public".to_owned(), name.to_owned()), rows));
+        let found = differences(dumped.to_vec(), &Tables::from(live), 10);
+        let [tables, rows] = found.as_slice() else {
+            panic!("{found:?}")
+        };
+        assert_eq!((tables.backup, tables.live), (Some(3), Some(3)));
+        assert_eq!(tables.added.names, ["public.new"]);
+        assert_eq!(tables.removed.names, ["public.gone"]);
+        assert_eq!((rows.backup, rows.live), (Some(4), Some(14)));
+        assert_eq!(rows.changed.names, ["public.a: 3, live about 5"]);
     }
 
     #[test]

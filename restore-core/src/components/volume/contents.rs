@@ -6,8 +6,10 @@ use async_trait::async_trait;
 
 use super::VolumeComponent;
 use crate::archive::UnpackPolicy;
-use crate::components::place;
-use crate::contract::{Backup, Contents};
+use crate::components::compare_tree::{LiveTree, compare, not_here};
+use crate::components::{archive, place};
+use crate::contract::{Backup, Contents, RunContext};
+use crate::model::{Difference, Result};
 
 #[async_trait]
 impl Contents for VolumeComponent {
@@ -22,5 +24,22 @@ impl Contents for VolumeComponent {
         let live = live.ok()??;
         let relative = Path::new(path).strip_prefix(live).ok()?;
         Some(relative.to_string_lossy().into_owned())
+    }
+
+    async fn compare(&self, cx: &RunContext, most: usize) -> Result<Vec<Difference>> {
+        let compared = async {
+            let found = archive::find(cx.backup(), &self.archive)?;
+            let platform = self.platform.as_ref();
+            let path = place::path_of(platform, &self.section.volume).await?;
+            let live = LiveTree {
+                path: path.ok_or_else(|| not_here(&format!("volume {}", self.section.volume)))?,
+                // Nothing in it is read but names and what they stand for.
+                follow: true,
+                kept: vec![archive::never_packed()],
+                only: self.paths(cx.paths()).await?,
+            };
+            compare(cx, &found, self.section.members().policy(""), live, most).await
+        };
+        compared.await.map_err(self.at())
     }
 }
