@@ -58,8 +58,12 @@ fn counts(found: &Difference) -> String {
         .filter(|(changes, _)| changes.count > 0)
         .map(|(changes, word)| format!("{} {word}", changes.count))
         .collect();
+    let known = found.backup.is_some() && found.live.is_some();
+    if changes.is_empty() && (found.estimated || !known) {
+        return format!("{}: {both}", found.of);
+    }
     let changes = match changes.is_empty() {
-        true => "nothing known to change".to_owned(),
+        true => "nothing changes".to_owned(),
         false => changes.join(", "),
     };
     match both.is_empty() {

@@ -207,3 +207,19 @@ What would change:
     assert_eq!(site.read("live/opt/app/more"), "more");
     assert_eq!(site.read("live/opt/app/own"), "only live");
 }
+
+#[test]
+fn a_packed_backup_is_brought_here_first() {
+    let site = Site::new();
+    site.backup();
+    site.shell(&format!(
+        "tar -C backups -czf backups/backup-{ID}.tar.gz {ID}; rm -r backups/{ID}"
+    ));
+    let ran = site.restore(&["show", ID, "--files"]).exits(0);
+    assert!(ran.err.contains("it is packed: fetching"), "{}", ran.err);
+    assert!(ran.out.contains("  applications/kept\n"), "{}", ran.out);
+    site.shell(&format!("rm -r backups/{ID}"));
+    site.restore(&["get", ID, "applications/kept", "--to", "out"])
+        .exits(0);
+    assert_eq!(site.read("out/applications/kept"), "backed up");
+}

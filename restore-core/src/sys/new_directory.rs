@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
-use super::{open_above, remove_tree};
+use super::{open_directory, remove_tree};
 use crate::model::{Error, ErrorKind, Result};
 
 /// How the name begins that it has until then.
@@ -44,15 +44,7 @@ impl NewDirectory {
     /// `Config`: `get.exists`; `Preflight`: `path.untrusted` where somebody else could lead the way there
     /// elsewhere; `Locked`: `get.under_way`; `io.*`.
     pub(crate) fn begin(path: &Path) -> Result<Self> {
-        let failed = |error: Errno| Error::io(format!("make {}", path.display()), error.into());
-        let (above, name) = open_above(path, false)
-            .map_err(|error| match error.code() {
-                "path.untrusted" => {
-                    error.hint("name a directory below one that only you can write to")
-                }
-                _ => error,
-            })?
-            .map_err(failed)?;
+        let (above, name) = above(path)?;
         let before = Self::look(&above, &name, path)?;
         let digest = Sha256::digest(name.as_bytes());
         let short: String = digest
@@ -83,6 +75,9 @@ impl NewDirectory {
         };
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             return Err(exists(path, "is there already, and is no directory"));
+        }
+        if !is_ours(&stat) {
+            return Err(exists(path, "belongs to somebody else"));
         }
         let directory =
             rustix::fs::openat(above, name, DIRECTORY, Mode::empty()).map_err(failed)?;
@@ -162,6 +157,41 @@ impl Drop for NewDirectory {
             let _ = remove_tree(self.above.as_fd(), &self.temporary);
         }
     }
+}
+
+fn is_ours(stat: &Stat) -> bool {
+    stat.st_uid == 0 || stat.st_uid == rustix::process::geteuid().as_raw()
+}
+
+/// Opens the directory that `path` is to lie in, with its name there. Nobody else may lead the way
+/// elsewhere; where others can write, as in `/tmp`, they must not be able to rename what is ours.
+fn above(path: &Path) -> Result<(OwnedFd, OsString)> {
+    const HINT: &str = "name a directory below one that only you can write to";
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(exists(path, "is no name for a new directory"));
+    };
+    let above = open_directory(parent, false)
+        .map_err(|error| error.hint(HINT))?
+        .map_err(|error| Error::io(format!("open {}", parent.display()), error.into()))?;
+    let stat = rustix::fs::fstat(&above)
+        .map_err(|error| Error::io(format!("look at {}", parent.display()), error.into()))?;
+    let own = rustix::process::getegid().as_raw();
+    let group = stat.st_mode & 0o020 != 0 && (stat.st_gid != own || own == 0);
+    let shared = group || stat.st_mode & 0o002 != 0;
+    let sticky = stat.st_mode & 0o1000 != 0;
+    if is_ours(&stat) && (!shared || sticky) {
+        return Ok((above, name.to_owned()));
+    }
+    Err(Error::new(
+        ErrorKind::Preflight,
+        "path.untrusted",
+        format!(
+            "others can rename what is in {}, and lead {} elsewhere",
+            parent.display(),
+            path.display()
+        ),
+    )
+    .hint(HINT))
 }
 
 fn exists(path: &Path, what: &str) -> Error {
@@ -280,7 +310,20 @@ mod tests {
         assert_eq!(code(&path), "get.exists");
         assert_eq!(code(&path.join("x")), "get.exists");
         std::os::unix::fs::symlink("there", root.path().join("link")).unwrap();
-        assert_eq!(code(&root.path().join("link")), "path.link");
+        assert_eq!(code(&root.path().join("link")), "get.exists");
+        assert_eq!(code(&root.path().join("link/new")), "path.link");
+
+        // As in /tmp: nobody else can take the place of what is ours.
+        let shared = root.path().join("shared");
+        std::fs::create_dir(&shared).unwrap();
+        std::fs::set_permissions(&shared, PermissionsExt::from_mode(0o777)).unwrap();
+        assert_eq!(code(&shared.join("new")), "path.untrusted");
+        std::fs::set_permissions(&shared, PermissionsExt::from_mode(0o1777)).unwrap();
+        NewDirectory::begin(&shared.join("new"))
+            .unwrap()
+            .finish()
+            .unwrap();
+        std::fs::remove_dir_all(&shared).unwrap();
         assert_eq!(names(&path), ["x"]);
     }
 }

@@ -597,3 +597,18 @@ async fn a_path_of_a_volume_is_restored_alone() {
         );
     }
 }
+
+#[tokio::test]
+async fn what_is_encrypted_is_said_to_be() {
+    let parts = Parts::new();
+    put(parts.folder.artifact("volumes/other.tar.gz.gpg"), "locked");
+    parts.folder.list();
+    let (members, report) = parts.members(MembersRequest::all()).await;
+    assert_eq!(
+        find(&members, "volumes/other.tar.gz.gpg").kind,
+        MemberKind::Artifact
+    );
+    assert_eq!(report.findings.len(), 1);
+    assert_eq!(report.findings[0].code, "members.encrypted");
+    assert!(report.refusal().is_none());
+}
