@@ -64,7 +64,9 @@ pub(crate) enum Verb {
     /// List the backups of all stores
     List,
     /// Show what is in a backup
-    Show(BackupArg),
+    Show(ShowArgs),
+    /// Bring files out of a backup into a directory; touches nothing live
+    Get(GetArgs),
     /// Read a backup through and compare it with its checksums
     Verify {
         #[command(flatten)]
@@ -201,6 +203,53 @@ pub(crate) struct BackupArg {
     /// The backup's id, or `latest`
     #[arg(value_name = "ID", add = ArgValueCandidates::new(complete::backups))]
     pub(crate) id: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    pub(crate) backup: BackupArg,
+
+    /// List what is in its archives and dumps, read to their end and verified; only what is called
+    /// PATTERN: a path, or a name without a slash, `*` for anything but a slash
+    #[arg(long, value_name = "PATTERN")]
+    #[expect(clippy::option_option, reason = "an option whose value may be missing")]
+    pub(crate) files: Option<Option<String>>,
+
+    /// Only what is in files of these components
+    #[arg(long, value_name = "COMPONENT", value_delimiter = ',', requires = "files", add = ArgValueCandidates::new(complete::components))]
+    pub(crate) only: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct GetArgs {
+    #[command(flatten)]
+    pub(crate) backup: BackupArg,
+
+    /// What to bring out: COMPONENT/path as `show --files` lists it, a path as in the archive or on
+    /// the live machine, a COMPONENT for all of it, or a file of the backup
+    #[arg(value_name = "PATH", required_unless_present = "only")]
+    pub(crate) paths: Vec<String>,
+
+    /// The directory for it, which must not be there yet, or be empty
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+
+    /// All of these components: their files, or the dump itself
+    #[arg(long, value_name = "COMPONENT", value_delimiter = ',', add = ArgValueCandidates::new(complete::components))]
+    pub(crate) only: Vec<String>,
+
+    /// Leave the files to whoever runs this, instead of the owners that the archive has
+    #[arg(long)]
+    pub(crate) no_owner: bool,
+
+    /// Keep set-uid and set-gid bits and capabilities of files, which are taken off otherwise
+    #[arg(long)]
+    pub(crate) keep_setuid: bool,
+
+    /// Also what has no checksum to verify it by
+    #[arg(long)]
+    pub(crate) allow_unverified: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -360,9 +409,14 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "COMPONENT", value_delimiter = ',', add = ArgValueCandidates::new(complete::components))]
     pub(crate) only: Vec<String>,
 
-    /// Only this path, named as in the archive (`mnt/nfs/nginx/conf.d/app.conf`); repeatable
+    /// Only this path: COMPONENT/path as `show --files` lists it, or named as in the archive or on the
+    /// live machine (`mnt/nfs/nginx/conf.d/app.conf`); repeatable
     #[arg(long = "path", value_name = "PATH")]
     pub(crate) paths: Vec<String>,
+
+    /// Also show what would change: files, crontab lines, tables, keys; archives are read for it
+    #[arg(long)]
+    pub(crate) diff: bool,
 
     /// Restore what has no checksum to verify it by
     #[arg(long)]

@@ -52,6 +52,33 @@ pub(crate) fn count(number: usize, noun: &str) -> String {
     }
 }
 
+/// `1 row`, `2 rows`.
+pub(crate) fn number(number: u64, noun: &str) -> String {
+    number_of(number, noun, &format!("{noun}s"))
+}
+
+/// `1 directory`, `2 directories`.
+pub(crate) fn number_of(number: u64, one: &str, many: &str) -> String {
+    match number {
+        1 => format!("1 {one}"),
+        _ => format!("{number} {many}"),
+    }
+}
+
+/// A name of others, in quotes where it could pass for something else than one name: it holds control
+/// characters, say, or begins or ends with a blank.
+pub(crate) fn quoted(name: &str) -> std::borrow::Cow<'_, str> {
+    let quoted = format!("{name:?}");
+    let plain = quoted.get(1..quoted.len() - 1) == Some(name)
+        && !name.is_empty()
+        && name.trim() == name
+        && !name.contains(" -> ");
+    match plain {
+        true => name.into(),
+        false => quoted.into(),
+    }
+}
+
 /// `2024-02-15 02:00:00` from a backup id's `20240215-020000`.
 pub(crate) fn stamp(stamp: &str) -> String {
     let part = |from: usize, to: usize| stamp.get(from..to).unwrap_or("??");

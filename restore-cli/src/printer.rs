@@ -24,6 +24,8 @@ pub(crate) struct Answer {
     pub(crate) told: bool,
     /// The exit code.
     pub(crate) exit: u8,
+    /// What is on stdout already, as there was too much of it to be kept.
+    streamed: Option<Stream>,
 }
 
 impl Answer {
@@ -47,12 +49,19 @@ impl Answer {
             error: None,
             told: false,
             exit: exit::DONE,
+            streamed: None,
         })
     }
 
     /// The same answer, whose text says what its error does: on one screen it is not shown twice.
     pub(crate) fn told(mut self) -> Self {
         self.told = true;
+        self
+    }
+
+    /// The same answer, of which the beginning was written: its value and text are what is left.
+    pub(crate) fn streamed(mut self, stream: Stream) -> Self {
+        self.streamed = Some(stream);
         self
     }
 
@@ -77,6 +86,17 @@ impl Printer {
     /// Prints what a command came to; gives the exit code.
     pub(crate) fn finish(&self, result: Result<Answer, Error>, stderr: &Stderr) -> u8 {
         let (document, text, error, told, exit) = match result {
+            Ok(Answer {
+                streamed: Some(stream),
+                value,
+                text,
+                error,
+                exit,
+                ..
+            }) => {
+                let ended = stream.end(&value, &text, error.as_ref());
+                return Self::tell(ended, error.as_ref(), exit, stderr);
+            }
             Ok(answer) => {
                 let mut document = Map::new();
                 document.insert(answer.key.to_owned(), answer.value);
@@ -99,10 +119,15 @@ impl Printer {
             write_out(&Look::stdout().text(&text))
         };
         let one_screen = io::stdout().is_terminal() && io::stderr().is_terminal();
-        if let Some(error) = error
+        let error = error
             .as_ref()
-            .filter(|_| self.json || !(told && one_screen))
-        {
+            .filter(|_| self.json || !(told && one_screen));
+        Self::tell(written, error, exit, stderr)
+    }
+
+    /// Says what went wrong, also with writing; gives the exit code.
+    fn tell(written: io::Result<()>, error: Option<&Error>, exit: u8, stderr: &Stderr) -> u8 {
+        if let Some(error) = error {
             // The text comes first, so that the error is the last thing in sight.
             stderr.error(error);
         }
@@ -119,6 +144,89 @@ impl Printer {
             }
             Ok(()) => exit,
         }
+    }
+}
+
+/// What is written while it comes: a list of more than can be kept.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    json: bool,
+    buffer: Vec<u8>,
+    first: bool,
+    written: io::Result<()>,
+}
+
+/// So much is written at once.
+const AT_ONCE: usize = 64 * 1024;
+
+impl Stream {
+    /// Begins the list `key` of the value `key`.
+    pub(crate) fn begin(json: bool, key: &str) -> Self {
+        let mut stream = Self {
+            json,
+            buffer: Vec::with_capacity(AT_ONCE),
+            first: true,
+            written: Ok(()),
+        };
+        if json {
+            stream.put(&format!("{{\n{key:?}: {{\n{key:?}: ["));
+        }
+        stream
+    }
+
+    /// One of the list, for programs.
+    pub(crate) fn item(&mut self, item: &impl serde::Serialize) {
+        let between = if std::mem::take(&mut self.first) {
+            "\n"
+        } else {
+            ",\n"
+        };
+        self.put(between);
+        match serde_json::to_string(item) {
+            Ok(text) => self.put(&text),
+            Err(e) => self.written = Err(io::Error::other(e)),
+        }
+    }
+
+    /// Text for people.
+    pub(crate) fn text(&mut self, text: &str) {
+        self.put(&Look::stdout().text(text));
+    }
+
+    /// Whether nothing can be written any more.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.written.is_err()
+    }
+
+    fn put(&mut self, text: &str) {
+        self.buffer.extend_from_slice(text.as_bytes());
+        if self.buffer.len() >= AT_ONCE {
+            self.flush();
+        }
+    }
+
+    /// Writes what there is, where others may go on meanwhile.
+    pub(crate) fn flush(&mut self) {
+        let bytes = std::mem::take(&mut self.buffer);
+        if self.written.is_ok() {
+            self.written = tokio::task::block_in_place(|| write_bytes(&bytes));
+        }
+        self.buffer = bytes;
+        self.buffer.clear();
+    }
+
+    /// Writes the end: what else is in the value, or is to be said, and the error.
+    fn end(self, value: &Value, text: &str, error: Option<&Error>) -> io::Result<()> {
+        self.written?;
+        if !self.json {
+            return write_out(&Look::stdout().text(text));
+        }
+        let rest = value.to_string();
+        let rest = rest.strip_prefix('{').unwrap_or(&rest);
+        let error = error.map_or_else(String::new, |error| {
+            format!(",\n\"error\": {}", error_value(error))
+        });
+        write_out(&format!("\n],\n{rest}{error}\n}}\n"))
     }
 }
 
@@ -141,8 +249,12 @@ fn with_error(mut document: Map<String, Value>, error: Option<&Error>) -> String
 }
 
 fn write_out(text: &str) -> io::Result<()> {
+    write_bytes(text.as_bytes())
+}
+
+fn write_bytes(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    out.write_all(bytes)?;
     out.flush()
 }
 

@@ -34,6 +34,8 @@ pub(crate) enum Work {
     Fetching = 6,
     /// The maintenance page goes up or down, or a run is ended as the platform stands.
     Page = 7,
+    /// Files are brought out of a backup, of which nothing is left when cancelled.
+    Getting = 8,
 }
 
 impl Work {
@@ -46,6 +48,7 @@ impl Work {
             5 => Self::Pruning,
             6 => Self::Fetching,
             7 => Self::Page,
+            8 => Self::Getting,
             _ => Self::Reading,
         }
     }
@@ -144,6 +147,8 @@ fn words(work: Work, asked: u32) -> &'static str {
         }
         (Work::Fetching, 1) => "stopping: what came so far is kept, the next fetch goes on there",
         (Work::Fetching, _) => "still writing what came; press Ctrl-C once more to leave at once",
+        (Work::Getting, 1) => "stopping: what was brought out so far is removed again",
+        (Work::Getting, _) => "still removing it; press Ctrl-C once more to leave at once",
         (Work::Page, 1) => "this is short, and goes on to its end",
         (Work::Page, _) => "press Ctrl-C once more to leave at once, then do the same again",
         (Work::Confirming, 1) => "stopping after the deletion under way",
@@ -162,13 +167,16 @@ fn words(work: Work, asked: u32) -> &'static str {
 fn leave(work: Work, stderr: &Stderr) -> ! {
     let code = match work {
         // Nothing live is concerned.
-        Work::BackingUp | Work::Pruning | Work::Fetching => exit::INTERRUPTED,
+        Work::BackingUp | Work::Pruning | Work::Fetching | Work::Getting => exit::INTERRUPTED,
         _ => exit::STUCK,
     };
     stderr.tell(match work {
         Work::BackingUp => "left in the middle: the backup is unfinished, and is never restored",
         Work::Pruning => "left in the middle\nhint: `restore prune` deletes the rest",
         Work::Fetching => "left in the middle\nhint: fetch again, it goes on there",
+        Work::Getting => {
+            "left in the middle\nhint: the same command removes what is left, and begins anew"
+        }
         Work::Confirming => "left in the middle\nhint: `restore confirm` deletes the rest",
         Work::Page => "left in the middle\nhint: do the same again",
         _ => {
@@ -195,6 +203,7 @@ mod tests {
             Work::Pruning,
             Work::Fetching,
             Work::Page,
+            Work::Getting,
         ] {
             assert_eq!(Work::of(work as u8), work);
         }

@@ -165,11 +165,11 @@ pub mod component {
     pub use crate::components::redis::Redis;
     pub use crate::components::volume::VolumeComponent;
     pub use crate::contract::{
-        BackedUp, CheckFactory, Component, ComponentDeps, ComponentFactory, Create, Inspection,
-        KeptByRun, MaintenanceFactory, PlatformFactory, Recovery, Registry, SharedComponent,
-        SpaceNeed, Staged, StoreFactory, Target,
+        BackedUp, CheckFactory, Component, ComponentDeps, ComponentFactory, Contents, Create,
+        DumpedTable, Inspection, KeptByRun, MaintenanceFactory, PlatformFactory, Recovery,
+        Registry, SharedComponent, SpaceNeed, Staged, StoreFactory, Target,
     };
-    pub use crate::model::CheckOutcome;
+    pub use crate::model::{Changes, CheckOutcome, Difference};
 }
 
 pub mod config {

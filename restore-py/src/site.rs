@@ -10,6 +10,7 @@ use pyo3::types::PyDict;
 use restore_core::backup::{PrunePlan, PruneRequest};
 use restore_core::component::Registry;
 use restore_core::config::SiteConfig;
+use restore_core::site::{GetRequest, MembersRequest};
 use restore_core::stream::Compression;
 use restore_core::{
     BackupRequest, Error, ErrorKind, FetchOptions, PlanRequest, RecoveryPoint, RecoveryTarget,
@@ -368,6 +369,69 @@ impl Site {
             let backup = Backup(Arc::new(backup));
             Ok(Box::new(|py: Python<'_>| Ok(Py::new(py, backup)?.into_any())) as Answer)
         })
+    }
+
+    /// What is in a backup's artifacts, and the error of those that are not what was backed up.
+    fn members(
+        &self,
+        backup: &Bound<'_, Backup>,
+        pattern: Option<String>,
+        only: Option<Vec<String>>,
+    ) -> Task {
+        let site = self.inner.clone();
+        let backup = backup.get().0.clone();
+        let request = MembersRequest::all()
+            .only(only.unwrap_or_default())
+            .pattern(pattern);
+        Task::reading(|options| async move {
+            let mut members = Vec::new();
+            let report = site
+                .members(&backup, &request, &options, |member| members.push(member))
+                .await?;
+            let refusal = report.refusal();
+            Ok(Box::new(move |py: Python<'_>| {
+                let refusal = refusal.map(|error| exception(py, &error)).transpose()?;
+                let answer = (dump(py, &members)?, dump(py, &report)?, refusal);
+                Ok(answer.into_pyobject(py)?.into_any().unbind())
+            }) as Answer)
+        })
+    }
+
+    /// How what a backup has differs from what is live.
+    fn difference(
+        &self,
+        backup: &Bound<'_, Backup>,
+        only: Option<Vec<String>>,
+        paths: Option<Vec<String>>,
+        most: usize,
+    ) -> Task {
+        let (site, raised) = (self.inner.clone(), self.raised.clone());
+        let backup = backup.get().0.clone();
+        let request = selected(only, paths);
+        Task::reading(|options| async move {
+            raised.clear();
+            Ok(told(
+                site.difference(&backup, &request, most, &options).await?,
+            ))
+        })
+    }
+
+    /// Brings files out of a backup into a directory.
+    fn get(
+        &self,
+        backup: &Bound<'_, Backup>,
+        paths: Vec<String>,
+        to: PathBuf,
+        words: (bool, bool, bool),
+    ) -> Task {
+        let site = self.inner.clone();
+        let backup = backup.get().0.clone();
+        let (owners, keep_setuid, allow_unverified) = words;
+        let request = GetRequest::new(paths, to)
+            .no_owner(!owners)
+            .keep_powers(keep_setuid)
+            .allow_unverified(allow_unverified);
+        Task::run(|options| async move { Ok(told(site.get(&backup, &request, &options).await?)) })
     }
 
     fn plan_prune(

@@ -36,7 +36,7 @@ def test_everything_that_the_command_line_can_do() -> None:
             verb: (restore.Site, verb)
             for verb in (
                 "check", "plan", "drill", "rollback", "resume", "confirm", "abandon", "page", "unlock",
-                "history", "report", "status", "watch",
+                "history", "report", "status", "watch", "get",
             )
         },
         "config": (restore.Site, "check_config"),
@@ -253,3 +253,50 @@ def test_the_whole_platform_backs_itself_up(platform: Platform) -> None:
         if id != platform.backup:
             shutil.rmtree(platform.root / "backups" / id)
     platform.is_as_before()
+
+
+def test_what_is_in_a_backup_is_listed_and_brought_out(small: Small) -> None:
+    site = small.site()
+    members = site.members("latest").raise_if_failed()
+    file = next(it for it in members if it.kind == "file")
+    assert (file.path, file.component, file.size) == ("data/data.txt", "data", 4)
+    assert file.modified is not None and file.modified.tzinfo is not None
+    assert len(members) == members.total and not members.findings
+    some = asyncio.run(site.members_async("latest", "*.txt", only=["data"]))
+    assert [it.path for it in some] == ["data/data.txt"] and "1 of" in repr(some)
+
+    out = small.root / "out"
+    report = site.get("latest", "data/data.txt", out)
+    assert (report.files, report.to, report.taken[0].at) == (1, out, "data")
+    assert (out / "data" / "data.txt").read_text() == "good"
+    assert str(out) in str(report)
+    with pytest.raises(restore.ConfigError) as refused:
+        asyncio.run(site.get_async("latest", ["data"], out))
+    assert refused.value.code == "get.exists"
+    assert small.live() == small.DAMAGED
+
+    archive = small.folder / "volumes" / f"data-{BACKUP}.tar.gz"
+    content = bytearray(archive.read_bytes())
+    content[5] ^= 1
+    archive.write_bytes(content)
+    damaged = site.members("latest")
+    with pytest.raises(restore.VerificationError):
+        damaged.raise_if_failed()
+    with pytest.raises(restore.VerificationError):
+        site.get("latest", "data", small.root / "other")
+    assert not (small.root / "other").exists()
+
+
+def test_what_would_change_is_told(small: Small) -> None:
+    site = small.site()
+    found = site.difference("latest")
+    data, crontab = found.components
+    files = data.differences[0]
+    assert (data.name, files.of, files.changed.names) == ("data", "files", ("data.txt",))
+    assert files and (files.backup, files.live) == (1, 1)
+    lines = crontab.differences[0]
+    assert lines.added.names == ("line 1: 1 * * * * good",)
+    assert (lines.removed.count, lines.counted_only, crontab.unknown) == (1, False, None)
+    (data,) = asyncio.run(site.difference_async("latest", paths=["data/data.txt"])).components
+    assert data.differences[0].changed.count == 1
+    assert small.live() == small.DAMAGED

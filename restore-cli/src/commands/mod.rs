@@ -9,9 +9,11 @@ mod confirm;
 mod detached;
 mod drill;
 mod fetch;
+mod get;
 mod history;
 mod init;
 mod list;
+mod members;
 mod page;
 mod plan;
 mod prune;
@@ -125,7 +127,11 @@ pub(crate) async fn run(args: Args, stderr: Stderr, signals: Signals) -> Result<
         Verb::Status => status::status(&cx).await,
         Verb::Config(ConfigVerb::Check) => config_check::config_check(&cx).await,
         Verb::List => list::list(&cx).await,
-        Verb::Show(backup) => show::show(&cx, &backup.id).await,
+        Verb::Show(args) => match &args.files {
+            Some(pattern) => members::members(&cx, &args, pattern.as_deref()).await,
+            None => show::show(&cx, &args.backup.id).await,
+        },
+        Verb::Get(args) => get::get(&cx, &args).await,
         Verb::Verify { backup, deep } => verify::verify(&cx, &backup.id, deep).await,
         Verb::Backup(args) => backup::backup(&cx, &args).await,
         Verb::Prune(args) => prune::prune(&cx, &args).await,

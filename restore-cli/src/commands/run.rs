@@ -28,8 +28,10 @@ pub(super) async fn run(
         _ => bring(cx, &site, &args.backup.id).await?,
     };
     site.start_what_is_needed(&request, &cx.reading()).await;
+    let difference = super::plan::difference(cx, args, (&site, &backup), &request).await?;
     let plan = site.plan(&backup, request, &cx.reading()).await?;
-    let text = render::plan(&plan, None);
+    let changes = difference.as_ref().map(render::difference);
+    let text = render::plan_with(&plan, None, &changes.unwrap_or_default());
     if let Some(refusal) = plan.refusal() {
         let code = exit::of_error(&refusal);
         return Ok(Answer::new("plan", &plan, text)?.failed(Some(refusal), code));

@@ -2,8 +2,10 @@
 
 mod backup;
 mod config_check;
+mod difference;
 mod fetch;
 mod making;
+mod members;
 mod plan;
 mod prune;
 mod recovery;
@@ -12,9 +14,11 @@ mod status;
 
 pub(crate) use backup::{FileRow, backups, show, verification};
 pub(crate) use config_check::config_check;
+pub(crate) use difference::difference;
 pub(crate) use fetch::fetched;
 pub(crate) use making::backed_up;
-pub(crate) use plan::plan;
+pub(crate) use members::{got, member, member_heading, members};
+pub(crate) use plan::{plan, plan_with};
 pub(crate) use prune::{prune_plan, pruned};
 pub(crate) use recovery::recoverable;
 pub(crate) use run::{

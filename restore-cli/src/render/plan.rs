@@ -12,6 +12,11 @@ use crate::human;
 /// The plan: components, services, steps, what becomes of the replaced data, what was noticed.
 /// `again`: the options to repeat in the command that executes it; `None` while one does.
 pub(crate) fn plan(plan: &Plan, again: Option<&str>) -> String {
+    plan_with(plan, again, "")
+}
+
+/// The same with what would change, as text, before what is to be decided by.
+pub(crate) fn plan_with(plan: &Plan, again: Option<&str>, difference: &str) -> String {
     let mut out = match plan.request.drill {
         true => format!(
             "Drill: prove that backup {} restores into {}\n",
@@ -33,6 +38,7 @@ pub(crate) fn plan(plan: &Plan, again: Option<&str>) -> String {
     steps(plan, &mut out);
     expected(plan, &mut out);
     afterwards(plan, &mut out);
+    out += difference;
     out += &findings("Findings:", &plan.findings);
     match (plan.errors().count(), again) {
         (0, None) => {}

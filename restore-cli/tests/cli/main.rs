@@ -3,6 +3,7 @@
 mod backups;
 mod bucket;
 mod config_check;
+mod contents;
 mod durable;
 mod fetch;
 mod init;

@@ -67,7 +67,8 @@ pub async fn copy_verified(
             sync: Some(Box::new(move || sync_parent(&here))),
             remove: Some(Box::new(move || std::fs::remove_file(&gone))),
         };
-        copy(source, made, &dest, (mode, owner), &progress, halt)
+        let how = ((mode, owner), false);
+        copy(source, made, &dest, how, &progress, halt)
     })
     .await
 }
@@ -75,9 +76,33 @@ pub async fn copy_verified(
 /// The same into the file `name` of a directory that is held open, and is called `shown`.
 pub(crate) async fn copy_verified_into(
     source: Source,
+    at: (OwnedFd, &Path),
+    name: &str,
+    rights: (u32, Option<(u32, u32)>),
+    progress: Progress,
+) -> Result<(u64, Digest)> {
+    copy_into(source, at, name, (rights, false), progress).await
+}
+
+/// The same of the bytes as they are stored, compressed or not.
+pub(crate) async fn copy_stored_into(
+    source: Source,
+    at: (OwnedFd, &Path),
+    name: &str,
+    rights: (u32, Option<(u32, u32)>),
+    progress: Progress,
+) -> Result<(u64, Digest)> {
+    copy_into(source, at, name, (rights, true), progress).await
+}
+
+/// A file's mode and owner, and whether its bytes are copied as they are stored.
+type How = ((u32, Option<(u32, u32)>), bool);
+
+async fn copy_into(
+    source: Source,
     (directory, shown): (OwnedFd, &Path),
     name: &str,
-    (mode, owner): (u32, Option<(u32, u32)>),
+    how: How,
     progress: Progress,
 ) -> Result<(u64, Digest)> {
     let (shown, name) = (shown.join(name), name.to_owned());
@@ -97,7 +122,7 @@ pub(crate) async fn copy_verified_into(
                 Ok(rustix::fs::unlinkat(&directory, name, AtFlags::empty())?)
             })),
         };
-        copy(source, made, &shown, (mode, owner), &progress, halt)
+        copy(source, made, &shown, how, &progress, halt)
     })
     .await
 }
@@ -186,13 +211,13 @@ fn copy(
     source: &Source,
     mut made: Unfinished,
     dest: &Path,
-    (mode, owner): (u32, Option<(u32, u32)>),
+    ((mode, owner), stored): How,
     progress: &Progress,
     halt: &PipelineAbort,
 ) -> Result<(u64, Digest)> {
     let writing = |error: std::io::Error| unwritten(source, dest, error);
     let mut written = 0_u64;
-    let fed = read(source, progress, halt, |chunk| {
+    let fed = read_as(source, stored, progress, halt, |chunk| {
         written = written.saturating_add(u64::try_from(chunk.filled()).unwrap_or(u64::MAX));
         made.file
             .write_all(chunk)
@@ -225,6 +250,17 @@ fn read(
     halt: &PipelineAbort,
     put: impl FnMut(&Chunk) -> Result<(), Aborted>,
 ) -> Result<ReadSummary> {
+    read_as(source, false, progress, halt, put)
+}
+
+/// The same; `stored`: nothing is decompressed.
+fn read_as(
+    source: &Source,
+    stored: bool,
+    progress: &Progress,
+    halt: &PipelineAbort,
+    put: impl FnMut(&Chunk) -> Result<(), Aborted>,
+) -> Result<ReadSummary> {
     let file = source_thread::open_sized(source)?;
     let mut put = put;
     let done = std::thread::scope(|scope| {
@@ -233,7 +269,11 @@ fn read(
             source_thread::feed(file, source, progress, halt, send, &pool)
         })?;
         let mut reader = ChunkReader::new(receive, halt.clone());
-        let read = codec(source, &mut reader, halt).and_then(|codec| {
+        let codec = match stored {
+            true => Ok(Codec::Plain),
+            false => codec(source, &mut reader, halt),
+        };
+        let read = codec.and_then(|codec| {
             let (_, _, pool) = source_thread::channel();
             inflate(source.label(), codec, reader, halt, &pool, |chunk| {
                 put(&chunk)

@@ -52,7 +52,7 @@ pub(super) enum Layout {
 const HOLES: u64 = 16 << 40;
 
 /// A point in time: seconds since 1970 and nanoseconds.
-pub(super) type Time = (i64, u32);
+pub(crate) type Time = (i64, u32);
 
 /// A member's headers, read; nothing of it is checked.
 #[derive(Clone, Debug)]

@@ -18,12 +18,14 @@ mod estimate;
 mod floor;
 mod hash;
 mod links;
+mod listing;
 mod member;
 mod member_filter;
 mod member_index;
 mod ownership;
 mod pack;
 mod parse;
+mod pattern;
 mod refusal;
 mod sink;
 mod source_thread;
@@ -35,13 +37,15 @@ mod writer_pool;
 
 pub(crate) use acl::group_rights;
 pub(crate) use codec::{ARCHIVES, is_compressed};
+pub(crate) use copy::{copy_stored_into, copy_verified_into, hand_on};
 pub use copy::{copy_verified, read_through};
-pub(crate) use copy::{copy_verified_into, hand_on};
 pub(crate) use estimate::estimate_source;
 pub use estimate::estimate_unpacked;
 pub use hash::{Digest, hash_file};
+pub(crate) use listing::{Listed, MemberType, TreePaths, list};
 pub use pack::{Compression, Measured, PackPolicy, Packed, measure, pack};
 pub(crate) use pack::{measure_dir, pack_dir};
+pub(crate) use pattern::PathPattern;
 pub(crate) use sink::unwritable;
 pub use sink::{Sink, SinkFile, Written};
 pub(crate) use source_thread::{open as open_source, open_sized};
@@ -184,6 +188,10 @@ pub struct UnpackPolicy {
     /// Let set-uid and set-gid files in whose owner (for set-gid: group), as recorded or as they
     /// become, is not [`Self::owner`] or is root, and files with capabilities.
     pub set_uid: bool,
+    /// Take set-uid, set-gid and capabilities off the files that are written: nothing is refused for
+    /// them then.
+    #[serde(default)]
+    pub drop_powers: bool,
     /// The owner of the live tree: set-uid files of this owner are let in, save root's.
     pub owner: Option<(u32, u32)>,
     /// Give every member this owner instead of the recorded one.

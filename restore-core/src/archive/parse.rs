@@ -9,6 +9,7 @@ use tokio_tar::{Archive, Entry};
 use super::abort::{Aborted, PipelineAbort};
 use super::chunk::CHUNK;
 use super::codec::{ChunkReader, drive};
+use super::listing::{Listed, unheard};
 use super::member::{Layout, Member, What};
 use super::member_filter::{MOST, MemberFilter, Verdict};
 use super::refusal::refusals;
@@ -115,7 +116,8 @@ impl Parser<'_> {
         self.watch.content();
         self.padding(&mut rest, &last).await?;
         self.gate.settle(&mut self.refused);
-        if self.refusals == 0 {
+        let listing = self.collected.as_ref().is_some_and(|it| it.to.is_some());
+        if self.refusals == 0 && !listing {
             self.gate.finish().map_err(|error| self.halt.fail(error))?;
         }
         if let Some(collected) = self.collected.take() {
@@ -219,6 +221,12 @@ impl Parser<'_> {
         member: &Member,
         entry: &mut Entry<R>,
     ) -> Result<std::io::Result<()>, Aborted> {
+        if let Some(to) = self.collected.as_ref().and_then(|it| it.to.as_ref()) {
+            return match Listed::of(member).map(|listed| to.blocking_send(listed)) {
+                Some(Err(_)) => Err(self.halt.fail(unheard(self.label))),
+                Some(Ok(())) | None => Ok(Ok(())),
+            };
+        }
         let judged = self.gate.judged(member);
         self.few_members()?;
         let verdict = match judged {
@@ -245,6 +253,10 @@ impl Parser<'_> {
             return Ok(Ok(()));
         };
         let meta = || Meta::of(member, owner);
+        let file_meta = || match self.policy.drop_powers {
+            true => meta().without_powers(),
+            false => meta(),
+        };
         if let Some(sink) = self.sink.as_deref_mut() {
             for path in implied {
                 sink.directory(path, Meta::implied(self.gate.owner_of_all()));
@@ -259,7 +271,7 @@ impl Parser<'_> {
                 self.counts.files += 1;
                 self.counts.bytes = self.counts.bytes.saturating_add(member.size);
                 if let Some(sink) = self.sink.as_deref_mut() {
-                    sink.file(path, Meta::of(member, owner), member.size, layout)?;
+                    sink.file(path, file_meta(), member.size, layout)?;
                     return self.content(member, layout, entry).await;
                 }
             }

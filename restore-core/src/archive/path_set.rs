@@ -68,7 +68,8 @@ fn at_or_below(path: &[u8], above: &[u8]) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.first() == Some(&b'/'))
 }
 
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
+/// Whether a name is as the pattern says, in which `*` stands for any run of characters.
+pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     match pattern.split_first() {
         None => name.is_empty(),
         Some((b'*', rest)) => {

@@ -146,7 +146,7 @@ pub(super) fn feed(
 }
 
 /// Compares a hash with the expected one, where there is one.
-fn compare(source: &Source, found: Digest) -> Result<()> {
+pub(super) fn compare(source: &Source, found: Digest) -> Result<()> {
     match source.expected() {
         Some(expected) if expected != found => Err(Error::new(
             ErrorKind::Verification,

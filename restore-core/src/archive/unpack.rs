@@ -97,6 +97,8 @@ pub(crate) struct Walked {
     pub(crate) refused: Vec<RefusedMember>,
     /// How many members only the machine that has the live tree can judge.
     pub(crate) unjudged: u64,
+    /// Whom each member is told, instead of being judged.
+    pub(super) to: Option<tokio::sync::mpsc::Sender<super::Listed>>,
 }
 
 /// The same; the members that would be refused are no error but returned.
@@ -179,7 +181,7 @@ fn detect(
     })
 }
 
-fn read_archive(
+pub(super) fn read_archive(
     source: &Source,
     tree: Option<Tree>,
     policy: &UnpackPolicy,

@@ -16,7 +16,7 @@ use super::abort::{Aborted, PipelineAbort};
 use super::acl::{ACCESS, group_rights, is_acl};
 use super::chunk::Chunk;
 use super::floor::Floor;
-use super::member::Member;
+use super::member::{CAPABILITIES, Member};
 use super::tree::{DirCache, Tree};
 use crate::model::Result;
 
@@ -38,6 +38,13 @@ impl Meta {
             mtime: Some(member.mtime),
             xattrs: member.xattrs.clone(),
         }
+    }
+
+    /// The same without what lets whoever runs the file act as somebody else.
+    pub(super) fn without_powers(mut self) -> Self {
+        self.mode &= !0o6000;
+        self.xattrs.retain(|(key, _)| key != CAPABILITIES);
+        self
     }
 
     /// That of a directory that an archive implies without describing it.

@@ -23,4 +23,7 @@ pub use crate::contract::{
     Artifact, Backup, BackupWriter, Generation, Manifest, ManifestEntry, ManifestSize,
     expand_pattern,
 };
-pub use crate::model::{BackedUpComponent, BackupFile, BackupId, BackupReport, MissingComponent};
+pub use crate::model::{
+    BackedUpComponent, BackupFile, BackupId, BackupMember, BackupReport, MemberKind,
+    MissingComponent,
+};

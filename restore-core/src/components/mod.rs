@@ -1,6 +1,7 @@
 //! The library's own kinds of components.
 
 pub(crate) mod archive;
+mod compare_tree;
 pub(crate) mod crontab;
 pub(crate) mod files;
 pub(crate) mod hooks;

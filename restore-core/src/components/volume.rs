@@ -1,4 +1,4 @@
-//! The content of a volume, replaced as a whole.
+//! The content of a volume, replaced as a whole or by single paths.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,16 +10,19 @@ use serde_json::Value;
 use super::members::{Links, MemberKeys};
 use super::not_there::planned_volume;
 use super::{archive, hooks, place};
+use crate::archive::path_set::relative as tree_path;
 use crate::archive::{Owners, UnpackPolicy, Unpacked};
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, ComponentDeps, Create, Inspection, KeptByRun,
-    Platform, Program, RunContext, SharedComponent, Staged, Table, Target, Volume, parse_section,
+    BackedUp, Backup, BackupWriter, Component, ComponentDeps, Contents, Create, Inspection,
+    KeptByRun, Platform, Program, RunContext, SharedComponent, Staged, Table, Target, Volume,
+    parse_section,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result};
 use crate::swap::scope::{Discard, SwapScope};
 use crate::sys::space::Space;
 
 mod absent;
+mod contents;
 
 /// The content of a volume: an archive is unpacked into a hidden folder inside the volume and
 /// swapped with every live entry, dotfiles included, while the services that use it are down.
@@ -121,6 +124,50 @@ impl VolumeComponent {
         inspection.staged_at = archive::in_volume(volume.as_ref(), &cx.run().folder());
         archive::other_runs(cx, volume.as_ref(), &mut inspection.findings).await;
         Ok(space)
+    }
+
+    /// The paths of a run relative to the volume; none: all of it. They may be named below the
+    /// component's name, or as on the machine.
+    async fn paths(&self, paths: &[String]) -> Result<Vec<String>> {
+        let mut inside = Vec::new();
+        for path in paths {
+            let relative = match path.starts_with('/') {
+                true => self.inside(path).await,
+                false => {
+                    let path = tree_path(path)?;
+                    let below = path.strip_prefix(&self.name).ok();
+                    below.map(|below| below.to_string_lossy().into_owned())
+                }
+            };
+            let Some(relative) = relative else {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    "volume.path_outside",
+                    format!("{path} is not in volume {}", self.section.volume),
+                )
+                .hint(format!(
+                    "name it {0}/…, as `restore show ID --files --only {0}` lists it",
+                    self.name
+                )));
+            };
+            if relative.is_empty() {
+                return Ok(Vec::new());
+            }
+            inside.push(tree_path(&relative)?.to_string_lossy().into_owned());
+        }
+        Ok(inside)
+    }
+
+    /// What of the volume is replaced.
+    async fn scope(&self, paths: &[String]) -> Result<SwapScope> {
+        let paths = self.paths(paths).await?;
+        Ok(match paths.is_empty() {
+            true => SwapScope::Everything,
+            false => SwapScope::Paths {
+                paths,
+                keep: Vec::new(),
+            },
+        })
     }
 
     /// Which members of an archive are let in.
@@ -273,11 +320,16 @@ impl Component for VolumeComponent {
         self.section.stops.clone().unwrap_or_default()
     }
 
-    async fn targets(&self, _paths: &[String]) -> Result<Vec<Target>> {
+    fn path_prefix(&self) -> Option<String> {
+        Some(self.name.clone())
+    }
+
+    async fn targets(&self, paths: &[String]) -> Result<Vec<Target>> {
+        let scope = self.scope(paths).await.map_err(self.at())?;
         let path = place::path_of(self.platform.as_ref(), &self.section.volume)
             .await
             .map_err(self.at())?;
-        let target = path.map(|path| Target::new(path, SwapScope::Everything));
+        let target = path.map(|path| Target::new(path, scope));
         Ok(target.into_iter().collect())
     }
 
@@ -299,6 +351,10 @@ impl Component for VolumeComponent {
         Ok(archives.map(|path| (path, policy.clone())).collect())
     }
 
+    fn contents(&self) -> Option<&dyn Contents> {
+        Some(self)
+    }
+
     async fn live_bytes(&self) -> Result<u64> {
         let volume = self.volume().await.map_err(self.at())?;
         let there = volume.measure(&[archive::never_packed()]).await;
@@ -317,6 +373,7 @@ impl Component for VolumeComponent {
 
     async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {
         let mut inspection = Inspection::default();
+        let only = self.paths(cx.paths()).await.map_err(self.at())?;
         let found = archive::find(cx.backup(), &self.archive);
         if let Err(error) = &found {
             inspection
@@ -336,7 +393,11 @@ impl Component for VolumeComponent {
             archive::weigh(cx, &found, space, &mut inspection)
                 .await
                 .map_err(self.at())?;
-            inspection.summary = format!("volume {}", self.section.volume);
+            let volume = &self.section.volume;
+            inspection.summary = match only.is_empty() {
+                true => format!("volume {volume}"),
+                false => format!("{} in volume {volume}", only.join(", ")),
+            };
             if self.section.allow_setuid {
                 inspection
                     .obeyed
@@ -353,7 +414,11 @@ impl Component for VolumeComponent {
         cx.check_cancelled()?;
         let found = archive::find(cx.backup(), &self.archive).map_err(self.at())?;
         let volume = self.volume().await.map_err(self.at())?;
-        let policy = self.policy(volume.as_ref()).await;
+        // A path that the archive lacks is an error there: it must not take the live one away.
+        let only = self.paths(cx.paths()).await.map_err(self.at())?;
+        let whole = only.is_empty();
+        let mut policy = self.policy(volume.as_ref()).await;
+        policy.only = only;
         let source = cx.source(&found).map_err(self.at())?;
         let progress = cx.progress("unpack", source.size());
         let unpacked = volume
@@ -366,10 +431,10 @@ impl Component for VolumeComponent {
             findings: archive::acls_lost(&found, &unpacked).into_iter().collect(),
         };
         let outside = outside(&self.name, &self.section, &found, &unpacked);
-        staged.findings.extend(outside);
+        staged.findings.extend(outside.filter(|_| whole));
         cx.record("staged", Value::Object(staged.facts.clone()))
             .await?;
-        if unpacked.files + unpacked.links == 0 {
+        if whole && unpacked.files + unpacked.links == 0 {
             staged.findings.push(
                 Finding::warning(
                     "volume.empty_archive",
@@ -387,11 +452,9 @@ impl Component for VolumeComponent {
 
     async fn cut_over(&self, cx: &RunContext) -> Result<()> {
         let volume = self.volume().await.map_err(self.at())?;
+        let scope = self.scope(cx.paths()).await.map_err(self.at())?;
         archive::note_cutting(cx).await.map_err(self.at())?;
-        volume
-            .swap(cx.run(), &SwapScope::Everything)
-            .await
-            .map_err(self.at())?;
+        volume.swap(cx.run(), &scope).await.map_err(self.at())?;
         self.reload().await.map_err(self.at())
     }
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Backup, BackupWriter, Program, RunContext};
+use super::{Backup, BackupWriter, Contents, Program, RunContext};
 use crate::archive::UnpackPolicy;
 use crate::model::{
     BackupId, CheckOutcome, Error, ErrorKind, Finding, Recoverable, RecoveryTarget, Result, RunId,
@@ -273,6 +273,11 @@ pub trait Component: Send + Sync {
     /// that a restore would refuse; none where it unpacks no archive.
     async fn unpack_policies(&self, _backup: &Backup) -> Result<Vec<(String, UnpackPolicy)>> {
         Ok(Vec::new())
+    }
+
+    /// How to look into its artifacts; `None` where they are files that nothing here looks into.
+    fn contents(&self) -> Option<&dyn Contents> {
+        None
     }
 
     /// About how many bytes [`back_up`](Self::back_up) would read of the live data, to measure room

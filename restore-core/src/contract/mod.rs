@@ -9,6 +9,7 @@ pub(crate) mod backup_folder;
 pub(crate) mod check;
 pub(crate) mod component;
 pub(crate) mod config;
+pub(crate) mod contents;
 pub(crate) mod images;
 pub(crate) mod maintenance;
 pub(crate) mod nodes;
@@ -33,6 +34,7 @@ pub use component::{
     Staged, Target,
 };
 pub use config::{ConfigDuration, SecretSource, SiteConfig, SiteSection, Table, parse_section};
+pub use contents::{Contents, DumpedTable};
 pub use images::{ImageUser, Images, LoadedImage};
 pub use maintenance::{Maintenance, Readiness};
 pub use nodes::Nodes;

@@ -6,6 +6,7 @@ pub(crate) mod open;
 
 pub use self::config_check::{ConfigCheck, ConfigFinding};
 pub use crate::engine::operations::{
-    BackupKind, BackupListing, FoundData, KeptData, ListedBackup, NewestBackup, ProvenBackup, Room,
-    Site, SiteStatus, StoreStatus, UnfinishedRun,
+    BackupKind, BackupListing, ComponentDifference, FoundData, GetReport, GetRequest, KeptData,
+    ListedBackup, MembersReport, MembersRequest, NewestBackup, ProvenBackup, Room, Site,
+    SiteDifference, SiteStatus, StoreStatus, UnfinishedRun,
 };

@@ -11,6 +11,7 @@ pub(crate) mod trust;
 
 mod ancestors;
 mod beneath;
+mod new_directory;
 pub(crate) mod private;
 mod random;
 mod remove;
@@ -20,5 +21,6 @@ pub(crate) use beneath::{
     open_beneath, open_beneath_across, open_file, open_to_read, open_to_read_below, read_small,
     read_small_from,
 };
+pub(crate) use new_directory::NewDirectory;
 pub(crate) use random::{random_bytes, random_name};
 pub(crate) use remove::{remove_tree, shown as shown_error};

@@ -5,6 +5,7 @@
 mod agent;
 mod backup;
 mod conformance;
+mod contents;
 mod create;
 mod crontab;
 mod deep;

@@ -28,6 +28,7 @@ from ._component import (
     RunContext,
     Staged,
 )
+from ._difference import Changes, ComponentDifference, Difference, SiteDifference
 from ._errors import (
     ConfigError,
     FailedError,
@@ -56,6 +57,7 @@ from ._events import (
     StepFinished,
     StepStarted,
 )
+from ._members import BackupMember, GetReport, Gotten, Members
 from ._plan import EarlierRun, Plan, PlannedComponent, PlannedSafety, PlannedService, Step
 from ._report import ComponentReport, Failure, Made, Report, SafetyBackup, StepTime
 from ._restore import __version__, stop_all as _stop_all
@@ -105,16 +107,20 @@ __all__ = [
     "BackupFile",
     "BackupFinished",
     "BackupKind",
+    "BackupMember",
     "BackupReport",
     "BackupStarted",
     "Backups",
+    "Changes",
     "CheckMade",
     "CheckOutcome",
     "Component",
+    "ComponentDifference",
     "ComponentReport",
     "ConfigCheck",
     "ConfigError",
     "ConfigFinding",
+    "Difference",
     "DowntimeEnded",
     "DowntimeStarted",
     "EarlierRun",
@@ -124,6 +130,8 @@ __all__ = [
     "FetchReport",
     "FileStatus",
     "Finding",
+    "GetReport",
+    "Gotten",
     "Inspection",
     "InternalError",
     "KeptData",
@@ -132,6 +140,7 @@ __all__ = [
     "Made",
     "Manifest",
     "ManifestEntry",
+    "Members",
     "MissingComponent",
     "Need",
     "NewestBackup",
@@ -157,6 +166,7 @@ __all__ = [
     "RunStarted",
     "SafetyBackup",
     "Site",
+    "SiteDifference",
     "SiteStatus",
     "Space",
     "Staged",

@@ -150,6 +150,19 @@ class Site:
     def bring(self, id: str) -> Task:
         """The backup on this host: fetched first, where it is elsewhere or packed."""
 
+    def members(self, backup: Backup, pattern: str | None, only: list[str] | None) -> Task:
+        """What is in a backup's artifacts, and the error of those that are not what was backed up."""
+
+    def difference(
+        self, backup: Backup, only: list[str] | None, paths: list[str] | None, most: int
+    ) -> Task:
+        """How what a backup has differs from what is live."""
+
+    def get(
+        self, backup: Backup, paths: list[str], to: str, words: tuple[bool, bool, bool]
+    ) -> Task:
+        """Brings files out of a backup into a directory."""
+
     def plan_prune(
         self, keep: int | None, older_than: int | None, store: str | None
     ) -> Task: ...

@@ -10,7 +10,9 @@ from typing import Any, Optional, Union
 from . import _report, _restore, _store
 from ._backup import Backup, Backups
 from ._component import Component
+from ._difference import SiteDifference
 from ._errors import ConfigError
+from ._members import GetReport, Members
 from ._plan import Plan
 from ._report import Report
 from ._status import ConfigCheck, SiteStatus
@@ -150,6 +152,137 @@ class Site:
         task = self._native.fetch(id, from_store, to_store).then(FetchReport._of)
         report: FetchReport = await drive(task, on_event)
         return report
+
+    def members(
+        self,
+        backup: Union[str, Backup],
+        pattern: Optional[str] = None,
+        *,
+        only: Optional[Iterable[str]] = None,
+        on_event: Optional[OnEvent] = None,
+    ) -> Members:
+        """What is in a backup's archives and dumps: each artifact is read once, to its end, and its
+        hash compared. What is wrong with one is in the result, and no exception. ``pattern``: only
+        what it names, a path or a name without a slash, ``*`` for anything but a slash, and all below.
+        ``only``: only artifacts of these components."""
+        opened = self.bring(backup, on_event=on_event) if isinstance(backup, str) else backup
+        task = self._native.members(opened._native, pattern, _texts(only)).then(Members._of)
+        members: Members = wait(task, on_event)
+        return members
+
+    async def members_async(
+        self,
+        backup: Union[str, Backup],
+        pattern: Optional[str] = None,
+        *,
+        only: Optional[Iterable[str]] = None,
+        on_event: Optional[OnEventAsync] = None,
+    ) -> Members:
+        """The same on an asyncio loop."""
+        opened = (
+            await self.bring_async(backup, on_event=on_event) if isinstance(backup, str) else backup
+        )
+        task = self._native.members(opened._native, pattern, _texts(only)).then(Members._of)
+        members: Members = await drive(task, on_event)
+        return members
+
+    def get(
+        self,
+        backup: Union[str, Backup],
+        paths: Union[Path, Iterable[Path]],
+        to: Path,
+        *,
+        owners: bool = True,
+        keep_setuid: bool = False,
+        allow_unverified: bool = False,
+        on_event: Optional[OnEvent] = None,
+    ) -> GetReport:
+        """Brings files out of a backup into the directory ``to``, which must not be there yet, or be
+        empty; touches nothing live. ``paths``: ``COMPONENT/path`` as :meth:`members` has it, a path as
+        in the archive or on the live machine, ``COMPONENT`` for all of it, or a file of the backup.
+        The directory is there once everything in it is verified, or not at all. ``owners``: whether
+        root gives files their recorded owners. ``keep_setuid``: keep set-uid and set-gid bits and
+        capabilities, which are taken off otherwise."""
+        opened = self.bring(backup, on_event=on_event) if isinstance(backup, str) else backup
+        task = self._getting(opened, paths, to, (owners, keep_setuid, allow_unverified))
+        report: GetReport = wait(task, on_event)
+        return report
+
+    async def get_async(
+        self,
+        backup: Union[str, Backup],
+        paths: Union[Path, Iterable[Path]],
+        to: Path,
+        *,
+        owners: bool = True,
+        keep_setuid: bool = False,
+        allow_unverified: bool = False,
+        on_event: Optional[OnEventAsync] = None,
+    ) -> GetReport:
+        """The same on an asyncio loop."""
+        opened = (
+            await self.bring_async(backup, on_event=on_event) if isinstance(backup, str) else backup
+        )
+        task = self._getting(opened, paths, to, (owners, keep_setuid, allow_unverified))
+        report: GetReport = await drive(task, on_event)
+        return report
+
+    def difference(
+        self,
+        backup: Union[str, Backup],
+        *,
+        only: Optional[Iterable[str]] = None,
+        paths: Optional[Iterable[Path]] = None,
+        most: int = 10,
+        on_event: Optional[OnEvent] = None,
+    ) -> SiteDifference:
+        """How what ``backup`` has differs from what is live: files by type, size, time, mode and link
+        target, crontabs by line, tables and keys by count. Archives are read to their end and verified;
+        nothing is staged. ``most``: so many names of each sort; all are counted. ``only`` and ``paths``
+        as in :meth:`plan`."""
+        opened = self.backup(backup) if isinstance(backup, str) else backup
+        task = self._comparing(opened, only, paths, most)
+        found: SiteDifference = wait(task, on_event)
+        return found
+
+    async def difference_async(
+        self,
+        backup: Union[str, Backup],
+        *,
+        only: Optional[Iterable[str]] = None,
+        paths: Optional[Iterable[Path]] = None,
+        most: int = 10,
+        on_event: Optional[OnEventAsync] = None,
+    ) -> SiteDifference:
+        """The same on an asyncio loop."""
+        opened = await self.backup_async(backup) if isinstance(backup, str) else backup
+        task = self._comparing(opened, only, paths, most)
+        found: SiteDifference = await drive(task, on_event)
+        return found
+
+    def _comparing(
+        self,
+        backup: Backup,
+        only: Optional[Iterable[str]],
+        paths: Optional[Iterable[Path]],
+        most: int,
+    ) -> _restore.Task:
+        named = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+        texts = None if named is None else [os.fspath(path) for path in named]
+        task = self._native.difference(backup._native, _texts(only), texts, most)
+        return task.then(SiteDifference._of)
+
+    def _getting(
+        self,
+        backup: Backup,
+        paths: Union[Path, Iterable[Path]],
+        to: Path,
+        words: tuple[bool, bool, bool],
+    ) -> _restore.Task:
+        named = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+        texts = [os.fspath(path) for path in named]
+        task = self._native.get(backup._native, texts, os.fspath(to), words)
+        return task.then(GetReport._of)
 
     def back_up(
         self,

@@ -137,7 +137,7 @@ impl MemberFilter<'_> {
     /// Set-uid, set-gid and file capabilities let whoever runs the file act as someone else: as
     /// its recorded owner where it is unpacked elsewhere, as `becomes` here.
     fn check_powers(&mut self, member: &Member, becomes: (u32, u32)) -> Result<(), Refusal> {
-        if self.policy.set_uid {
+        if self.policy.set_uid || self.policy.drop_powers {
             return Ok(());
         }
         // Root's powers are never a matter of course, whoever owns the live tree.

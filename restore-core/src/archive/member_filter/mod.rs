@@ -389,6 +389,15 @@ impl<'a> MemberFilter<'a> {
             .all(|part| wanted.next() == Some(part))
     }
 
+    /// The path below the target of a member of this name that is selected, without noting that it was
+    /// there.
+    pub(super) fn path_in_tree(&self, name: &[u8]) -> Option<Vec<u8>> {
+        let path = self.path_of(name).ok().flatten()?;
+        let within = |above: &Vec<u8>| below(&path, above).is_some();
+        let wanted = self.only.is_empty() || self.only.iter().any(|it| within(&it.path));
+        (wanted && !self.except.iter().any(within)).then_some(path)
+    }
+
     /// Notes that nothing is left of a member's name.
     fn take_off(&mut self, directory: bool) {
         self.taken_off += u64::from(!directory);

@@ -11,13 +11,14 @@ use sha2::{Digest as _, Sha256};
 use super::archive;
 use crate::archive::Digest;
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, ComponentDeps, Create, CutOver, Inspection,
-    RunContext, SharedComponent, Staged, Table as ConfigTable, parse_section,
+    BackedUp, Backup, BackupWriter, Component, ComponentDeps, Contents, Create, CutOver,
+    Inspection, RunContext, SharedComponent, Staged, Table as ConfigTable, parse_section,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result, RunId};
 use crate::swap::scope::Discard;
 
 mod absent;
+mod contents;
 mod syntax;
 mod table;
 
@@ -486,6 +487,10 @@ impl Component for Crontab {
 
     async fn back_up(&self, writer: &BackupWriter) -> Result<BackedUp> {
         self.write_out(writer).await.map_err(self.at())
+    }
+
+    fn contents(&self) -> Option<&dyn Contents> {
+        Some(self)
     }
 
     async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {

@@ -10,8 +10,8 @@ use super::{archive, hooks, place};
 use crate::archive::UnpackPolicy;
 use crate::contract::nodes::{NO_TREE, no_nodes};
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, ComponentDeps, Create, Inspection, KeptByRun,
-    Platform, Program, RunContext, SharedComponent, Staged, Table, Target, Volume,
+    BackedUp, Backup, BackupWriter, Component, ComponentDeps, Contents, Create, Inspection,
+    KeptByRun, Platform, Program, RunContext, SharedComponent, Staged, Table, Target, Volume,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result};
 use crate::swap::scope::{Discard, SwapScope, SwapState};
@@ -19,6 +19,7 @@ use crate::swap::{LocalVolume, records_in};
 use crate::sys::check_ancestors;
 
 mod absent;
+mod contents;
 mod deploy;
 mod section;
 mod stage;
@@ -363,6 +364,10 @@ impl Component for Files {
         policy.elsewhere = self.section.node.is_some();
         let archives = self.artifacts(backup).into_iter();
         Ok(archives.map(|path| (path, policy.clone())).collect())
+    }
+
+    fn contents(&self) -> Option<&dyn Contents> {
+        Some(self)
     }
 
     async fn live_bytes(&self) -> Result<u64> {

@@ -209,21 +209,27 @@ impl Section {
         kept
     }
 
+    /// A path relative to the tree, empty for the tree itself; `None` where it lies elsewhere. It may be
+    /// named as in the archive, as on the machine, or below the component's `name`.
+    pub(super) fn relative(&self, name: &str, path: &str) -> Result<Option<PathBuf>> {
+        let path = Path::new(path);
+        Ok(match path.is_absolute() {
+            true => path.strip_prefix(self.live()).ok().map(PathBuf::from),
+            false => {
+                let path = tree_path(&path.to_string_lossy())?;
+                let below = path.strip_prefix(&self.tree).or(path.strip_prefix(name));
+                below.ok().map(PathBuf::from)
+            }
+        })
+    }
+
     /// The paths of a run relative to the tree; none: the whole tree. They may be named as in
     /// the archive (`mnt/nfs/nginx/conf.d`) or as on the machine (`/mnt/nfs/nginx/conf.d`).
     pub(super) fn paths(&self, name: &str, paths: &[String]) -> Result<Vec<String>> {
         let kept = PathSet::new(self.kept())?;
-        let live = self.live();
         let mut inside = Vec::new();
         for path in paths {
-            let relative = if Path::new(path).is_absolute() {
-                Path::new(path).strip_prefix(&live).ok().map(PathBuf::from)
-            } else {
-                tree_path(path)?
-                    .strip_prefix(&self.tree)
-                    .ok()
-                    .map(PathBuf::from)
-            };
+            let relative = self.relative(name, path)?;
             let Some(relative) = relative else {
                 return Err(Error::new(
                     ErrorKind::Config,

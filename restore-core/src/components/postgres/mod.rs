@@ -14,8 +14,8 @@ use async_trait::async_trait;
 
 use crate::archive::UnpackPolicy;
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, ComponentDeps, CutOver, Inspection, KeptByRun,
-    Platform, Recovery, RunContext, SharedComponent, Staged, Table,
+    BackedUp, Backup, BackupWriter, Component, ComponentDeps, Contents, CutOver, Inspection,
+    KeptByRun, Platform, Recovery, RunContext, SharedComponent, Staged, Table,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result, RunId, Timestamp};
 use crate::swap::scope::Discard;
@@ -27,6 +27,7 @@ mod cluster;
 mod compare;
 mod config;
 mod content;
+mod contents;
 mod database;
 mod globals;
 mod inspect;
@@ -382,6 +383,10 @@ impl Component for Postgres {
             found.extend(backup.find(&self.config.globals).into_iter().next());
         }
         found
+    }
+
+    fn contents(&self) -> Option<&dyn Contents> {
+        Some(self)
     }
 
     async fn live_bytes(&self) -> Result<u64> {

@@ -169,7 +169,7 @@ async fn header(cx: &RunContext, chosen: &Chosen, live: &Live) -> Result<Option<
     Ok(None)
 }
 
-fn facts(live: &Live) -> Map<String, Value> {
+pub(super) fn facts(live: &Live) -> Map<String, Value> {
     let mut facts = Map::new();
     let mut add = |key: &str, value: Value| facts.insert(key.to_owned(), value);
     let Some(info) = &live.info else {

@@ -15,8 +15,8 @@ use async_trait::async_trait;
 
 use super::{archive, place};
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, ComponentDeps, Create, Inspection, KeptByRun,
-    Platform, Recovery, RunContext, SharedComponent, Staged, Table, Target, Volume,
+    BackedUp, Backup, BackupWriter, Component, ComponentDeps, Contents, Create, Inspection,
+    KeptByRun, Platform, Recovery, RunContext, SharedComponent, Staged, Table, Target, Volume,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Result};
 use crate::swap::scope::{Discard, SwapScope, SwapState};
@@ -26,6 +26,7 @@ mod back_up;
 mod check;
 mod client;
 mod config;
+mod contents;
 mod data;
 mod durable;
 mod holders;
@@ -122,6 +123,10 @@ impl Component for Redis {
         self.write_out(writer)
             .await
             .map_err(|e| e.in_component(&self.name))
+    }
+
+    fn contents(&self) -> Option<&dyn Contents> {
+        Some(self)
     }
 
     async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {

@@ -138,7 +138,7 @@ impl Site {
     }
 
     /// The components of these names, in the site's order; all where none is named.
-    fn chosen(&self, only: &[String]) -> Result<Vec<SharedComponent>> {
+    pub(super) fn chosen(&self, only: &[String]) -> Result<Vec<SharedComponent>> {
         let known: Vec<&str> = self.components.iter().map(|it| it.name()).collect();
         if let Some(unknown) = only.iter().find(|name| !known.contains(&name.as_str())) {
             return Err(Error::new(

@@ -24,9 +24,12 @@ use crate::model::{
 };
 
 mod backups;
+mod difference;
 mod fetch;
+mod get;
 mod history;
 mod listing;
+mod members;
 mod moment;
 mod own;
 mod prune;
@@ -35,8 +38,11 @@ mod status;
 mod watch;
 
 pub(crate) use backups::free_id;
+pub use difference::{ComponentDifference, SiteDifference};
+pub use get::{GetReport, GetRequest};
 pub use history::FoundData;
 pub use listing::{BackupKind, BackupListing, ListedBackup};
+pub use members::{MembersReport, MembersRequest};
 pub use status::{
     KeptData, NewestBackup, ProvenBackup, Room, SiteStatus, StoreStatus, UnfinishedRun,
 };

@@ -49,7 +49,7 @@ impl<'a> Preflight<'a> {
 
     /// Looks at everything; whatever speaks against the run becomes a finding of the plan.
     pub(crate) async fn plan(mut self) -> Result<Plan> {
-        let selected = self.at_one_moment(self.select()?)?;
+        let selected = self.at_one_moment(self.select().await?)?;
         self.look_at_backup(&selected).await;
         self.look_at_newer().await;
         let mut components = Vec::new();
@@ -204,11 +204,11 @@ impl<'a> Preflight<'a> {
     }
 
     /// The components asked for, in the site's order, each with its paths.
-    fn select(&self) -> Result<Vec<(SharedComponent, Vec<String>)>> {
+    pub(crate) async fn select(&self) -> Result<Vec<(SharedComponent, Vec<String>)>> {
         self.request.ensure_something()?;
         let mut paths: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for path in &self.request.paths {
-            let owner = self.owner_of(path)?;
+            let owner = self.owner_of(path).await?;
             paths
                 .entry(owner.name().to_owned())
                 .or_default()
@@ -252,37 +252,43 @@ impl<'a> Preflight<'a> {
             .collect())
     }
 
-    /// The component whose tree a path lies in: the one with the longest prefix.
-    fn owner_of(&self, path: &str) -> Result<&SharedComponent> {
+    /// The component whose tree a path lies in: the one with the longest prefix, the one whose name the
+    /// path begins with, or the one that has it on the machine.
+    async fn owner_of(&self, path: &str) -> Result<&SharedComponent> {
         let below = |prefix: &str| {
             path == prefix
                 || path
                     .strip_prefix(prefix)
                     .is_some_and(|rest| rest.starts_with('/'))
         };
-        let owners = self.site.components().iter();
-        owners
-            .filter_map(|component| Some((component.path_prefix()?, component)))
+        let owners = || {
+            let components = self.site.components().iter();
+            components.filter_map(|component| Some((component.path_prefix()?, component)))
+        };
+        let longest = owners()
             .filter(|(prefix, _)| below(prefix))
-            .max_by_key(|(prefix, _)| prefix.len())
-            .map(|(_, component)| component)
-            .ok_or_else(|| {
-                let known: Vec<String> = self
-                    .site
-                    .components()
-                    .iter()
-                    .filter_map(|component| component.path_prefix())
-                    .collect();
-                Error::new(
-                    ErrorKind::Config,
-                    "plan.unknown_path",
-                    format!("no component of this site restores the path {path:?}"),
-                )
-                .hint(format!(
-                    "paths are named as in the archives, below {}",
-                    known.join(", ")
-                ))
-            })
+            .max_by_key(|(prefix, _)| prefix.len());
+        let named = || owners().find(|(_, component)| below(component.name()));
+        if let Some((_, component)) = longest.or_else(named) {
+            return Ok(component);
+        }
+        for (_, component) in owners() {
+            if let Some(contents) = component.contents()
+                && contents.inside(path).await.is_some()
+            {
+                return Ok(component);
+            }
+        }
+        let known: Vec<String> = owners().map(|(prefix, _)| prefix).collect();
+        Err(Error::new(
+            ErrorKind::Config,
+            "plan.unknown_path",
+            format!("no component of this site restores the path {path:?}"),
+        )
+        .hint(format!(
+            "paths are named as `restore show ID --files` lists them, or below {}",
+            known.join(", ")
+        )))
     }
 
     /// Whether the folder is whole as far as a listing tells: hashes are compared while staging,

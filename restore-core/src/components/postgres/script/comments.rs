@@ -37,6 +37,11 @@ impl ScriptReader {
             self.script.large_objects |= entry.kind.starts_with("BLOB");
             if self.kind == "TABLE DATA" {
                 self.script.data += 1;
+                let (schema, name) = (shortened(entry.schema), shortened(entry.name));
+                if self.tables.is_some() && self.limits.keep(schema.len() + name.len()) {
+                    let table = (schema.to_owned(), name.to_owned(), None);
+                    self.tables.get_or_insert_default().push(table);
+                }
             }
         }
     }

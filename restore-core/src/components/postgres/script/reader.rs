@@ -35,6 +35,8 @@ pub(in super::super) struct ScriptReader {
     /// The statement that is being read is a `COPY`.
     copies: bool,
     in_copy: bool,
+    /// The tables that it has rows of, where these are counted.
+    pub(super) tables: Option<Vec<(String, String, Option<u64>)>>,
     /// Where the line begins that is being read, and how many bytes of it have come.
     at: u64,
     length: u64,
@@ -91,6 +93,7 @@ impl ScriptReader {
             grantor: None,
             copies: false,
             in_copy: false,
+            tables: None,
             at: 0,
             length: 0,
             mark: 0,
@@ -103,6 +106,20 @@ impl ScriptReader {
             plain_line: false,
             other_encoding: false,
         }
+    }
+
+    /// One that counts the rows of each table.
+    pub(in super::super) fn counting() -> Self {
+        Self {
+            tables: Some(Vec::new()),
+            ..Self::default()
+        }
+    }
+
+    /// The tables that it has entries for, by schema and name, with how many rows each has; `None`
+    /// where they are written as statements, which nobody counts.
+    pub(in super::super) fn counted(&mut self) -> Vec<(String, String, Option<u64>)> {
+        self.tables.take().unwrap_or_default()
     }
 
     /// Takes the next bytes.
@@ -158,6 +175,11 @@ impl ScriptReader {
         }
         if self.in_copy {
             self.in_copy = line != "\\.";
+            if self.in_copy
+                && let Some((_, _, Some(rows))) = self.tables.as_mut().and_then(|it| it.last_mut())
+            {
+                *rows += 1;
+            }
             return;
         }
         let command = self.quoting.end_line();
@@ -191,6 +213,11 @@ impl ScriptReader {
                 }
             }
             self.in_copy = self.copies && copied;
+            if self.in_copy
+                && let Some((_, _, rows)) = self.tables.as_mut().and_then(|it| it.last_mut())
+            {
+                *rows = Some(rows.unwrap_or(0));
+            }
             self.copies &= !copied;
             Began::Statement
         } else if self.quoting.outside() {

@@ -1,0 +1,352 @@
+//! What is in a dump: its tables, with their rows where it tells.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc::channel;
+use tokio_util::sync::CancellationToken;
+
+use super::Postgres;
+use super::client::column;
+use super::content::{Content, Format};
+use super::script::ScriptReader;
+use super::sql_dump::refuse_odd;
+use super::tools::{Input, Runner, tool_failed};
+use crate::archive::{Source, hand_on, hash_file};
+use crate::contract::{Backup, Contents, DumpedTable, RunContext};
+use crate::model::{Difference, Error, ErrorKind, Progress, Result};
+
+/// How much of a line of a listing is looked at: names are shorter.
+const LINE: usize = 1024;
+
+/// How many tables are kept of what strangers may have written.
+const MOST: usize = 1_000_000;
+
+/// How many pieces of a script may be under way.
+const DEPTH: usize = 4;
+
+/// Tables by schema and name, with their rows where these are known.
+type Tables = BTreeMap<(String, String), Option<u64>>;
+
+#[async_trait]
+impl Contents for Postgres {
+    async fn tables(
+        &self,
+        backup: &Backup,
+        artifact: &str,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Vec<DumpedTable>>> {
+        let is_dump = self.find_artifacts(backup).all().any(|it| it == artifact);
+        if !is_dump {
+            return Ok(None);
+        }
+        let source = backup.source(artifact)?.cancelled_by(cancel.clone());
+        let content = Content::of(source.path(), artifact).await?;
+        let mut tables = match content.format {
+            Format::Sql => of_script(source).await?,
+            Format::Custom | Format::Tar => self.of_archive(source, content.packed, cancel).await?,
+            // A tar archive of a folder has members like any other.
+            Format::Folder => return Ok(None),
+        };
+        let described = backup.described(artifact).await?.unwrap_or_default();
+        if let Some(rows) = described.get("rows").and_then(|it| it.as_object()) {
+            for ((schema, name), known) in &mut tables {
+                let said = rows.get(&format!("{schema}.{name}"));
+                *known = known.or(said.and_then(serde_json::Value::as_u64));
+            }
+        }
+        let tables = tables
+            .into_iter()
+            .map(|((schema, name), rows)| DumpedTable::new(schema, name, rows));
+        Ok(Some(tables.collect()))
+    }
+
+    async fn compare(&self, cx: &RunContext, most: usize) -> Result<Vec<Difference>> {
+        let compared = async {
+            let artifacts = self.find_artifacts(cx.backup());
+            let label = artifacts.all().next();
+            let label = label.ok_or_else(|| self.no_artifact(cx.backup()))?;
+            let dumped = self.tables(cx.backup(), label, cx.cancelled()).await?;
+            let dumped = dumped.ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Preflight,
+                    "diff.not_listed",
+                    format!("{label} is in a format whose tables are not listed"),
+                )
+                .hint("`restore drill` restores it beside what is live, and counts")
+            })?;
+            let live = self.live_tables().await?;
+            Ok(differences(dumped, &live, most))
+        };
+        self.named(compared.await)
+    }
+}
+
+/// The live tables with about how many rows each has; `None`: never looked at. A dump has none that
+/// belong to extensions.
+const LIVE: &str = "SELECT n.nspname::text, c.relname::text, c.reltuples::float8 \
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+    WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' \
+    AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' \
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass \
+    AND d.objid = c.oid AND d.deptype = 'e')";
+
+/// How the tables of a dump differ from the live ones; rows are compared where both numbers are known.
+fn differences(dumped: Vec<DumpedTable>, live: &Tables, most: usize) -> Vec<Difference> {
+    let (mut tables, mut rows) = (Difference::new("tables"), Difference::new("rows"));
+    let count = |count: usize| u64::try_from(count).ok();
+    (tables.backup, tables.live) = (count(dumped.len()), count(live.len()));
+    rows.estimated = true;
+    let mut seen: BTreeMap<(String, String), ()> = BTreeMap::new();
+    for DumpedTable {
+        schema,
+        name,
+        rows: has,
+    } in dumped
+    {
+        let shown = format!("{schema}.{name}");
+        let there = live.get(&(schema.clone(), name.clone()));
+        seen.insert((schema, name), ());
+        rows.backup = sum(rows.backup, has);
+        match (there, has) {
+            (None, _) => tables.added.add(shown, most),
+            (Some(Some(there)), Some(has)) if *there != has => {
+                rows.changed
+                    .add(format!("{shown}: {has}, live about {there}"), most);
+            }
+            _ => {}
+        }
+    }
+    for ((schema, name), there) in live {
+        rows.live = sum(rows.live, *there);
+        if !seen.contains_key(&(schema.clone(), name.clone())) {
+            tables.removed.add(format!("{schema}.{name}"), most);
+        }
+    }
+    vec![tables, rows]
+}
+
+/// What is known of both together.
+fn sum(known: Option<u64>, more: Option<u64>) -> Option<u64> {
+    match (known, more) {
+        (Some(known), Some(more)) => Some(known.saturating_add(more)),
+        (known, more) => known.or(more),
+    }
+}
+
+/// Reads a script to its end, hashing it meanwhile.
+async fn of_script(source: Source) -> Result<Tables> {
+    let label = source.label().to_owned();
+    let (send, mut pieces) = channel(DEPTH);
+    let reading = tokio::spawn(hand_on(source, Progress::hidden(), send));
+    let counting = tokio::task::spawn_blocking(move || {
+        let mut reader = ScriptReader::counting();
+        while let Some(piece) = pieces.blocking_recv() {
+            reader.feed(&piece);
+            if reader.odd().is_some() {
+                break;
+            }
+        }
+        reader
+    });
+    let broken = |e: tokio::task::JoinError| {
+        Error::new(
+            ErrorKind::Internal,
+            "postgres.task",
+            format!("reading a dump ended unexpectedly: {e}"),
+        )
+    };
+    let mut reader = counting.await.map_err(broken)?;
+    // What is too odd to be read on ends the other as well.
+    refuse_odd(&reader, &label)?;
+    reading.await.map_err(broken)??;
+    let counted = reader.counted();
+    let mut tables = Tables::new();
+    for object in reader.finish().objects.into_keys() {
+        if object.kind == "TABLE" {
+            tables.insert((object.schema, object.name), None);
+        }
+    }
+    for (schema, name, rows) in counted {
+        tables.insert((schema, name), rows);
+    }
+    Ok(tables)
+}
+
+impl Postgres {
+    /// The tables of the live database; none where there is no database.
+    async fn live_tables(&self) -> Result<Tables> {
+        let session = match self.session(&self.config.database).await {
+            Ok(session) => session,
+            Err(error) if error.code() == "postgres.no_database" => return Ok(Tables::new()),
+            Err(error) => return Err(error),
+        };
+        let found = session.rows(LIVE, &[]).await;
+        let mut tables = Tables::new();
+        for row in found? {
+            let about: f64 = column(&row, 2)?;
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "not negative, and a float saturates"
+            )]
+            let about = (about >= 0.0).then_some(about as u64);
+            tables.insert((column(&row, 0)?, column(&row, 1)?), about);
+        }
+        session.close().await;
+        Ok(tables)
+    }
+
+    /// Hashes an archive, and has its table of contents read.
+    async fn of_archive(
+        &self,
+        source: Source,
+        packed: bool,
+        cancel: &CancellationToken,
+    ) -> Result<Tables> {
+        let label = source.label().to_owned();
+        let digest = hash_file(&source, Progress::hidden()).await?;
+        if let Some(expected) = source.expected().filter(|expected| *expected != digest) {
+            return Err(super::spool::mismatch(&source, digest, expected));
+        }
+        let login = self.login().await?;
+        let runner = Runner {
+            platform: self.platform.as_ref(),
+            login: &login,
+            cancel,
+        };
+        // Any version that can read it will do.
+        let found = runner.find(self.config.bin.as_deref(), 0).await?;
+        let input = Input::new(source.path(), None).packed(packed);
+        let mut failure = None;
+        for tools in found.iter().rev() {
+            let mut reader = ContentsReader::default();
+            let read = |bytes: &[u8]| reader.feed(bytes);
+            let exit = runner
+                .run(tools, "pg_restore", &["--list"], Some(&input), read)
+                .await?;
+            if exit.success() {
+                return Ok(reader.finish());
+            }
+            failure.get_or_insert_with(|| tool_failed("pg_restore", &exit));
+        }
+        Err(failure
+            .unwrap_or_else(|| {
+                Error::new(
+                    ErrorKind::Preflight,
+                    "postgres.no_tools",
+                    "there is no pg_restore to read it",
+                )
+            })
+            .context(label))
+    }
+}
+
+/// Reads what `pg_restore --list` prints, as it comes.
+#[derive(Default)]
+struct ContentsReader {
+    line: Vec<u8>,
+    tables: Tables,
+}
+
+impl ContentsReader {
+    fn feed(&mut self, bytes: &[u8]) {
+        let mut lines = bytes.split(|byte| *byte == b'\n').peekable();
+        while let Some(part) = lines.next() {
+            let room = LINE.saturating_sub(self.line.len()).min(part.len());
+            self.line
+                .extend_from_slice(part.get(..room).unwrap_or_default());
+            if lines.peek().is_some() {
+                self.end_line();
+            }
+        }
+    }
+
+    /// "3341; 1259 16386 TABLE public users app".
+    fn end_line(&mut self) {
+        let line = String::from_utf8_lossy(&std::mem::take(&mut self.line)).into_owned();
+        let table = || {
+            let (id, rest) = line.split_once("; ")?;
+            id.parse::<u32>().ok()?;
+            let (rest, _owner) = rest.splitn(3, ' ').nth(2)?.rsplit_once(' ')?;
+            let rest = rest.strip_prefix("TABLE ")?;
+            let (schema, name) = rest.strip_prefix("DATA ").unwrap_or(rest).split_once(' ')?;
+            // Entries of other kinds begin with the same word.
+            let other = schema == "ATTACH" && !rest.starts_with("DATA ");
+            (!other).then(|| (schema.to_owned(), name.to_owned()))
+        };
+        if let Some(table) = table().filter(|_| self.tables.len() < MOST) {
+            self.tables.entry(table).or_default();
+        }
+    }
+
+    fn finish(mut self) -> Tables {
+        self.end_line();
+        self.tables
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_has_tables_wherever_its_pieces_end() {
+        let list = "; TABLE public no app\n;\n215; 1259 16386 TABLE public users app\n\
+            3341; 0 16386 TABLE DATA public users app\n216; 1259 1 TABLE ATTACH public part app\n\
+            217; 1259 1 TABLE public two words app\n218; 1259 1 VIEW public v app\n";
+        for size in [1, 7, list.len()] {
+            let mut reader = ContentsReader::default();
+            for piece in list.as_bytes().chunks(size) {
+                reader.feed(piece);
+            }
+            let tables: Vec<_> = reader.finish().into_keys().collect();
+            let named = |name: &str| ("public".to_owned(), name.to_owned());
+            assert_eq!(tables, [named("two words"), named("users")]);
+        }
+    }
+
+    #[test]
+    fn tables_and_rows_are_compared_where_both_are_known() {
+        let dumped = [("a", Some(3)), ("b", None), ("new", Some(1))];
+        let dumped = dumped.map(|(name, rows)| DumpedTable::new("public", name, rows));
+        let live = [("a", Some(5)), ("b", Some(9)), ("gone", None)];
+        let live = live.map(|(name, rows)| (("public".to_owned(), name.to_owned()), rows));
+        let found = differences(dumped.to_vec(), &Tables::from(live), 10);
+        let [tables, rows] = found.as_slice() else {
+            panic!("{found:?}")
+        };
+        assert_eq!((tables.backup, tables.live), (Some(3), Some(3)));
+        assert_eq!(tables.added.names, ["public.new"]);
+        assert_eq!(tables.removed.names, ["public.gone"]);
+        assert_eq!((rows.backup, rows.live), (Some(4), Some(14)));
+        assert_eq!(rows.changed.names, ["public.a: 3, live about 5"]);
+    }
+
+    #[test]
+    fn a_script_has_rows_where_it_copies() {
+        let script = "--\n-- PostgreSQL database dump\n--\n\n\
+            --\n-- Name: a; Type: TABLE; Schema: public; Owner: app\n--\n\nCREATE TABLE public.a (n int);\n\n\
+            --\n-- Data for Name: a; Type: TABLE DATA; Schema: public; Owner: app\n--\n\n\
+            COPY public.a (n) FROM stdin;\n1\n2\n-- 3\n\\.\n\n\
+            --\n-- Data for Name: b; Type: TABLE DATA; Schema: s; Owner: app\n--\n\n\
+            INSERT INTO s.b VALUES (1);\n\n\
+            --\n-- Data for Name: c; Type: TABLE DATA; Schema: s; Owner: app\n--\n\n\
+            COPY s.c (n) FROM stdin;\n\\.\n";
+        for size in [1, 5, script.len()] {
+            let mut reader = ScriptReader::counting();
+            for piece in script.as_bytes().chunks(size) {
+                reader.feed(piece);
+            }
+            let table = |schema: &str, name: &str, rows| (schema.to_owned(), name.to_owned(), rows);
+            assert_eq!(
+                reader.counted(),
+                [
+                    table("public", "a", Some(3)),
+                    table("s", "b", None),
+                    table("s", "c", Some(0))
+                ]
+            );
+        }
+    }
+}
