@@ -56,9 +56,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     });
     // Awaited to its end: to drop it would leave the run unfinished.
-    let report = bring_back(Path::new(&config), stop).await?;
-    match report.error() {
-        None => Ok(()),
-        Some(error) => Err(error.into()),
-    }
+    bring_back(Path::new(&config), stop).await?;
+    Ok(())
 }

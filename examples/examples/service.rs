@@ -55,7 +55,10 @@ impl Service {
         let ended = run.ended.lock().unwrap_or_else(PoisonError::into_inner);
         match (&*ended, &run.task) {
             (Some(Ok(report)), _) => format!("200 OK\n{}", report.to_text()),
-            (Some(Err(error)), _) => format!("200 OK\nnothing was touched: {error}"),
+            (Some(Err(error)), _) => match error.report() {
+                Some(report) => format!("200 OK\n{}", report.to_text()),
+                None => format!("200 OK\nnothing was touched: {error}"),
+            },
             (None, Some(_)) => "200 OK\nunder way".to_owned(),
             (None, None) => "404 Not Found\nthere was none".to_owned(),
         }

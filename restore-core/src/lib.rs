@@ -32,7 +32,7 @@
 //!     eprintln!("{}: {}", finding.subject, finding.message);
 //! }
 //!
-//! // `Err`: nothing was touched. `Ok`: the run has ended, restored or as it was before.
+//! // `Err`: nothing was touched, or all is as it was again, which `error.report()` tells.
 //! let report = site.run(plan, RunOptions::new()).await?;
 //! assert_eq!(report.outcome, Outcome::Restored);
 //! println!("{}", report.to_text());

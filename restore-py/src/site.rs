@@ -422,7 +422,7 @@ impl Site {
         let (site, raised) = (self.inner.clone(), self.raised.clone());
         Task::run(|options| async move {
             raised.clear();
-            let report = work(site, options).await?;
+            let report = Report::however_ended(work(site, options).await)?;
             Ok(Box::new(move |py: Python<'_>| report_value(py, &report, &raised)) as Answer)
         })
     }

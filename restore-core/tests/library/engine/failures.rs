@@ -186,6 +186,60 @@ async fn cancelling_undoes_and_says_interrupted() {
     assert_eq!(toy.live(), Toy::OLD);
 }
 
+/// `site.run(…).await?; println!("restored")` says so of nothing else.
+#[tokio::test]
+async fn what_did_not_restore_is_an_error_with_the_report_inside() {
+    let toy = Toy::new();
+    let site = toy.site();
+    let restoring = async || {
+        let backup = site.backup("latest").await?;
+        let request = PlanRequest::all();
+        let plan = site.plan(&backup, request, &RunOptions::new()).await?;
+        site.run(plan, RunOptions::new()).await
+    };
+    toy.sabotage("b", "stage");
+    let error = restoring().await.unwrap_err();
+    let report = error.report().unwrap();
+    assert_eq!(report.outcome, Outcome::Undone);
+    assert_eq!(error.component(), Some("b"));
+    assert_eq!(error.code(), report.failure.as_ref().unwrap().code);
+    assert!(size_of::<Error>() <= 16, "{}", size_of::<Error>());
+    let short = format!("{error:?}");
+    assert!(short.contains("the platform is as it was"), "{short}");
+    assert!(!short.contains("checks_before"), "{short}");
+    toy.mend("b", "stage");
+
+    // Stuck: also for a resumption and a rollback that do not get it out of there.
+    toy.sabotage("b", "cut_over");
+    toy.sabotage("a", "undo");
+    let stuck = restoring().await.unwrap_err();
+    assert_eq!(stuck.kind(), ErrorKind::Stuck);
+    let id = stuck.report().unwrap().run.clone();
+    for again in [
+        site.resume(None, RunOptions::new()).await,
+        site.rollback(None, RunOptions::new()).await,
+    ] {
+        let error = again.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Stuck);
+        assert_eq!(error.report().unwrap().run, id);
+    }
+    // What is refused has none: no run was begun.
+    let refused = restoring().await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Preflight);
+    assert!(refused.report().is_none());
+    assert!(refused.into_report().is_err());
+
+    // Ended by hand, and taken back at last: that is what was asked for.
+    let report = site.abandon(None, RunOptions::new()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Abandoned);
+    toy.mend("a", "undo");
+    toy.mend("b", "cut_over");
+    let report = site.rollback(Some(id), RunOptions::new()).await.unwrap();
+    assert!(report.is_as_before(), "{}", report.to_text());
+    site.confirm(None, RunOptions::new()).await.unwrap();
+    assert_eq!(restoring().await.unwrap().outcome, Outcome::Restored);
+}
+
 /// A proof that fails does not leave another one at work beside the undo.
 #[tokio::test]
 async fn proofs_are_made_to_their_end() {
@@ -233,7 +287,8 @@ async fn a_wish_to_stop_outlives_the_process() {
     });
     assert!(died.await.unwrap_err().is_panic(), "the process lived on");
     toy.mend("b", "slow_cut_over");
-    let report = site.resume(None, RunOptions::new()).await.unwrap();
+    let error = site.resume(None, RunOptions::new()).await.unwrap_err();
+    let report = error.into_report().unwrap();
     assert_eq!(report.outcome, Outcome::Undone);
     let failure = report.failure.unwrap();
     assert_eq!(failure.kind, ErrorKind::Interrupted);
