@@ -1,6 +1,6 @@
 //! Errors and cancellation: the run ends as before, or stuck and saying so.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use restore_core::run::{Boundary, Outcome, RunOptions};
@@ -238,6 +238,34 @@ async fn what_did_not_restore_is_an_error_with_the_report_inside() {
     assert!(report.is_as_before(), "{}", report.to_text());
     site.confirm(None, RunOptions::new()).await.unwrap();
     assert_eq!(restoring().await.unwrap().outcome, Outcome::Restored);
+}
+
+/// Whoever follows events and not the call learns that it is over.
+#[tokio::test]
+async fn a_confirmation_ends_with_an_event() {
+    let toy = Toy::new();
+    let site = toy.site();
+    let run = run(&site).await.run;
+    let last = Arc::new(Mutex::new(None));
+    let seen = last.clone();
+    let options = RunOptions::new().events(Arc::new(move |event: &Event| {
+        *seen.lock().unwrap() = Some(event.clone());
+    }));
+    site.confirm(None, options).await.unwrap();
+    let ends = |event: &Option<Event>| {
+        matches!(event, Some(Event::RunFinished { run: ended, outcome, .. })
+            if *ended == run.to_string() && outcome == "confirmed")
+    };
+    let told = last.lock().unwrap().take();
+    assert!(ends(&told), "{told:?}");
+    // And by the journal, for whoever watches another process.
+    let seen = last.clone();
+    let options = RunOptions::new().events(Arc::new(move |event: &Event| {
+        *seen.lock().unwrap() = Some(event.clone());
+    }));
+    let _ = site.watch(Some(run.clone()), &options).await.unwrap();
+    let told = last.lock().unwrap().take();
+    assert!(ends(&told), "{told:?}");
 }
 
 /// A proof that fails does not leave another one at work beside the undo.
