@@ -101,6 +101,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         run: Mutex::default(),
     });
     let listener = TcpListener::bind("127.0.0.1:0").await?;
+    // Ctrl-C, `systemctl stop`, `docker stop`.
+    let stop = restore_core::stop_on_signals()?;
     println!("http://{}/restore", listener.local_addr()?);
     loop {
         tokio::select! {
@@ -109,7 +111,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let service = service.clone();
                 tokio::spawn(async move { service.answer(stream).await });
             }
-            _ = tokio::signal::ctrl_c() => break,
+            () = stop.cancelled() => break,
         }
     }
     let under_way = {

@@ -240,6 +240,33 @@ async fn what_did_not_restore_is_an_error_with_the_report_inside() {
     assert_eq!(restoring().await.unwrap().outcome, Outcome::Restored);
 }
 
+/// `docker stop` and `systemctl stop` leave nobody on the page.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_undoes_the_run() {
+    let toy = Toy::new();
+    let stop = restore_core::stop_on_signals().unwrap();
+    let told = stop.clone();
+    let options = RunOptions::new()
+        .cancelled_by(stop)
+        .events(Arc::new(move |event: &Event| {
+            if matches!(event, Event::StepFinished { step, .. } if step == "cut-over:a") {
+                let me = rustix::process::getpid();
+                rustix::process::kill_process(me, rustix::process::Signal::TERM).unwrap();
+                // Another thread hears of it, and a toy's run takes no time.
+                let deadline = std::time::Instant::now() + Duration::from_secs(10);
+                while !told.is_cancelled() && std::time::Instant::now() < deadline {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }));
+    let report = run_with(&toy.site(), PlanRequest::all(), options)
+        .await
+        .unwrap();
+    assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
+    assert_eq!(report.error().unwrap().kind(), ErrorKind::Interrupted);
+    assert_eq!(toy.live(), Toy::OLD);
+}
+
 /// Whoever follows events and not the call learns that it is over.
 #[tokio::test]
 async fn a_confirmation_ends_with_an_event() {
