@@ -33,11 +33,13 @@ from ._errors import (
     FailedError,
     InternalError,
     LockedError,
+    MissingFileError,
     NotFoundError,
     PreflightError,
     RestoreError,
     StoppedError,
     StuckError,
+    TimedOutError,
     VerificationError,
 )
 from ._events import (
@@ -56,10 +58,11 @@ from ._events import (
     StepFinished,
     StepStarted,
 )
-from ._plan import EarlierRun, Plan, PlannedComponent, PlannedSafety, PlannedService, Step
-from ._report import ComponentReport, Failure, Made, Report, SafetyBackup, StepTime
+from ._plan import EarlierRun, Phase, Plan, PlannedComponent, PlannedSafety, PlannedService, Step
+from ._report import ComponentReport, Failure, Made, Outcome, Report, SafetyBackup, StepTime
 from ._restore import __version__, stop_all as _stop_all
 from ._run import Run
+from ._signals import stop_on_signals
 from ._site import Site
 from ._status import (
     ConfigCheck,
@@ -76,11 +79,13 @@ from ._status import (
 from ._store import (
     BackedUpComponent,
     BackupReport,
+    Compression,
     FetchReport,
     Pruned,
     PrunePlan,
 )
-from ._target import RecoveryTarget
+from ._target import Moment, RecoveryTarget
+from ._task import OnEvent, OnEventAsync
 from ._values import (
     BackupFile,
     BackupKind,
@@ -91,6 +96,8 @@ from ._values import (
     Manifest,
     ManifestEntry,
     MissingComponent,
+    Severity,
+    Verdict,
     Verification,
 )
 
@@ -112,6 +119,7 @@ __all__ = [
     "CheckOutcome",
     "Component",
     "ComponentReport",
+    "Compression",
     "ConfigCheck",
     "ConfigError",
     "ConfigFinding",
@@ -133,11 +141,17 @@ __all__ = [
     "Manifest",
     "ManifestEntry",
     "MissingComponent",
+    "MissingFileError",
+    "Moment",
     "Need",
     "NewestBackup",
     "NotFoundError",
     "Noticed",
+    "OnEvent",
+    "OnEventAsync",
     "OtherEvent",
+    "Outcome",
+    "Phase",
     "Plan",
     "PlannedComponent",
     "PlannedSafety",
@@ -156,6 +170,7 @@ __all__ = [
     "RunFinished",
     "RunStarted",
     "SafetyBackup",
+    "Severity",
     "Site",
     "SiteStatus",
     "Space",
@@ -168,8 +183,11 @@ __all__ = [
     "StoppedError",
     "StoreStatus",
     "StuckError",
+    "TimedOutError",
     "UnfinishedRun",
+    "Verdict",
     "Verification",
     "VerificationError",
     "__version__",
+    "stop_on_signals",
 ]
