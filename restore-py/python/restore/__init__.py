@@ -58,6 +58,7 @@ from ._events import (
     StepFinished,
     StepStarted,
 )
+from ._log import log_event
 from ._plan import EarlierRun, Phase, Plan, PlannedComponent, PlannedSafety, PlannedService, Step
 from ._report import ComponentReport, Failure, Made, Outcome, Report, SafetyBackup, StepTime
 from ._restore import __version__, stop_all as _stop_all
@@ -189,5 +190,6 @@ __all__ = [
     "Verification",
     "VerificationError",
     "__version__",
+    "log_event",
     "stop_on_signals",
 ]
