@@ -21,18 +21,22 @@ build() {
   if ! cmp -s "$requirements" "$venv/requirements.txt"; then
     rm -rf "$venv"
     "$python" -m venv "$venv"
-    "$venv/bin/pip" install --quiet --requirement "$requirements"
+    "$venv/bin/python" -m pip install --quiet --requirement "$requirements"
     cp "$requirements" "$venv/requirements.txt"
   fi
   rm -rf "$target/wheels"
   # With the library's features of the other tests, so that it is built once for both.
   "$venv/bin/maturin" build --quiet --locked --manifest-path restore-py/Cargo.toml --profile dev \
     --features restore-core/conformance,restore-core/fuzzing --compatibility linux --interpreter "$venv/bin/python" --out "$target/wheels"
-  "$venv/bin/pip" install --quiet --force-reinstall --no-index --no-deps "$target"/wheels/restore-*.whl
+  # What it was named once: two distributions of one module are in each other's way.
+  if compgen -G "$venv/lib/python3*/site-packages/restore-[0-9]*.dist-info" >/dev/null; then
+    "$venv/bin/python" -m pip uninstall --quiet --yes restore
+  fi
+  "$venv/bin/python" -m pip install --quiet --force-reinstall --no-index --no-deps "$target"/wheels/restore_platform-*.whl
 }
 
 run() {
-  RESTORE_WHEEL=$(compgen -G "$target/wheels/restore-*.whl") || {
+  RESTORE_WHEEL=$(compgen -G "$target/wheels/restore_platform-*.whl") || {
     echo "the Python module is not built: run scripts/python-test.sh build" >&2
     exit 1
   }

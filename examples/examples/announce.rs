@@ -20,11 +20,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let plan = site
         .plan(&backup, PlanRequest::all(), &RunOptions::new())
         .await?;
-    let report = site.run(plan, options).await?;
+    let ended = site.run(plan, options).await;
     // The last sink went with the options: what is left to tell is told.
     told.await??;
-    match report.error() {
-        None => Ok(()),
-        Some(error) => Err(error.into()),
-    }
+    ended?;
+    Ok(())
 }

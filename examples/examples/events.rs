@@ -1,6 +1,6 @@
 //! Restores the newest backup and prints what happens, a line an event: `events [restore.toml]`.
 //!
-//! Ctrl-C stops the run, which then undoes itself.
+//! Ctrl-C and SIGTERM stop the run, which then undoes itself.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -46,19 +46,8 @@ async fn bring_back(config: &Path, stop: CancellationToken) -> restore_core::Res
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = std::env::args().nth(1);
     let config = config.unwrap_or_else(|| "restore.toml".to_owned());
-    let stop = CancellationToken::new();
-    tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                stop.cancel();
-            }
-        }
-    });
+    let stop = restore_core::stop_on_signals()?;
     // Awaited to its end: to drop it would leave the run unfinished.
-    let report = bring_back(Path::new(&config), stop).await?;
-    match report.error() {
-        None => Ok(()),
-        Some(error) => Err(error.into()),
-    }
+    bring_back(Path::new(&config), stop).await?;
+    Ok(())
 }

@@ -55,7 +55,10 @@ impl Service {
         let ended = run.ended.lock().unwrap_or_else(PoisonError::into_inner);
         match (&*ended, &run.task) {
             (Some(Ok(report)), _) => format!("200 OK\n{}", report.to_text()),
-            (Some(Err(error)), _) => format!("200 OK\nnothing was touched: {error}"),
+            (Some(Err(error)), _) => match error.report() {
+                Some(report) => format!("200 OK\n{}", report.to_text()),
+                None => format!("200 OK\nnothing was touched: {error}"),
+            },
             (None, Some(_)) => "200 OK\nunder way".to_owned(),
             (None, None) => "404 Not Found\nthere was none".to_owned(),
         }
@@ -98,6 +101,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         run: Mutex::default(),
     });
     let listener = TcpListener::bind("127.0.0.1:0").await?;
+    // Ctrl-C, `systemctl stop`, `docker stop`.
+    let stop = restore_core::stop_on_signals()?;
     println!("http://{}/restore", listener.local_addr()?);
     loop {
         tokio::select! {
@@ -106,7 +111,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let service = service.clone();
                 tokio::spawn(async move { service.answer(stream).await });
             }
-            _ = tokio::signal::ctrl_c() => break,
+            () = stop.cancelled() => break,
         }
     }
     let under_way = {

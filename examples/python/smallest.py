@@ -8,4 +8,5 @@ import sys
 import restore
 
 site = restore.Site.open(sys.argv[1] if len(sys.argv) > 1 else "restore.toml")
-print(site.plan("latest").run())
+with restore.stop_on_signals():  # SIGTERM undoes the run, as Ctrl-C does anyway
+    print(site.plan("latest").run())

@@ -73,7 +73,8 @@ async fn main() -> ExitCode {
         }
     };
     let options = RunOptions::new().boundary(Arc::new(hook));
-    match act(Path::new(config), action, (backup, to), options).await {
+    let ended = act(Path::new(config), action, (backup, to), options).await;
+    match Report::however_ended(ended) {
         Ok(report) => {
             println!("outcome {}", report.outcome);
             if let Some(failure) = report.stuck.or(report.failure) {

@@ -32,7 +32,7 @@
 //!     eprintln!("{}: {}", finding.subject, finding.message);
 //! }
 //!
-//! // `Err`: nothing was touched. `Ok`: the run has ended, restored or as it was before.
+//! // `Err`: nothing was touched, or all is as it was again, which `error.report()` tells.
 //! let report = site.run(plan, RunOptions::new()).await?;
 //! assert_eq!(report.outcome, Outcome::Restored);
 //! println!("{}", report.to_text());
@@ -69,7 +69,8 @@
 //! # Where to start
 //!
 //! - **Restore from a program of your own:** [`Site`]. [`RunOptions`] takes an [`EventSink`] to
-//!   watch a run and a [`CancellationToken`] to stop it; a cancelled run undoes itself, a dropped
+//!   watch a run and a [`CancellationToken`] to stop it, as [`stop_on_signals`] makes one for SIGTERM
+//!   and Ctrl-C; a cancelled run undoes itself, a dropped
 //!   future leaves the run to [`Site::resume`] or [`Site::rollback`]. An [`Error`] has a
 //!   [kind](Error::kind), a stable [code](Error::code) and a [hint](Error::hint_text).
 //! - **Make a backup:** [`Site::back_up`]; [`Site::plan_prune`] and [`Site::prune`] delete old ones.
@@ -303,4 +304,5 @@ pub use model::{
     RecoveryTarget, Report, Result, RunId, Severity, Timestamp,
 };
 pub use site::Site;
+pub use sys::signals::stop_on_signals;
 pub use tokio_util::sync::CancellationToken;

@@ -68,7 +68,13 @@ fn read(value: &Bound<'_, PyAny>, depth: u8) -> PyResult<Value> {
     if value.is_instance_of::<PyInt>() {
         return match value.extract::<i64>() {
             Ok(number) => Ok(number.into()),
-            Err(_) => Ok(value.extract::<u64>()?.into()),
+            Err(_) => match value.extract::<u64>() {
+                Ok(number) => Ok(number.into()),
+                Err(_) => Err(PyValueError::new_err(format!(
+                    "a number is too large: {}",
+                    value.repr()?
+                ))),
+            },
         };
     }
     if value.is_instance_of::<PyFloat>() {

@@ -27,8 +27,25 @@ pub(crate) fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'
             error.hint_text(),
             error.component(),
             error.is_retryable(),
+            also(error),
         ),
     )
+}
+
+/// What else a Python program would call it: `missing_file`, `timeout`.
+fn also(error: &Error) -> Option<&'static str> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(known) = cause {
+        match known
+            .downcast_ref::<std::io::Error>()
+            .map(std::io::Error::kind)
+        {
+            Some(std::io::ErrorKind::NotFound) => return Some("missing_file"),
+            Some(std::io::ErrorKind::TimedOut) => return Some("timeout"),
+            _ => cause = known.source(),
+        }
+    }
+    error.code().ends_with("timeout").then_some("timeout")
 }
 
 /// What a component written in Python raised, as an error of the library.

@@ -24,6 +24,7 @@ fn _restore(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<site::Site>()?;
     module.add_class::<task::Task>()?;
     module.add_class::<writer::BackupContext>()?;
+    module.add_function(wrap_pyfunction!(task::cancel_all, module)?)?;
     module.add_function(wrap_pyfunction!(task::stop_all, module)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     Ok(())

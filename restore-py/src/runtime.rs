@@ -37,6 +37,12 @@ impl Drop for Inside {
 
 static RUNTIME: OnceLock<(u32, Runtime)> = OnceLock::new();
 
+/// Whether this process was forked from one in which the library was used.
+pub(crate) fn is_forked() -> bool {
+    let here = std::process::id();
+    RUNTIME.get().is_some_and(|(owner, _)| *owner != here)
+}
+
 /// The threads of this process.
 ///
 /// # Errors

@@ -188,14 +188,14 @@ impl Site {
     fn plan(
         &self,
         backup: &Bound<'_, Backup>,
-        only: Option<Vec<String>>,
-        paths: Option<Vec<String>>,
-        words: (bool, bool, bool, bool),
+        selection: Selection,
+        words: (bool, bool, bool, bool, bool),
         recovery: (Option<Target>, bool),
         over: Option<String>,
     ) -> Task {
         let (site, raised) = (self.inner.clone(), self.raised.clone());
-        let (allow_unverified, over_unconfirmed, safety_backup, create) = words;
+        let (allow_unverified, over_unconfirmed, safety_backup, create, maintenance) = words;
+        let (only, paths, allow_missing, allow_empty) = selection;
         let (to, allow_time_gap) = recovery;
         let backup = backup.get().0.clone();
         let request = selected(only, paths)
@@ -203,6 +203,9 @@ impl Site {
             .over_unconfirmed(over_unconfirmed)
             .no_safety_backup(!safety_backup)
             .create(create)
+            .no_maintenance(!maintenance)
+            .allow_missing(allow_missing)
+            .allow_empty(allow_empty)
             .allow_time_gap(allow_time_gap);
         Task::reading(|options| async move {
             raised.clear();
@@ -256,6 +259,14 @@ impl Site {
     fn abandon(&self, py: Python<'_>, run: Option<&str>) -> PyResult<Task> {
         let run = run_id(py, run)?;
         Ok(self.reporting(|site, options| async move { site.abandon(run, options).await }))
+    }
+
+    /// A report that was saved: its value, its text, the exception that it amounts to.
+    #[staticmethod]
+    fn read_report(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let report: Report = serde_json::from_value(from_python(value)?)
+            .map_err(|e| pyo3::exceptions::PyValueError::new_err(format!("not a report: {e}")))?;
+        report_value(py, &report, &Raised::default())
     }
 
     fn watch(&self, py: Python<'_>, run: Option<&str>) -> PyResult<Task> {
@@ -486,7 +497,7 @@ impl Site {
         let (site, raised) = (self.inner.clone(), self.raised.clone());
         Task::run(|options| async move {
             raised.clear();
-            let report = work(site, options).await?;
+            let report = Report::however_ended(work(site, options).await)?;
             Ok(Box::new(move |py: Python<'_>| report_value(py, &report, &raised)) as Answer)
         })
     }
@@ -532,6 +543,14 @@ fn report_value(py: Python<'_>, report: &Report, raised: &Raised) -> PyResult<Py
     let value = (dump(py, report)?, report.to_text(), error);
     Ok(value.into_pyobject(py)?.into_any().unbind())
 }
+
+/// Of what there is: these components, these paths; and what may be missing, and empty.
+type Selection = (
+    Option<Vec<String>>,
+    Option<Vec<String>>,
+    Vec<String>,
+    Vec<String>,
+);
 
 /// A recovery target as Python gives it: what the text is (`time`, `lsn`, `xid`, `name`), the text,
 /// whether it is inclusive, the timeline.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::convert::dump;
 use crate::error::{raise, value_of};
-use crate::runtime::{Inside, runtime};
+use crate::runtime::{Inside, is_forked, runtime};
 
 /// How often a blocking wait looks for signals.
 const LOOK: Duration = Duration::from_millis(50);
@@ -50,8 +50,8 @@ struct State {
     answer: Option<Result<Answer>>,
     begun: bool,
     ended: bool,
-    /// Called once when there is something new, then forgotten.
-    waker: Option<Py<PyAny>>,
+    /// Each is called once when there is something new, then forgotten.
+    wakers: Vec<Py<PyAny>>,
 }
 
 /// What is under way, so that a program that ends waits for the undo.
@@ -102,13 +102,14 @@ impl Task {
     }
 
     fn begin(&self, py: Python<'_>) -> PyResult<()> {
+        // First: in a forked child nobody would ever answer, and whoever held a lock is not there.
+        let runtime = here(py)?;
         let work = self
             .work
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         let Some(work) = work else { return Ok(()) };
-        let runtime = runtime().map_err(|error| raise(py, &error))?;
         self.shared.lock().begun = true;
         {
             let mut known = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
@@ -248,13 +249,14 @@ impl Task {
             drop(state);
             wake.call0(py)?;
         } else {
-            state.waker = Some(wake);
+            state.wakers.push(wake);
         }
         Ok(())
     }
 
     /// The events that have come since.
     fn events<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        here(py)?;
         let events: Vec<Event> = self.shared.lock().events.drain(..).collect();
         let events: PyResult<Vec<_>> = events.iter().map(|event| dump(py, event)).collect();
         PyTuple::new(py, events?)
@@ -262,24 +264,32 @@ impl Task {
 
     /// Whether the work was begun and has ended.
     #[getter]
-    fn ended(&self) -> bool {
-        self.shared.lock().ended
+    fn ended(&self, py: Python<'_>) -> PyResult<bool> {
+        here(py)?;
+        Ok(self.shared.lock().ended)
     }
 
     /// The result of work that has ended; to be asked once.
     fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        here(py)?;
         self.answer(py)
     }
 
     /// Stops the work: a run undoes itself, whatever only reads ends at once.
-    fn cancel(&self) {
+    fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+        here(py)?;
         self.shared.stop();
+        Ok(())
     }
 }
 
 impl Drop for Task {
     /// Nobody can wait for it any more: what is under way undoes itself.
     fn drop(&mut self) {
+        // What was forked has a copy of the handle and not the work.
+        if is_forked() {
+            return;
+        }
         let state = self.shared.lock();
         let under_way = state.begun && !state.ended;
         drop(state);
@@ -338,13 +348,17 @@ impl Shared {
     }
 
     fn tell(&self, mut state: MutexGuard<'_, State>) {
-        let waker = state.waker.take();
+        let wakers = std::mem::take(&mut state.wakers);
         drop(state);
         self.changed.notify_all();
-        if let Some(waker) = waker {
+        if !wakers.is_empty() {
             let _inside = Inside::enter();
             // An interpreter that is ending needs no waking; nor does a loop that was closed.
-            let _ = Python::try_attach(|py| waker.call0(py).map(drop));
+            Python::try_attach(|py| {
+                for waker in wakers {
+                    let _ = waker.call0(py);
+                }
+            });
         }
     }
 }
@@ -379,17 +393,38 @@ impl EventSink for Sink {
     }
 }
 
+/// The threads of this process; what to raise where it was forked.
+fn here(py: Python<'_>) -> PyResult<&'static tokio::runtime::Runtime> {
+    runtime().map_err(|error| raise(py, &error))
+}
+
+/// Stops all work under way, in whatever thread it is waited for, without waiting: what a signal
+/// handler does.
+#[pyfunction]
+pub(crate) fn cancel_all() {
+    if is_forked() {
+        return;
+    }
+    let known: Vec<_> = {
+        let known = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().filter_map(Weak::upgrade).collect()
+    };
+    for task in known {
+        task.stop();
+    }
+}
+
 /// Stops all work under way and waits until it has ended: what a program does at its exit.
 #[pyfunction]
 pub(crate) fn stop_all(py: Python<'_>) {
+    // A forked child has none of the threads that would end it.
+    if is_forked() {
+        return;
+    }
     let known: Vec<_> = {
         let mut known = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
         known.drain(..).filter_map(|task| task.upgrade()).collect()
     };
-    // A forked child has none of the threads that would end it.
-    if runtime().is_err() {
-        return;
-    }
     for task in &known {
         task.stop();
     }

@@ -189,11 +189,11 @@ def test_verification_reports_and_raises_on_request(small: Small) -> None:
 def test_a_plan_prints_converts_and_comes_back(small: Small) -> None:
     site = small.site()
     plan = site.plan("latest")
-    text = repr(plan)
+    text = str(plan)
     assert f"Plan: restore backup {BACKUP} into small" in text
     assert "Beside the live data" in text and "Downtime:" in text and "swap data" in text
     assert "First, while the platform serves:" in text and "back up what is live now to " in text
-    assert str(plan) == text
+    assert repr(plan) == f"<restore.Plan of backup {BACKUP} into small: data, crontab>"
     html = plan._repr_html_()
     assert "<table>" in html and f"volumes/data-{BACKUP}.tar.gz" in html
     assert plan.read_bytes == sum(component.read_bytes for component in plan.components) > 0
@@ -256,7 +256,7 @@ def test_what_has_no_checksums_takes_a_word(small: Small) -> None:
     site = small.site()
     plan = site.plan("latest")
     assert plan.generation == "b" and plan.refusal is not None
-    assert "REFUSED" in repr(plan) and "Refused" in plan._repr_html_()
+    assert "REFUSED" in str(plan) and "REFUSED" in repr(plan) and "Refused" in plan._repr_html_()
     with pytest.raises(restore.RestoreError) as caught:
         plan.run()
     assert caught.value.report is None

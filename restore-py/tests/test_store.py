@@ -128,7 +128,7 @@ def test_old_ones_are_deleted_and_needed_ones_stay(small: Small) -> None:
     assert [it.id for it in plan.delete] == [BACKUP]
     assert [it.id for it in plan.keep] == [part, *made] and all(it.why for it in plan.keep)
     assert plan.bytes == plan.delete[0].bytes > 0 and plan.store == "main" and plan.place
-    assert f"delete {BACKUP}" in repr(plan)
+    assert f"delete {BACKUP}" in str(plan) and "\n" not in repr(plan)
     assert [it.id for it in plan.run()] == [BACKUP]
     assert list(site.backups()) == [part, *made]
     assert plan.run() == ()

@@ -9,6 +9,7 @@ pub mod archives;
 pub mod backups;
 pub mod beside;
 mod crash;
+mod ended;
 mod hosting;
 pub mod local;
 pub mod locked;
@@ -30,6 +31,7 @@ pub mod tls;
 pub mod trees;
 
 pub use crash::{At, boundaries, crash, crash_if_reached};
+pub use ended::Ended;
 pub use hosting::{Hosting, assert_same, folder, run, text};
 pub use memory::peak_memory;
 pub use processes::processes;

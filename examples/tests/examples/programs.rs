@@ -247,13 +247,16 @@ async fn served(platform: &Platform, config: &Path) {
     assert!(ended.contains("Restored and checked"), "{ended}");
     platform.is_restored("service").await;
 
-    let before = runs();
-    assert!(service.ask("POST").contains("202"));
-    service.until("begun", |_| runs() > before);
-    let pid = service.process.id().to_string();
-    run(Command::new("kill").args(["-INT", &pid]));
-    assert!(service.process.wait().unwrap().success());
-    let report = platform.site().await.report(None).await.unwrap();
-    assert_eq!(report.outcome, Outcome::Undone);
-    platform.is_damaged("service, ended");
+    for signal in ["-INT", "-TERM"] {
+        let before = runs();
+        assert!(service.ask("POST").contains("202"));
+        service.until("begun", |_| runs() > before);
+        let pid = service.process.id().to_string();
+        run(Command::new("kill").args([signal, &pid]));
+        assert!(service.process.wait().unwrap().success());
+        let report = platform.site().await.report(None).await.unwrap();
+        assert_eq!(report.outcome, Outcome::Undone);
+        platform.is_damaged("service, ended");
+        service = Service::start(config);
+    }
 }

@@ -154,6 +154,6 @@ pub(super) async fn go_on(cx: &Context, consent: &Consent) -> Result<Answer> {
     let site = cx.site().await?;
     let began = Instant::now();
     cx.signals.entering(Work::Restoring);
-    let report = site.run(plan, cx.running(consent)).await?;
+    let report = Report::however_ended(site.run(plan, cx.running(consent)).await)?;
     cx.ended(&report, began)
 }

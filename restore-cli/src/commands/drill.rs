@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use restore_core::Result;
+use restore_core::{Report, Result};
 
 use super::Context;
 use super::run::bring;
@@ -28,6 +28,7 @@ pub(super) async fn drill(cx: &Context, args: &DrillArgs) -> Result<Answer> {
     }
     cx.stderr.say(text);
     let began = Instant::now();
-    let report = site.run(plan, cx.entering(Work::Restoring)).await?;
+    let ended = site.run(plan, cx.entering(Work::Restoring)).await;
+    let report = Report::however_ended(ended)?;
     cx.ended(&report, began)
 }

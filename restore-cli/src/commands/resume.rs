@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use restore_core::{Result, RunId};
+use restore_core::{Report, Result, RunId};
 
 use super::Context;
 use crate::printer::Answer;
@@ -12,6 +12,7 @@ use crate::signals::Work;
 pub(super) async fn resume(cx: &Context, run: Option<RunId>) -> Result<Answer> {
     let site = cx.site().await?;
     let began = Instant::now();
-    let report = site.resume(run, cx.entering(Work::Restoring)).await?;
+    let ended = site.resume(run, cx.entering(Work::Restoring)).await;
+    let report = Report::however_ended(ended)?;
     cx.ended(&report, began)
 }

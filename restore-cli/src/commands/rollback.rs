@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use restore_core::run::Outcome;
-use restore_core::{Result, RunId};
+use restore_core::{Report, Result, RunId};
 
 use super::Context;
 use crate::args::Consent;
@@ -24,9 +24,10 @@ pub(super) async fn rollback(
     consent.show(render::rollback_question(&preview), &cx.stderr);
     consent.ask("run", preview.run.as_str(), &cx.stderr).await?;
     let began = Instant::now();
-    let report = site
+    let ended = site
         .rollback(Some(preview.run), cx.entering(Work::Undoing))
-        .await?;
+        .await;
+    let report = Report::however_ended(ended)?;
     let answer = cx.ended(&report, began)?;
     Ok(match report.outcome {
         Outcome::Undone | Outcome::RolledBack => {

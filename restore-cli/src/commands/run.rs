@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use restore_core::backup::Backup;
-use restore_core::{Result, Site};
+use restore_core::{Report, Result, Site};
 
 use super::Context;
 use crate::args::{Consent, PlanArgs};
@@ -44,7 +44,7 @@ pub(super) async fn run(
         return super::detached::leave(cx, &site, &plan, consent).await;
     }
     let began = Instant::now();
-    let report = site.run(plan, cx.running(consent)).await?;
+    let report = Report::however_ended(site.run(plan, cx.running(consent)).await)?;
     cx.ended(&report, began)
 }
 

@@ -82,9 +82,10 @@ impl Backup {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             jobs => jobs,
         };
-        let (options, progress, cancel) = (&options, &progress, &cancel);
+        let (options, files, cancel) = (&options, progress.part(), &cancel);
+        let files = &files;
         let done: Vec<Done> = futures_util::stream::iter(work)
-            .map(|work| self.verify_file(work, options, progress, cancel))
+            .map(|work| self.verify_file(work, options, files, cancel))
             .buffer_unordered(jobs)
             .try_collect()
             .await?;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::Report;
 use super::text::shown;
 
 /// What a caller can do about an [`Error`]; each kind has one exit code in the command line.
@@ -49,6 +50,16 @@ struct Inner {
     component: Option<String>,
     retryable: bool,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    report: Option<BoxedReport>,
+}
+
+/// What a run did. A report is long: `unwrap` and `{:?}` show its first line.
+struct BoxedReport(Box<Report>);
+
+impl fmt::Debug for BoxedReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "run {}: {}", self.0.run, self.0.headline())
+    }
 }
 
 impl Error {
@@ -67,6 +78,7 @@ impl Error {
             component: None,
             retryable: false,
             source: None,
+            report: None,
         }))
     }
 
@@ -151,6 +163,27 @@ impl Error {
     pub(crate) fn with_more(mut self, more: impl fmt::Display) -> Self {
         self.0.message = one_line(format!("{}; {more}", self.0.message));
         self
+    }
+
+    /// The same error, as what a run came to.
+    #[must_use]
+    pub(super) fn with_report(mut self, report: Report) -> Self {
+        self.0.report = Some(BoxedReport(Box::new(report)));
+        self
+    }
+
+    /// What the run did that did not end as asked; `None` where no run was begun or taken up, so
+    /// that nothing was touched.
+    pub fn report(&self) -> Option<&Report> {
+        self.0.report.as_ref().map(|report| &*report.0)
+    }
+
+    /// The same by value; the error itself where there is no report.
+    pub fn into_report(mut self) -> Result<Report> {
+        match self.0.report.take() {
+            Some(report) => Ok(*report.0),
+            None => Err(self),
+        }
     }
 
     /// What can be done about it.

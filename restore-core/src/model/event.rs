@@ -17,7 +17,7 @@ pub enum Event {
         run: String,
         /// The backup's id.
         backup: String,
-        /// `run`, `drill`, `resume` or `rollback`.
+        /// `run`, `drill`, `resume`, `rollback`, `confirm` or `abandon`.
         action: String,
         /// When.
         at: Timestamp,
@@ -98,11 +98,11 @@ pub enum Event {
         /// What it saw, in one line.
         detail: String,
     },
-    /// The run ended.
+    /// The run ended, or its rollback, resumption or confirmation did: the last event of each.
     RunFinished {
         /// The run's id.
         run: String,
-        /// `restored`, `drilled`, `undone`, `rolled back`, `stuck`.
+        /// `restored`, `drilled`, `undone`, `rolled back`, `stuck`, `abandoned`, `confirmed`.
         outcome: String,
         /// When.
         at: Timestamp,
@@ -131,9 +131,13 @@ impl<F: Fn(&Event) + Send + Sync> EventSink for F {
 
 /// Counts bytes of one piece of work and emits [`Event::Progress`] at most ten times a second.
 /// Cheap to clone; safe to use from blocking threads.
+///
+/// What it tells never exceeds its total: where there turns out to be more to do, the total grows.
 #[derive(Clone)]
 pub struct Progress {
     inner: Arc<ProgressInner>,
+    /// One piece of several: its end is not that of the whole.
+    part: bool,
 }
 
 struct ProgressInner {
@@ -164,6 +168,16 @@ impl Progress {
                 started: std::time::Instant::now(),
                 last_ms: 0.into(),
             }),
+            part: false,
+        }
+    }
+
+    /// The same count, for one piece of the work: finishing it does not end the whole.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            part: true,
         }
     }
 
@@ -185,22 +199,79 @@ impl Progress {
                 .compare_exchange(last, now, Relaxed, Relaxed)
                 .is_ok()
         {
-            self.emit(done);
+            self.emit(done, inner.total);
         }
     }
 
-    /// Emits the present count whatever the time since the last; call it at the end.
+    /// Ends it: the last event says that all is done, and how much that was. Of a
+    /// [part](Self::part) the present count.
     pub fn finish(&self) {
-        self.emit(self.inner.done.load(std::sync::atomic::Ordering::Relaxed));
+        let done = self.inner.done.load(std::sync::atomic::Ordering::Relaxed);
+        match self.part {
+            true => self.emit(done, self.inner.total),
+            false => self.emit(done, Some(done)),
+        }
     }
 
-    fn emit(&self, done: u64) {
+    fn emit(&self, done: u64, total: Option<u64>) {
         let inner = &self.inner;
         inner.sink.emit(&Event::Progress {
             subject: inner.subject.clone(),
             action: inner.action.clone(),
             done,
-            total: inner.total,
+            // What is read may be more than what was announced; a bar beyond its end helps nobody.
+            total: total.map(|total| total.max(done)),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// What was told of the work, as done and total.
+    fn told(work: impl FnOnce(Progress), total: Option<u64>) -> Vec<(u64, Option<u64>)> {
+        let told: Arc<Mutex<Vec<_>>> = Arc::default();
+        let seen = told.clone();
+        let sink = move |event: &Event| {
+            if let Event::Progress { done, total, .. } = event {
+                seen.lock().unwrap().push((*done, *total));
+            }
+        };
+        work(Progress::new(Arc::new(sink), "redis", "load", total));
+        std::mem::take(&mut *told.lock().unwrap())
+    }
+
+    #[test]
+    fn it_ends_with_all_done_and_never_goes_beyond() {
+        // Less was there than had been announced, more, and what nobody knew.
+        for (total, done) in [(Some(100), 60), (Some(100), 160), (None, 60), (Some(0), 0)] {
+            let last = told(
+                |progress| {
+                    progress.add(done);
+                    progress.finish();
+                },
+                total,
+            );
+            assert_eq!(last, [(done, Some(done))]);
+        }
+    }
+
+    #[test]
+    fn one_piece_of_several_does_not_end_it() {
+        let all = told(
+            |progress| {
+                for bytes in [60, 60] {
+                    let part = progress.part();
+                    part.add(bytes);
+                    part.clone().finish();
+                }
+                progress.finish();
+            },
+            Some(100),
+        );
+        assert_eq!(all, [(60, Some(100)), (120, Some(120)), (120, Some(120))]);
     }
 }

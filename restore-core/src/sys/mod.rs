@@ -6,6 +6,7 @@ pub(crate) mod blocking;
 pub(crate) mod child;
 pub(crate) mod connect;
 pub(crate) mod process;
+pub(crate) mod signals;
 pub(crate) mod space;
 pub(crate) mod trust;
 

@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use restore_core::plan::Step;
 use restore_core::run::{Boundary, Outcome, RunOptions};
 use restore_core::{Plan, PlanRequest, Report, Result, Site};
+use restore_testing::Ended as _;
 use restore_testing::archives::{ID, Site as Folder, put};
 use restore_testing::trees::fingerprint;
 use restore_testing::{Sample, Share};
@@ -148,7 +149,7 @@ impl Ruins {
     async fn run(&self, options: RunOptions) -> Result<Report> {
         let plan = self.plan(true).await;
         assert!(plan.refusal().is_none(), "{:?}", plan.findings);
-        self.site().await.run(plan, options).await
+        self.site().await.run(plan, options).await.ended()
     }
 
     /// Every file is as in the backup; of directories that are in no archive nobody knows the times.
@@ -361,7 +362,7 @@ async fn a_run_that_fails_removes_what_it_made() {
     let plan = ruins.plan(true).await;
     std::fs::write(&archive, other).unwrap();
     let report = ruins.site().await.run(plan, RunOptions::new()).await;
-    let report = report.unwrap();
+    let report = report.ended().unwrap();
     assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
     assert!(report.made.iter().all(|it| it.removed), "{:?}", report.made);
     assert_eq!(ruins.now(), Trees::new());

@@ -34,11 +34,13 @@ from ._errors import (
     FailedError,
     InternalError,
     LockedError,
+    MissingFileError,
     NotFoundError,
     PreflightError,
     RestoreError,
     StoppedError,
     StuckError,
+    TimedOutError,
     VerificationError,
 )
 from ._events import (
@@ -57,11 +59,13 @@ from ._events import (
     StepFinished,
     StepStarted,
 )
+from ._log import log_event
 from ._members import BackupMember, GetReport, Gotten, Members
-from ._plan import EarlierRun, Plan, PlannedComponent, PlannedSafety, PlannedService, Step
-from ._report import ComponentReport, Failure, Made, Report, SafetyBackup, StepTime
+from ._plan import EarlierRun, Phase, Plan, PlannedComponent, PlannedSafety, PlannedService, Step
+from ._report import ComponentReport, Failure, Made, Outcome, Report, SafetyBackup, StepTime
 from ._restore import __version__, stop_all as _stop_all
 from ._run import Run
+from ._signals import stop_on_signals
 from ._site import Site
 from ._status import (
     ConfigCheck,
@@ -78,11 +82,13 @@ from ._status import (
 from ._store import (
     BackedUpComponent,
     BackupReport,
+    Compression,
     FetchReport,
     Pruned,
     PrunePlan,
 )
-from ._target import RecoveryTarget
+from ._target import Moment, RecoveryTarget
+from ._task import OnEvent, OnEventAsync
 from ._values import (
     BackupFile,
     BackupKind,
@@ -93,6 +99,8 @@ from ._values import (
     Manifest,
     ManifestEntry,
     MissingComponent,
+    Severity,
+    Verdict,
     Verification,
 )
 
@@ -117,6 +125,7 @@ __all__ = [
     "Component",
     "ComponentDifference",
     "ComponentReport",
+    "Compression",
     "ConfigCheck",
     "ConfigError",
     "ConfigFinding",
@@ -142,11 +151,17 @@ __all__ = [
     "ManifestEntry",
     "Members",
     "MissingComponent",
+    "MissingFileError",
+    "Moment",
     "Need",
     "NewestBackup",
     "NotFoundError",
     "Noticed",
+    "OnEvent",
+    "OnEventAsync",
     "OtherEvent",
+    "Outcome",
+    "Phase",
     "Plan",
     "PlannedComponent",
     "PlannedSafety",
@@ -165,6 +180,7 @@ __all__ = [
     "RunFinished",
     "RunStarted",
     "SafetyBackup",
+    "Severity",
     "Site",
     "SiteDifference",
     "SiteStatus",
@@ -178,8 +194,12 @@ __all__ = [
     "StoppedError",
     "StoreStatus",
     "StuckError",
+    "TimedOutError",
     "UnfinishedRun",
+    "Verdict",
     "Verification",
     "VerificationError",
     "__version__",
+    "log_event",
+    "stop_on_signals",
 ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from . import _html, _restore
+from ._arguments import number
 from ._errors import ConfigError, NotFoundError
 from ._task import OnEvent, OnEventAsync, drive, wait
 from ._values import BackupFile, ListedBackup, Manifest, Verification, local_time
@@ -94,7 +95,7 @@ class Backup:
         return result
 
     def _verifying(self, deep: bool, jobs: int) -> _restore.Task:
-        return self._native.verify(deep, jobs).then(Verification._of)
+        return self._native.verify(deep, number("jobs", jobs, 1024)).then(Verification._of)
 
     def __repr__(self) -> str:
         what = f"{len(self.files)} files, {_html.size(self.size)}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING, ClassVar, Optional
 
+from ._hints import here
+
 if TYPE_CHECKING:
     from ._report import Report
 
@@ -113,6 +115,19 @@ class InternalError(RestoreError):
     kind = "internal"
 
 
+class MissingFileError(ConfigError, FileNotFoundError):
+    """The configuration, or a file that it names, does not exist."""
+
+
+class TimedOutError(FailedError, TimeoutError):
+    """A server or a tool did not answer, or was not done, in time."""
+
+
+_ALSO: dict[tuple[str, Optional[str]], type[RestoreError]] = {
+    ("config", "missing_file"): MissingFileError,
+    ("failed", "timeout"): TimedOutError,
+}
+
 _KINDS: dict[str, type[RestoreError]] = {
     cls.kind: cls
     for cls in (
@@ -136,10 +151,11 @@ def make(
     hint: Optional[str],
     component: Optional[str],
     retryable: bool,
+    also: Optional[str] = None,
 ) -> RestoreError:
     """The exception of a library's error; called by the native half."""
-    cls = _KINDS.get(kind, FailedError)
-    return cls(message, code=code, hint=hint, component=component, retryable=retryable)
+    cls = _ALSO.get((kind, also)) or _KINDS.get(kind, FailedError)
+    return cls(message, code=code, hint=here(hint), component=component, retryable=retryable)
 
 
 class Described:

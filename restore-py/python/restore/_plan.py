@@ -226,8 +226,13 @@ class Plan:
     def __hash__(self) -> int:
         return hash((self.site, self.backup, self._value["made"]))
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         return _text(self)
+
+    def __repr__(self) -> str:
+        names = ", ".join(it.name for it in self.components)
+        refused = " REFUSED" if self.refusal is not None else ""
+        return f"<restore.Plan of backup {self.backup} into {self.site}: {names}{refused}>"
 
     def _repr_html_(self) -> str:
         return _html.plan(self)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Optional
 
-from . import _html
+from . import _html, _restore
 from ._decode import decode
 from ._errors import RestoreError
 from ._values import CheckOutcome, Finding, MissingComponent
@@ -267,6 +268,14 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """The report as what JSON knows: what ``restore report --json`` gives."""
         return dict(self._raw)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Report:
+        """A report that :meth:`to_dict` or ``restore report --json`` had saved."""
+        return cls._of(_restore.Site.read_report(dict(value)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Report.from_dict, (self._raw,)
 
     def __str__(self) -> str:
         return self._text

@@ -17,6 +17,7 @@ __all__ = [
     "Site",
     "Task",
     "__version__",
+    "cancel_all",
     "stop_all",
 ]
 
@@ -112,9 +113,8 @@ class Site:
     def plan(
         self,
         backup: Backup,
-        only: list[str] | None,
-        paths: list[str] | None,
-        words: tuple[bool, bool, bool, bool],
+        selection: tuple[list[str] | None, list[str] | None, list[str], list[str]],
+        words: tuple[bool, bool, bool, bool, bool],
         recovery: tuple[Native | None, bool],
         over: str | None,
     ) -> Task: ...
@@ -133,6 +133,10 @@ class Site:
     def page(self, up: bool) -> Task: ...
     def preview_rollback(self, run: str | None) -> Task: ...
     def preview_confirm(self, run: str | None) -> Task: ...
+    @staticmethod
+    def read_report(value: dict[str, Any]) -> Any:
+        """A report that was saved, as the other methods give one."""
+
     def watch(self, run: str | None) -> Task: ...
     def report(self, run: str | None) -> Task: ...
     def history(self) -> Task: ...
@@ -230,6 +234,9 @@ class Progress:
 
     def finish(self) -> None:
         """Tells the present count at once."""
+
+def cancel_all() -> None:
+    """Stops all work under way, in whatever thread it is waited for, without waiting."""
 
 def stop_all() -> None:
     """Stops all work under way and waits until it has ended: what a program does at its exit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import TracebackType
 from typing import Optional
 
@@ -34,6 +35,7 @@ class Run:
         self._error: Optional[BaseException] = None
         self._over = False
         self._events: list[Event] = []
+        self._ending = threading.Lock()
 
     @property
     def report(self) -> Report:
@@ -133,12 +135,15 @@ class Run:
         self._reraise(error, self._end(raised))
 
     def _finish(self) -> None:
-        """Takes what came of it."""
-        self._over = True
-        try:
-            self._report = self._task.result()
-        except RestoreError as error:
-            self._error = error
+        """Takes what came of it: once, whoever of several that iterate is the first to hear of it."""
+        with self._ending:
+            if self._over:
+                return
+            try:
+                self._report = self._task.result()
+            except RestoreError as error:
+                self._error = error
+            self._over = True
 
     def _end(self, error: BaseException) -> BaseException:
         """Ends by an exception."""

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, Optional, Union
 
 from . import _report, _restore, _store
+from ._arguments import number, wrong
 from ._backup import Backup, Backups
 from ._component import Component
 from ._difference import SiteDifference
@@ -329,6 +330,7 @@ class Site:
         level: Optional[int],
         base: bool,
     ) -> _restore.Task:
+        level = number("level", level, 255)
         task = self._native.back_up(_texts(only), to, compression, level, base)
         return task.then(_store.made)
 
@@ -343,6 +345,7 @@ class Site:
         finished ones, and only what is ``older_than`` that; both where both are given. Never the
         newest finished one, nor what an unconfirmed run needs. Changes nothing."""
         seconds = whole_seconds(older_than)
+        keep = number("keep", keep, 2**63)
         value = wait(self._native.plan_prune(keep, seconds, store))
         return PrunePlan(self, (keep, seconds, value["store"]), value)
 
@@ -355,6 +358,7 @@ class Site:
     ) -> PrunePlan:
         """The same on an asyncio loop."""
         seconds = whole_seconds(older_than)
+        keep = number("keep", keep, 2**63)
         value = await drive(self._native.plan_prune(keep, seconds, store))
         return PrunePlan(self, (keep, seconds, value["store"]), value)
 
@@ -373,6 +377,9 @@ class Site:
         allow_time_gap: bool = False,
         over: Optional[str] = None,
         create: bool = False,
+        allow_missing: Optional[Iterable[str]] = None,
+        allow_empty: Optional[Iterable[str]] = None,
+        maintenance: bool = True,
         on_event: Optional[OnEvent] = None,
     ) -> Plan:
         """What restoring ``backup`` would do. Changes nothing; what speaks against it is among
@@ -386,16 +393,20 @@ class Site:
         one that leads there is taken. ``allow_time_gap``: restore what is of another time along
         with them. ``over``: restore over this run, which is stuck or unfinished and is ended as it
         stands. ``create``: make what is absent (directories, a database's roles), and remove it again
-        where the run is taken back; nothing that exists is altered by it.
+        where the run is taken back; nothing that exists is altered by it. ``allow_missing``: these
+        components, although the backup has nothing for them: they stay as they are.
+        ``allow_empty``: these, although their dump has tables and no row. ``maintenance``: whether
+        the page goes up.
         """
         opened = (
             wait(self._native.backup(backup, native(to)).then(Backup))
             if isinstance(backup, str)
-            else backup
+            else _opened(backup)
         )
-        words = (allow_unverified, over_unconfirmed, safety_backup, create)
+        words = (allow_unverified, over_unconfirmed, safety_backup, create, maintenance)
+        without = (_texts(allow_missing) or [], _texts(allow_empty) or [])
         recovery = (native(to), allow_time_gap)
-        task = self._planning(opened, only, paths, words, recovery, over)
+        task = self._planning(opened, only, paths, words, without, recovery, over)
         return Plan(self, wait(task, on_event))
 
     async def plan_async(
@@ -411,17 +422,21 @@ class Site:
         allow_time_gap: bool = False,
         over: Optional[str] = None,
         create: bool = False,
+        allow_missing: Optional[Iterable[str]] = None,
+        allow_empty: Optional[Iterable[str]] = None,
+        maintenance: bool = True,
         on_event: Optional[OnEventAsync] = None,
     ) -> Plan:
         """The same on an asyncio loop."""
         opened = (
             await drive(self._native.backup(backup, native(to)).then(Backup))
             if isinstance(backup, str)
-            else backup
+            else _opened(backup)
         )
-        words = (allow_unverified, over_unconfirmed, safety_backup, create)
+        words = (allow_unverified, over_unconfirmed, safety_backup, create, maintenance)
+        without = (_texts(allow_missing) or [], _texts(allow_empty) or [])
         recovery = (native(to), allow_time_gap)
-        task = self._planning(opened, only, paths, words, recovery, over)
+        task = self._planning(opened, only, paths, words, without, recovery, over)
         return Plan(self, await drive(task, on_event))
 
     def _planning(
@@ -429,7 +444,8 @@ class Site:
         backup: Backup,
         only: Optional[Iterable[str]],
         paths: Optional[Iterable[Path]],
-        words: tuple[bool, bool, bool, bool],
+        words: tuple[bool, bool, bool, bool, bool],
+        without: tuple[list[str], list[str]],
         recovery: tuple[Optional[Native], bool],
         over: Optional[str],
     ) -> _restore.Task:
@@ -437,8 +453,11 @@ class Site:
             paths = [paths]
         return self._native.plan(
             backup._native,
-            _texts(only),
-            None if paths is None else [os.fspath(path) for path in paths],
+            (
+                _texts(only),
+                None if paths is None else [os.fspath(path) for path in paths],
+                *without,
+            ),
             words,
             recovery,
             over,
@@ -462,7 +481,7 @@ class Site:
         opened = (
             wait(self._native.backup(backup, native(to)).then(Backup))
             if isinstance(backup, str)
-            else backup
+            else _opened(backup)
         )
         recovery = (native(to), allow_time_gap)
         report: Report = wait(self._drilling(opened, only, allow_unverified, recovery), on_event)
@@ -482,7 +501,7 @@ class Site:
         opened = (
             await drive(self._native.backup(backup, native(to)).then(Backup))
             if isinstance(backup, str)
-            else backup
+            else _opened(backup)
         )
         recovery = (native(to), allow_time_gap)
         task = self._drilling(opened, only, allow_unverified, recovery)
@@ -674,6 +693,13 @@ class Site:
 
     def __repr__(self) -> str:
         return f"<restore.Site {self.name!r} of {', '.join(self.components)}>"
+
+
+def _opened(backup: Backup) -> Backup:
+    if not isinstance(backup, Backup):
+        hint = 'an id, "latest", or what site.backup(id) gives'
+        raise wrong("backup", "an id or a Backup", backup, hint)
+    return backup
 
 
 def _texts(values: Optional[Iterable[str]]) -> Optional[list[str]]:

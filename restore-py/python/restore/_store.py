@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional
 
 from . import _html, _restore
+from ._arguments import wrong
 from ._decode import decode
 from ._task import OnEvent, OnEventAsync, drive, wait
 from ._values import BackupFile, Finding, MissingComponent, Verdict
@@ -150,6 +151,9 @@ class PrunePlan:
         return self._site._native.prune(*self._request, self._value).then(_all)
 
     def __repr__(self) -> str:
+        return f"<restore.PrunePlan of {self.place}: {len(self.delete)} of {len(self.delete) + len(self.keep)}>"
+
+    def __str__(self) -> str:
         lines = [f"Prune {self.place}: delete {len(self.delete)}, freeing {_html.size(self.bytes)}"]
         lines += [f"  delete {it.id}  {_html.size(it.bytes)}  {it.why}" for it in self.delete]
         lines += [f"  keep   {it.id}  {_html.size(it.bytes)}  {it.why}" for it in self.keep]
@@ -163,7 +167,11 @@ def made(value: dict[str, Any]) -> BackupReport:
 
 def whole_seconds(age: Optional[timedelta]) -> Optional[int]:
     """An age as the native half takes it."""
-    return None if age is None else int(age.total_seconds())
+    if age is None:
+        return None
+    if not isinstance(age, timedelta) or age < timedelta(0):
+        raise wrong("older_than", "a timedelta of 0 or more", age, "datetime.timedelta(days=30)")
+    return int(age.total_seconds())
 
 
 def _all(values: list[dict[str, Any]]) -> tuple[Pruned, ...]:

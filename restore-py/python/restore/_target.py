@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Optional, Union
 
+from ._arguments import number, wrong
+
 Native = tuple[str, str, bool, Optional[int]]
 """A target as the native half takes it: what the text is, the text, and the way there."""
 
@@ -41,7 +43,9 @@ class RecoveryTarget:
         if len(named) != 1:
             raise ValueError("a recovery target is one of time, lsn, xid and name")
         kind, text = named[0]
-        return kind, text, self.inclusive, self.timeline
+        if not isinstance(text, str):
+            raise wrong(kind, "a text", text)
+        return kind, text, self.inclusive, number("timeline", self.timeline, 2**32 - 1)
 
 
 Moment = Union[str, datetime, RecoveryTarget]

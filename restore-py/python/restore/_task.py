@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Optional, Union
@@ -47,6 +46,8 @@ async def drive(task: _restore.Task, on_event: Optional[OnEventAsync] = None) ->
 
 async def news(task: _restore.Task) -> tuple[Sequence[dict[str, Any]], bool]:
     """Waits for events, begins the task where it is not begun. With the last of them: true."""
+    import asyncio  # Programs without it need not wait for it.
+
     loop = asyncio.get_running_loop()
     arrived = asyncio.Event()
 
@@ -65,6 +66,8 @@ async def news(task: _restore.Task) -> tuple[Sequence[dict[str, Any]], bool]:
 async def settle(task: _restore.Task, reason: BaseException) -> BaseException:
     """Waits for the end of a task that ``reason`` stopped; the exception to raise, which says how
     it ended. An undo is not broken off: to be cancelled once more changes nothing."""
+    import asyncio
+
     over = False
     while not over:
         try:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal, Optional
 
 from ._errors import RestoreError
+from ._hints import here
 
 Severity = Literal["info", "warning", "error"]
 
@@ -27,6 +28,9 @@ class Finding:
     """The next step, where there is one."""
     kind: Optional[str] = None
     """The kind of the error that it was, where that is known: ``verification`` where the backup is at fault."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hint", here(self.hint))
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.subject}: {self.message}"

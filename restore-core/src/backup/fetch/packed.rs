@@ -82,7 +82,7 @@ pub(crate) async fn unpack_backup(
         ..UnpackPolicy::default()
     };
     let source = Source::new(&packed.name, &packed.name, None, None).cancelled_by(cancel.clone());
-    let unpacking = unpack_from(reader, source, &folder, &policy, progress.clone());
+    let unpacking = unpack_from(reader, source, &folder, &policy, progress.part());
     let ((received, pumped), unlocked, unpacked) = tokio::join!(pumping, unlocking, unpacking);
     // Of what went wrong, what the others follow from: a stream that ends too early is a
     // damaged archive to whoever reads it.

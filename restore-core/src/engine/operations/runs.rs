@@ -99,13 +99,19 @@ impl Site {
         Ok(())
     }
 
-    /// Executes a plan. `Err`: nothing was touched (the plan is refused or out of date, another
-    /// run is under way). `Ok`: the run ended; [`Report::error`] tells whether as asked. It has
-    /// always ended with the platform restored and checked, or as it was, or, where even undoing
-    /// failed, [stuck](crate::run::Outcome::Stuck).
+    /// Executes a plan. `Ok`: the platform is restored and checked, or the drill has passed; where
+    /// checks fail that failed before too, the report [says so](Report::is_failing).
+    ///
+    /// # Errors
+    ///
+    /// With a [report](Error::report): the run has ended otherwise, with the platform as it was,
+    /// or, where even undoing failed, [stuck](crate::run::Outcome::Stuck). The error's code,
+    /// component and hint are those of what failed; its kind says what became of the run, as
+    /// [`Report::error`] does. Without one, nothing was touched: the plan is refused or out of
+    /// date, another run is under way.
     ///
     /// Dropping the future stops the work where it is, like a crash: `resume` or `rollback`
-    /// finishes it. To stop and undo, cancel [`RunOptions::cancel`] and await the report.
+    /// finishes it. To stop and undo, cancel [`RunOptions::cancel`] and await what comes of it.
     pub async fn run(&self, plan: Plan, options: RunOptions) -> Result<Report> {
         self.ensure_idle().await?;
         if let Some(refusal) = plan.refusal() {
@@ -114,7 +120,8 @@ impl Site {
         self.locked(Action::Run, async |lock| {
             self.run_locked(lock, plan, options).await
         })
-        .await
+        .await?
+        .into_forward()
     }
 
     async fn run_locked(&self, lock: SiteLock, plan: Plan, options: RunOptions) -> Result<Report> {
@@ -162,12 +169,19 @@ impl Site {
     }
 
     /// Finishes an unfinished run (`None`: the only one): forward where it went forward, back
-    /// where it was being undone.
+    /// where it was being undone. `Ok`: it ended as asked, also where a rollback that somebody had
+    /// asked for is what was left to finish: the [outcome](Report::outcome) says which.
+    ///
+    /// # Errors
+    ///
+    /// As of [`run`](Self::run): with a [report](Error::report) where the run did not end as asked;
+    /// without, where nothing was done.
     pub async fn resume(&self, run: Option<RunId>, options: RunOptions) -> Result<Report> {
         self.locked(Action::Resume, async |lock| {
             self.resume_locked(lock, run, options).await
         })
-        .await
+        .await?
+        .into_result()
     }
 
     async fn resume_locked(
@@ -222,16 +236,29 @@ impl Site {
 
     /// Takes a run back: an unfinished one (`None`: that, if there is one), or the newest that is
     /// restored and not confirmed. What was written since the restore is put aside, not deleted.
+    /// `Ok`: all that the run had moved is back; whether it works is for the report to
+    /// [say](Report::is_failing).
+    ///
+    /// # Errors
+    ///
+    /// As of [`run`](Self::run): with a [report](Error::report) where the run is
+    /// [stuck](crate::run::Outcome::Stuck); without, where nothing was done.
     pub async fn rollback(&self, run: Option<RunId>, options: RunOptions) -> Result<Report> {
-        self.locked(Action::Rollback, async |lock| {
-            let state = self.rollback_candidate(run).await?;
-            let backup = self.backup_by_name(&state)?;
-            self.execution(lock, &state, backup, options)
-                .await?
-                .roll_back()
-                .await
-        })
-        .await
+        let report = self
+            .locked(Action::Rollback, async |lock| {
+                let state = self.rollback_candidate(run).await?;
+                let backup = self.backup_by_name(&state)?;
+                self.execution(lock, &state, backup, options)
+                    .await?
+                    .roll_back()
+                    .await
+            })
+            .await?;
+        // That the run had failed before is old news.
+        match report.is_as_before() {
+            true => Ok(report),
+            false => report.into_result(),
+        }
     }
 
     /// The report of the run that [`rollback`](Self::rollback) would take back; refuses what it
@@ -314,7 +341,7 @@ impl Site {
     }
 
     /// Accepts a run (`None`: the newest unconfirmed): deletes what it had put aside. There is no
-    /// way back afterwards.
+    /// way back afterwards. `Ok`: it is confirmed, however the run once ended.
     pub async fn confirm(&self, run: Option<RunId>, options: RunOptions) -> Result<Report> {
         self.locked(Action::Confirm, async |lock| {
             let state = self.confirm_candidate(run).await?;
@@ -329,7 +356,7 @@ impl Site {
 
     /// Ends an open run (`None`: the newest) as the platform stands: nothing is moved, no service is
     /// started or stopped, what the run keeps is kept and its report lists it. The maintenance page
-    /// comes down. Works on a platform that does not.
+    /// comes down. Works on a platform that does not. `Ok`: it is abandoned.
     pub async fn abandon(&self, run: Option<RunId>, options: RunOptions) -> Result<Report> {
         let own = SiteLock::take(&self.state, Action::Abandon).await?;
         let all = match self.platform.lock(&Action::Abandon.to_string()).await {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::plan::Step;
+use crate::engine::run::CONFIRMED;
 
 /// How often the journal is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -120,10 +121,12 @@ impl Told {
                 outcome: outcome.to_string(),
                 at: *at,
             }),
-            Record::Begun { .. }
-            | Record::Fact { .. }
-            | Record::TurnedBack { .. }
-            | Record::Confirmed { .. } => {}
+            Record::Confirmed { at } => events.emit(&Event::RunFinished {
+                run: state.run.to_string(),
+                outcome: CONFIRMED.to_owned(),
+                at: *at,
+            }),
+            Record::Begun { .. } | Record::Fact { .. } | Record::TurnedBack { .. } => {}
         }
         let at = match record {
             Record::Intent { at, .. } | Record::Done { at, .. } | Record::Ended { at, .. } => *at,

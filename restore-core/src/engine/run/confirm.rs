@@ -4,8 +4,11 @@ use super::execution::RunExecutor;
 use super::state::DELETE;
 use super::way_back::not_as_left;
 use super::{Action, Record, RunState};
-use crate::model::{Finding, Report, Result, Timestamp};
+use crate::model::{Event, Finding, Report, Result, Timestamp};
 use crate::swap::scope::Discard;
+
+/// What a run is once it was confirmed, as its last event says it.
+pub(crate) const CONFIRMED: &str = "confirmed";
 
 /// The fact that a confirmation left alone what a component put aside.
 pub(super) const LEFT: &str = "confirm_left";
@@ -17,6 +20,23 @@ impl RunExecutor<'_> {
     /// again by the next confirmation. May be repeated after a crash or a failure in the middle.
     pub(crate) async fn confirm(self) -> Result<Report> {
         self.begin(Action::Confirm).await?;
+        let done = self.delete_all().await;
+        let (run, outcome) = self
+            .journal
+            .with(|state| (state.run.to_string(), state.outcome));
+        self.emit(&Event::RunFinished {
+            run,
+            outcome: match &done {
+                Ok(()) => CONFIRMED.to_owned(),
+                Err(_) => outcome.to_string(),
+            },
+            at: Timestamp::now(),
+        });
+        done?;
+        self.write_report().await
+    }
+
+    async fn delete_all(&self) -> Result<()> {
         let state = self.journal.with(RunState::clone);
         let left = not_as_left(self.site, &state).await;
         for (name, why) in &left {
@@ -34,8 +54,7 @@ impl RunExecutor<'_> {
             .append(Record::Confirmed {
                 at: Timestamp::now(),
             })
-            .await?;
-        self.write_report().await
+            .await
     }
 
     /// Deletes what the run replaced of a component. Where that fails, it counts as begun unless

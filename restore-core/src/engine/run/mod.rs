@@ -17,6 +17,8 @@ mod undo;
 mod way_back;
 
 pub(crate) use abandon::change_page;
+pub(crate) use confirm::CONFIRMED;
+
 pub use boundary::{Ask, Boundary, BoundaryHook, RunOptions};
 
 pub(crate) use execution::RunExecutor;

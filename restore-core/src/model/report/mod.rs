@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    BackupId, CheckOutcome, Error, ErrorKind, Finding, Outcome, RunId, SafetyBackup, Timestamp,
+    BackupId, CheckOutcome, Error, ErrorKind, Finding, Outcome, Result, RunId, SafetyBackup,
+    Timestamp,
 };
 
 mod text;
@@ -272,6 +273,48 @@ impl Report {
             _ => return None,
         };
         Some(failure.error(kind, code))
+    }
+
+    /// Itself where the run ended as asked; else [its error](Self::error), with the report inside.
+    pub fn into_result(self) -> Result<Self> {
+        match self.error() {
+            None => Ok(self),
+            Some(error) => Err(error.with_report(self)),
+        }
+    }
+
+    /// The same for a run that nobody has asked to take back.
+    pub(crate) fn into_forward(self) -> Result<Self> {
+        let report = self.into_result()?;
+        if report.is_as_before() {
+            // The decision to turn back could not be written down, and how it ended could.
+            let error = Error::new(
+                ErrorKind::Failed,
+                "run.undone",
+                format!(
+                    "run {} was taken back, and its journal does not say why",
+                    report.run
+                ),
+            )
+            .hint("`restore report` has its steps; free some space where the site's state is");
+            return Err(error.with_report(report));
+        }
+        Ok(report)
+    }
+
+    /// The report of a run however it ended: for a program that shows reports, and asks
+    /// [`error`](Self::error) afterwards. `Err`: no run was begun or taken up.
+    ///
+    /// ```no_run
+    /// # use restore_core::{Plan, Report, Result, RunOptions, Site};
+    /// # async fn show(site: &Site, plan: Plan) -> Result<()> {
+    /// let report = Report::however_ended(site.run(plan, RunOptions::new()).await)?;
+    /// println!("{}", report.to_text());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn however_ended(ended: Result<Self>) -> Result<Self> {
+        ended.or_else(Error::into_report)
     }
 
     /// The checks that fail now, each with whether it failed before the run too.

@@ -9,6 +9,8 @@ use futures_util::FutureExt;
 use restore_core::run::{Boundary, Outcome, RunOptions};
 use restore_core::{Error, ErrorKind, PlanRequest, Report, Result, Site};
 
+use restore_testing::Ended as _;
+
 use super::toy::Toy;
 use super::{dying_at, run, run_with};
 
@@ -83,7 +85,9 @@ async fn death_at_every_boundary_of_an_undo_is_mended() {
                 "resume" => site.resume(None, RunOptions::new()).await,
                 _ => site.rollback(None, RunOptions::new()).await,
             };
-            let ended = ended.unwrap_or_else(|error| panic!("{what}: {error}"));
+            let ended = ended
+                .ended()
+                .unwrap_or_else(|error| panic!("{what}: {error}"));
             assert!(ended.is_as_before(), "{what}: {}", ended.to_text());
             assert_eq!(live(&toy), OLD, "{what}");
         }

@@ -1,6 +1,6 @@
 //! Errors and cancellation: the run ends as before, or stuck and saying so.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use restore_core::run::{Boundary, Outcome, RunOptions};
@@ -186,6 +186,115 @@ async fn cancelling_undoes_and_says_interrupted() {
     assert_eq!(toy.live(), Toy::OLD);
 }
 
+/// `site.run(…).await?; println!("restored")` says so of nothing else.
+#[tokio::test]
+async fn what_did_not_restore_is_an_error_with_the_report_inside() {
+    let toy = Toy::new();
+    let site = toy.site();
+    let restoring = async || {
+        let backup = site.backup("latest").await?;
+        let request = PlanRequest::all();
+        let plan = site.plan(&backup, request, &RunOptions::new()).await?;
+        site.run(plan, RunOptions::new()).await
+    };
+    toy.sabotage("b", "stage");
+    let error = restoring().await.unwrap_err();
+    let report = error.report().unwrap();
+    assert_eq!(report.outcome, Outcome::Undone);
+    assert_eq!(error.component(), Some("b"));
+    assert_eq!(error.code(), report.failure.as_ref().unwrap().code);
+    assert!(size_of::<Error>() <= 16, "{}", size_of::<Error>());
+    let short = format!("{error:?}");
+    assert!(short.contains("the platform is as it was"), "{short}");
+    assert!(!short.contains("checks_before"), "{short}");
+    toy.mend("b", "stage");
+
+    // Stuck: also for a resumption and a rollback that do not get it out of there.
+    toy.sabotage("b", "cut_over");
+    toy.sabotage("a", "undo");
+    let stuck = restoring().await.unwrap_err();
+    assert_eq!(stuck.kind(), ErrorKind::Stuck);
+    let id = stuck.report().unwrap().run.clone();
+    for again in [
+        site.resume(None, RunOptions::new()).await,
+        site.rollback(None, RunOptions::new()).await,
+    ] {
+        let error = again.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Stuck);
+        assert_eq!(error.report().unwrap().run, id);
+    }
+    // What is refused has none: no run was begun.
+    let refused = restoring().await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Preflight);
+    assert!(refused.report().is_none());
+    assert!(refused.into_report().is_err());
+
+    // Ended by hand, and taken back at last: that is what was asked for.
+    let report = site.abandon(None, RunOptions::new()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Abandoned);
+    toy.mend("a", "undo");
+    toy.mend("b", "cut_over");
+    let report = site.rollback(Some(id), RunOptions::new()).await.unwrap();
+    assert!(report.is_as_before(), "{}", report.to_text());
+    site.confirm(None, RunOptions::new()).await.unwrap();
+    assert_eq!(restoring().await.unwrap().outcome, Outcome::Restored);
+}
+
+/// `docker stop` and `systemctl stop` leave nobody on the page.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_undoes_the_run() {
+    let toy = Toy::new();
+    let stop = restore_core::stop_on_signals().unwrap();
+    let told = stop.clone();
+    let options = RunOptions::new()
+        .cancelled_by(stop)
+        .events(Arc::new(move |event: &Event| {
+            if matches!(event, Event::StepFinished { step, .. } if step == "cut-over:a") {
+                let me = rustix::process::getpid();
+                rustix::process::kill_process(me, rustix::process::Signal::TERM).unwrap();
+                // Another thread hears of it, and a toy's run takes no time.
+                let deadline = std::time::Instant::now() + Duration::from_secs(10);
+                while !told.is_cancelled() && std::time::Instant::now() < deadline {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }));
+    let report = run_with(&toy.site(), PlanRequest::all(), options)
+        .await
+        .unwrap();
+    assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
+    assert_eq!(report.error().unwrap().kind(), ErrorKind::Interrupted);
+    assert_eq!(toy.live(), Toy::OLD);
+}
+
+/// Whoever follows events and not the call learns that it is over.
+#[tokio::test]
+async fn a_confirmation_ends_with_an_event() {
+    let toy = Toy::new();
+    let site = toy.site();
+    let run = run(&site).await.run;
+    let last = Arc::new(Mutex::new(None));
+    let seen = last.clone();
+    let options = RunOptions::new().events(Arc::new(move |event: &Event| {
+        *seen.lock().unwrap() = Some(event.clone());
+    }));
+    site.confirm(None, options).await.unwrap();
+    let ends = |event: &Option<Event>| {
+        matches!(event, Some(Event::RunFinished { run: ended, outcome, .. })
+            if *ended == run.to_string() && outcome == "confirmed")
+    };
+    let told = last.lock().unwrap().take();
+    assert!(ends(&told), "{told:?}");
+    // And by the journal, for whoever watches another process.
+    let seen = last.clone();
+    let options = RunOptions::new().events(Arc::new(move |event: &Event| {
+        *seen.lock().unwrap() = Some(event.clone());
+    }));
+    let _ = site.watch(Some(run.clone()), &options).await.unwrap();
+    let told = last.lock().unwrap().take();
+    assert!(ends(&told), "{told:?}");
+}
+
 /// A proof that fails does not leave another one at work beside the undo.
 #[tokio::test]
 async fn proofs_are_made_to_their_end() {
@@ -233,7 +342,8 @@ async fn a_wish_to_stop_outlives_the_process() {
     });
     assert!(died.await.unwrap_err().is_panic(), "the process lived on");
     toy.mend("b", "slow_cut_over");
-    let report = site.resume(None, RunOptions::new()).await.unwrap();
+    let error = site.resume(None, RunOptions::new()).await.unwrap_err();
+    let report = error.into_report().unwrap();
     assert_eq!(report.outcome, Outcome::Undone);
     let failure = report.failure.unwrap();
     assert_eq!(failure.kind, ErrorKind::Interrupted);

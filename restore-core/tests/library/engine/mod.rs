@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use restore_core::run::{Boundary, Outcome, RunOptions};
 use restore_core::{BackupRequest, PlanRequest, Report, Result, Site};
+use restore_testing::Ended as _;
 use toy::Toy;
 
 mod again;
@@ -22,10 +23,11 @@ mod several;
 mod toy;
 mod ways_out;
 
+/// What became of the run, however it ended.
 async fn run_with(site: &Site, request: PlanRequest, options: RunOptions) -> Result<Report> {
     let backup = site.backup("latest").await?;
     let plan = site.plan(&backup, request, &RunOptions::new()).await?;
-    site.run(plan, options).await
+    site.run(plan, options).await.ended()
 }
 
 async fn run(site: &Site) -> Report {

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use restore_core::run::{Boundary, Outcome, RunOptions};
 use restore_core::{PlanRequest, RunId, Site};
 
-use restore_testing::Sample;
+use restore_testing::{Ended as _, Sample};
 
 use super::toy::Toy;
 use super::{dying_at, run, run_with};
@@ -96,7 +96,7 @@ async fn a_resumed_run_keeps_what_users_wrote_before_it() {
     site.page(false).await.unwrap();
     std::fs::write(toy.path().join("a/live"), "restored a, and used").unwrap();
     toy.sabotage("b", "check");
-    let report = site.resume(None, options()).await.unwrap();
+    let report = site.resume(None, options()).await.ended().unwrap();
     assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
     assert_eq!(toy.live(), Toy::OLD);
     let kept = toy.path().join(format!("a/staged-{id}"));

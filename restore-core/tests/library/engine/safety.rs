@@ -7,6 +7,8 @@ use restore_core::run::{Boundary, Outcome, RunOptions};
 use restore_core::{BackupRequest, ErrorKind, Event, Finding, PlanRequest, Site};
 use tokio_util::sync::CancellationToken;
 
+use restore_testing::Ended as _;
+
 use super::toy::Toy;
 use super::{run, run_with};
 
@@ -56,7 +58,7 @@ async fn what_was_live_is_backed_up_first_and_can_be_restored() {
     assert!(plan.findings.iter().any(|it| it.code == "safety.none"));
     let read = std::fs::read_to_string(toy.path().join("a/live")).unwrap();
     assert_eq!(read, "restored a");
-    let error = site.run(plan, RunOptions::new()).await.unwrap();
+    let error = site.run(plan, RunOptions::new()).await.ended().unwrap();
     // The toy's own check wants what the first backup holds; that is why it is taken back.
     assert_eq!(error.outcome, Outcome::Undone);
     assert_eq!(backups(&site).await.len(), 2, "none was made");
@@ -211,7 +213,7 @@ async fn a_store_that_cannot_be_written_turns_the_run_back() {
             Ok(())
         }))
     };
-    let report = site.run(plan, hook).await.unwrap();
+    let report = site.run(plan, hook).await.ended().unwrap();
     assert_eq!(report.outcome, Outcome::Undone);
     let failure = report.failure.unwrap();
     assert_eq!(failure.step, "backup:safety");

@@ -8,6 +8,8 @@ use futures_util::FutureExt;
 use restore_core::run::{Boundary, Outcome, RunOptions};
 use restore_core::{ErrorKind, PlanRequest, Report, Result, RunId, Site};
 
+use restore_testing::Ended as _;
+
 use super::toy::Toy;
 use super::{boundaries, dying_at, run, run_with};
 
@@ -128,7 +130,7 @@ async fn one_component_that_cannot_be_moved_back_does_not_keep_the_others() {
     let site = toy.site();
     run(&site).await;
     toy.sabotage("b", "undo");
-    let report = site.rollback(None, options()).await.unwrap();
+    let report = site.rollback(None, options()).await.ended().unwrap();
     assert_eq!(report.outcome, Outcome::Stuck);
     assert!(
         toy.live()
@@ -435,8 +437,8 @@ async fn perform(site: &Site, command: &str, id: &RunId) -> Result<Option<Report
     let named = Some(id.clone());
     let over_unconfirmed = PlanRequest::all().over_unconfirmed(true);
     match command {
-        "resume" => site.resume(named, options()).await.map(Some),
-        "rollback" => site.rollback(named, options()).await.map(Some),
+        "resume" => site.resume(named, options()).await.ended().map(Some),
+        "rollback" => site.rollback(named, options()).await.ended().map(Some),
         "abandon" => site.abandon(named, options()).await.map(Some),
         "confirm" => site.confirm(named, options()).await.map(Some),
         "run" => run_with(site, PlanRequest::all(), options())

@@ -12,6 +12,7 @@ mod short;
 mod timelines;
 
 use restore_core::{PlanRequest, RecoveryPoint, RecoveryTarget, Timestamp};
+use restore_testing::Ended as _;
 use restore_testing::pitr::{Ground, to, to_time};
 use sha2::{Digest as _, Sha256};
 
@@ -266,6 +267,7 @@ async fn what_cannot_be_reached_is_refused() {
             restore_core::RunOptions::new(),
         )
         .await
+        .ended()
         .unwrap();
     let failure = report.failure.clone().unwrap();
     assert_eq!(failure.code, "cluster.stopped_short", "{failure:?}");
@@ -359,6 +361,7 @@ async fn a_base_backup_with_a_changed_file_is_found() {
         .await
         .run(plan, restore_core::RunOptions::new())
         .await
+        .ended()
         .unwrap();
     let failure = report.failure.clone().unwrap();
     assert!(failure.message.contains("manifest"), "{failure:?}");

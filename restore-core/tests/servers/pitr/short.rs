@@ -1,6 +1,7 @@
 //! A segment that is being copied into the archive is none yet; and what a recovery that fails says.
 
 use restore_core::{RecoveryPoint, RunOptions};
+use restore_testing::Ended as _;
 use restore_testing::pitr::{Ground, to, to_time};
 
 use super::codes;
@@ -43,7 +44,7 @@ async fn half_a_segment_at_the_end_is_not_there() {
     let before = ground.rows();
     let plan = ground.plan(to_time(&here.time)).await;
     let report = ground.site().await.run(plan, RunOptions::new()).await;
-    let failure = report.unwrap().failure.unwrap();
+    let failure = report.ended().unwrap().failure.unwrap();
     assert_eq!(failure.code, "cluster.target_not_reached", "{failure:?}");
     let told = failure.message.split("its log ends with:").nth(1);
     assert!(told.is_some_and(|it| it.contains("FATAL")), "{failure:?}");
@@ -60,7 +61,7 @@ async fn half_a_segment_at_the_end_is_not_there() {
     std::fs::write(&packed, &bytes[..bytes.len() - 20]).unwrap();
     let plan = ground.plan(to(RecoveryPoint::Latest)).await;
     let report = ground.site().await.run(plan, RunOptions::new()).await;
-    let failure = report.unwrap().failure.unwrap();
+    let failure = report.ended().unwrap().failure.unwrap();
     assert_eq!(failure.code, "wal.damaged", "{failure:?}");
     assert_eq!(ground.rows(), before);
     std::fs::write(&packed, &bytes).unwrap();

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use restore_core::Event;
 use restore_core::run::Outcome;
 use restore_core::{RecoveryPoint, Site};
+use restore_testing::Ended as _;
 use restore_testing::pitr::{to, to_time};
 
 use super::place::{Place, fetching};
@@ -203,7 +204,13 @@ async fn no_room_and_a_stop_in_the_middle() {
     let options = restore_core::RunOptions::new()
         .events(Arc::new(watch))
         .cancelled_by(stop);
-    let report = ground.site().await.run(plan, options).await.unwrap();
+    let report = ground
+        .site()
+        .await
+        .run(plan, options)
+        .await
+        .ended()
+        .unwrap();
     assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
     assert_eq!(ground.rows(), live);
     ground.nothing_left();

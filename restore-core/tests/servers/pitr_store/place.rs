@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use restore_core::Event;
 use restore_core::{PlanRequest, Report, RunOptions};
+use restore_testing::Ended as _;
 use restore_testing::pitr::Ground;
 use restore_testing::s3::Server;
 use restore_testing::sshd::{Sshd, Wire};
@@ -131,7 +132,7 @@ impl Place {
         assert!(plan.refusal().is_none(), "{:?}", plan.findings);
         let site = self.ground.site().await;
         let options = RunOptions::new().events(Arc::new(when));
-        site.run(plan, options).await.unwrap()
+        site.run(plan, options).await.ended().unwrap()
     }
 
     /// Carries it out; the bytes of log that were fetched for it.

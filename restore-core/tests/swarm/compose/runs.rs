@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use restore_core::{BackupRequest, Outcome, PlanRequest, RunOptions, Site};
-use restore_testing::{assert_same, run, text, write_secret};
+use restore_testing::{Ended as _, assert_same, run, text, write_secret};
 
 use super::project::{OBEYS, Project};
 use crate::swarm::engine::{Engine, IMAGE, until};
@@ -325,7 +325,7 @@ async fn a_container_that_does_not_come_up_turns_the_run_back() {
         .await
         .unwrap();
     assert!(plan.refusal().is_none(), "{:?}", plan.findings);
-    let report = site.run(plan, RunOptions::new()).await.unwrap();
+    let report = site.run(plan, RunOptions::new()).await.ended().unwrap();
     assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
     assert!(
         report.to_text().contains("bad data"),

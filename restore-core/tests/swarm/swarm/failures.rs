@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use restore_core::plan::{Phase, Step};
 use restore_core::run::{Boundary, Outcome};
 use restore_core::{ErrorKind, PlanRequest, RunOptions, Site};
+use restore_testing::Ended as _;
 
 use super::engine::{Engine, IMAGE, Service, until};
 use super::small::Small;
@@ -204,7 +205,7 @@ async fn never_healthy(small: &Small) {
         )
         .await
         .unwrap();
-    let report = site.run(plan, RunOptions::new()).await.unwrap();
+    let report = site.run(plan, RunOptions::new()).await.ended().unwrap();
     assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
     let failure = report.failure.as_ref().unwrap();
     assert_eq!(failure.code, "swarm.not_ready", "{failure:?}");
@@ -294,7 +295,7 @@ async fn a_cut_archive_of_images_changes_nothing() {
     let error = match plan.refusal() {
         Some(refusal) => refusal,
         None => {
-            let report = site.run(plan, RunOptions::new()).await.unwrap();
+            let report = site.run(plan, RunOptions::new()).await.ended().unwrap();
             assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
             assert_eq!(report.downtime_seconds, None);
             report.error().unwrap()

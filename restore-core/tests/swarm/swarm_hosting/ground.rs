@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use restore_core::run::Outcome;
 use restore_core::{PlanRequest, Report, RunOptions, Site};
-use restore_testing::{Swarm, assert_same, crash};
+use restore_testing::{Ended as _, Swarm, assert_same, crash};
 
 pub struct Ground {
     pub swarm: Swarm,
@@ -137,7 +137,7 @@ impl Ground {
             .await
             .unwrap();
         assert!(plan.refusal().is_none(), "{:?}", plan.findings);
-        site.run(plan, options).await.unwrap()
+        site.run(plan, options).await.ended().unwrap()
     }
 
     /// Rolls the last run back, and deletes what it had put aside.

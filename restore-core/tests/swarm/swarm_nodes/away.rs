@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use restore_core::run::{Boundary, Outcome};
 use restore_core::{Finding, PlanRequest, Report, RunOptions, Site};
-use restore_testing::{assert_same, run, text};
+use restore_testing::{Ended as _, assert_same, run, text};
 
 use super::ground::{Ground, patiently, section};
 use super::page::status;
@@ -76,7 +76,7 @@ pub async fn a_node_that_goes_away(ground: &Ground) {
         // Whoever comes next, in another process.
         let site = ground.site("away", &ground.nodes()).await;
         let report = match (report.outcome, row.resume) {
-            (Outcome::Stuck, true) => site.resume(None, RunOptions::new()).await.unwrap(),
+            (Outcome::Stuck, true) => site.resume(None, RunOptions::new()).await.ended().unwrap(),
             (Outcome::Stuck, false) => site.rollback(None, RunOptions::new()).await.unwrap(),
             // It was taken back without worker1.
             _ => {
@@ -167,6 +167,7 @@ async fn run_until_it_goes(ground: &Ground, site: &Site, row: &Row) -> Report {
             tokio::runtime::Handle::current().block_on(site.run(plan, options))
         })
     })
+    .ended()
     .unwrap();
     assert!(gone.load(Ordering::Relaxed), "{record} is never written");
     report

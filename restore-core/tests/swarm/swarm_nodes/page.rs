@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use restore_core::run::{Boundary, Outcome};
 use restore_core::{Plan, PlanRequest, RunOptions, Severity, Site};
-use restore_testing::{assert_same, run, text};
+use restore_testing::{Ended as _, assert_same, run, text};
 
 use super::ground::{Ground, patiently};
 
@@ -109,6 +109,7 @@ pub async fn a_page_elsewhere(ground: &Ground) {
     let report = wrong
         .run(plan, RunOptions::new().boundary(Arc::new(hook)))
         .await
+        .ended()
         .unwrap();
     assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
     assert!(

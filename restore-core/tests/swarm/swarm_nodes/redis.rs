@@ -6,6 +6,7 @@ use std::sync::Arc;
 use restore_core::platform::Command;
 use restore_core::run::Outcome;
 use restore_core::{BackupRequest, Event, PlanRequest, RunOptions, Site};
+use restore_testing::Ended as _;
 use tokio_util::sync::CancellationToken;
 
 use super::ground::{self, Ground};
@@ -122,7 +123,7 @@ impl<'a> Far<'a> {
             .await
             .unwrap();
         assert!(plan.refusal().is_none(), "{:#?}", plan.findings);
-        site.run(plan, options).await.unwrap()
+        site.run(plan, options).await.ended().unwrap()
     }
 
     async fn roll_back(&self, site: &Site) {

@@ -1,0 +1,35 @@
+"""What is in the wheel and in the source distribution."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tarfile
+import zipfile
+from importlib.metadata import metadata
+from pathlib import Path
+
+from conftest import REPOSITORY
+
+
+def test_the_wheel_says_what_it_is() -> None:
+    known = metadata("restore-platform")
+    assert known["License-Expression"] == "MIT OR Apache-2.0"
+    assert "site.plan" in str(known.json["description"])
+    with zipfile.ZipFile(os.environ["RESTORE_WHEEL"]) as wheel:
+        names = wheel.namelist()
+    for name in ("LICENSE-MIT", "LICENSE-APACHE", "restore/py.typed"):
+        assert any(it.endswith(name) for it in names), names
+
+
+def test_the_lock_file_of_the_source_distribution_fits(tmp_path: Path) -> None:
+    made = subprocess.run(
+        [REPOSITORY / "scripts" / "python-sdist.sh", tmp_path], capture_output=True, text=True
+    )
+    assert made.returncode == 0, made.stderr
+    with tarfile.open(made.stdout.strip()) as archive:
+        files = {name.partition("/")[2]: name for name in archive.getnames()}
+        lock = archive.extractfile(files["Cargo.lock"])
+        assert lock is not None and b'name = "clap"' not in lock.read()
+    for name in ("README.md", "LICENSE-MIT", "LICENSE-APACHE", "restore-core/Cargo.toml"):
+        assert name in files, sorted(files)
