@@ -62,7 +62,7 @@ impl ComposePlatform {
             let config = self.find(service)?;
             // What this site has stopped has not come to its end by itself.
             let stopped = match self.record(config).read().await {
-                Ok(stopped) => !stopped.is_empty(),
+                Ok(stopped) => stopped.iter().any(|it| !it.was_down),
                 Err(error) => {
                     findings.push(Finding::from_error(config.key.as_str(), &error));
                     true

@@ -338,4 +338,8 @@ impl Platform for ComposePlatform {
     async fn tidy(&self) -> Result<()> {
         throwaway::tidy(&self.engine, &self.config.site).await
     }
+
+    async fn release(&self) -> Result<()> {
+        self.give_all_back().await
+    }
 }

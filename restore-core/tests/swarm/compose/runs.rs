@@ -396,6 +396,91 @@ async fn killed_in_its_downtime_it_is_finished_or_taken_back() {
     }
 }
 
+/// Restart policies of containers that were down before, and of those that a run has stopped, are what
+/// they were however the run ends; what an operator has changed since stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_come_back_however_a_run_ends() {
+    let engine = Engine::without_swarm();
+    let project = Project::new(&engine, "policies");
+    let data = project.volume("data");
+    let root = engine.folder("policies");
+    let config = root.join("restore.toml");
+    std::fs::create_dir_all(root.join("backups")).unwrap();
+    let text = format!(
+        "[site]\nname = 'policies'\nstate = 'state'\nsafety_backup = false\n[stores.main]\nkind = 'directory'\npath = 'backups'\n\
+         [platform]\nkind = 'compose'\nproject = 'policies'\nsocket = '{}'\n[services.web]\n[services.idle]\n\
+         [components.data]\nkind = 'volume'\nvolume = 'data'\narchive = ['volumes/data-{{id}}.tar.gz']\nstops = ['web', 'idle']\n",
+        engine.socket().display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let options = ["-v", "policies_data:/data", "--restart", "always"];
+    let up = project.run("web", 1, &options, OBEYS);
+    let ended = project.run("web", 2, &options, "exec sleep 1000");
+    let idle = project.run("idle", 1, &options, "exec sleep 1000");
+    engine.docker(&["stop", "-t", "0", &ended, &idle]);
+    let described = || [&up, &ended, &idle].map(|id| project.described(id));
+    let before = described();
+    std::fs::write(data.join("page"), "one").unwrap();
+    let site = Site::open(&config).await.unwrap();
+    let made = site.back_up(BackupRequest::all(), RunOptions::new()).await;
+    let backup = made.unwrap().id.to_string();
+    let crash =
+        |action: &str, when: &str| restore_testing::crash(&config, &[action, when, &backup]);
+    let changed = || described() != before;
+
+    // Taken back: what was down as a whole is still down.
+    crash("run", "intent cut-over:data");
+    assert!(changed());
+    let done = crash("rollback", "never");
+    assert!(done.contains("outcome rolled back"), "{done}");
+    assert_eq!(project.running(), [up.as_str()]);
+    assert_eq!(described(), before, "rolled back");
+    site.confirm(None, RunOptions::new()).await.unwrap();
+    assert_eq!(
+        std::fs::read_dir(root.join("state/services"))
+            .unwrap()
+            .count(),
+        0
+    );
+
+    // Ended as it stands: nothing is started.
+    crash("run", "intent cut-over:data");
+    assert!(changed());
+    let report = site.abandon(None, RunOptions::new()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Abandoned, "{}", report.to_text());
+    assert_eq!(project.running(), Vec::<String>::new());
+    assert_eq!(described(), before, "abandoned");
+
+    // With an engine that does not answer it is left to the next run; what somebody asks for meanwhile
+    // stays.
+    engine.docker(&["start", &up]);
+    crash("run", "intent cut-over:data");
+    assert!(changed());
+    engine.script(&["stop"]);
+    // One that has met the engine would wait for it.
+    let site = Site::open(&config).await.unwrap();
+    let report = site.abandon(None, RunOptions::new()).await.unwrap();
+    let told = report.findings.iter();
+    let told = told.filter(|it| it.code == "platform.unreleased").count();
+    assert_eq!(told, 1, "{}", report.to_text());
+    engine.script(&["start"]);
+    engine.docker(&["update", "--restart", "on-failure:7", &ended]);
+    let done = crash("run", "never");
+    assert!(done.contains("outcome restored"), "{done}");
+    assert_eq!(project.policy(&up), "always");
+    assert_eq!(project.policy(&ended), "on-failure");
+    assert_eq!(project.policy(&idle), "always");
+    // That which the runs had stopped runs, and the other stays down; what was down as a whole is
+    // started by a restore.
+    assert_eq!(project.running(), [idle.as_str(), up.as_str()]);
+    assert_eq!(
+        std::fs::read_dir(root.join("state/services"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
+
 /// Stacks are a swarm's: a plan says so before anything is touched.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deployment_is_refused_by_the_plan() {
