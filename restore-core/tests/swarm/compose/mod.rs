@@ -1,5 +1,6 @@
 //! Compose projects on an engine that is in no swarm: their containers, and whole runs.
 
+mod crashes;
 mod images;
 mod init;
 mod names;
