@@ -141,6 +141,14 @@ pub trait Platform: Send + Sync {
         Ok(())
     }
 
+    /// Gives services back what [`scale`](Self::scale) took from them for as long as they are down,
+    /// such as the policy by which an engine starts them again by itself. It starts and stops none, and
+    /// leaves alone what somebody else has changed since. Called with the site's lock held, once a run
+    /// has ended and before another begins: no open run needs them to stay down.
+    async fn release(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Takes the lock that keeps processes of other hosts from working on this site, besides the
     /// one that keeps those of this host from it. `action` is what others are told. `None` where
     /// only this host can work on the platform. A lock of a process that is certainly gone is

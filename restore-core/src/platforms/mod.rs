@@ -2,7 +2,7 @@
 //!
 //! `docker` has what any Docker host needs; `swarm` has what is a swarm's, `compose` what is Compose's.
 
-mod compose;
+pub(crate) mod compose;
 pub(crate) mod docker;
 pub(crate) mod kinds;
 pub(crate) mod local;

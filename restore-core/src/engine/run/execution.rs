@@ -195,7 +195,23 @@ impl<'a> RunExecutor<'a> {
             let finding = Finding::warning("platform.untidy", "platform", error.message());
             self.emit(&Event::Finding { finding });
         }
+        // No other run is open, but for one that this goes over, whose services are down.
+        let alone = self.journal.with(|state| state.plan.request.over.is_none());
+        if action == Action::Run && alone {
+            self.release().await;
+        }
         Ok(())
+    }
+
+    /// Has the platform give back what runs took from services for as long as these were down: also
+    /// those that died, or ended while the platform did not answer. It is tried again before the next.
+    async fn release(&self) {
+        if let Err(error) = self.site.platform().release().await {
+            let finding = Finding::warning("platform.unreleased", "platform", error.message());
+            let hint = error.hint_text().map(|hint| format!("{hint}; "));
+            let hint = hint.unwrap_or_default() + "the next run tries it again";
+            self.notice_anyway(finding.hint(hint)).await;
+        }
     }
 
     /// After a power cut nobody else may have started a server that this platform supervises, and
@@ -266,6 +282,8 @@ impl<'a> RunExecutor<'a> {
             // The report then says that the run has not ended, which is what a next attempt finds.
             let finding = Finding::warning("journal.unwritten", "journal", error.message());
             self.emit(&Event::Finding { finding });
+        } else if outcome != Outcome::Stuck {
+            self.release().await;
         }
         let run = self.journal.with(|state| state.run.to_string());
         self.emit(&Event::RunFinished {

@@ -74,6 +74,8 @@ pub(super) struct Mount {
     pub(super) volume: String,
     /// The path on the host.
     pub(super) source: PathBuf,
+    /// The folder of a volume that is mounted instead of the whole; empty: the whole.
+    pub(super) subpath: PathBuf,
     pub(super) target: String,
     pub(super) read_only: bool,
 }
@@ -90,7 +92,7 @@ fn listed(thing: &Value, key: &str) -> Option<String> {
 
 impl Engine {
     /// The containers, running or not, with these labels, as the engine lists them.
-    async fn containers_with(&self, labels: &[String]) -> Result<Vec<Value>> {
+    pub(super) async fn containers_with(&self, labels: &[String]) -> Result<Vec<Value>> {
         let filter = encoded(&json!({ "label": labels }).to_string());
         let path = format!("/containers/json?all=true&filters={filter}");
         self.patiently(|| async {
@@ -383,15 +385,25 @@ impl Container {
     }
 
     pub(super) fn mounts(&self) -> Vec<Mount> {
-        let mounts = self.seen.get("Mounts").and_then(Value::as_array);
-        let mounts = mounts.into_iter().flatten();
-        mounts
+        let list = |pointer: &str| {
+            let list = self.seen.pointer(pointer).and_then(Value::as_array);
+            list.into_iter().flatten()
+        };
+        // What is mounted does not say it, what was asked for does.
+        let subpath = |target: &str| {
+            let mut asked = list("/HostConfig/Mounts");
+            let asked = asked.find(|it| text(it, "/Target").as_deref() == Some(target));
+            asked.and_then(|it| text(it, "/VolumeOptions/Subpath"))
+        };
+        list("/Mounts")
             .filter_map(|mount| {
+                let target = text(mount, "/Destination")?;
                 Some(Mount {
                     kind: text(mount, "/Type").unwrap_or_default(),
                     volume: text(mount, "/Name").unwrap_or_default(),
                     source: text(mount, "/Source").unwrap_or_default().into(),
-                    target: text(mount, "/Destination")?,
+                    subpath: subpath(&target).unwrap_or_default().into(),
+                    target,
                     read_only: mount.get("RW").and_then(Value::as_bool) == Some(false),
                 })
             })
@@ -414,6 +426,9 @@ impl Container {
                 if mount.kind == "volume" {
                     // An empty one stays so: the image's own content is not copied into it.
                     made["VolumeOptions"] = json!({"NoCopy": true});
+                    if !mount.subpath.as_os_str().is_empty() {
+                        made["VolumeOptions"]["Subpath"] = json!(mount.subpath);
+                    }
                 }
                 Some(made)
             })
@@ -481,6 +496,25 @@ mod tests {
                 {"Type": "bind", "Source": "/srv", "Target": "/srv", "ReadOnly": true}])
         );
         assert_eq!(it.describe(), "shop-db-2 (0123456789ab)");
+    }
+
+    #[test]
+    fn a_folder_of_a_volume_is_mounted_as_that() {
+        let it = container(json!({
+            "HostConfig": {"Mounts": [
+                {"Type": "volume", "Source": "data", "Target": "/part", "VolumeOptions": {"Subpath": "a/b"}},
+                {"Type": "volume", "Source": "data", "Target": "/whole"}]},
+            "Mounts": [
+                {"Type": "volume", "Name": "data", "Source": "/v/data/_data", "Destination": "/part", "RW": true},
+                {"Type": "volume", "Name": "data", "Source": "/v/data/_data", "Destination": "/whole", "RW": true}]}));
+        let subpaths: Vec<PathBuf> = it.mounts().into_iter().map(|mount| mount.subpath).collect();
+        assert_eq!(subpaths, [PathBuf::from("a/b"), PathBuf::new()]);
+        let made = it.mounts_to_make();
+        assert_eq!(
+            made[0]["VolumeOptions"],
+            json!({"NoCopy": true, "Subpath": "a/b"})
+        );
+        assert_eq!(made[1]["VolumeOptions"], json!({"NoCopy": true}));
     }
 
     #[test]

@@ -26,19 +26,23 @@ pub(super) async fn find(
     };
     match reach(engine, container, port).await? {
         Some(endpoint) => Ok(endpoint),
-        None => Err(Error::new(
-            ErrorKind::Config,
-            "platform.no_endpoint",
-            format!(
-                "the container {} publishes no port {port}, and has no address that this host reaches",
-                container.name
-            ),
-        )
-        .hint(format!(
+        None => Err(out_of_reach(container, port).hint(format!(
             "say in [services.{}] where clients connect: endpoint = \"HOST:PORT\"",
             config.key
         ))),
     }
+}
+
+/// Of a container that runs where this host has no way to it.
+fn out_of_reach(container: &Container, port: u16) -> Error {
+    Error::new(
+        ErrorKind::Config,
+        "platform.no_endpoint",
+        format!(
+            "the container {} publishes no port {port}, and has no address that this host reaches",
+            container.name
+        ),
+    )
 }
 
 /// Where a program inside a container of the service connects to its server.
@@ -63,9 +67,12 @@ pub(super) async fn published(
     for container in containers.running() {
         found.extend(reach(engine, container, port).await?);
     }
-    match found.is_empty() {
-        true => Err(not_running(config, containers)),
-        false => Ok(found),
+    match (found.is_empty(), containers.running().last()) {
+        (false, _) => Ok(found),
+        (true, None) => Err(not_running(config, containers)),
+        (true, Some(container)) => Err(out_of_reach(container, port).hint(format!(
+            "publish it in the compose file, on the loopback interface where nobody else is to reach it: ports: [\"127.0.0.1:{port}:{port}\"]"
+        ))),
     }
 }
 

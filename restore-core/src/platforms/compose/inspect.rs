@@ -7,7 +7,7 @@ use super::config::ServiceConfig;
 use super::containers::{Container, ServiceContainers};
 use crate::model::{Finding, Result};
 use crate::platforms::docker::json::text;
-use crate::platforms::docker::mounts::{directory_of, path_inside};
+use crate::platforms::docker::mounts::path_inside;
 use crate::platforms::docker::processes::user_numbers;
 
 /// The code of the finding that a service has come to its end.
@@ -27,10 +27,7 @@ impl ComposePlatform {
         for mount in container.mounts() {
             let source = match mount.kind.as_str() {
                 "bind" => Some(mount.source),
-                "volume" => {
-                    let volume = self.engine.volume(&mount.volume).await?;
-                    volume.as_ref().and_then(directory_of)
-                }
+                "volume" => self.directory_of_mount(&mount).await?,
                 _ => None,
             };
             mounts.extend(source.map(|source| (source, mount.target)));
@@ -62,7 +59,7 @@ impl ComposePlatform {
             let config = self.find(service)?;
             // What this site has stopped has not come to its end by itself.
             let stopped = match self.record(config).read().await {
-                Ok(stopped) => !stopped.is_empty(),
+                Ok(stopped) => stopped.iter().any(|it| !it.was_down),
                 Err(error) => {
                     findings.push(Finding::from_error(config.key.as_str(), &error));
                     true

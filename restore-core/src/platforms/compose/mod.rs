@@ -13,6 +13,7 @@ mod containers;
 mod endpoint;
 mod images;
 mod inspect;
+mod listed;
 mod logs;
 mod record;
 mod start;
@@ -24,6 +25,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+
+pub(crate) use self::listed::{Listed, listed};
 
 use self::config::{ComposeConfig, ComposeName, ServiceConfig};
 use self::containers::{Container, ServiceContainers};
@@ -337,5 +340,9 @@ impl Platform for ComposePlatform {
 
     async fn tidy(&self) -> Result<()> {
         throwaway::tidy(&self.engine, &self.config.site).await
+    }
+
+    async fn release(&self) -> Result<()> {
+        self.give_all_back().await
     }
 }

@@ -1,4 +1,4 @@
-//! Which containers this site has stopped, and what the engine did with them before.
+//! Which containers this site has stopped or keeps down, and what the engine did with them before.
 //!
 //! A run is told by number how many containers are to be started again; which ones, and which
 //! had ended by themselves before, is written down here before anything is stopped, so that any
@@ -14,14 +14,44 @@ use crate::model::{Error, ErrorKind, Result};
 use crate::sys::blocking::blocking;
 use crate::sys::private;
 
-/// A container that was stopped.
+/// What a container that was stopped has meanwhile as its restart policy: with it, it stays so when
+/// the engine starts, and comes back where this process died before it was stopped.
+pub(super) const WHILE_DOWN: &str = "unless-stopped";
+
+/// The same of one that was down already: whether somebody had stopped it, which the policy above
+/// asks for, is told by no engine.
+pub(super) const NEVER: &str = "no";
+
+/// A container that was stopped, or that was down and is kept so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stopped {
     pub(super) id: String,
     /// Its restart policy of before, where it was given another one for the time being.
     #[serde(default)]
     pub(super) policy: Option<Value>,
+    /// The name of that other one.
+    #[serde(default = "while_down")]
+    pub(super) meanwhile: String,
+    /// Whether it was down before: then it is none of those that are started again.
+    #[serde(default)]
+    pub(super) was_down: bool,
 }
+
+fn while_down() -> String {
+    WHILE_DOWN.to_owned()
+}
+
+impl Stopped {
+    /// The policy to give back to its container, which has the policy `now`. None where somebody has
+    /// changed that since: what an operator asks for stays.
+    pub(super) fn owed(&self, now: &str) -> Option<&Value> {
+        let now = if now.is_empty() { NEVER } else { now };
+        self.policy.as_ref().filter(|_| now == self.meanwhile)
+    }
+}
+
+/// How the names of the files end.
+const SUFFIX: &str = ".stopped.json";
 
 /// The record of one service: a file in the site's state directory.
 pub(super) struct Record {
@@ -42,18 +72,37 @@ impl Record {
                 })
                 .collect()
         };
-        let file = format!(
-            "{}+{}.stopped.json",
-            plain(&name.project),
-            plain(&name.service)
-        );
+        let file = format!("{}+{}{SUFFIX}", plain(&name.project), plain(&name.service));
         Self {
             path: services.join(file),
         }
     }
 
-    /// The containers that were stopped and not started again since, as far as is known; the last
-    /// ones first.
+    /// All that there are below the directory `services`, also of services that the site names no
+    /// more.
+    pub(super) async fn all(services: &Path) -> Result<Vec<Self>> {
+        let services = services.to_owned();
+        blocking(move || {
+            let failed = |e| Error::io(format!("list {}", services.display()), e);
+            let listed = match std::fs::read_dir(&services) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+                listed => listed.map_err(failed)?,
+            };
+            let mut all = Vec::new();
+            for entry in listed {
+                let path = entry.map_err(failed)?.path();
+                if path.to_string_lossy().ends_with(SUFFIX) {
+                    all.push(Self { path });
+                }
+            }
+            all.sort_by(|a, b| a.path.cmp(&b.path));
+            Ok(all)
+        })
+        .await
+    }
+
+    /// The containers that were stopped and not started again since, or are kept down, as far as is
+    /// known; the last ones first.
     pub(super) async fn read(&self) -> Result<Vec<Stopped>> {
         let path = self.path.clone();
         blocking(move || {
@@ -94,24 +143,30 @@ impl Record {
             let failed = |e| Error::io(format!("write {}", path.display()), e);
             let folder = path.parent().unwrap_or(Path::new("/"));
             let Some(content) = content else {
-                return match std::fs::remove_file(&path) {
-                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                        Err(Error::io(format!("remove {}", path.display()), e))
-                    }
-                    _ => Ok(()),
+                let removed = match std::fs::remove_file(&path) {
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                    // One that comes back after a power cut would tell of what is long over.
+                    removed => removed.and_then(|()| sync(folder)),
                 };
+                return removed.map_err(|e| Error::io(format!("remove {}", path.display()), e));
             };
-            private::create_dir_all(folder).map_err(failed)?;
+            if !folder.exists() {
+                private::create_dir_all(folder).map_err(failed)?;
+                sync(folder.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
+            }
             let new = path.with_extension("new");
             private::write(&new, content).map_err(failed)?;
-            let synced = std::fs::File::open(&new).and_then(|file| file.sync_all());
-            synced.map_err(failed)?;
+            sync(&new).map_err(failed)?;
             std::fs::rename(&new, &path).map_err(failed)?;
-            let folder = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
-            folder.map_err(failed)
+            sync(folder).map_err(failed)
         })
         .await
     }
+}
+
+/// Has a file's content, or the names in a directory, on the disk.
+fn sync(path: &Path) -> std::io::Result<()> {
+    std::fs::File::open(path)?.sync_all()
 }
 
 #[cfg(test)]
@@ -134,11 +189,18 @@ mod tests {
         let stopped = [Stopped {
             id: "1".to_owned(),
             policy: Some(serde_json::json!({"Name": "always", "MaximumRetryCount": 0})),
+            meanwhile: NEVER.to_owned(),
+            was_down: true,
         }];
         for _ in 0..2 {
             record.write(&stopped).await.unwrap();
             assert_eq!(record.read().await.unwrap(), stopped);
         }
+        let all = Record::all(&services).await.unwrap();
+        assert_eq!(all.len(), 1);
+        assert_eq!(all[0].read().await.unwrap(), stopped);
+        let none = Record::all(&folder.path().join("none")).await.unwrap();
+        assert!(none.is_empty());
         assert_eq!(of("a", "b/c d").read().await.unwrap(), []);
         std::fs::write(services.join("a%2fb+c%20d.stopped.json"), "{").unwrap();
         let error = record.read().await.unwrap_err();
@@ -147,5 +209,28 @@ mod tests {
         record.write(&[]).await.unwrap();
         assert_eq!(record.read().await.unwrap(), []);
         assert_eq!(std::fs::read_dir(&services).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_an_operator_has_changed_is_not_owed() {
+        let always = serde_json::json!({"Name": "always", "MaximumRetryCount": 0});
+        // As earlier versions wrote it.
+        let text = serde_json::json!({"id": "1", "policy": always});
+        let stopped: Stopped = serde_json::from_value(text).unwrap();
+        assert_eq!(stopped.owed(WHILE_DOWN), Some(&always));
+        assert_eq!(stopped.owed("on-failure"), None);
+        let idle = Stopped {
+            meanwhile: NEVER.to_owned(),
+            was_down: true,
+            ..stopped
+        };
+        assert_eq!(idle.owed(""), Some(&always));
+        assert_eq!(idle.owed(NEVER), Some(&always));
+        assert_eq!(idle.owed(WHILE_DOWN), None);
+        let none = Stopped {
+            policy: None,
+            ..idle
+        };
+        assert_eq!(none.owed(""), None);
     }
 }

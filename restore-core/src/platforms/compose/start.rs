@@ -46,7 +46,11 @@ impl ComposePlatform {
         self.killed.set(&config.key, None);
         let record = self.record(config);
         let stopped = record.read().await?;
-        // Each at once: one that does not start keeps no other from having its own policy again.
+        // Each at once: one that does not start keeps no other from having its own policy again. What
+        // was down before has that while its service runs.
+        let idle = stopped.iter().filter(|it| it.was_down);
+        let idle: BTreeSet<String> = idle.map(|it| it.id.clone()).collect();
+        self.give_back(&first, &stopped, &idle).await?;
         self.give_back(&first, &stopped, &meant).await?;
         for container in choose(&first, &stopped, wanted.saturating_sub(meant.len())) {
             self.start_container(config, container).await?;
@@ -57,7 +61,7 @@ impl ComposePlatform {
         if !stopped.is_empty() {
             let left: Vec<Stopped> = stopped
                 .into_iter()
-                .filter(|it| !meant.contains(&it.id))
+                .filter(|it| !meant.contains(&it.id) && !it.was_down)
                 .collect();
             record.write(&left).await?;
         }
@@ -85,16 +89,17 @@ impl ComposePlatform {
             })
     }
 
-    /// Gives the containers that are up again the restart policies that they had.
+    /// Gives these containers the restart policies that they had.
     async fn give_back(
         &self,
         first: &ServiceContainers,
         stopped: &[Stopped],
-        up: &BTreeSet<String>,
+        these: &BTreeSet<String>,
     ) -> Result<()> {
-        for it in stopped.iter().filter(|it| up.contains(&it.id)) {
-            let name = first.all.iter().find(|known| known.id == it.id);
-            if let (Some(container), Some(policy)) = (name, &it.policy) {
+        for it in stopped.iter().filter(|it| these.contains(&it.id)) {
+            let container = first.all.iter().find(|known| known.id == it.id);
+            let policy = container.and_then(|now| it.owed(&now.restarts_when()));
+            if let (Some(container), Some(policy)) = (container, policy) {
                 self.set_policy(&it.id, &container.name, policy).await?;
             }
         }
@@ -228,7 +233,8 @@ fn choose<'a>(
     count: usize,
 ) -> Vec<&'a Container> {
     let rank = |it: &&Container| {
-        let at = stopped.iter().position(|known| known.id == it.id);
+        let mut stopped = stopped.iter().filter(|known| !known.was_down);
+        let at = stopped.position(|known| known.id == it.id);
         at.unwrap_or(usize::MAX)
     };
     let mut down: Vec<&Container> = containers.all.iter().filter(|it| !it.is_up()).collect();
@@ -284,9 +290,12 @@ mod tests {
             all,
             one_off: Vec::new(),
         };
-        let stopped = ["4", "2"].map(|id| Stopped {
+        // The first was down before that.
+        let stopped = [("1", true), ("4", false), ("2", false)].map(|(id, was_down)| Stopped {
             id: id.to_owned(),
             policy: None,
+            meanwhile: String::new(),
+            was_down,
         });
         let chosen = |count| -> Vec<&str> {
             let chosen = choose(&containers, &stopped, count);

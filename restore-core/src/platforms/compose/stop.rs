@@ -4,6 +4,7 @@
 //! then starts it again neither because its process has ended nor because of a health check. Of one
 //! with the policy `always` or `on-failure` it would do so whenever the engine itself starts, in the
 //! middle of a run too: such a container has the policy `unless-stopped` for as long as it is down.
+//! One that was down already has none for that long.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 use super::ComposePlatform;
 use super::config::ServiceConfig;
 use super::containers::{Container, ServiceContainers};
-use super::record::Stopped;
+use super::record::{NEVER, Record, Stopped, WHILE_DOWN};
 use crate::model::{Error, ErrorKind, Result};
 use crate::platforms::docker::engine::Engine;
 use crate::sys::process::procs::Ident;
@@ -32,9 +33,6 @@ const ENDING: Duration = Duration::from_secs(10);
 
 /// The exit code of what was killed.
 const KILLED: i64 = 137;
-
-/// With this policy a container that was stopped stays so when the engine starts.
-const WHILE_DOWN: &str = "unless-stopped";
 
 /// A container that was asked to end.
 struct Asked {
@@ -56,6 +54,8 @@ impl ComposePlatform {
         // One that is asked again has no more time than it had.
         let mut known: BTreeSet<String> = BTreeSet::new();
         let mut stopping: JoinSet<(String, Result<()>)> = JoinSet::new();
+        // Of a service that goes on, what is down may come back as ever.
+        let mut idle_is_kept_down = !kept.is_empty();
         let now = loop {
             while let Some(Ok((id, done))) = stopping.try_join_next() {
                 match done {
@@ -71,6 +71,10 @@ impl ComposePlatform {
                 }
                 now => now?,
             };
+            if !idle_is_kept_down {
+                self.keep_idle_down(&record, &now).await?;
+                idle_is_kept_down = true;
+            }
             let up: Vec<&Container> = now.up().filter(|it| !kept.contains(&it.id)).collect();
             let new: Vec<&Container> = up
                 .iter()
@@ -125,9 +129,60 @@ impl ComposePlatform {
         if !comes_back_with_the_engine(container) {
             return Ok(());
         }
-        let policy = json!({"Name": WHILE_DOWN, "MaximumRetryCount": 0});
-        self.set_policy(&container.id, &container.name, &policy)
+        self.set_policy(&container.id, &container.name, &policy(WHILE_DOWN))
             .await
+    }
+
+    /// The same of those that are down already, which is written down before.
+    async fn keep_idle_down(&self, record: &Record, now: &ServiceContainers) -> Result<()> {
+        let known = record.read().await?;
+        let idle: Vec<&Container> = now.all.iter().filter(|it| comes_back(it, &known)).collect();
+        if idle.is_empty() {
+            return Ok(());
+        }
+        record.write(&noted_idle(known, &idle)).await?;
+        for container in idle {
+            self.set_policy(&container.id, &container.name, &policy(NEVER))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// See [`Platform::release`](crate::platform::Platform::release): gives all containers that are
+    /// written down the restart policies that they had, whether they run or not. Which ones a later
+    /// start is to take stays written down.
+    pub(super) async fn give_all_back(&self) -> Result<()> {
+        let mut failed = None;
+        for record in Record::all(&self.stopped).await? {
+            if let Err(error) = self.give_back_of(&record).await {
+                failed.get_or_insert(error);
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn give_back_of(&self, record: &Record) -> Result<()> {
+        let known = record.read().await?;
+        let mut left = Vec::new();
+        for stopped in &known {
+            let Some(container) = self.engine.container(&stopped.id).await? else {
+                continue;
+            };
+            if let Some(policy) = stopped.owed(&container.restarts_when()) {
+                self.set_policy(&container.id, &container.name, policy)
+                    .await?;
+            }
+            if !stopped.was_down && !container.is_up() {
+                left.push(Stopped {
+                    policy: None,
+                    ..stopped.clone()
+                });
+            }
+        }
+        match left == known {
+            true => Ok(()),
+            false => record.write(&left).await,
+        }
     }
 
     /// Gives a container a restart policy; one that has gone needs none.
@@ -202,21 +257,63 @@ fn comes_back_with_the_engine(container: &Container) -> bool {
     ["always", "on-failure"].contains(&container.restarts_when().as_str())
 }
 
+/// Whether the engine might start one that is down when it starts itself. One that this site has
+/// stopped counts as stopped by hand.
+fn comes_back(container: &Container, known: &[Stopped]) -> bool {
+    let policy = container.restarts_when();
+    let stopped = || {
+        let known = known.iter().find(|it| it.id == container.id);
+        known.is_some_and(|it| !it.was_down)
+    };
+    container.status() == "exited" && !policy.is_empty() && !(policy == WHILE_DOWN && stopped())
+}
+
+fn policy(name: &str) -> Value {
+    json!({"Name": name, "MaximumRetryCount": 0})
+}
+
+/// The record with containers that are down already and are about to be kept so.
+fn noted_idle(record: Vec<Stopped>, idle: &[&Container]) -> Vec<Stopped> {
+    let mut noted = record;
+    for container in idle {
+        let policy = Some(container.restart_policy());
+        let meanwhile = NEVER.to_owned();
+        match noted.iter_mut().find(|it| it.id == container.id) {
+            Some(known) => (known.policy, known.meanwhile) = (policy, meanwhile),
+            None => noted.push(Stopped {
+                id: container.id.clone(),
+                policy,
+                meanwhile,
+                was_down: true,
+            }),
+        }
+    }
+    noted
+}
+
 /// The record with containers that are about to be stopped. Of one that has the policy of those
 /// that are down already, the policy of before is known from the record.
 fn noted(record: Vec<Stopped>, new: &[&Container], now: &ServiceContainers) -> Vec<Stopped> {
     let known = |id: &str| record.iter().find(|it| it.id == id);
     let mut stopped: Vec<Stopped> = new
         .iter()
-        .map(|container| Stopped {
-            id: container.id.clone(),
-            policy: match comes_back_with_the_engine(container) {
-                true => Some(container.restart_policy()),
-                false if container.restarts_when() == WHILE_DOWN => {
-                    known(&container.id).and_then(|it| it.policy.clone())
+        .map(|container| {
+            let now = container.restarts_when();
+            let known = known(&container.id);
+            let owed = known.and_then(|it| it.owed(&now).map(|policy| (policy, it)));
+            let (policy, meanwhile) = match owed {
+                _ if comes_back_with_the_engine(container) => {
+                    (Some(container.restart_policy()), WHILE_DOWN.to_owned())
                 }
-                false => None,
-            },
+                Some((policy, it)) => (Some(policy.clone()), it.meanwhile.clone()),
+                None => (None, WHILE_DOWN.to_owned()),
+            };
+            Stopped {
+                id: container.id.clone(),
+                policy,
+                meanwhile,
+                was_down: known.is_some_and(|it| it.was_down),
+            }
         })
         .collect();
     let fresh: BTreeSet<String> = stopped.iter().map(|it| it.id.clone()).collect();
@@ -309,6 +406,8 @@ mod tests {
         let entry = |id: &str, policy: Option<&Value>| Stopped {
             id: id.to_owned(),
             policy: policy.cloned(),
+            meanwhile: WHILE_DOWN.to_owned(),
+            was_down: false,
         };
         // It was stopped before and started by hand since; another one is gone.
         let before = vec![
@@ -326,5 +425,47 @@ mod tests {
                 entry("b", None),
             ]
         );
+    }
+
+    #[test]
+    fn what_is_down_already_is_kept_so_and_none_of_those_to_start() {
+        let down = |id: &str, policy: &str, status: &str| {
+            let mut it = container(id, policy);
+            it.seen["State"]["Status"] = json!(status);
+            it
+        };
+        let idle = down("idle", "always", "exited");
+        let stopped = down("stopped", WHILE_DOWN, "exited");
+        let entry = |id: &str| Stopped {
+            id: id.to_owned(),
+            policy: Some(policy("always")),
+            meanwhile: WHILE_DOWN.to_owned(),
+            was_down: false,
+        };
+        let known = [entry("stopped"), entry("released")];
+        assert!(comes_back(&idle, &known) && comes_back(&stopped, &[]));
+        assert!(!comes_back(&stopped, &known));
+        for other in [
+            down("none", "no", "exited"),
+            down("new", "always", "created"),
+            down("up", "always", "running"),
+        ] {
+            assert!(!comes_back(&other, &known), "{}", other.id);
+        }
+        // It was stopped by a run that was ended as it stood, and has its own policy again.
+        let released = down("released", "on-failure", "exited");
+        let noted = noted_idle(known.to_vec(), &[&idle, &released]);
+        let kept = |id: &str, before: &str, was_down: bool| Stopped {
+            id: id.to_owned(),
+            policy: Some(policy(before)),
+            meanwhile: NEVER.to_owned(),
+            was_down,
+        };
+        let wanted = [
+            entry("stopped"),
+            kept("released", "on-failure", false),
+            kept("idle", "always", true),
+        ];
+        assert_eq!(noted, wanted);
     }
 }

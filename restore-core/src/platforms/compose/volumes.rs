@@ -1,5 +1,6 @@
 //! Volumes: by the names that compose files have for them, or by the engine's; and who uses them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::ComposePlatform;
 use super::config::{VolumeConfig, VolumeSource};
-use super::containers::{Container, PROJECT, SERVICE, VOLUME, label};
+use super::containers::{Container, Mount, PROJECT, SERVICE, VOLUME, label};
 use crate::contract::Volume;
 use crate::model::{Error, ErrorKind, Result};
 use crate::platforms::docker::json::{encoded, text};
@@ -208,8 +209,8 @@ impl ComposePlatform {
         })
     }
 
-    /// The services whose containers are up and have a volume mounted: by the site's own names
-    /// where it has one, else by the service's name, else by the container's.
+    /// The services whose containers are up and have a volume mounted, whichever way: by the site's
+    /// own names where it has one, else by the service's name, else by the container's.
     pub(super) async fn users_of(&self, name: &str) -> Result<Vec<String>> {
         let config = self.volume_named(name);
         let found = match self.find_volume(&config).await {
@@ -218,16 +219,38 @@ impl ComposePlatform {
             Err(error) if error.code() == "platform.no_volume" => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
+        let wanted = Wanted::of(&found);
+        let mut directories: BTreeMap<String, Option<PathBuf>> = BTreeMap::new();
         let mut users: Vec<String> = Vec::new();
         for container in self.everything_up().await? {
-            if uses(&container, &found) {
-                let user = self.called(&container);
-                if !users.contains(&user) {
-                    users.push(user);
-                }
+            let mut uses = false;
+            for mount in container.mounts() {
+                // Only its own volumes are asked for, each once.
+                let directory = match directories.get(&mount.volume) {
+                    Some(known) => known.clone(),
+                    None if mount.kind != "volume" => None,
+                    None => {
+                        let volume = self.engine.volume(&mount.volume).await?;
+                        let directory = volume.as_ref().and_then(directory_of);
+                        directories.insert(mount.volume.clone(), directory.clone());
+                        directory
+                    }
+                };
+                uses |= wanted.is_in(&mount, directory.as_deref());
+            }
+            let user = self.called(&container);
+            if uses && !users.contains(&user) {
+                users.push(user);
             }
         }
         Ok(users)
+    }
+
+    /// Where on this host that is which a container has mounted from a volume.
+    pub(super) async fn directory_of_mount(&self, mount: &Mount) -> Result<Option<PathBuf>> {
+        let volume = self.engine.volume(&mount.volume).await?;
+        let directory = volume.as_ref().and_then(directory_of);
+        Ok(directory.map(|directory| below(&directory, &mount.subpath)))
     }
 
     /// All containers of the engine that are up, but for our own.
@@ -269,51 +292,147 @@ impl ComposePlatform {
     }
 }
 
-/// Whether a container has mounted it.
-fn uses(container: &Container, found: &Found) -> bool {
-    let below = |a: &Path, b: &Path| a.starts_with(b) || b.starts_with(a);
-    container.mounts().iter().any(|mount| match found {
-        Found::OfEngine { name, .. } => mount.kind == "volume" && mount.volume == *name,
-        Found::Directory(path) => {
-            let real = path.canonicalize();
+/// A directory, or the folder of it that a mount takes.
+fn below(directory: &Path, subpath: &Path) -> PathBuf {
+    // Joining nothing would end the path with a slash.
+    match subpath.as_os_str().is_empty() {
+        true => directory.to_owned(),
+        false => directory.join(subpath),
+    }
+}
+
+/// A volume, as mounts may have it.
+struct Wanted {
+    /// Of one of the engine's.
+    volume: Option<String>,
+    /// Where it is on this host, by the path that is known and by the real one.
+    places: Vec<PathBuf>,
+}
+
+impl Wanted {
+    fn of(found: &Found) -> Self {
+        let (volume, path) = match found {
+            Found::OfEngine { name, volume } => (Some(name.clone()), directory_of(volume)),
+            Found::Directory(path) => (None, Some(path.clone())),
+        };
+        let places = path.iter().flat_map(|path| places_of(path)).collect();
+        Self { volume, places }
+    }
+
+    /// Whether a mount shows it, a part of it, or what it is a part of; `directory` is where a
+    /// volume that is mounted is on this host. One directory may be mounted by its path, and be one
+    /// volume or several besides.
+    fn is_in(&self, mount: &Mount, directory: Option<&Path>) -> bool {
+        let source = match mount.kind.as_str() {
+            "volume" if self.volume.as_ref() == Some(&mount.volume) => return true,
+            "volume" => directory.map(|directory| below(directory, &mount.subpath)),
             // Whoever looks at the whole host has nothing of it in use.
-            mount.kind == "bind"
-                && mount.source != Path::new("/")
-                && (below(&mount.source, path)
-                    || real.is_ok_and(|real| below(&mount.source, &real)))
-        }
-    })
+            "bind" if mount.source != Path::new("/") => Some(mount.source.clone()),
+            _ => None,
+        };
+        let sources = source.iter().flat_map(|source| places_of(source));
+        let mut pairs = sources.flat_map(|a| self.places.iter().map(move |b| (a.clone(), b)));
+        pairs.any(|(a, b)| a.starts_with(b) || b.starts_with(&a))
+    }
+}
+
+/// A path, and where it leads.
+fn places_of(path: &Path) -> Vec<PathBuf> {
+    let real = path.canonicalize().ok();
+    let real = real.filter(|real| real != path);
+    std::iter::once(path.to_owned()).chain(real).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    fn uses(container: &Container, found: &Found) -> bool {
+        let wanted = Wanted::of(found);
+        let directory = |mount: &Mount| match mount.volume.as_str() {
+            "shop_data" => Some(PathBuf::from("/nowhere/v/shop_data/_data")),
+            "shop_pages" => Some(PathBuf::from("/nowhere/pages")),
+            _ => None,
+        };
+        let mut mounts = container.mounts().into_iter();
+        mounts.any(|mount| wanted.is_in(&mount, directory(&mount).as_deref()))
+    }
+
+    fn container(mounts: &Value) -> Container {
+        Container::read(
+            json!({"Id": "1", "Name": "/web", "Mounts": mounts, "HostConfig": {"Mounts": [
+            {"Type": "volume", "Target": "/sub", "VolumeOptions": {"Subpath": "a/b"}}]}}),
+        )
+        .unwrap()
+    }
+
+    fn directory(path: &str) -> Found {
+        Found::Directory(path.into())
+    }
+
+    fn volume(name: &str, mountpoint: &str) -> Found {
+        Found::OfEngine {
+            name: name.to_owned(),
+            volume: json!({"Name": name, "Driver": "local", "Mountpoint": mountpoint, "Options": null}),
+        }
+    }
 
     #[test]
     fn who_mounts_a_directory_uses_what_is_above_and_below() {
-        let seen = json!({"Id": "1", "Name": "/web", "Mounts": [
+        let container = container(&json!([
             {"Type": "bind", "Source": "/nowhere/conf/web", "Destination": "/etc/web"},
             {"Type": "bind", "Source": "/", "Destination": "/host"},
-            {"Type": "volume", "Name": "shop_data", "Source": "/v", "Destination": "/data"}]});
-        let container = Container::read(seen).unwrap();
+            {"Type": "volume", "Name": "shop_data", "Source": "/nowhere/v/shop_data/_data", "Destination": "/data"}]));
         for (path, used) in [
             ("/nowhere/conf", true),
             ("/nowhere/conf/web/a", true),
             ("/nowhere/conf/website", false),
-            ("/v", false),
+            ("/nowhere/v/shop_data/_data/uploads", true),
+            ("/nowhere/v/shop", false),
             ("/elsewhere", false),
         ] {
-            assert_eq!(
-                uses(&container, &Found::Directory(path.into())),
-                used,
-                "{path}"
-            );
+            assert_eq!(uses(&container, &directory(path)), used, "{path}");
         }
-        let volume = |name: &str| Found::OfEngine {
-            name: name.to_owned(),
-            volume: Value::Null,
-        };
-        assert!(uses(&container, &volume("shop_data")));
-        assert!(!uses(&container, &volume("shop")));
+        assert!(uses(
+            &container,
+            &volume("shop_data", "/nowhere/v/shop_data/_data")
+        ));
+        assert!(!uses(&container, &volume("shop", "/nowhere/v/shop/_data")));
+    }
+
+    #[test]
+    fn one_directory_may_be_mounted_in_several_ways() {
+        let by_path = container(&json!([
+            {"Type": "bind", "Source": "/nowhere/v/shop_data", "Destination": "/x"}]));
+        assert!(uses(
+            &by_path,
+            &volume("shop_data", "/nowhere/v/shop_data/_data")
+        ));
+        assert!(!uses(&by_path, &volume("other", "/nowhere/v/other/_data")));
+        // Another volume, which is a directory of the host.
+        let by_name = container(&json!([
+            {"Type": "volume", "Name": "shop_pages", "Source": "/v/shop_pages/_data", "Destination": "/x"}]));
+        assert!(uses(&by_name, &directory("/nowhere/pages")));
+        assert!(uses(&by_name, &volume("twin", "/nowhere/pages")));
+        assert!(!uses(&by_name, &directory("/nowhere/page")));
+    }
+
+    #[test]
+    fn who_mounts_a_folder_of_a_volume_uses_it() {
+        let container = container(&json!([
+            {"Type": "volume", "Name": "shop_data", "Source": "/nowhere/v/shop_data/_data", "Destination": "/sub"}]));
+        assert!(uses(
+            &container,
+            &volume("shop_data", "/nowhere/v/shop_data/_data")
+        ));
+        for (path, used) in [
+            ("/nowhere/v/shop_data/_data/a", true),
+            ("/nowhere/v/shop_data/_data/a/b/c", true),
+            ("/nowhere/v/shop_data/_data/c", false),
+        ] {
+            assert_eq!(uses(&container, &directory(path)), used, "{path}");
+        }
     }
 }

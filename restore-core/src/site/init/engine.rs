@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::processes::is_telling;
 use super::{Discovery, FoundMount, FoundService, LookOptions};
-use crate::platforms::swarm;
+use crate::platforms::{compose, swarm};
 
 /// An engine that does not answer by then is no reason to wait.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -33,9 +33,17 @@ pub(super) async fn look(options: &LookOptions, found: &mut Discovery) {
     found.compose.dedup();
     found.services = listed.services.iter().filter_map(service).collect();
     found.services.sort_by(|a, b| a.name.cmp(&b.name));
-    if !found.services.is_empty() {
+    if found.services.is_empty() && !found.compose.is_empty() {
+        let listed = tokio::time::timeout(ANSWER, compose::listed(&socket)).await;
+        found.compose_services = match listed {
+            Ok(Ok(listed)) => of_projects(&listed),
+            _ => Vec::new(),
+        };
+    }
+    if !found.services.is_empty() || !found.compose_services.is_empty() {
         found.socket = Some(socket);
-        let binds = found.services.iter().flat_map(|it| &it.mounts);
+        let services = found.services.iter().chain(&found.compose_services);
+        let binds = services.flat_map(|it| &it.mounts);
         let binds: Vec<PathBuf> = binds
             .filter(|mount| mount.bind)
             .map(|mount| PathBuf::from(&mount.source))
@@ -80,6 +88,7 @@ fn service(value: &Value) -> Option<FoundService> {
             .filter_map(|mount| {
                 Some(FoundMount {
                     source: text(mount, "/Source")?,
+                    called: None,
                     target: PathBuf::from(text(mount, "/Target")?),
                     bind: text(mount, "/Type").as_deref() == Some("bind"),
                     read_only: mount.get("ReadOnly").and_then(Value::as_bool) == Some(true),
@@ -91,7 +100,165 @@ fn service(value: &Value) -> Option<FoundService> {
             .filter_map(|port| port.get("PublishedPort")?.as_u64()?.try_into().ok())
             .collect(),
         job: job("ReplicatedJob") || job("GlobalJob"),
+        ..FoundService::default()
     })
+}
+
+/// The services of the Compose projects, by their containers.
+fn of_projects(listed: &compose::Listed) -> Vec<FoundService> {
+    let runs = |it: &Value| text(it, "/State/Status").as_deref() == Some("running");
+    let name =
+        |it: &Value, key: &str| text(it, &format!("/Config/Labels/com.docker.compose.{key}"));
+    // One that runs says most, and among those the newest.
+    let mut containers: Vec<&Value> = listed.containers.iter().collect();
+    containers.sort_by_key(|it| (!runs(it), std::cmp::Reverse(text(it, "/Created"))));
+    let mut services: Vec<FoundService> = Vec::new();
+    for it in &containers {
+        let one_off = name(it, "oneoff").is_some_and(|it| it.eq_ignore_ascii_case("true"));
+        let (false, Some(project), Some(service)) =
+            (one_off, name(it, "project"), name(it, "service"))
+        else {
+            continue;
+        };
+        let known = services
+            .iter()
+            .any(|known| known.name == service && known.stack.as_deref() == Some(project.as_str()));
+        if known {
+            continue;
+        }
+        services.push(of_container(it, project, service, &listed.volumes));
+    }
+    services.sort_by(|a, b| (&a.stack, &a.name).cmp(&(&b.stack, &b.name)));
+    services
+}
+
+fn of_container(it: &Value, project: String, service: String, volumes: &[Value]) -> FoundService {
+    let list = |pointer: &str| {
+        it.pointer(pointer)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+    };
+    let keys = |pointer: &str| {
+        let object = it.pointer(pointer).and_then(Value::as_object);
+        object.into_iter().flat_map(|object| object.keys().cloned())
+    };
+    let called = |name: &str| {
+        let volume = volumes
+            .iter()
+            .find(|it| text(it, "/Name").as_deref() == Some(name))?;
+        let of = text(volume, "/Labels/com.docker.compose.project")?;
+        text(volume, "/Labels/com.docker.compose.volume").filter(|_| of == project)
+    };
+    let mounts: Vec<FoundMount> = list("/Mounts")
+        .filter_map(|mount| {
+            let bind = match text(mount, "/Type").as_deref() {
+                Some("bind") => true,
+                Some("volume") => false,
+                _ => return None,
+            };
+            let source = text(mount, if bind { "/Source" } else { "/Name" })?;
+            Some(FoundMount {
+                called: (!bind).then(|| called(&source)).flatten(),
+                source,
+                target: PathBuf::from(text(mount, "/Destination")?),
+                bind,
+                read_only: mount.get("RW").and_then(Value::as_bool) == Some(false),
+            })
+        })
+        .collect();
+    let tcp = |port: String| {
+        port.strip_suffix("/tcp")
+            .and_then(|port| port.parse::<u16>().ok())
+    };
+    let published = it
+        .pointer("/HostConfig/PortBindings")
+        .and_then(Value::as_object);
+    let published = published.into_iter().flat_map(serde_json::Map::values);
+    let published = published.filter_map(Value::as_array).flatten();
+    let mut ports: Vec<u16> = published
+        .filter_map(|binding| text(binding, "/HostPort")?.parse().ok())
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    let mut listens: Vec<u16> = keys("/Config/ExposedPorts").filter_map(tcp).collect();
+    listens.sort_unstable();
+    let depends_on = text(it, "/Config/Labels/com.docker.compose.depends_on");
+    let ended = text(it, "/State/Status").as_deref() == Some("exited")
+        && it.pointer("/State/ExitCode").and_then(Value::as_i64) == Some(0);
+    let restarts = text(it, "/HostConfig/RestartPolicy/Name").unwrap_or_default();
+    FoundService {
+        name: service,
+        image: text(it, "/Config/Image").unwrap_or_default(),
+        networks: keys("/NetworkSettings/Networks").collect(),
+        settings: list("/Config/Env")
+            .filter_map(|it| it.as_str()?.split_once('='))
+            .filter(|(name, value)| {
+                // The name of a file is no password.
+                is_telling(name) || (name.ends_with("PASSWORD_FILE") && value.starts_with('/'))
+            })
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        ports,
+        listens,
+        // `db:service_healthy:false,cache:service_started:true`
+        depends_on: depends_on.map(|text| {
+            let names = text.split(',').filter_map(|one| one.split(':').next());
+            names
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned)
+                .collect()
+        }),
+        protected: is_protected(it, &mounts),
+        described_in: text(it, "/Config/Labels/com.docker.compose.project.working_dir")
+            .map(PathBuf::from),
+        // It did what it was for.
+        job: ended && ["", "no"].contains(&restarts.as_str()),
+        stack: Some(project),
+        mounts,
+    }
+}
+
+/// Whether a Redis asks for a password, by its arguments and by the configuration that these name; what
+/// that is stays unread.
+fn is_protected(it: &Value, mounts: &[FoundMount]) -> Option<bool> {
+    let list = |pointer: &str| {
+        it.pointer(pointer)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+    };
+    let words: Vec<&str> = list("/Config/Entrypoint")
+        .chain(list("/Config/Cmd"))
+        .filter_map(Value::as_str)
+        .collect();
+    let asks = |text: &str| {
+        text.split_whitespace()
+            .any(|word| word.trim_start_matches('-') == "requirepass")
+    };
+    if words.iter().any(|word| asks(word)) {
+        return Some(true);
+    }
+    let Some(file) = words.iter().find(|word| word.ends_with(".conf")) else {
+        // Variables may become arguments of a script.
+        let plain = words.iter().all(|word| !word.contains('$'));
+        return plain.then_some(false);
+    };
+    let inside = Path::new(file);
+    let place = mounts.iter().filter(|mount| mount.bind).find_map(|mount| {
+        let below = inside.strip_prefix(&mount.target).ok()?;
+        let source = Path::new(&mount.source);
+        Some(if below.as_os_str().is_empty() {
+            source.to_owned()
+        } else {
+            source.join(below)
+        })
+    })?;
+    let text = std::fs::read_to_string(place).ok()?;
+    let mut lines = text.lines().map(str::trim_start);
+    Some(lines.any(|line| {
+        line.starts_with("requirepass") || line.starts_with("user ") || line.starts_with("aclfile")
+    }))
 }
 
 fn text(value: &Value, pointer: &str) -> Option<String> {
@@ -101,4 +268,123 @@ fn text(value: &Value, pointer: &str) -> Option<String> {
         at = at.get(key)?;
     }
     at.as_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn container(service: &str, more: Value) -> Value {
+        let mut it = json!({
+            "Created": "2024-02-15T02:00:00Z",
+            "State": {"Status": "running"},
+            "Config": {"Image": "postgres:15", "Cmd": ["postgres"], "Env": [], "Labels": {
+                "com.docker.compose.project": "shop", "com.docker.compose.service": service}}});
+        for (pointer, value) in more.as_object().into_iter().flatten() {
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            let parent = it.pointer_mut(parent).unwrap();
+            parent[key] = value.clone();
+        }
+        it
+    }
+
+    fn seen(containers: Vec<Value>) -> Vec<FoundService> {
+        let labels =
+            json!({"com.docker.compose.project": "shop", "com.docker.compose.volume": "data"});
+        of_projects(&compose::Listed {
+            containers,
+            volumes: vec![
+                json!({"Name": "shop_data", "Labels": labels}),
+                json!({"Name": "mine", "Labels": null}),
+            ],
+        })
+    }
+
+    #[test]
+    fn a_service_is_read_from_the_container_that_says_most() {
+        let services = seen(vec![
+            container(
+                "db",
+                json!({"/State/Status": "exited", "/Created": "2024-03-01T00:00:00Z", "/Config/Image": "old"}),
+            ),
+            container(
+                "db",
+                json!({
+                "/Config/Env": ["POSTGRES_DB=shop", "POSTGRES_PASSWORD=geheim", "POSTGRES_PASSWORD_FILE=/run/secrets/x"],
+                "/Config/ExposedPorts": {"5432/tcp": {}, "8125/udp": {}},
+                "/HostConfig": {"PortBindings": {"5432/tcp": [{"HostIp": "", "HostPort": "15432"}]}},
+                "/NetworkSettings": {"Networks": {"shop_default": {}}},
+                "/Mounts": [
+                    {"Type": "volume", "Name": "shop_data", "Source": "/v", "Destination": "/data", "RW": true},
+                    {"Type": "volume", "Name": "mine", "Source": "/w", "Destination": "/w", "RW": true},
+                    {"Type": "bind", "Source": "/srv", "Destination": "/srv", "RW": false},
+                    {"Type": "tmpfs", "Destination": "/tmp"}]}),
+            ),
+            container(
+                "db",
+                json!({"/Created": "2024-04-01T00:00:00Z", "/Config/Image": "once",
+                "/Config/Labels": {"com.docker.compose.project": "shop", "com.docker.compose.service": "db",
+                    "com.docker.compose.oneoff": "True"}}),
+            ),
+            container(
+                "once",
+                json!({"/State": {"Status": "exited", "ExitCode": 0}}),
+            ),
+        ]);
+        let names: Vec<&str> = services.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(names, ["db", "once"]);
+        let db = &services[0];
+        assert_eq!((db.image.as_str(), db.job), ("postgres:15", false));
+        assert!(services[1].job);
+        assert_eq!(
+            (db.ports.as_slice(), db.listens.as_slice()),
+            (&[15432][..], &[5432][..])
+        );
+        let settings: Vec<&str> = db.settings.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(settings, ["POSTGRES_DB", "POSTGRES_PASSWORD_FILE"]);
+        let called: Vec<Option<&str>> = db.mounts.iter().map(|it| it.called.as_deref()).collect();
+        assert_eq!(called, [Some("data"), None, None]);
+        assert_eq!(db.depends_on, None);
+    }
+
+    #[test]
+    fn whether_a_redis_asks_for_a_password_is_told_without_reading_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write("open.conf", "dir /data\n");
+        write("shut.conf", "  requirepass geheim\n");
+        let mounts = [FoundMount {
+            source: dir.path().to_str().unwrap().to_owned(),
+            target: "/etc/redis".into(),
+            bind: true,
+            ..FoundMount::default()
+        }];
+        for (words, wanted) in [
+            (vec!["redis-server"], Some(false)),
+            (vec!["redis-server", "--requirepass", "geheim"], Some(true)),
+            (
+                vec!["sh", "-c", "redis-server --requirepass geheim"],
+                Some(true),
+            ),
+            (vec!["sh", "-c", "redis-server $ARGUMENTS"], None),
+            (vec!["redis-server", "/etc/redis/open.conf"], Some(false)),
+            (vec!["redis-server", "/etc/redis/shut.conf"], Some(true)),
+            (vec!["redis-server", "/etc/redis/none.conf"], None),
+            (vec!["redis-server", "/image/redis.conf"], None),
+        ] {
+            let it = container("cache", json!({"/Config/Cmd": words}));
+            assert_eq!(is_protected(&it, &mounts), wanted, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_service_depends_on_is_in_its_label() {
+        let labels = json!({"com.docker.compose.project": "shop", "com.docker.compose.service": "web",
+            "com.docker.compose.depends_on": "db:service_healthy:false,cache:service_started:true"});
+        let services = seen(vec![container("web", json!({"/Config/Labels": labels}))]);
+        let wanted = ["db", "cache"].map(str::to_owned).to_vec();
+        assert_eq!(services[0].depends_on, Some(wanted));
+    }
 }

@@ -5,6 +5,8 @@
 //! file, and no secret is read: names of files and of settings are.
 
 mod backups;
+mod compose;
+mod containers;
 mod emit;
 mod engine;
 mod local;
@@ -50,10 +52,12 @@ pub struct Discovery {
     pub processes: Vec<FoundProcess>,
     /// Services of the swarm that this host manages.
     pub services: Vec<FoundService>,
-    /// The socket of the swarm's engine.
+    /// The socket of the engine that has the services.
     pub socket: Option<PathBuf>,
     /// Compose projects that run here, by name.
     pub compose: Vec<String>,
+    /// Their services, where the engine manages no swarm.
+    pub compose_services: Vec<FoundService>,
     /// Directories that look like volumes: neighbours of servers' data.
     pub directories: Vec<PathBuf>,
     /// Files in folders called `secrets`, near the servers. Only their names were read.
@@ -123,7 +127,7 @@ pub struct FoundConfig {
     pub text: String,
 }
 
-/// A service of a swarm.
+/// A service of a swarm, or of a Compose project.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -132,18 +136,33 @@ pub struct FoundService {
     pub name: String,
     /// The image that it runs.
     pub image: String,
-    /// The stack that it belongs to.
+    /// The stack, or the Compose project, that it belongs to.
     pub stack: Option<String>,
     /// The networks that it is in, by id or name.
     pub networks: Vec<String>,
-    /// Variables that name databases, users, hosts; never passwords.
+    /// Variables that name databases, users, hosts, and files with passwords; never passwords.
     pub settings: Vec<(String, String)>,
     /// What it mounts.
     pub mounts: Vec<FoundMount>,
     /// The host's ports that it publishes.
     pub ports: Vec<u16>,
+    /// The ports that it listens on inside its containers, as far as these say.
+    pub listens: Vec<u16>,
+    /// The services of its project that it depends on, where that is known.
+    pub depends_on: Option<Vec<String>>,
+    /// Whether its server asks for a password, where its arguments or its configuration say so.
+    pub protected: Option<bool>,
+    /// Where the files are that describe it.
+    pub described_in: Option<PathBuf>,
     /// Whether it is a job, which is neither stopped nor started.
     pub job: bool,
+}
+
+impl FoundService {
+    fn setting(&self, name: &str) -> Option<String> {
+        let found = self.settings.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.clone())
+    }
 }
 
 /// A mount of a service.
@@ -153,6 +172,8 @@ pub struct FoundService {
 pub struct FoundMount {
     /// The volume's name, or the host's directory.
     pub source: String,
+    /// What the compose files of the service's project call the volume.
+    pub called: Option<String>,
     /// Where the service sees it.
     pub target: PathBuf,
     /// Whether `source` is a directory of the host.
@@ -209,9 +230,14 @@ pub async fn look(options: &LookOptions) -> Result<Discovery> {
 /// What a host was found to be, as the text of a `restore.toml`.
 pub fn propose(found: &Discovery) -> Proposal {
     let mut out = emit::Emit::default();
-    match found.services.is_empty() {
-        false => swarm::propose(found, &mut out),
-        true => local::propose(found, &mut out),
+    // Databases of the host itself are not left out for a project beside them.
+    let stateful = |it: &FoundProcess| local::is_postgres(it) || local::is_redis(it);
+    let of_host = found.processes.iter().any(stateful);
+    let of_compose = found.compose_services.iter().any(|it| !it.job);
+    match (found.services.is_empty(), of_compose) {
+        (false, _) => swarm::propose(found, &mut out),
+        (true, true) if !of_host => compose::propose(found, &mut out),
+        (true, _) => local::propose(found, &mut out),
     }
     out.end()
 }

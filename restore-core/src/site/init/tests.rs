@@ -206,7 +206,7 @@ fn service(name: &str, image: &str, mounts: &[(&str, &str)]) -> FoundService {
                 source: (*source).to_owned(),
                 target: target.into(),
                 bind: source.starts_with('/'),
-                read_only: false,
+                ..FoundMount::default()
             })
             .collect(),
         ..FoundService::default()
@@ -293,6 +293,168 @@ fn services_of_a_swarm_are_recognised_by_image_and_mounts() {
     );
     assert!(
         proposal.text.contains("# Compose projects run here: blog."),
+        "{}",
+        proposal.text
+    );
+}
+
+/// One of the Compose project `shop`, whose volumes are called as the compose file has them.
+fn of_shop(name: &str, image: &str, mounts: &[(&str, &str)]) -> FoundService {
+    let mut it = service(name, image, mounts);
+    it.name = name.to_owned();
+    it.stack = Some("shop".to_owned());
+    for mount in &mut it.mounts {
+        mount.called = mount.source.strip_prefix("shop_").map(str::to_owned);
+    }
+    it
+}
+
+fn shop() -> Discovery {
+    let mut db = of_shop(
+        "db",
+        "registry.example:5000/postgres:15",
+        &[
+            ("shop_db_data", "/var/lib/postgresql/data"),
+            ("/srv/shop/secrets/db.pass", "/run/secrets/db_password"),
+        ],
+    );
+    let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    db.settings = vec![
+        setting("POSTGRES_USER", "shop_user"),
+        setting("POSTGRES_DB", "shop_db"),
+        setting("POSTGRES_PASSWORD_FILE", "/run/secrets/db_password"),
+    ];
+    let mut cache = of_shop("cache", "own-cache:1", &[("shop_cache_data", "/data")]);
+    cache.listens = vec![6379];
+    cache.protected = Some(false);
+    let mut web = of_shop(
+        "web",
+        "shop:2",
+        &[("shop_uploads", "/uploads"), ("outside", "/srv/outside")],
+    );
+    // Of which the first sorts behind it.
+    web.depends_on = Some(vec!["worker".to_owned(), "db".to_owned()]);
+    let worker = of_shop("worker", "shop:2", &[("shop_uploads", "/uploads")]);
+    let mut migrate = of_shop("migrate", "shop:2", &[]);
+    migrate.job = true;
+    let mut other = of_shop(
+        "web",
+        "grafana/grafana:10",
+        &[("board_data", "/var/lib/grafana")],
+    );
+    other.stack = Some("board".to_owned());
+    other.networks = vec!["board".to_owned()];
+    let nginx = of_shop(
+        "nginx",
+        "nginx:1.25",
+        &[
+            ("/srv/shop/conf.d", "/etc/nginx/conf.d"),
+            ("shop_logs", "/var/log/nginx"),
+        ],
+    );
+    Discovery {
+        name: "host".to_owned(),
+        compose: vec!["board".to_owned(), "shop".to_owned()],
+        compose_services: vec![other, cache, db, migrate, nginx, web, worker],
+        ..Discovery::default()
+    }
+}
+
+#[test]
+fn services_of_compose_projects_are_recognised_by_image_port_and_mounts() {
+    let proposal = propose(&shop());
+    let config = config(&proposal);
+    assert_eq!(config.platform["kind"], "compose");
+    assert_eq!(config.platform["project"], "shop");
+    let names: Vec<&String> = config.services.keys().collect();
+    assert_eq!(
+        names,
+        ["db", "cache", "worker", "shop-web", "board-web", "nginx"]
+    );
+    assert_eq!(config.services["db"]["port"], 5432);
+    assert_eq!(config.services["shop-web"]["name"], "web");
+    assert!(config.services["shop-web"].get("project").is_none());
+    assert_eq!(config.services["board-web"]["project"], "board");
+    let after = &config.services["shop-web"]["after"];
+    assert_eq!(*after, serde_json::json!(["worker", "db"]));
+    let after = &config.services["worker"]["after"];
+    assert_eq!(*after, serde_json::json!(["db", "cache"]));
+
+    let db = &config.components["db"];
+    assert_eq!(
+        (&db["database"], &db["user"]),
+        (&"shop_db".into(), &"shop_user".into())
+    );
+    assert_eq!(db["password_file"], "/srv/shop/secrets/db.pass");
+    assert_eq!(db["stops"], serde_json::json!(["worker", "shop-web"]));
+    let cache = &config.components["cache"];
+    assert_eq!(
+        (&cache["kind"], &cache["volume"]),
+        (&"redis".into(), &"cache_data".into())
+    );
+    assert!(cache.get("password_file").is_none(), "it asks for none");
+    let uploads = &config.components["uploads"];
+    assert_eq!(uploads["stops"], serde_json::json!(["worker", "shop-web"]));
+    assert_eq!(config.components["logs"]["stops"], serde_json::json!([]));
+    assert!(
+        !config.components.contains_key("db_data"),
+        "a database's data is not tar's"
+    );
+    // The project's own need no section; others are the engine's by exact name.
+    assert!(!config.volumes.contains_key("uploads"));
+    for (name, engine) in [("outside", "outside"), ("data", "board_data")] {
+        assert_eq!(config.volumes[name]["external"], true, "{name}");
+        assert_eq!(config.volumes[name]["name"], engine);
+    }
+    assert_eq!(
+        config.components["data"]["stops"],
+        serde_json::json!(["board-web"])
+    );
+    assert_eq!(
+        config.maintenance.as_ref().unwrap()["conf_dir"],
+        "/srv/shop/conf.d"
+    );
+    assert_eq!(
+        proposal.todo.len(),
+        1,
+        "only where backups go: {:?}",
+        proposal.todo
+    );
+    for part in [
+        "there are several projects: board, shop",
+        "the service migrate of shop",
+    ] {
+        assert!(proposal.text.contains(part), "{part}: {}", proposal.text);
+    }
+}
+
+/// Databases of the host itself are not forgotten for a project beside them.
+#[test]
+fn a_project_beside_servers_of_the_host_is_named() {
+    let mut found = shop();
+    found.processes = servers().processes;
+    let proposal = propose(&found);
+    let config = config(&proposal);
+    assert_eq!(config.components["postgres"]["kind"], "postgres");
+    assert!(
+        proposal
+            .text
+            .contains("# Compose projects run here: board, shop."),
+        "{}",
+        proposal.text
+    );
+    // One that only passes requests on does not count.
+    found.processes.retain(|it| it.program.ends_with("nginx"));
+    let proposal = propose(&found);
+    assert!(
+        proposal.text.contains("kind = \"compose\""),
+        "{}",
+        proposal.text
+    );
+    assert!(
+        proposal
+            .text
+            .contains("- /usr/sbin/nginx, a process of this host"),
         "{}",
         proposal.text
     );

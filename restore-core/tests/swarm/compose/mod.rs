@@ -1,6 +1,8 @@
 //! Compose projects on an engine that is in no swarm: their containers, and whole runs.
 
+mod crashes;
 mod images;
+mod init;
 mod names;
 mod places;
 mod project;

@@ -53,6 +53,16 @@ async fn servers_are_reached_from_here_and_from_inside() {
         }
     }
     assert_eq!(platform.endpoint("said").await.unwrap().host, "h");
+    // One that runs where nobody reaches it is not said to be down.
+    project.run("lonely", 1, &["--network", "none"], SERVE);
+    let lonely = project.platform("[services.lonely]\n");
+    let error = lonely.published("lonely", 8000).await.unwrap_err();
+    assert_eq!(error.code(), "platform.no_endpoint", "{error}");
+    assert!(
+        error.message().contains("publishes no port 8000"),
+        "{error}"
+    );
+    assert!(error.hint_text().unwrap().contains("8000:8000"), "{error}");
     platform.scale("inner", 0).await.unwrap();
     let error = platform.endpoint("inner").await.unwrap_err();
     assert_eq!(error.code(), "compose.not_running", "{error}");
@@ -166,6 +176,42 @@ async fn a_volume_is_in_use_while_a_container_that_mounts_it_is_up() {
     let found = platform.inspect(&["alias".to_owned()]).await.unwrap();
     let codes: Vec<&str> = found.iter().map(|it| it.code.as_str()).collect();
     assert_eq!(codes, ["compose.one_off"]);
+}
+
+/// A volume is a directory of the host too, which others have by its path, or as another volume.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_is_in_use_whichever_way_it_is_mounted() {
+    let engine = shared();
+    let project = Project::new(&engine, "ways");
+    let data = project.volume("data");
+    let folder = tempfile::tempdir().unwrap();
+    let device = format!("device={}", folder.path().display());
+    let options = ["--opt", "type=none", "--opt", "o=bind", "--opt", &device];
+    engine.docker(&[&["volume", "create"], &options[..], &["ways_pages"]].concat());
+    engine.docker(&[&["volume", "create"], &options[..], &["ways_twin"]].concat());
+
+    let whole = format!("{}:/x", data.display());
+    project.run("inside", 1, &["-v", &whole], OBEYS);
+    let above = format!("{}:/x:ro", data.parent().unwrap().display());
+    project.run("above", 1, &["-v", &above], OBEYS);
+    project.run("named", 1, &["-v", "ways_pages:/x"], OBEYS);
+    let bound = format!("{}:/x", folder.path().display());
+    project.run("bound", 1, &["-v", &bound], OBEYS);
+    project.run("other", 1, &["-v", "/proc:/x:ro"], OBEYS);
+    let platform = project.platform(&format!(
+        "[volumes.conf]\npath = '{}'\n[volumes.pages]\nname = 'ways_pages'\n[volumes.twin]\nname = 'ways_twin'\n",
+        folder.path().display()
+    ));
+    for (volume, wanted) in [
+        ("data", ["above", "inside"]),
+        ("conf", ["bound", "named"]),
+        ("pages", ["bound", "named"]),
+        ("twin", ["bound", "named"]),
+    ] {
+        let mut users = platform.in_use_by(volume).await.unwrap();
+        users.sort();
+        assert_eq!(users, wanted, "{volume}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -73,9 +73,9 @@ timeout = "10s"
 "#;
 
 /// A project in one of its states.
-struct Shop<'a> {
-    project: Project<'a>,
-    root: PathBuf,
+pub struct Shop<'a> {
+    pub project: Project<'a>,
+    pub root: PathBuf,
     /// Two containers that run, and a third that has ended.
     web: [String; 3],
     db: String,
@@ -83,7 +83,7 @@ struct Shop<'a> {
 }
 
 impl<'a> Shop<'a> {
-    async fn new(engine: &'a Engine) -> Self {
+    pub async fn new(engine: &'a Engine) -> Self {
         let root = engine.folder("shop");
         for folder in ["backups", "pages"] {
             std::fs::create_dir_all(root.join(folder)).unwrap();
@@ -173,7 +173,7 @@ impl<'a> Shop<'a> {
         Site::open(&self.root.join("restore.toml")).await.unwrap()
     }
 
-    fn become_version(&self, version: &str) {
+    pub fn become_version(&self, version: &str) {
         self.sql(&format!(
             "DROP TABLE IF EXISTS orders; CREATE TABLE orders AS SELECT n, '{version}' AS who FROM generate_series(1, 500) n"
         ));
@@ -199,7 +199,7 @@ impl<'a> Shop<'a> {
     }
 
     /// Everything that a restore may touch, and how everything is described that runs.
-    fn fingerprint(&self) -> String {
+    pub fn fingerprint(&self) -> String {
         let mut found = String::new();
         found += "=== orders \n";
         found += &self.sql("SELECT who, count(*), sum(n) FROM orders GROUP BY who");
@@ -231,7 +231,7 @@ impl<'a> Shop<'a> {
     }
 
     #[track_caller]
-    fn is(&self, wanted: &str, what: &str) {
+    pub fn is(&self, wanted: &str, what: &str) {
         assert_same(wanted, &self.fingerprint(), what);
     }
 }
@@ -338,62 +338,89 @@ async fn a_container_that_does_not_come_up_turns_the_run_back() {
     assert_eq!(project.records(), 0);
 }
 
-/// Killed in its downtime and taken back by another process: what ran runs, what had ended stays so.
+/// Restart policies of containers that were down before, and of those that a run has stopped, are what
+/// they were however the run ends; what an operator has changed since stays.
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_in_its_downtime_it_is_finished_or_taken_back() {
+async fn policies_come_back_however_a_run_ends() {
     let engine = Engine::without_swarm();
-    let project = Project::new(&engine, "killed");
+    let project = Project::new(&engine, "policies");
     let data = project.volume("data");
-    let root = engine.folder("killed");
+    let root = engine.folder("policies");
     let config = root.join("restore.toml");
     std::fs::create_dir_all(root.join("backups")).unwrap();
     let text = format!(
-        "[site]\nname = 'killed'\nstate = 'state'\nsafety_backup = false\n[stores.main]\nkind = 'directory'\npath = 'backups'\n\
-         [platform]\nkind = 'compose'\nproject = 'killed'\nsocket = '{}'\n[services.web]\n\
-         [components.data]\nkind = 'volume'\nvolume = 'data'\narchive = ['volumes/data-{{id}}.tar.gz']\nstops = ['web']\n",
+        "[site]\nname = 'policies'\nstate = 'state'\nsafety_backup = false\n[stores.main]\nkind = 'directory'\npath = 'backups'\n\
+         [platform]\nkind = 'compose'\nproject = 'policies'\nsocket = '{}'\n[services.web]\n[services.idle]\n\
+         [components.data]\nkind = 'volume'\nvolume = 'data'\narchive = ['volumes/data-{{id}}.tar.gz']\nstops = ['web', 'idle']\n",
         engine.socket().display()
     );
     std::fs::write(&config, text).unwrap();
-    let options = ["-v", "killed_data:/data", "--restart", "always"];
-    let first = project.run("web", 1, &options, OBEYS);
-    let ended = project.run("web", 2, &options[..2], "exit 0");
-    let third = project.run("web", 3, &options, OBEYS);
-    until("it has ended", || !project.running().contains(&ended));
-    let described = || [&first, &ended, &third].map(|id| project.described(id));
+    let options = ["-v", "policies_data:/data", "--restart", "always"];
+    let up = project.run("web", 1, &options, OBEYS);
+    let ended = project.run("web", 2, &options, "exec sleep 1000");
+    let idle = project.run("idle", 1, &options, "exec sleep 1000");
+    engine.docker(&["stop", "-t", "0", &ended, &idle]);
+    let described = || [&up, &ended, &idle].map(|id| project.described(id));
     let before = described();
-    let page = data.join("page");
-    std::fs::write(&page, "one").unwrap();
+    std::fs::write(data.join("page"), "one").unwrap();
     let site = Site::open(&config).await.unwrap();
     let made = site.back_up(BackupRequest::all(), RunOptions::new()).await;
     let backup = made.unwrap().id.to_string();
-    for (record, action) in [
-        ("intent stop:web", "rollback"),
-        ("done stop:web", "resume"),
-        ("intent cut-over:data", "rollback"),
-        ("done cut-over:data", "rollback"),
-        ("intent start:web", "resume"),
-        ("done start:web", "rollback"),
-    ] {
-        std::fs::write(&page, "two").unwrap();
-        restore_testing::crash(&config, &["run", record, &backup]);
-        let done = restore_testing::crash(&config, &[action, "never", "latest"]);
-        let wanted = match action {
-            "resume" => ("outcome restored", "one"),
-            _ => ("outcome rolled back", "two"),
-        };
-        let what = format!("{action} after a kill at {record}");
-        assert!(done.contains(wanted.0), "{what}: {done}");
-        assert_eq!(std::fs::read_to_string(&page).unwrap(), wanted.1, "{what}");
-        assert_eq!(project.running(), [first.clone(), third.clone()], "{what}");
-        assert_eq!(described(), before, "{what}");
-        // It is made when something is first stopped.
-        let kept = std::fs::read_dir(root.join("state/services"));
-        assert_eq!(kept.map_or(0, Iterator::count), 0, "{what}");
-        match site.confirm(None, RunOptions::new()).await {
-            Ok(report) => assert!(report.confirmed, "{what}"),
-            Err(error) => assert_eq!(error.code(), "run.none_to_confirm", "{what}: {error}"),
-        }
-    }
+    let crash =
+        |action: &str, when: &str| restore_testing::crash(&config, &[action, when, &backup]);
+    let changed = || described() != before;
+
+    // Taken back: what was down as a whole is still down.
+    crash("run", "intent cut-over:data");
+    assert!(changed());
+    let done = crash("rollback", "never");
+    assert!(done.contains("outcome rolled back"), "{done}");
+    assert_eq!(project.running(), [up.as_str()]);
+    assert_eq!(described(), before, "rolled back");
+    site.confirm(None, RunOptions::new()).await.unwrap();
+    assert_eq!(
+        std::fs::read_dir(root.join("state/services"))
+            .unwrap()
+            .count(),
+        0
+    );
+
+    // Ended as it stands: nothing is started.
+    crash("run", "intent cut-over:data");
+    assert!(changed());
+    let report = site.abandon(None, RunOptions::new()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Abandoned, "{}", report.to_text());
+    assert_eq!(project.running(), Vec::<String>::new());
+    assert_eq!(described(), before, "abandoned");
+
+    // With an engine that does not answer it is left to the next run; what somebody asks for meanwhile
+    // stays.
+    engine.docker(&["start", &up]);
+    crash("run", "intent cut-over:data");
+    assert!(changed());
+    engine.script(&["stop"]);
+    // One that has met the engine would wait for it.
+    let site = Site::open(&config).await.unwrap();
+    let report = site.abandon(None, RunOptions::new()).await.unwrap();
+    let told = report.findings.iter();
+    let told = told.filter(|it| it.code == "platform.unreleased").count();
+    assert_eq!(told, 1, "{}", report.to_text());
+    engine.script(&["start"]);
+    engine.docker(&["update", "--restart", "on-failure:7", &ended]);
+    let done = crash("run", "never");
+    assert!(done.contains("outcome restored"), "{done}");
+    assert_eq!(project.policy(&up), "always");
+    assert_eq!(project.policy(&ended), "on-failure");
+    assert_eq!(project.policy(&idle), "always");
+    // That which the runs had stopped runs, and the other stays down; what was down as a whole is
+    // started by a restore.
+    assert_eq!(project.running(), [idle.as_str(), up.as_str()]);
+    assert_eq!(
+        std::fs::read_dir(root.join("state/services"))
+            .unwrap()
+            .count(),
+        0
+    );
 }
 
 /// Stacks are a swarm's: a plan says so before anything is touched.

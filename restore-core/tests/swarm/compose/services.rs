@@ -9,7 +9,7 @@ use restore_core::conformance::{self, PlatformUnderTest};
 use restore_core::platform::Platform;
 
 use super::project::{OBEYS, Project, shared, site};
-use crate::swarm::engine::{Engine, until};
+use crate::swarm::engine::{Engine, IMAGE, until};
 
 const WEB: &str = "[services.web]\n";
 
@@ -165,6 +165,45 @@ async fn no_restart_policy_brings_back_what_must_be_down() {
         assert_eq!(project.policy(id), policy);
         assert!(project.running().contains(id), "{policy}");
     }
+    assert_eq!(project.records(), 0);
+}
+
+/// What was down before is none of those that are stopped, and must not come back for all that.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_restart_policy_brings_back_what_was_down_before() {
+    let engine = Engine::without_swarm();
+    let project = Project::new(&engine, "downed");
+    let up = project.run("web", 1, &["--restart", "always"], OBEYS);
+    let mut all = vec![up.clone()];
+    for (at, policy) in ["always", "on-failure", "unless-stopped", "no"]
+        .iter()
+        .enumerate()
+    {
+        let number = u32::try_from(at).unwrap() + 2;
+        // Killed by the signal: to an engine that is a failure.
+        let id = project.run("web", number, &["--restart", policy], "exec sleep 1000");
+        engine.docker(&["stop", "-t", "0", &id]);
+        all.push(id);
+    }
+    all.push(project.create("web", 6, &["--restart", "always"], &[IMAGE, "true"]));
+    let control = project.run("control", 1, &["--restart", "always"], OBEYS);
+    engine.docker(&["stop", "-t", "0", &control]);
+    let described = || -> Vec<_> { all.iter().map(|id| project.described(id)).collect() };
+    let before = described();
+
+    project.platform(WEB).scale("web", 0).await.unwrap();
+    // Asked for twice, as after a kill, it forgets nothing.
+    project.platform(WEB).scale("web", 0).await.unwrap();
+    assert_eq!(project.running(), Vec::<String>::new());
+    engine.script(&["restart"]);
+    until("the engine starts what it is to start", || {
+        project.running().contains(&control)
+    });
+    assert_eq!(project.running(), [control.as_str()]);
+
+    project.platform(WEB).scale("web", 1).await.unwrap();
+    assert_eq!(project.running(), [control.as_str(), up.as_str()]);
+    assert_eq!(described(), before);
     assert_eq!(project.records(), 0);
 }
 

@@ -42,17 +42,17 @@ impl Engine {
 
     /// One that is in no swarm.
     pub fn without_swarm() -> Self {
-        let engine = Self::new();
-        engine.docker(&["swarm", "leave", "--force"]);
+        let engine = Self { dir: folder() };
+        engine.script(&["start", "--no-swarm"]);
+        engine.import();
         engine
     }
 
     /// The same with the images of the example platform.
     pub fn without_swarm_with_images() -> Self {
         let engine = Self { dir: folder() };
-        engine.script(&["start", "--images"]);
+        engine.script(&["start", "--no-swarm", "--images"]);
         engine.import();
-        engine.docker(&["swarm", "leave", "--force"]);
         engine
     }
 

@@ -149,19 +149,19 @@ fn secret(found: &Discovery, words: &[&str], name: &str, out: &mut Emit) {
     out.text("password_file", &path);
 }
 
-/// The head of each file: site, store.
-pub(super) fn head(found: &Discovery, out: &mut Emit) {
+/// The head of each file: site, store; `projects` are those of Compose that are not in it.
+pub(super) fn head(found: &Discovery, projects: &[String], out: &mut Emit) {
     out.comment("Written by `restore init` from what it found on this host.");
     out.comment(
         "What stands behind GUESSED was concluded and is to be looked at; what stands behind TO DO is left to do. \
          `restore config check` says what is wrong, docs/configuration.md explains each key.",
     );
-    if !found.compose.is_empty() {
+    if !projects.is_empty() {
         out.blank();
         out.comment(&format!(
             "Compose projects run here: {}. What they hold is not in this file: a site of its own has them, \
              with [platform] kind = \"compose\" and project = the name; docs/configuration.md has an example.",
-            found.compose.join(", ")
+            projects.join(", ")
         ));
     }
     out.section(&["site"]);
@@ -202,7 +202,7 @@ pub(super) fn head(found: &Discovery, out: &mut Emit) {
 
 /// The configuration of a host without a swarm.
 pub(super) fn propose(found: &Discovery, out: &mut Emit) {
-    head(found, out);
+    head(found, &found.compose, out);
     out.section(&["platform"]);
     out.comment("Processes and directories of this host.");
     out.text("kind", "local");
