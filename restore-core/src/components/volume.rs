@@ -353,7 +353,10 @@ impl Component for VolumeComponent {
         cx.check_cancelled()?;
         let found = archive::find(cx.backup(), &self.archive).map_err(self.at())?;
         let volume = self.volume().await.map_err(self.at())?;
-        let policy = self.policy(volume.as_ref()).await;
+        let mut policy = self.policy(volume.as_ref()).await;
+        if policy.max_bytes == 0 {
+            policy.limit = Some(archive::limit(cx, &self.name, &found).await);
+        }
         let source = cx.source(&found).map_err(self.at())?;
         let progress = cx.progress("unpack", source.size());
         let unpacked = volume

@@ -41,6 +41,7 @@ mod piped;
 mod point;
 mod privileges;
 mod roles;
+mod room;
 mod script;
 mod sessions;
 mod spool;

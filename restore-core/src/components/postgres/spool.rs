@@ -12,7 +12,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::Postgres;
 use super::tools::Input;
-use crate::archive::{Digest, Source, UnpackPolicy};
+use crate::archive::{Digest, Limit, Source, UnpackPolicy};
+use crate::components::archive;
 use crate::contract::{Backup, RunContext};
 use crate::model::{Error, ErrorKind, Progress, Result, RunId};
 use crate::sys::process::command::Command;
@@ -228,10 +229,14 @@ impl Postgres {
         source: Source,
     ) -> Result<(Spool, Input)> {
         let label = source.label().to_owned();
-        let size = crate::archive::estimate_unpacked(source.path())?;
+        let size = crate::archive::estimate_source(&source)?;
         let (spool, owner) = self.folder_of_service(cx, &label, size).await?;
         let policy = UnpackPolicy {
             chown: owner,
+            limit: Some(match self.config.max_bytes {
+                0 => Limit::guessed(size, &archive::key(&self.name)),
+                most => Limit::of_site(most, &archive::key(&self.name)),
+            }),
             ..UnpackPolicy::default()
         };
         let to = spool.folder.join(COPY);
@@ -367,7 +372,10 @@ async fn copy(
     let work = move || -> Result<Digest> {
         let reading = |e| Error::io(format!("read {}", source.path().display()), e);
         let writing = |e| Error::io(format!("write {}", to.display()), e);
-        let mut from = crate::archive::open_source(&source)?;
+        // What is appended meanwhile is none of it, and might go on for ever.
+        let from = crate::archive::open_sized(&source)?;
+        let most = from.metadata().map_err(reading)?.len();
+        let mut from = from.take(most);
         let mut options = File::options();
         options.write(true).create_new(true);
         let mut file = private::open(&mut options, &to).map_err(writing)?;
