@@ -472,3 +472,9 @@ impl Component for Postgres {
 pub(crate) fn fuzz(bytes: &[u8]) {
     script::fuzz(bytes);
 }
+
+/// For the comparison with psql: the first line that is refused.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn refused(bytes: &[u8]) -> Option<u64> {
+    script::refused(bytes)
+}
