@@ -140,6 +140,7 @@ case ${1:-} in
     minutes=${MINUTES:-60}
     # What goes on at random for as long as one likes has half of the time.
     export RESTORE_TEST_EXHAUSTIVE=1 RESTORE_SOAK_MINUTES=$((minutes / 2))
+    export RESTORE_TEXTS=${RESTORE_TEXTS:-5000} RESTORE_RACES=${RESTORE_RACES:-1000}
     RESTORE_TEST_SEED=${asked:-$(date +%s)}
     images
     step "building the tests" nextest default --no-run

@@ -39,6 +39,7 @@ use progress::Stderr;
 
 fn main() -> ExitCode {
     complete::answer();
+    leave_no_core();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return usage(&error).into(),
@@ -49,6 +50,14 @@ fn main() -> ExitCode {
     let code = printer.finish(work(args, &stderr), &stderr);
     stderr.end();
     code.into()
+}
+
+/// Passwords are in this memory: a crash leaves none of it on a disk, and no other process of the same
+/// user looks into it. What is started is not concerned.
+fn leave_no_core() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    // A kernel that refuses it leaves things as they were.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 /// Help, the version, and arguments that make no sense.
@@ -121,4 +130,15 @@ fn message(payload: &(dyn std::any::Any + Send)) -> &str {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| payload.downcast_ref::<&str>().copied())
         .unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_crash_leaves_no_core() {
+        use rustix::process::{DumpableBehavior, dumpable_behavior};
+        super::leave_no_core();
+        let now = dumpable_behavior().unwrap();
+        assert_eq!(now, DumpableBehavior::NotDumpable);
+    }
 }

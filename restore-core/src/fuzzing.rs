@@ -29,6 +29,12 @@ pub const TARGETS: &[Target] = &[
     ("wal", crate::components::postgres::wal::fuzz),
 ];
 
+/// The first line of an SQL dump for which its reader refuses it: a command that psql would obey, or
+/// something of which it cannot be told what psql takes it for.
+pub fn dump_refused(bytes: &[u8]) -> Option<u64> {
+    crate::components::postgres::refused(bytes)
+}
+
 fn manifest(bytes: &[u8]) {
     let Ok(manifest) = Manifest::parse(bytes) else {
         return;

@@ -383,3 +383,29 @@ E"#
         "{said}"
     );
 }
+
+/// A backup of our own says how large its archives are: another one in its place may be no larger, whatever
+/// room there is.
+#[test]
+fn an_archive_that_becomes_larger_than_its_backup_says_is_stopped() {
+    let site = Site::new("");
+    done(&site.command(&["backup"]).output().unwrap());
+    let made = site.shell("basename $(ls -td backups/2* | grep -v 20240215 | head -1)");
+    let id = made.trim();
+    site.shell(&format!(
+        r#"cd backups/{id}; test -s restore.json; archive=$(ls volumes/*); old=$(sha256sum $archive | cut -d' ' -f1)
+           head -c 100M /dev/zero > ../../made/big; (tar -C ../../made -cf - . | case $archive in *.zst) zstd -qc;; *) gzip -1;; esac) > new; mv new $archive
+           rm ../../made/big; size=$(stat -c %s $archive)
+           sed -i "s|^\($archive\)\|[^|]*|\1\|$size|; s/$old/$(sha256sum $archive | cut -d' ' -f1)/" MANIFEST.txt"#
+    ));
+    let output = site.command(&["run", id, "--yes"]).output().unwrap();
+    let said = said(&output);
+    assert_ne!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("becomes too large"), "{said}");
+    assert!(said.contains("`max_bytes` of [components.data]"), "{said}");
+    assert_eq!(site.read("volume/file"), "live");
+    // Whoever means it says so.
+    site.shell(r#"sed -i 's|^kind = "volume"|&\nmax_bytes = 200000000|' restore.toml"#);
+    done(&site.command(&["run", id, "--yes"]).output().unwrap());
+    assert_eq!(site.read("volume/file"), "restored");
+}

@@ -11,6 +11,7 @@ use async_compression::tokio::bufread::{
 use futures_util::FutureExt;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, ReadBuf};
 
+use super::Limit;
 use super::abort::{Aborted, PipelineAbort};
 use super::chunk::{Chunk, Pool};
 use super::source_thread::{ANOTHER_COPY, ChunkReceiver};
@@ -256,7 +257,7 @@ pub(super) fn drive<T>(
 /// Members (frames, streams) may follow each other, and zeros the last one: tapes and some
 /// appliances fill up whole blocks.
 pub(super) fn inflate(
-    label: &str,
+    (label, limit): (&str, Option<&Limit>),
     codec: Codec,
     mut reader: ChunkReader,
     halt: &PipelineAbort,
@@ -265,6 +266,8 @@ pub(super) fn inflate(
 ) -> Result<(), Aborted> {
     let mut out = Output {
         label,
+        limit,
+        came: 0,
         codec,
         halt,
         pool,
@@ -294,6 +297,9 @@ pub(super) fn inflate(
 /// What comes out of the decoders of one file, in buffers.
 struct Output<'a, P> {
     label: &'a str,
+    /// What may come, and how much has.
+    limit: Option<&'a Limit>,
+    came: u64,
     codec: Codec,
     halt: &'a PipelineAbort,
     pool: &'a Arc<Pool>,
@@ -321,7 +327,19 @@ impl<P: FnMut(Chunk) -> Result<(), Aborted>> Output<'_, P> {
 
     fn flush(&mut self) -> Result<(), Aborted> {
         match self.chunk.take().filter(|chunk| chunk.filled() > 0) {
-            Some(chunk) => (self.put)(chunk),
+            Some(chunk) => {
+                self.count(chunk.filled())?;
+                (self.put)(chunk)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Ends it where more comes than was planned.
+    fn count(&mut self, filled: usize) -> Result<(), Aborted> {
+        self.came = self.came.saturating_add(filled as u64);
+        match self.limit.filter(|limit| self.came > limit.most()) {
+            Some(limit) => Err(self.halt.fail(limit.exceeded(self.label, self.came))),
             None => Ok(()),
         }
     }

@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use super::abort::{Aborted, PipelineAbort};
 use super::chunk::Chunk;
 use super::codec::{ChunkReader, Codec, inflate};
+use super::floor::Floor;
 use super::source_thread::{ANOTHER_COPY, ReadSummary};
 use super::unpack::{blocking, empty, spawn};
 use super::{Digest, Source, source_thread};
@@ -216,9 +217,14 @@ fn copy(
     halt: &PipelineAbort,
 ) -> Result<(u64, Digest)> {
     let writing = |error: std::io::Error| unwritten(source, dest, error);
+    let floor = made.file.try_clone().map_err(writing)?;
+    let mut floor = Floor::over(&floor, source.label());
     let mut written = 0_u64;
     let fed = read_as(source, stored, progress, halt, |chunk| {
         written = written.saturating_add(u64::try_from(chunk.filled()).unwrap_or(u64::MAX));
+        floor
+            .look(chunk.filled(), 0)
+            .map_err(|error| halt.fail(error))?;
         made.file
             .write_all(chunk)
             .map_err(|error| halt.fail(writing(error)))
@@ -275,9 +281,8 @@ fn read_as(
         };
         let read = codec.and_then(|codec| {
             let (_, _, pool) = source_thread::channel();
-            inflate(source.label(), codec, reader, halt, &pool, |chunk| {
-                put(&chunk)
-            })
+            let what = (source.label(), source.limit());
+            inflate(what, codec, reader, halt, &pool, |chunk| put(&chunk))
         });
         let fed = halt.join(feeding);
         read.and(fed)

@@ -2,7 +2,9 @@
 //!
 //! How much an archive takes is guessed before; one that is made to take more must not fill the disk.
 
+use std::fs::File;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use rustix::fs::StatVfs;
 
@@ -49,7 +51,9 @@ pub(super) fn limits(root: impl AsFd) -> Limits {
 
 /// Watches the room while a tree is written.
 pub(super) struct Floor<'a> {
-    tree: &'a Tree,
+    root: &'a File,
+    limits: Limits,
+    label: &'a str,
     written: u64,
     made: u64,
 }
@@ -57,7 +61,20 @@ pub(super) struct Floor<'a> {
 impl<'a> Floor<'a> {
     pub(super) fn new(tree: &'a Tree) -> Self {
         Self {
-            tree,
+            root: tree.root(),
+            limits: tree.limits,
+            label: tree.label(),
+            written: 0,
+            made: 0,
+        }
+    }
+
+    /// The same while a file is written that `label` becomes.
+    pub(super) fn over(file: &'a File, label: &'a str) -> Self {
+        Self {
+            root: file,
+            limits: limits(file),
+            label,
             written: 0,
             made: 0,
         }
@@ -71,30 +88,56 @@ impl<'a> Floor<'a> {
             return Ok(());
         }
         (self.written, self.made) = (0, 0);
-        let Ok(room) = rustix::fs::fstatvfs(self.tree.root()) else {
+        self.limits.hold(self.root, self.label)
+    }
+}
+
+impl Limits {
+    /// Fails where less is free than what must stay.
+    fn hold(&self, root: impl AsFd, label: &str) -> Result<()> {
+        let Ok(room) = rustix::fs::fstatvfs(root) else {
             return Ok(());
         };
         let free = room.f_bavail.saturating_mul(room.f_frsize);
-        if free < self.tree.limits.bytes {
-            return Err(self.reached(&format!("{free} bytes")));
+        if free < self.bytes {
+            return Err(reached(label, &format!("{free} bytes")));
         }
-        if room.f_files > 0 && room.f_favail < self.tree.limits.inodes {
-            return Err(self.reached(&format!("{} inodes", room.f_favail)));
+        if room.f_files > 0 && room.f_favail < self.inodes {
+            return Err(reached(label, &format!("{} inodes", room.f_favail)));
         }
         Ok(())
     }
+}
 
-    fn reached(&self, left: &str) -> Error {
-        Error::new(
-            ErrorKind::Failed,
-            "archive.no_room_left",
-            format!(
-                "{} takes more room than there is: {left} are left on the file system, which the services need",
-                self.tree.label()
-            ),
-        )
-        .hint("look at what is in the archive (`restore show ID --files`); if it is right, make room and try again")
+/// Watches the room of a directory into which somebody else writes for us.
+pub(crate) struct RoomWatch {
+    directory: File,
+    limits: Limits,
+}
+
+impl RoomWatch {
+    /// From now on; `None` where it cannot be seen.
+    pub(crate) fn of(directory: &Path) -> Option<Self> {
+        let directory = File::open(directory).ok()?;
+        let limits = limits(&directory);
+        Some(Self { directory, limits })
     }
+
+    /// Fails with `archive.no_room_left` where `label` has left less than the services need.
+    pub(crate) fn look(&self, label: &str) -> Result<()> {
+        self.limits.hold(&self.directory, label)
+    }
+}
+
+fn reached(label: &str, left: &str) -> Error {
+    Error::new(
+        ErrorKind::Failed,
+        "archive.no_room_left",
+        format!(
+            "{label} takes more room than there is: {left} are left on the file system, which the services need"
+        ),
+    )
+    .hint("look at what is in the archive (`restore show ID --files`); if it is right, make room and try again")
 }
 
 fn floors(room: &StatVfs) -> (u64, u64) {

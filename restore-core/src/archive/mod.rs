@@ -17,6 +17,7 @@ mod copy;
 mod estimate;
 mod floor;
 mod hash;
+mod limit;
 mod links;
 mod listing;
 mod member;
@@ -41,14 +42,16 @@ pub(crate) use copy::{copy_stored_into, copy_verified_into, hand_on};
 pub use copy::{copy_verified, read_through};
 pub(crate) use estimate::estimate_source;
 pub use estimate::estimate_unpacked;
+pub(crate) use floor::RoomWatch;
 pub use hash::{Digest, hash_file};
+pub(crate) use limit::Limit;
 pub(crate) use listing::{Listed, MemberType, TreePaths, list};
 pub use pack::{Compression, Measured, PackPolicy, Packed, measure, pack};
 pub(crate) use pack::{measure_dir, pack_dir};
 pub(crate) use pattern::PathPattern;
 pub(crate) use sink::unwritable;
 pub use sink::{Sink, SinkFile, Written};
-pub(crate) use source_thread::{open as open_source, open_sized};
+pub(crate) use source_thread::open_sized;
 pub(crate) use unpack::{Walked, unpack_from, unpack_into, walk_all};
 pub use unpack::{unpack, walk};
 
@@ -63,6 +66,8 @@ pub struct Source {
     label: String,
     size: Option<u64>,
     expected: Option<Digest>,
+    /// What it may unpack to.
+    limit: Option<Limit>,
     cancel: CancellationToken,
 }
 
@@ -82,6 +87,7 @@ impl Source {
             label: label.into(),
             size,
             expected,
+            limit: None,
             cancel: CancellationToken::new(),
         }
     }
@@ -107,6 +113,18 @@ impl Source {
     pub(crate) fn below(mut self, root: Option<&Path>) -> Self {
         self.root = root.map(Path::to_path_buf);
         self
+    }
+
+    /// The same source, whose readers end with `archive.too_large` where it unpacks to more than that.
+    #[must_use]
+    pub(crate) fn limited(mut self, limit: Option<Limit>) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// What it may unpack to.
+    pub(crate) fn limit(&self) -> Option<&Limit> {
+        self.limit.as_ref()
     }
 
     /// Opens the file for reading; what is no regular file is an error.
@@ -206,6 +224,9 @@ pub struct UnpackPolicy {
     /// files; 0: as many as the file system has room for, and two tebibytes of zeros.
     #[serde(default)]
     pub max_bytes: u64,
+    /// What was planned for the archive, where `max_bytes` says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) limit: Option<Limit>,
 }
 
 /// Whose the members of an archive become.

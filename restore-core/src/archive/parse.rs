@@ -17,7 +17,7 @@ use super::source_thread::ANOTHER_COPY;
 use super::tar_reader::{HEADERS, TarReader, Watch};
 use super::write::Meta;
 use super::writer_pool::Sink;
-use super::{MEMBERS, RefusedMember, UnpackPolicy, Unpacked, Walked, member};
+use super::{Limit, MEMBERS, RefusedMember, UnpackPolicy, Unpacked, Walked, member};
 use crate::model::{Error, ErrorKind};
 
 /// So many zeros may stand for the holes of an archive's sparse files where nothing else is said: each
@@ -160,8 +160,9 @@ impl Parser<'_> {
 
     /// The same of members and of the directories that their names imply, which cost as much.
     fn few_members(&self) -> Result<(), Aborted> {
+        let planned = self.policy.limit.as_ref().and_then(Limit::members);
         let most = match self.policy.max_members {
-            0 => MEMBERS,
+            0 => planned.unwrap_or(MEMBERS),
             most => most,
         };
         if self.members.saturating_add(self.gate.implied()) > most {

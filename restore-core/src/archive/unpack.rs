@@ -239,12 +239,14 @@ fn decoded<'scope>(
     refused: Option<&mut Walked>,
 ) -> Result<(Unpacked, Directories), Aborted> {
     let label = source.label();
+    let limit = policy.limit.as_ref().or(source.limit()).cloned();
     let codec = detect(source, &mut reader, halt)?;
     let mut inflating = None;
     if codec != Codec::Plain {
         let (send, receive, pool) = source_thread::channel();
         inflating = Some(spawn(scope, "restore-inflate", halt, move || {
-            inflate(label, codec, reader, halt, &pool, |chunk| {
+            let what = (label, limit.as_ref());
+            inflate(what, codec, reader, halt, &pool, |chunk| {
                 send.send(Arc::new(chunk)).map_err(|_| Aborted)
             })
         })?);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::archive::{PackPolicy, UnpackPolicy, Unpacked};
+use crate::archive::{Limit, PackPolicy, UnpackPolicy, Unpacked};
 use crate::contract::{
     BackedUp, Backup, BackupWriter, CutOver, Inspection, KeptByRun, RunContext, SpaceNeed, Volume,
     expand_pattern,
@@ -61,34 +61,89 @@ pub(crate) async fn weigh(
     let size = cx.backup().file(archive).map_or(0, |file| file.size);
     inspection.artifacts = vec![archive.to_owned()];
     inspection.read_bytes = size;
-    let unpacked = match cx.backup().source(archive) {
-        Ok(source) => {
-            let estimate =
-                tokio::task::spawn_blocking(move || crate::archive::estimate_source(&source)).await;
-            match estimate {
-                Ok(Ok(bytes)) => bytes,
-                // Whatever is wrong with the file, verification says it better.
-                Ok(Err(_)) | Err(_) => size,
-            }
-        }
-        Err(_) => size,
+    let (bytes, members) = match expected(cx, archive).await {
+        Expected::Described { bytes, members } => (bytes, members),
+        Expected::Guessed { bytes } => (bytes, 0),
     };
+    inspection.needs.push(SpaceNeed {
+        space,
+        bytes,
+        // How many members there are is not known before the archive is read, unless it was said.
+        inodes: members.saturating_add(4),
+    });
+    Ok(())
+}
+
+/// What an archive takes up once it is unpacked.
+enum Expected {
+    /// As the backup says.
+    Described { bytes: u64, members: u64 },
+    /// As the size of its file makes likely.
+    Guessed { bytes: u64 },
+}
+
+async fn expected(cx: &RunContext, archive: &str) -> Expected {
     let described = cx.backup().described(archive).await.ok().flatten();
     let described = described.as_ref();
     let fact = |key: &str| described.and_then(|facts| facts.get(key)?.as_u64());
     let members = ["files", "directories", "links"].map(|key| fact(key).unwrap_or(0));
     let members = members.into_iter().fold(0, u64::saturating_add);
-    inspection.needs.push(SpaceNeed {
-        space,
-        bytes: match fact("bytes") {
-            // Each file and directory takes up whole blocks.
-            Some(bytes) => bytes.saturating_add(members.saturating_mul(BLOCK)),
-            None => unpacked.max(size),
+    match fact("bytes") {
+        // Each file and directory takes up whole blocks.
+        Some(bytes) => Expected::Described {
+            bytes: bytes.saturating_add(members.saturating_mul(BLOCK)),
+            members,
         },
-        // How many members there are is not known before the archive is read, unless it was said.
-        inodes: members.saturating_add(4),
-    });
-    Ok(())
+        None => Expected::Guessed {
+            bytes: guessed(cx, archive).await,
+        },
+    }
+}
+
+/// About as much as a file of the backup unpacks to, by its size and its first bytes.
+pub(crate) async fn guessed(cx: &RunContext, archive: &str) -> u64 {
+    let size = cx.backup().file(archive).map_or(0, |file| file.size);
+    let Ok(source) = cx.backup().source(archive) else {
+        return size;
+    };
+    let estimate =
+        tokio::task::spawn_blocking(move || crate::archive::estimate_source(&source)).await;
+    match estimate {
+        Ok(Ok(bytes)) => bytes.max(size),
+        // Whatever is wrong with the file, verification says it better.
+        Ok(Err(_)) | Err(_) => size,
+    }
+}
+
+/// The key of a component that says how much may come where more was not planned.
+pub(crate) fn key(component: &str) -> String {
+    format!("`max_bytes` of [components.{component}]")
+}
+
+/// How much an archive may unpack to for a component whose section says nothing about that: what
+/// its plan told, and a margin.
+pub(crate) async fn limit(cx: &RunContext, component: &str, archive: &str) -> Limit {
+    let key = key(component);
+    match expected(cx, archive).await {
+        Expected::Described { bytes, members } => {
+            Limit::described(bytes, &key).with_members(members)
+        }
+        Expected::Guessed { bytes } => Limit::guessed(bytes, &key),
+    }
+}
+
+/// The same of a file that is no archive of ours: what the site says, or what its size makes
+/// likely.
+pub(crate) async fn file_limit(
+    cx: &RunContext,
+    component: &str,
+    (file, max_bytes): (&str, u64),
+) -> Limit {
+    let key = key(component);
+    match max_bytes {
+        0 => Limit::guessed(guessed(cx, file).await, &key),
+        most => Limit::of_site(most, &key),
+    }
 }
 
 /// What is never packed besides run folders: pages of the maintenance mode.

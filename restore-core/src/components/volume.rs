@@ -419,6 +419,9 @@ impl Component for VolumeComponent {
         let whole = only.is_empty();
         let mut policy = self.policy(volume.as_ref()).await;
         policy.only = only;
+        if policy.max_bytes == 0 {
+            policy.limit = Some(archive::limit(cx, &self.name, &found).await);
+        }
         let source = cx.source(&found).map_err(self.at())?;
         let progress = cx.progress("unpack", source.size());
         let unpacked = volume

@@ -72,9 +72,33 @@ pub(crate) fn check(path: &Path, what: &str, trust: Trust) -> Result<()> {
 }
 
 /// Whether nobody but root and the user who runs us can change this file, or what its name leads to.
+/// Of one that another host or another program serves, owners and modes say nothing: others write to it there.
 pub(crate) fn is_ours(path: &Path) -> bool {
-    walk(path).is_ok_and(|steps| judge(&steps, path, "", Trust::Obeyed).is_ok())
+    let local = rustix::fs::statfs(path)
+        .is_ok_and(|system| !SERVED.contains(&(system.f_type as u64 & 0xffff_ffff)));
+    local && walk(path).is_ok_and(|steps| judge(&steps, path, "", Trust::Obeyed).is_ok())
 }
+
+/// File systems whose content somebody else serves, by their magic numbers: of the network, and FUSE,
+/// whose server says of each file what it likes.
+const SERVED: [u64; 16] = [
+    0x6969,      // nfs
+    0x517b,      // smbfs
+    0xff53_4d42, // cifs
+    0xfe53_4d42, // smb2
+    0x6573_5546, // fuse
+    0x0102_1997, // 9p
+    0x00c3_6400, // ceph
+    0x5346_414f, // afs
+    0x6b41_4653, // afs of the kernel
+    0x7375_7245, // coda
+    0x0bd0_0bd3, // lustre
+    0x7461_636f, // ocfs2
+    0x0116_1970, // gfs2
+    0x4750_4653, // gpfs
+    0x1983_0326, // beegfs
+    0x786f_4256, // vboxsf
+];
 
 fn open(path: &Path) -> io::Result<File> {
     let meta = std::fs::metadata(path)?;

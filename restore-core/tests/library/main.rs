@@ -13,6 +13,7 @@ mod documentation;
 mod engine;
 mod error_codes;
 mod files;
+mod foreign_journals;
 mod fuzzing;
 mod hostile_signature;
 mod kinds;

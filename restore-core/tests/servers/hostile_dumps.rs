@@ -220,3 +220,27 @@ async fn no_process_shows_the_password() {
     assert_eq!(rig.cluster.content(STAGED), rig.cluster.content("gold"));
     assert!(!format!("{:?}", rig.ran.lock().unwrap()).contains("c4nary"));
 }
+
+/// A few bytes that make a table of any size: the load is ended where that is more than was meant,
+/// and what it made is gone.
+#[tokio::test]
+async fn a_dump_that_grows_without_end_is_stopped() {
+    let rig = rig(Cluster::start("postgres"));
+    only_sql(
+        &rig,
+        dump("INSERT INTO public.t SELECT repeat(md5(generate_series(1, 2000000000)::text), 30);")
+            .as_bytes(),
+    );
+    let component = rig.component("database = 'shop'\nmax_bytes = 50000000");
+    let began = std::time::Instant::now();
+    let error = component.stage(&rig.cx().await).await.unwrap_err();
+    assert_eq!(error.code(), "archive.too_large", "{error}");
+    assert!(error.message().contains("shop"), "{error}");
+    let hint = error.hint_text().unwrap();
+    assert!(hint.contains("`max_bytes` of [components.db]"), "{hint}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(60));
+    let left = format!("SELECT count(*) FROM pg_database WHERE datname = '{STAGED}'");
+    assert_eq!(rig.cluster.sql("template1", &left), "0");
+    let running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'INSERT%'";
+    assert_eq!(rig.cluster.sql("template1", running), "0");
+}

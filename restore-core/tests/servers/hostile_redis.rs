@@ -43,3 +43,27 @@ async fn an_append_only_file_loads_and_configures_nothing() {
         );
     }
 }
+
+/// A few bytes that make a value of a hundred megabytes, again and again: a server obeys a thousand of
+/// them before it answers anybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_only_file_that_grows_without_end_is_stopped() {
+    let case = Case::new(Server::new(&["appendonly yes"]), "max_bytes = 50000000");
+    case.server().start().unwrap();
+    let mut text = command(&["SELECT", "0"]);
+    for key in 0..500 {
+        text += &command(&["SETRANGE", &format!("k{key}"), "100000000", "x"]);
+    }
+    std::fs::write(case.artifact(&format!("redis-{BACKUP}.aof")), text).unwrap();
+    case.seal();
+    let files = case.server().files();
+    let error = case.component.stage(&case.cx().await).await.unwrap_err();
+    assert_eq!(error.code(), "archive.too_large", "{error}");
+    assert!(
+        error.message().contains(&format!("redis-{BACKUP}.aof")),
+        "{error}"
+    );
+    let hint = error.hint_text().unwrap();
+    assert!(hint.contains("`max_bytes` of [components.cache]"), "{hint}");
+    assert!(case.server().files() == files, "something is left");
+}

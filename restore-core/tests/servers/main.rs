@@ -5,6 +5,7 @@
 mod bucket;
 mod checks;
 mod conformance;
+mod differential;
 mod faults;
 mod fetch;
 mod hostile_dumps;

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use restore_core::component::SharedComponent;
 use restore_core::platform::Discard;
+use restore_core::run::RunOptions;
 use restore_core::run::{MemoryFacts, RunContext, RunId};
-use restore_core::{CancellationToken, NoEvents};
+use restore_core::{BackupRequest, CancellationToken, NoEvents, Site};
+use restore_testing::archives;
 use restore_testing::pitr::Ground;
 use restore_testing::redis::{Case, Form, Server, back_up};
 
@@ -264,6 +266,103 @@ async fn whoever_runs_postgres_wins_no_race() {
         );
         let work = async {
             restored += u32::from(all_steps(&component, &cx).await);
+        };
+        racer.against(&victim, number, work).await;
+    }
+    println!("{restored} of {} were restored all the same", tries());
+}
+
+/// A tree of a stranger's, and a backup of it.
+fn tree() -> archives::Site {
+    let site = archives::Site::new();
+    let open = || PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(site.path(""), open()).unwrap();
+    let tree = site.path("host/srv/app");
+    for name in ["sub/deep/one", "sub/two", "three", "conf.d/four"] {
+        archives::put(tree.join(name), "good");
+    }
+    let own = |path: &Path| {
+        let status = std::process::Command::new("chown")
+            .args(["-R", &format!("{STRANGER}:{STRANGER}")])
+            .arg(path)
+            .status();
+        assert!(status.unwrap().success());
+    };
+    own(&tree);
+    site.pack(
+        &format!("configs/it-{}.tar.gz", archives::ID),
+        &site.path("host"),
+        &["srv/app"],
+    );
+    archives::put(tree.join("sub/deep/stray"), "live");
+    std::fs::remove_file(tree.join("three")).unwrap();
+    own(&tree);
+    site
+}
+
+const TREE: &str = "
+    [components.it]
+    kind = 'files'
+    archive = ['configs/it-{id}.tar.gz']
+    root = '@/host'
+    tree = 'srv/app'
+";
+
+/// What is root's alone is in no archive of the newest backup.
+async fn backed_up(site: &archives::Site) {
+    let here = site.path("").display().to_string();
+    let config = format!(
+        "[site]\nname = 's'\nstate = '@/state'\n[stores.main]\nkind = 'directory'\npath = '@/made'\n{TREE}stops = []\n"
+    );
+    let config = config.replace('@', here.trim_end_matches('/'));
+    archives::put(site.path("restore.toml"), &config.replace("\n    ", "\n"));
+    std::fs::create_dir_all(site.path("made")).unwrap();
+    let opened = Site::open(&site.path("restore.toml")).await.unwrap();
+    let _ = opened
+        .back_up(BackupRequest::all(), RunOptions::new())
+        .await;
+    let found = std::process::Command::new("sh")
+        .args([
+            "-c",
+            "find \"$1\" -name '*.tar*' -exec tar -xOf {} ';' | grep -c secret",
+            "sh",
+        ])
+        .arg(site.path("made"))
+        .output()
+        .unwrap();
+    let found = String::from_utf8_lossy(&found.stdout).into_owned();
+    assert_eq!(found.trim(), "0", "what is root's alone is in a backup");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_owns_a_tree_wins_no_race() {
+    let (_directory, victim) = ground();
+    let mut restored = 0;
+    for number in 0..tries() {
+        let mut site = tree();
+        site.run = RunId::generate();
+        let component = site.component(TREE);
+        let racer = Racer {
+            uid: STRANGER,
+            gid: STRANGER,
+            root: site.path("host/srv/app"),
+            folders: vec![
+                "staged/sub/deep",
+                "staged/sub",
+                "staged",
+                "replaced/sub",
+                "replaced",
+                "left-out",
+            ],
+            files: vec!["staged/three", "staged/conf.d/four", "replaced/three"],
+            sockets: Vec::new(),
+        };
+        let cx = site.context().await;
+        let work = async {
+            restored += u32::from(all_steps(&component, &cx).await);
+            if number % 5 == 0 {
+                backed_up(&site).await;
+            }
         };
         racer.against(&victim, number, work).await;
     }

@@ -4,6 +4,7 @@
 
 mod backups;
 mod beginnings;
+mod canary;
 mod crashes;
 mod create;
 mod drill;

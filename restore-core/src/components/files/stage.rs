@@ -50,7 +50,10 @@ impl Files {
         only: Vec<String>,
     ) -> Result<Staged> {
         // A path that the archive lacks is an error there: it must not take the live one away.
-        let policy = self.policy(only).await;
+        let mut policy = self.policy(only).await;
+        if policy.max_bytes == 0 {
+            policy.limit = Some(archive::limit(cx, &self.name, found).await);
+        }
         let source = cx.source(found)?;
         let progress = cx.progress("unpack", source.size());
         let unpacked = volume.unpack(cx.run(), source, &policy, progress).await?;

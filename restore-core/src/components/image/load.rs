@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{ImageComponent, LOADED, LOADED_THERE, PLACES, staged_name, stem, stem_of};
+use crate::components::archive;
 use crate::contract::{Images, LoadedImage, RunContext, Staged};
 use crate::model::{Error, ErrorKind, Finding, Result};
 
@@ -106,7 +107,9 @@ impl ImageComponent {
         artifact: &str,
         before: usize,
     ) -> Result<Vec<(LoadedImage, Vec<String>)>> {
-        let source = cx.source(artifact)?;
+        let of = (artifact, self.section.max_bytes);
+        let limit = archive::file_limit(cx, &self.name, of).await;
+        let source = cx.source(artifact)?.limited(Some(limit));
         let progress = cx.progress("load", source.size());
         let loading = images.load(source, progress);
         // Dropping it breaks the connection, and the engine forgets what it has so far.

@@ -54,6 +54,9 @@ struct Section {
     /// Which ones a backup saves, by name.
     #[serde(default)]
     images: Vec<String>,
+    /// So many bytes an archive may unpack to; 0: what its size makes likely.
+    #[serde(default)]
+    max_bytes: u64,
 }
 
 fn archives() -> Vec<String> {

@@ -69,6 +69,8 @@ struct Section {
     #[serde(default)]
     grants: Vec<String>,
     cluster: Option<String>,
+    #[serde(default)]
+    max_bytes: u64,
 }
 
 /// Whether a text is one statement about privileges inside the database: whatever else should
@@ -147,6 +149,8 @@ pub(super) struct PostgresConfig {
     pub(super) grants: Vec<String>,
     /// The component that its whole cluster is.
     pub(super) cluster: Option<String>,
+    /// So many bytes the staged database may have; 0: what the dump's size makes likely.
+    pub(super) max_bytes: u64,
 }
 
 impl PostgresConfig {
@@ -242,6 +246,7 @@ impl PostgresConfig {
             reindex: section.reindex,
             grants: section.grants,
             cluster: section.cluster,
+            max_bytes: section.max_bytes,
         })
     }
 }

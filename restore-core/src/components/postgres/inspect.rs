@@ -1,6 +1,6 @@
 //! What speaks for and against a run, found without writing anything.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde_json::json;
 
@@ -14,7 +14,7 @@ use crate::sys::space::Space;
 
 /// How many times its size a dump needs at least once restored, by experience: it is compressed,
 /// and has no indexes.
-const UNPACKED: u64 = 4;
+pub(super) const UNPACKED: u64 = 4;
 
 /// An inspection under way.
 pub(super) struct Inspect<'a> {
@@ -350,26 +350,8 @@ impl Inspect<'_> {
     async fn space(&mut self, session: &Session, live: Option<&Database>, size: u64) -> Result<()> {
         let bytes = size.max(self.out.read_bytes.saturating_mul(UNPACKED));
         self.fact("needs_bytes", json!(bytes));
-        let mut place = String::new();
-        if let Some(live) = live {
-            let row = session
-                .one(
-                    "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = $1",
-                    &[&live.tablespace],
-                )
-                .await?;
-            place = column(&row, 0)?;
-        }
-        if place.is_empty() {
-            // Only some roles may ask; then the room is not known.
-            let asked = session
-                .try_rows("SELECT current_setting('data_directory')", &[])
-                .await;
-            if let Ok(Some(row)) = asked.as_ref().map(|rows| rows.first()) {
-                place = column(row, 0)?;
-            }
-        }
-        if let Some(space) = space_at(Path::new(&place)) {
+        let place = place(session, live).await?;
+        if let Some(space) = place.and_then(|place| Space::of(&place).ok()) {
             self.out.needs.push(SpaceNeed {
                 space,
                 bytes,
@@ -385,19 +367,41 @@ async fn names_of(session: &Session, sql: &str, database: &Database) -> Result<V
     rows.iter().map(|row| column(row, 0)).collect()
 }
 
-/// Room at a data directory or tablespace, when it is one of this host.
-fn space_at(place: &Path) -> Option<Space> {
+/// Where the server keeps the files of a new database, when it is a place of this host that may be
+/// known.
+pub(super) async fn place(session: &Session, live: Option<&Database>) -> Result<Option<PathBuf>> {
+    let mut place = String::new();
+    if let Some(live) = live {
+        let row = session
+            .one(
+                "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = $1",
+                &[&live.tablespace],
+            )
+            .await?;
+        place = column(&row, 0)?;
+    }
+    if place.is_empty() {
+        // Only some roles may ask; then the room is not known.
+        let asked = session
+            .try_rows("SELECT current_setting('data_directory')", &[])
+            .await;
+        if let Ok(Some(row)) = asked.as_ref().map(|rows| rows.first()) {
+            place = column(row, 0)?;
+        }
+    }
+    Ok(here(PathBuf::from(place)))
+}
+
+/// A data directory or tablespace, when it is one of this host.
+fn here(place: PathBuf) -> Option<PathBuf> {
     if !place.is_absolute() {
         return None;
     }
     // A path of a container may name something else here.
     let ours = place.join("PG_VERSION").exists()
-        || std::fs::read_dir(place)
+        || std::fs::read_dir(&place)
             .ok()?
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .any(|name| name.starts_with("PG_"));
-    if !ours {
-        return None;
-    }
-    Space::of(place).ok()
+    ours.then_some(place)
 }

@@ -42,6 +42,7 @@ mod piped;
 mod point;
 mod privileges;
 mod roles;
+mod room;
 mod script;
 mod sessions;
 mod spool;
@@ -479,4 +480,10 @@ impl Component for Postgres {
 #[cfg(feature = "fuzzing")]
 pub(crate) fn fuzz(bytes: &[u8]) {
     script::fuzz(bytes);
+}
+
+/// For the comparison with psql: the first line that is refused.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn refused(bytes: &[u8]) -> Option<u64> {
+    script::refused(bytes)
 }

@@ -12,7 +12,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::Postgres;
 use super::tools::Input;
-use crate::archive::{Digest, Source, UnpackPolicy};
+use crate::archive::{Digest, Limit, Source, UnpackPolicy};
+use crate::components::archive;
 use crate::contract::{Backup, RunContext};
 use crate::model::{Error, ErrorKind, Progress, Result, RunId};
 use crate::sys::process::command::Command;
@@ -180,7 +181,7 @@ impl Postgres {
         let mut input = Input::new(&to, None);
         if parallel && local.is_some() {
             if let Some((uid, gid)) = owner {
-                std::os::unix::fs::chown(&spool.folder, Some(uid), Some(gid))
+                std::os::unix::fs::lchown(&spool.folder, Some(uid), Some(gid))
                     .map_err(|e| Error::io(format!("give {} away", spool.folder.display()), e))?;
             }
             // The folders above are closed: the program is started in this one.
@@ -228,10 +229,14 @@ impl Postgres {
         source: Source,
     ) -> Result<(Spool, Input)> {
         let label = source.label().to_owned();
-        let size = crate::archive::estimate_unpacked(source.path())?;
+        let size = crate::archive::estimate_source(&source)?;
         let (spool, owner) = self.folder_of_service(cx, &label, size).await?;
         let policy = UnpackPolicy {
             chown: owner,
+            limit: Some(match self.config.max_bytes {
+                0 => Limit::guessed(size, &archive::key(&self.name)),
+                most => Limit::of_site(most, &archive::key(&self.name)),
+            }),
             ..UnpackPolicy::default()
         };
         let to = spool.folder.join(COPY);
@@ -331,8 +336,9 @@ impl Spool {
     fn folder_input(&self, name: &str, owner: Option<(u32, u32)>) -> Result<Input> {
         let to = self.folder.join(name);
         if let Some((uid, gid)) = owner {
-            for folder in [&self.folder, &self.folder.join(COPY)] {
-                std::os::unix::fs::chown(folder, Some(uid), Some(gid))
+            // The outer one last: whoever has that can put a link in the place of the inner one.
+            for folder in [&self.folder.join(COPY), &self.folder] {
+                std::os::unix::fs::lchown(folder, Some(uid), Some(gid))
                     .map_err(|e| Error::io(format!("give {} away", folder.display()), e))?;
             }
         }
@@ -366,7 +372,10 @@ async fn copy(
     let work = move || -> Result<Digest> {
         let reading = |e| Error::io(format!("read {}", source.path().display()), e);
         let writing = |e| Error::io(format!("write {}", to.display()), e);
-        let mut from = crate::archive::open_source(&source)?;
+        // What is appended meanwhile is none of it, and might go on for ever.
+        let from = crate::archive::open_sized(&source)?;
+        let most = from.metadata().map_err(reading)?.len();
+        let mut from = from.take(most);
         let mut options = File::options();
         options.write(true).create_new(true);
         let mut file = private::open(&mut options, &to).map_err(writing)?;
@@ -402,4 +411,37 @@ fn task(error: &tokio::task::JoinError) -> Error {
         "postgres.task",
         format!("copying a file ended unexpectedly: {error}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    /// Whoever has the outer folder puts a link in the place of the inner one.
+    #[test]
+    fn a_folder_is_given_away_and_nothing_that_a_link_in_it_leads_to() {
+        assert!(rustix::process::geteuid().is_root(), "a test of root");
+        let top = tempfile::tempdir().unwrap();
+        let victim = top.path().join("victim");
+        std::fs::write(&victim, "root's").unwrap();
+        let folder = top.path().join("shop.spool");
+        std::fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::symlink(&victim, folder.join(COPY)).unwrap();
+        let spool = Spool { folder };
+        let _ = spool.folder_input(COPY, Some((65_533, 65_533)));
+        assert_eq!(std::fs::metadata(&victim).unwrap().uid(), 0);
+    }
+
+    /// The inner one first, while nobody else can reach it.
+    #[test]
+    fn while_the_inner_folder_is_given_away_the_outer_one_is_ours() {
+        let top = tempfile::tempdir().unwrap();
+        let folder = top.path().join("shop.spool");
+        std::fs::create_dir(&folder).unwrap();
+        let spool = Spool { folder };
+        assert!(spool.folder_input(COPY, Some((65_533, 65_533))).is_err());
+        assert_eq!(std::fs::metadata(&spool.folder).unwrap().uid(), 0);
+    }
 }

@@ -18,7 +18,7 @@ use super::spool::{Spool, mismatch};
 use super::swap::{Before, Found, mark};
 use super::tools::{Edit, Input, Runner, Tools, tool_failed};
 use super::unchanged::Unchanged;
-use super::{Postgres, compare, privileges, sql_dump, views};
+use super::{Postgres, compare, privileges, room, sql_dump, views};
 use crate::archive::{Source, hash_file};
 use crate::contract::{RunContext, Staged};
 use crate::model::{Error, ErrorKind, Finding, Result, Severity};
@@ -115,7 +115,14 @@ impl<'a> Stage<'a> {
             live: found.live,
             tools,
         };
-        let loaded = stage.load().await?;
+        let loaded = tokio::select! {
+            loaded = stage.load() => loaded?,
+            error = room::exceeded(pg, cx, (&stage.names, stage.live.as_ref())) => {
+                // The server goes on with the statement of a program that is gone.
+                let _ = drop_database(&stage.session, &stage.names.staged).await;
+                return Err(error);
+            }
+        };
         let staged = stage.finish(loaded).await?;
         stage.session.close().await;
         Ok(staged)

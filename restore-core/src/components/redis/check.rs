@@ -19,7 +19,7 @@ impl Redis {
         };
         let timeout = self.section.load_timeout.0;
         let client = self.client().await?;
-        let loaded = client.loaded(timeout, || cx.check_cancelled(), |_| {});
+        let loaded = client.loaded(timeout, || cx.check_cancelled(), |_, _| Ok(()));
         let info = tokio::select! {
             loaded = loaded => loaded,
             gone = self.until_gone() => Err(gone),

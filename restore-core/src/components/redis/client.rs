@@ -221,7 +221,7 @@ impl Client {
         &self,
         timeout: Duration,
         mut still: impl FnMut() -> Result<()> + Send,
-        mut loading: impl FnMut(u64) + Send,
+        mut loading: impl FnMut(u64, u64) -> Result<()> + Send,
     ) -> Result<Info> {
         let deadline = Instant::now() + timeout;
         let mut pause = Duration::from_millis(10);
@@ -229,7 +229,7 @@ impl Client {
             let seen = match self.info().await {
                 Ok(info) if info.is_loading() => {
                     let bytes = info.number("loading_loaded_bytes").unwrap_or(0);
-                    loading(bytes);
+                    loading(bytes, info.number("used_memory").unwrap_or(0))?;
                     format!("{} is still loading ({bytes} bytes so far)", self.what)
                 }
                 Ok(info) => return Ok(info),

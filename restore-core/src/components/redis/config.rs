@@ -70,6 +70,10 @@ pub(super) struct Section {
     /// How long loading the data may take, while staging and after the cut-over.
     #[serde(default = "load_timeout")]
     pub(super) load_timeout: ConfigDuration,
+    /// So many bytes a file of it may unpack to, and its data may take in memory; 0: what its size
+    /// makes likely.
+    #[serde(default)]
+    pub(super) max_bytes: u64,
 }
 
 fn rdb() -> Vec<String> {

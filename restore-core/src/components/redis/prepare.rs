@@ -14,7 +14,7 @@ use super::data::{HEADER, Header, Kind, Layout, Mode};
 use super::rewind::{AofPrefix, AofRecovery};
 use super::scratch::{Loaded, ScratchHost, Setup, same_beside};
 use super::{aof, blocking, log, remote_task, rewind};
-use crate::archive::{Source, UnpackPolicy};
+use crate::archive::{Limit, RoomWatch, Source, UnpackPolicy};
 use crate::components::remote_task::Attachments;
 use crate::contract::Volume;
 use crate::model::{Error, ErrorKind, Finding, Progress, Result, RunId};
@@ -48,6 +48,9 @@ pub(super) struct Preparation {
     pub(super) timeout: Duration,
     /// Along the live append-only file to a moment, instead of the artifact.
     pub(super) rewind: Option<AofRecovery>,
+    /// What the artifact may unpack to, and take in a server's memory.
+    #[serde(default)]
+    pub(super) limit: Option<Limit>,
 }
 
 /// What was prepared.
@@ -101,6 +104,8 @@ pub(super) async fn prepare(
         owner: order.owner,
         timeout: order.timeout,
         label: &order.label,
+        limit: order.limit.as_ref(),
+        room: RoomWatch::of(root),
     };
     let job = Job {
         root,
@@ -195,6 +200,7 @@ impl Job<'_> {
                 format!("{} did not come along", self.order.label),
             )
         })?;
+        let source = source.limited(self.order.limit.clone());
         Ok(source.cancelled_by(self.along.cancel.clone()))
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::client::{Client, Info, Keys, Module};
 use super::data::{Layout, Mode, major_minor, quoted};
 use super::log;
+use crate::archive::{Limit, RoomWatch};
 use crate::contract::Platform;
 use crate::model::{Error, ErrorKind, Progress, Result};
 use crate::swap::Dir;
@@ -21,6 +22,15 @@ use crate::sys::random_name;
 /// socket's path may have suffice wherever the volume is.
 pub(super) const SOCKET: &str = ".restore-scratch.sock";
 pub(super) const CONFIG: &str = ".restore-scratch.conf";
+
+/// What a server needs besides its data, of addresses more than of memory.
+const OWN_MEMORY: u64 = 1 << 30;
+
+/// What it says when it gets no more.
+const OUT_OF_MEMORY: &str = "Out Of Memory allocating";
+
+/// How often the room is looked at while it writes.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Where a scratch server runs.
 #[derive(Clone, Copy)]
@@ -103,6 +113,10 @@ pub(super) struct Setup<'a> {
     pub(super) timeout: Duration,
     /// What the error messages call the data.
     pub(super) label: &'a str,
+    /// What the data may take in memory.
+    pub(super) limit: Option<&'a Limit>,
+    /// What must stay free where it is staged.
+    pub(super) room: Option<RoomWatch>,
 }
 
 /// What loaded.
@@ -156,7 +170,7 @@ impl<'a> Server<'a> {
         // What an earlier one left: a server does not start over a socket's name in use.
         dir.unlink(Path::new(SOCKET))?;
         // Nothing is named but by where it stands: the folders above may be closed to its user.
-        let script = format!("exec \"$0\" - <{CONFIG}");
+        let script = format!("{}exec \"$0\" - <{CONFIG}", setup.memory());
         let mut command = Command::new(["sh", "-c", &script, setup.binary]);
         command.dir = Some(seen);
         command.unprivileged = setup.as_nobody();
@@ -185,16 +199,13 @@ impl<'a> Server<'a> {
                     if self.process.is_running() {
                         Ok(())
                     } else {
-                        Err(log::explain(
-                            self.setup.label,
-                            self.setup.version,
-                            &self.process.log_tail(),
-                        ))
+                        Err(self.explain())
                     }
                 },
-                |bytes| {
+                |bytes, memory| {
                     progress.add(bytes.saturating_sub(seen));
                     seen = seen.max(bytes);
+                    self.setup.hold(memory)
                 },
             )
             .await;
@@ -204,18 +215,26 @@ impl<'a> Server<'a> {
             Err(e) => return Err(e),
         };
         progress.finish();
+        self.setup.hold(info.number("used_memory").unwrap_or(0))?;
         Ok(Loaded::of(&info))
+    }
+
+    /// What its log says.
+    fn explain(&self) -> Error {
+        let said = self.process.log_tail();
+        match self.setup.limit {
+            Some(limit) if said.contains(OUT_OF_MEMORY) => {
+                limit.exceeded(self.setup.label, limit.most())
+            }
+            _ => log::explain(self.setup.label, self.setup.version, &said),
+        }
     }
 
     /// Why it ended. Its last lines may reach us after its end.
     async fn last_words(&self) -> Error {
         let deadline = Instant::now() + Duration::from_secs(1);
         loop {
-            let error = log::explain(
-                self.setup.label,
-                self.setup.version,
-                &self.process.log_tail(),
-            );
+            let error = self.explain();
             if error.code() != log::UNEXPLAINED || Instant::now() >= deadline {
                 return error;
             }
@@ -225,7 +244,17 @@ impl<'a> Server<'a> {
 
     /// Writes the RDB.
     pub(super) async fn save(&self) -> Result<()> {
-        self.client.save().await
+        let saving = self.client.save();
+        let Some(room) = &self.setup.room else {
+            return saving.await;
+        };
+        tokio::pin!(saving);
+        loop {
+            tokio::select! {
+                saved = &mut saving => return saved,
+                () = tokio::time::sleep(LOOK) => room.look(self.setup.label)?,
+            }
+        }
     }
 
     /// Ends it, nothing saved, and removes what it left but its data.
@@ -277,6 +306,27 @@ impl Setup<'_> {
     /// Whether its server would run as root, and therefore runs as nobody.
     fn as_nobody(&self) -> bool {
         rustix::process::geteuid().is_root() && self.owner.is_none_or(|(uid, _)| uid == 0)
+    }
+
+    /// Refuses data that takes more memory than was meant: few bytes of an append-only file can
+    /// make a value of half a gigabyte.
+    fn hold(&self, memory: u64) -> Result<()> {
+        match self.limit.filter(|limit| memory > limit.most()) {
+            Some(limit) => Err(limit.exceeded(self.label, memory)),
+            None => Ok(()),
+        }
+    }
+
+    /// What keeps it from taking more: a thousand commands are obeyed before it answers anybody.
+    fn memory(&self) -> String {
+        // Modules take addresses for memory that they never use.
+        match self.limit.filter(|_| self.modules.is_empty()) {
+            Some(limit) => {
+                let most = limit.most().saturating_add(OWN_MEMORY) / 1024;
+                format!("ulimit -v {most} 2>/dev/null; ")
+            }
+            None => String::new(),
+        }
     }
 
     fn runs_as(&self) -> Option<(u32, u32)> {

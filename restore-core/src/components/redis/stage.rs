@@ -10,6 +10,7 @@ use super::remote_task::Order;
 use super::rewind::AofRecovery;
 use super::scratch::{Loaded, ScratchHost, binary_version};
 use super::{Redis, data, moment};
+use crate::components::archive;
 use crate::contract::{RunContext, Staged, Volume};
 use crate::model::{Error, ErrorKind, Finding, RecoveryTarget, Result};
 use crate::swap::scope::Discard;
@@ -38,6 +39,14 @@ impl Redis {
                 None
             }
         };
+        // Along the live file it is the server's own data.
+        let limit = match rewind {
+            Some(_) => None,
+            None => {
+                let of = (chosen.path.as_str(), self.section.max_bytes);
+                Some(archive::file_limit(cx, &self.name, of).await)
+            }
+        };
         let preparation = Preparation {
             run: cx.run().clone(),
             label: chosen.path.clone(),
@@ -52,6 +61,7 @@ impl Redis {
             owner: platform.owner(service).await?,
             timeout: self.section.load_timeout.0,
             rewind,
+            limit,
         };
         let source = match rewind {
             Some(_) => None,

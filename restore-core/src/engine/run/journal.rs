@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -133,7 +133,7 @@ impl Journal {
                 return Err(damaged(&state.run, damage));
             }
             let fail = |e| Error::io(format!("open the journal {}", path.display()), e);
-            let file = OpenOptions::new().append(true).open(&path).map_err(fail)?;
+            let file = open_own(&path, OpenOptions::new().append(true)).map_err(fail)?;
             if let Some(folder) = path.parent() {
                 // Given up by an earlier attempt, perhaps; without room there is none to keep.
                 let _ = write_reserve(folder);
@@ -216,10 +216,12 @@ impl Journal {
         let path = runs.join(run.as_str()).join(FILE_NAME);
         blocking(move || {
             let fail = |e| Error::io(format!("read the journal {}", path.display()), e);
-            let mut file = File::open(&path).map_err(|e| match e.kind() {
+            let opened = open_own(&path, File::options().read(true));
+            let mut file = opened.map_err(|e| match e.kind() {
                 std::io::ErrorKind::NotFound => unknown(&path),
                 _ => fail(e),
             })?;
+            is_own(&path, &file)?;
             let mut bytes = Vec::new();
             file.seek(SeekFrom::Start(from))
                 .and_then(|_| file.read_to_end(&mut bytes))
@@ -380,13 +382,17 @@ fn write_line(file: &mut File, record: &Record) -> std::io::Result<u64> {
 
 /// Reads a journal: what it says, and how many of its bytes are whole lines.
 fn read(path: &Path) -> Result<(RunState, u64)> {
-    let bytes = std::fs::read(path).map_err(|e| {
+    let reading = |e: std::io::Error| {
         if e.kind() == std::io::ErrorKind::NotFound {
             unknown(path)
         } else {
             Error::io(format!("read the journal {}", path.display()), e).hint(lost_hint(path))
         }
-    })?;
+    };
+    let mut bytes = Vec::new();
+    let mut file = open_own(path, File::options().read(true)).map_err(reading)?;
+    is_own(path, &file)?;
+    file.read_to_end(&mut bytes).map_err(reading)?;
     let mut state: Option<RunState> = None;
     let mut whole = 0;
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -422,6 +428,49 @@ fn read(path: &Path) -> Result<(RunState, u64)> {
         )
         .hint(lost_hint(path))),
     }
+}
+
+/// Opens a journal itself: no link that has its name, and no pipe that nobody writes to.
+fn open_own(path: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    options.custom_flags(flags.bits().cast_signed()).open(path)
+}
+
+/// Refuses a journal that somebody else wrote, or could write: what is moved and deleted is read from
+/// it.
+///
+/// # Errors
+///
+/// `Config` with `state.not_private`.
+fn is_own(path: &Path, file: &File) -> Result<()> {
+    let fail = |e| Error::io(format!("look at the journal {}", path.display()), e);
+    let folder = path.parent().unwrap_or(path);
+    let folder_meta = std::fs::symlink_metadata(folder).map_err(fail)?;
+    let meta = file.metadata().map_err(fail)?;
+    let own = rustix::process::geteuid().as_raw();
+    for (what, meta, right) in [
+        (folder, &folder_meta, folder_meta.is_dir()),
+        (path, &meta, meta.is_file() && meta.nlink() == 1),
+    ] {
+        if right && meta.uid() == own && meta.mode() & 0o022 == 0 {
+            continue;
+        }
+        return Err(Error::new(
+            ErrorKind::Config,
+            "state.not_private",
+            format!(
+                "{} belongs to the user {} and has the mode {:04o}, and what lies there decides what is moved and deleted",
+                what.display(),
+                meta.uid(),
+                meta.mode() & 0o7777
+            ),
+        )
+        .hint(format!(
+            "see who has put it there; if it is what `restore` wrote: `chown {own} {0} && chmod go-w {0}`",
+            what.display()
+        )));
+    }
+    Ok(())
 }
 
 /// What to do about a journal that cannot be read at all.

@@ -75,7 +75,7 @@ fn list(root: &Path, folder: &Path, depth: usize, files: &mut BTreeSet<String>) 
 
 fn start_of(path: &Path) -> String {
     let mut bytes = Vec::new();
-    if let Ok(file) = std::fs::File::open(path) {
+    if let Ok(file) = crate::sys::open_to_read(path) {
         let _ = file.take(LONGEST).read_to_end(&mut bytes);
     }
     String::from_utf8_lossy(&bytes).into_owned()
@@ -83,7 +83,7 @@ fn start_of(path: &Path) -> String {
 
 /// The name of an archive's first member, as its header has it.
 fn first_member(path: &Path) -> Option<String> {
-    let file = std::fs::File::open(path).ok()?;
+    let file = crate::sys::open_to_read(path).ok()?;
     let mut header = [0_u8; 512];
     flate2::read::GzDecoder::new(file)
         .read_exact(&mut header)

@@ -364,7 +364,7 @@ fn look_around(found: &mut Discovery, below: Option<&Path>) {
         if is_redis(it) {
             it.config = redis_config(it, &near);
         } else if let Some(path) = is_nginx(it).then(|| Nginx::of(it).config) {
-            it.config = std::fs::read_to_string(&path).ok().map(|text| FoundConfig {
+            it.config = text_of(&path).map(|text| FoundConfig {
                 path,
                 text: without_secrets(&text),
             });
@@ -474,7 +474,7 @@ fn pid_files(near: &[PathBuf]) -> BTreeMap<u32, PathBuf> {
             if !small || path.extension().is_none_or(|it| it != "pid") {
                 continue;
             }
-            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let text = text_of(&path).unwrap_or_default();
             let pid = text
                 .lines()
                 .next()
@@ -485,6 +485,13 @@ fn pid_files(near: &[PathBuf]) -> BTreeMap<u32, PathBuf> {
         }
     }
     found
+}
+
+/// The text of a file that a process names, which may be anybody's: no pipe is waited for, no device
+/// read without end.
+fn text_of(path: &Path) -> Option<String> {
+    let bytes = crate::sys::read_small(path, LONGEST as u64).ok()?;
+    String::from_utf8(bytes).ok()
 }
 
 /// The configuration of a Redis, whose title does not tell it: one in the usual places that has its port.
@@ -503,10 +510,7 @@ fn redis_config(it: &FoundProcess, near: &[PathBuf]) -> Option<FoundConfig> {
         places.push(Path::new("/etc").join(name));
     }
     places.into_iter().find_map(|path| {
-        if std::fs::metadata(&path).ok()?.len() > LONGEST as u64 {
-            return None;
-        }
-        let text = without_secrets(&std::fs::read_to_string(&path).ok()?);
+        let text = without_secrets(&text_of(&path)?);
         let port = text
             .lines()
             .find_map(|line| line.trim().strip_prefix("port "));
@@ -571,6 +575,21 @@ mod tests {
         );
         assert!(is_telling("PG_DATABASE") && is_telling("DB_USER") && !is_telling("DB_PASSWORD"));
         assert!(!is_telling("DATABASE_URL"), "it may hold the password");
+    }
+
+    #[test]
+    fn neither_a_pipe_nor_a_device_holds_anybody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("redis.conf");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        assert_eq!(text_of(&pipe), None);
+        let link = dir.path().join("nginx.conf");
+        std::os::unix::fs::symlink("/dev/zero", &link).unwrap();
+        assert_eq!(text_of(&link), None);
+        let file = dir.path().join("file");
+        std::fs::write(&file, "port 1\n").unwrap();
+        assert_eq!(text_of(&file).as_deref(), Some("port 1\n"));
     }
 
     #[test]

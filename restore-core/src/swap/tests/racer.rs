@@ -17,10 +17,20 @@ use crate::swap::scope::{Discard, SwapScope};
 
 const STRANGER: u32 = 65_534;
 
-struct Nowhere;
+/// What a backup would have in it.
+#[derive(Clone, Default)]
+struct Packed(Arc<std::sync::Mutex<Vec<u8>>>);
 
-impl std::io::Write for Nowhere {
+impl Packed {
+    fn has(&self, text: &[u8]) -> bool {
+        let bytes = self.0.lock().unwrap();
+        bytes.windows(text.len()).any(|part| part == text)
+    }
+}
+
+impl std::io::Write for Packed {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
     }
     fn flush(&mut self) -> std::io::Result<()> {
@@ -28,7 +38,7 @@ impl std::io::Write for Nowhere {
     }
 }
 
-impl SinkFile for Nowhere {
+impl SinkFile for Packed {
     fn seal(self: Box<Self>) -> std::io::Result<()> {
         Ok(())
     }
@@ -150,6 +160,7 @@ async fn whoever_owns_the_volume_wins_no_race() {
         };
         let source = Source::new(&archive, "archive.tar", Some(size), None);
         let policy = UnpackPolicy::default();
+        let packed = Packed::default();
         let work = async {
             let _ = volume
                 .unpack(&run, source, &policy, Progress::hidden())
@@ -158,7 +169,7 @@ async fn whoever_owns_the_volume_wins_no_race() {
             let _ = volume.compare(&run).await;
             let _ = volume.unswap(&run).await;
             let _ = volume.swap(&run, &scope).await;
-            let sink = Sink::new("archive", Box::new(Nowhere));
+            let sink = Sink::new("archive", Box::new(packed.clone()));
             let policy = PackPolicy::new(".", crate::archive::Compression::None);
             let _ = volume
                 .pack(policy, sink, Progress::hidden(), Default::default())
@@ -172,6 +183,10 @@ async fn whoever_owns_the_volume_wins_no_race() {
         racer.join().unwrap();
         assert!(ended.is_ok(), "try {number} does not end");
         assert!(unharmed(&victim), "try {number}");
+        assert!(
+            !packed.has(b"secret"),
+            "try {number}: what is root's alone is in the backup"
+        );
     }
     assert!(
         made.load(Ordering::Relaxed) > u64::from(tries),

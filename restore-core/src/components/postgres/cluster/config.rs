@@ -35,6 +35,8 @@ struct Section {
     base: Vec<String>,
     wal_archive: Option<Value>,
     bin: Option<PathBuf>,
+    #[serde(default)]
+    max_bytes: u64,
 }
 
 fn postgres() -> String {
@@ -84,6 +86,8 @@ pub(super) struct ClusterConfig {
     pub(super) base: Vec<String>,
     pub(super) wal_archive: Option<WalSource>,
     pub(super) bin: Option<PathBuf>,
+    /// So many bytes a base backup may unpack to; 0: what was known of it, and a margin.
+    pub(super) max_bytes: u64,
 }
 
 impl ClusterConfig {
@@ -134,6 +138,7 @@ impl ClusterConfig {
                 None => None,
             },
             bin: section.bin.map(|path| parts.path(path)),
+            max_bytes: section.max_bytes,
         })
     }
 

@@ -120,7 +120,13 @@ pub(super) async fn copy(
             }
             let failed = |e| Error::io(format!("copy {} here", file.path.display()), e);
             let mut out = made.create(name)?;
-            let bytes = match std::io::copy(&mut file.open()?, &mut out) {
+            // One that is packed may unpack to anything.
+            let most = size.unwrap_or(HISTORY);
+            let mut content = std::io::Read::take(file.open()?, most.saturating_add(1));
+            let bytes = match std::io::copy(&mut content, &mut out) {
+                Ok(bytes) if bytes > most => {
+                    return Err(damaged(file, &format!("holds more than {most} bytes")));
+                }
                 Ok(bytes) => bytes,
                 Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
                     return Err(damaged(file, "breaks off"));
@@ -146,6 +152,9 @@ pub(super) async fn copy(
     })?;
     Ok(target)
 }
+
+/// No history of timelines is nearly as large.
+const HISTORY: u64 = 1 << 20;
 
 /// A server would take it for the end of all.
 fn damaged(file: &ArchivedFile, what: &str) -> Error {

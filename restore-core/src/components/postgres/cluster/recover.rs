@@ -13,7 +13,8 @@ use super::control::Control;
 use super::programs::Programs;
 use super::scratch::{Server, Setup};
 use super::{Cluster, feed, holders};
-use crate::archive::UnpackPolicy;
+use crate::archive::{Limit, UnpackPolicy};
+use crate::components::archive;
 use crate::components::postgres::wal::{Chain, End, Search, SegmentName, segment_of};
 use crate::contract::{RunContext, Volume};
 use crate::model::{Error, ErrorKind, Lsn, RecoveryPoint, Result, Timestamp};
@@ -169,7 +170,12 @@ impl Cluster {
     ) -> Result<()> {
         let source = cx.source(&base.artifact)?;
         let progress = cx.progress("unpack", source.size());
-        let policy = policy(dir.path(), owner);
+        let key = archive::key(&self.name);
+        let mut policy = policy(dir.path(), owner);
+        policy.limit = Some(match self.config.max_bytes {
+            0 => Limit::about(base.facts.bytes, &key),
+            most => Limit::of_site(most, &key),
+        });
         let held = dir.again()?.into_fd();
         crate::archive::unpack_into(source, held, dir.path(), &policy, progress)
             .await

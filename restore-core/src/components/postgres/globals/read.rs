@@ -131,8 +131,8 @@ impl GlobalsReader {
         let command = self.quoting.end_line();
         self.at_statement = self.quoting.at_statement();
         self.number += 1;
-        if self.quoting.is_lost() {
-            self.refuse("a quoted text with a tag of more than 63 bytes");
+        if let Some(what) = self.quoting.lost() {
+            self.refuse(what);
         }
         if !begins {
             return;

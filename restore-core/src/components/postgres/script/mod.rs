@@ -23,7 +23,7 @@ pub(super) use lines::Lines;
 pub(super) use quoting::Quoting;
 pub(super) use reader::ScriptReader;
 #[cfg(feature = "fuzzing")]
-pub(super) use reader::fuzz;
+pub(super) use reader::{fuzz, refused};
 pub(super) use skip::{Out, SUBSCRIPTION, Skip, VIEW_DATA};
 pub(super) use tokens::{Token, tokens};
 

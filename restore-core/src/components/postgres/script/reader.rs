@@ -55,6 +55,8 @@ pub(in super::super) struct ScriptReader {
     clearing: bool,
     /// Whether there was a line that does not end with a line's return.
     plain_line: bool,
+    /// Strings had escapes somewhere.
+    old_strings: bool,
     /// The script is not in UTF-8, so only names in ASCII could be read.
     pub(super) other_encoding: bool,
 }
@@ -104,6 +106,7 @@ impl ScriptReader {
             since: 0,
             clearing: true,
             plain_line: false,
+            old_strings: false,
             other_encoding: false,
         }
     }
@@ -183,9 +186,12 @@ impl ScriptReader {
             return;
         }
         let command = self.quoting.end_line();
-        if self.quoting.is_lost() {
+        if let Some(what) = self.quoting.lost() {
+            self.limits.refuse(what);
+        }
+        if self.quoting.take_settings() && !self.follows(&line) {
             self.limits
-                .refuse("a quoted text with a tag of more than 63 bytes");
+                .refuse("a setting of how texts are read that is not written as pg_dump does");
         }
         if self.began == Began::Statement {
             self.copies = line.starts_with("COPY ");
@@ -225,6 +231,51 @@ impl ScriptReader {
         } else {
             Began::Text
         };
+        // Where data ends that psql reads for any other COPY than pg_dump's, cannot be told.
+        if self.quoting.take_copies() != u32::from(self.in_copy) {
+            self.limits
+                .refuse("a COPY from standard input that is not written as pg_dump does");
+        }
+    }
+
+    /// Whether the line that is being read begins a statement.
+    pub(super) fn begins_statement(&self) -> bool {
+        self.began == Began::Statement
+    }
+
+    /// Whether a line that is about a setting that texts depend on is one that was understood.
+    fn follows(&mut self, line: &str) -> bool {
+        let whole = self.begins_statement() && self.quoting.at_statement();
+        let known = [
+            "SET standard_conforming_strings = on;",
+            "SET standard_conforming_strings = off;",
+        ];
+        if self.began != Began::Text
+            && line.contains("standard_conforming_strings")
+            && !known.contains(&line)
+        {
+            // Refused as a command.
+            return true;
+        }
+        if !whole || self.is_left_out() {
+            return false;
+        }
+        match line {
+            "SET standard_conforming_strings = on;" => true,
+            "SET standard_conforming_strings = off;" => {
+                self.old_strings = true;
+                true
+            }
+            // It was set before the transaction began, and is what it was after it.
+            "ROLLBACK;" => !self.old_strings,
+            _ => line
+                .strip_prefix("SET client_encoding = '")
+                .and_then(|rest| rest.strip_suffix("';"))
+                .is_some_and(|name| {
+                    name.bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b"_- ".contains(&b))
+                }),
+        }
     }
 
     fn command(&mut self, command: String) {
@@ -336,4 +387,22 @@ pub(in super::super) fn fuzz(bytes: &[u8]) {
         )
     };
     assert_eq!(read(bytes.len().max(1)), read(5));
+}
+
+/// The first line with a command, or with what is odd.
+#[cfg(feature = "fuzzing")]
+pub(in super::super) fn refused(bytes: &[u8]) -> Option<u64> {
+    let mut reader = ScriptReader::default();
+    reader.feed(bytes);
+    let command = |reader: &ScriptReader| {
+        let sections = reader.sections.iter().map(|section| &section.script);
+        let lines = sections.chain([&reader.script]);
+        let lines = lines.filter_map(|script| Some(script.command.as_ref()?.1));
+        lines.min()
+    };
+    if reader.odd().is_none() {
+        reader.end();
+    }
+    let odd = reader.odd().map(|(_, line)| line);
+    command(&reader).into_iter().chain(odd).min()
 }

@@ -1,6 +1,7 @@
 //! Scripts of several databases, as pg_dumpall and `pg_dump --create` write them: psql is told to
 //! connect to one after the other. Only what is for the database that is restored is run.
 
+use super::quoting::Characters;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -29,6 +30,7 @@ impl ScriptReader {
         self.database = Some(database);
         // A new session has the server's own setting.
         self.quoting.set_standard_strings(true);
+        self.quoting.set_characters(Characters::default());
     }
 
     /// A dump begins, perhaps after another one.

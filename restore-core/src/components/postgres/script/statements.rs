@@ -3,6 +3,7 @@
 
 use super::super::names;
 use super::ScriptReader;
+use super::quoting::Characters;
 use super::tokens::{Token, tokens};
 
 impl ScriptReader {
@@ -12,6 +13,7 @@ impl ScriptReader {
         } else if let Some(value) = line.strip_prefix("SET client_encoding = ") {
             let value = value.trim_end_matches(';').trim_matches('\'');
             self.other_encoding = value != "UTF8";
+            self.quoting.set_characters(Characters::of(value));
         } else if let Some(value) = line.strip_prefix("SET default_tablespace = ") {
             if let Some(Token::Ident(name) | Token::Text(name) | Token::Word(name)) =
                 tokens(value).into_iter().next()
@@ -41,8 +43,12 @@ impl ScriptReader {
     /// setting: only pg_dump's own two lines are understood.
     fn standard_strings(&mut self, line: &str) {
         match line {
-            "SET standard_conforming_strings = on;" => self.quoting.set_standard_strings(true),
-            "SET standard_conforming_strings = off;" => self.quoting.set_standard_strings(false),
+            "SET standard_conforming_strings = on;" if self.begins_statement() => {
+                self.quoting.set_standard_strings(true);
+            }
+            "SET standard_conforming_strings = off;" if self.begins_statement() => {
+                self.quoting.set_standard_strings(false);
+            }
             _ => {
                 let what = "SET standard_conforming_strings".to_owned();
                 self.script.command.get_or_insert((what, self.number));
