@@ -7,6 +7,7 @@ mod beginnings;
 mod crashes;
 mod create;
 mod drill;
+mod every_damage;
 mod failures;
 mod full;
 mod older;
