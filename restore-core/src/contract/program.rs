@@ -10,6 +10,8 @@ pub struct Program {
     pub service: Option<String>,
     /// The program: a name or a path.
     pub program: String,
+    /// What it is called with.
+    pub arguments: Vec<String>,
 }
 
 impl Program {
@@ -23,6 +25,7 @@ impl Program {
             named_by: named_by.into(),
             service: service.map(str::to_owned),
             program: words.first()?.clone(),
+            arguments: words.iter().skip(1).cloned().collect(),
         })
     }
 }

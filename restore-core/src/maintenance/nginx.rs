@@ -494,7 +494,7 @@ fn usable(dir: &Path, follow: bool) -> Result<()> {
             "maintenance.conf_dir",
             format!("conf_dir {} {why}", dir.display()),
         )
-        .hint("name the directory that nginx includes first, and run as a user who may write there")
+        .hint("name the directory that nginx includes first, and run as a user who may write there; --no-maintenance restores without a page")
     };
     match std::fs::metadata(dir) {
         Ok(meta) if !meta.is_dir() => Err(bad("is not a directory".to_owned())),

@@ -127,7 +127,8 @@ impl PageProbe {
             )
             .hint(
                 "nginx must read the maintenance directory before all other servers (see its \
-                 include lines), and be reachable at the `probe` addresses",
+                 include lines), and be reachable at the `probe` addresses; where nginx hangs, \
+                 restart it; --no-maintenance restores without a page",
             )
         })
     }

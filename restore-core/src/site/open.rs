@@ -127,6 +127,7 @@ impl Site {
             components,
             checks,
             maintenance,
+            not_started: Default::default(),
         })
     }
 }

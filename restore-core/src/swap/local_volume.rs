@@ -177,6 +177,13 @@ impl LocalVolume {
     pub(crate) fn open(&self) -> Result<Dir> {
         let opened = crate::sys::open_directory(&self.root, self.follow)?;
         let fd = opened.map_err(|e| match e {
+            // Something else stands in its place, which nothing here takes away.
+            Errno::NOTDIR if self.root.symlink_metadata().is_ok() => Error::new(
+                ErrorKind::NotFound,
+                "volume.missing",
+                format!("{} is not a directory", self.root.display()),
+            )
+            .hint("move away what has its name; then `restore run ID --create` makes the directory"),
             Errno::NOENT | Errno::NOTDIR => Error::new(
                 ErrorKind::NotFound,
                 "volume.missing",

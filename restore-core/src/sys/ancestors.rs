@@ -135,7 +135,10 @@ impl Refused {
                 "path.link",
                 format!("{} is a symbolic link, which is not followed", at.display()),
             )
-            .hint("name the directory that it leads to, or write follow = true beside the path"),
+            .hint(match at.exists() {
+                true => "name the directory that it leads to, or write follow = true beside the path",
+                false => "it leads to nothing: put back what it leads to, or delete the link; then `restore run ID --create` makes the directory",
+            }),
         }
     }
 }

@@ -8,6 +8,7 @@ mod canary;
 mod crashes;
 mod create;
 mod drill;
+mod every_damage;
 mod failures;
 mod full;
 mod older;

@@ -363,7 +363,11 @@ fn refused(login: &Login, database: &str, error: &tokio_postgres::Error) -> Erro
             .retryable()
     } else if code.code().starts_with("58") || code.code().starts_with("XX") {
         new(BROKEN)
-            .hint("files of the database are damaged or gone: the server's own log says more")
+            .hint(match code.code() {
+                // What a library's name in a setting leads to as well.
+                "58P01" => "files of the database are damaged or gone, or a setting of the role or database names a library that is not there (PGOPTIONS='-c session_preload_libraries=' psql gets in, ALTER … RESET session_preload_libraries takes it away): the server's own log says more",
+                _ => "files of the database are damaged or gone: the server's own log says more",
+            })
     } else {
         new("postgres.refused")
             .hint("check user and database of this component; the server's own log says more")

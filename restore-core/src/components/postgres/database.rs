@@ -304,6 +304,18 @@ impl Database {
         sql
     }
 
+    /// The same with the settings of another one.
+    pub(super) fn with_settings_of(mut self, other: &Self) -> Self {
+        self.settings.clone_from(&other.settings);
+        self
+    }
+
+    /// The names of its settings.
+    pub(super) fn setting_names(&self) -> Vec<&str> {
+        let names = self.settings.iter().map(|setting| setting.name.as_str());
+        names.collect()
+    }
+
     /// Its own `search_path` for all roles, as `SET` takes it.
     pub(super) fn search_path(&self) -> Option<String> {
         self.settings

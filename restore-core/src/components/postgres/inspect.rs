@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::client::{BROKEN, Session, column};
 use super::database::Database;
+use super::names::ident;
 use super::sessions::{NOT_OURS_HINT, PREPARED_HINT, not_ours, prepared};
 use super::{Postgres, compare};
 use crate::contract::{Inspection, RunContext, SpaceNeed};
@@ -250,6 +251,21 @@ impl Inspect<'_> {
                 ),
             );
             return Ok(size);
+        }
+        // Superusers get in, and would not notice.
+        if live.connection_limit == 0 {
+            let finding = Finding::warning(
+                "postgres.limit_zero",
+                &self.pg.name,
+                format!(
+                    "database {} lets only superusers in (CONNECTION LIMIT 0), and so will the restored one",
+                    live.name
+                ),
+            );
+            self.out.findings.push(finding.hint(format!(
+                "where that is not meant: ALTER DATABASE {} CONNECTION LIMIT -1",
+                ident(&live.name)
+            )));
         }
         match self.tables_of(&live.name).await {
             Ok(tables) => self.fact("tables", json!(tables)),

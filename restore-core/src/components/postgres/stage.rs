@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use serde_json::{Map, Value, json};
 
-use super::client::{Login, Session, column};
+use super::client::{BROKEN, Login, Session, column};
 use super::config::MissingRoles;
 use super::content::{Content, Format};
 use super::database::{Database, comment_sql};
@@ -28,6 +28,8 @@ use crate::sys::random_name;
 pub(super) const STAGED: &str = "staged";
 /// The fact under which is kept what a database that did not exist is described as.
 pub(super) const COMMENT: &str = "comment_of_dump";
+/// The fact that the restored database does not get the settings of the live one.
+pub(super) const OWN_SETTINGS: &str = "own_settings";
 
 /// How psql runs a script.
 const PSQL: [&str; 4] = [
@@ -265,15 +267,17 @@ impl<'a> Stage<'a> {
     ) -> Result<Loaded> {
         let runner = self.runner();
         let skip = self.pg.skip(self.superuser);
+        // What it says of the database itself is needed then.
+        let create = self.live.is_none() || self.is_shut_out().await;
         let (tools, script, input) = self
             .pg
-            .read_archive(&runner, &self.tools, input, (self.live.is_none(), &skip))
+            .read_archive(&runner, &self.tools, input, (create, &skip))
             .await?;
         let input = &input;
         // With what makes the database itself, it reaches beyond it.
-        match self.live.is_some() {
-            true => sql_dump::refuse_beyond(&script, source.label())?,
-            false => {
+        match create {
+            false => sql_dump::refuse_beyond(&script, source.label())?,
+            true => {
                 let plain = runner.script(&tools, input, false).await?;
                 sql_dump::refuse_beyond(&plain, source.label())?;
             }
@@ -641,7 +645,7 @@ impl<'a> Stage<'a> {
         )?;
         staged.close().await;
         match &self.live {
-            Some(_) => self.carry_over().await?,
+            Some(_) => self.carry_over(&script, &mut findings).await?,
             None => self.take_over(&script, &mut findings).await?,
         }
         self.cx.record(STAGED, Value::Object(facts.clone())).await?;
@@ -779,12 +783,77 @@ impl<'a> Stage<'a> {
 
     /// Already here, and not only at the cut-over, so that what the user may not do is found
     /// while users are still served.
-    async fn carry_over(&self) -> Result<()> {
+    async fn carry_over(&self, script: &Script, findings: &mut Vec<Finding>) -> Result<()> {
         let found = Found::look(&self.session, &self.names).await?;
         let (Some(live), Some(staged)) = (found.live, found.staged) else {
             return Ok(());
         };
-        let sql = live.carry_over(&staged);
+        self.give(&live, &staged).await?;
+        // Nobody gets into a live database with settings that cannot be had: the restored one is
+        // to be used.
+        let error = match self.pg.session(&self.names.staged).await {
+            Ok(session) => {
+                session.close().await;
+                return Ok(());
+            }
+            Err(error) if [BROKEN, "postgres.refused"].contains(&error.code()) => error,
+            Err(error) => return Err(error),
+        };
+        let settings = live.setting_names().join(", ");
+        if settings.is_empty() {
+            return Err(error);
+        }
+        let found = Found::look(&self.session, &self.names).await?;
+        let given = found.staged.unwrap_or_else(|| staged.clone());
+        self.give(&live.clone().with_settings_of(&staged), &given)
+            .await?;
+        self.cx.record(OWN_SETTINGS, json!(true)).await?;
+        let name = ident(&self.names.staged);
+        let mut lost = Vec::new();
+        for (_, before, after) in &script.properties.statements {
+            if !after.trim_start().starts_with("SET ") {
+                continue;
+            }
+            if let Err(error) = self.session.run(&format!("{before}{name}{after}")).await {
+                // Values may be secrets.
+                let what = after.split(" TO ").next().unwrap_or_default();
+                lost.push(format!("`{} …`: {error}", what.trim()));
+            }
+        }
+        let of_dump = match script.properties.is_empty() {
+            true => "none, and the dump tells of none".to_owned(),
+            false if lost.is_empty() => "those of the dump".to_owned(),
+            false => format!("those of the dump but {}", lost.join("; ")),
+        };
+        findings.push(
+            Finding::warning(
+                "postgres.settings_left",
+                &self.pg.name,
+                format!(
+                    "nobody gets into a database with the settings of the live {} ({settings}): {}; the restored one has {of_dump}",
+                    live.name,
+                    error.message()
+                ),
+            )
+            .hint("ALTER DATABASE … SET sets what is missing"),
+        );
+        Ok(())
+    }
+
+    /// Whether nobody gets into the live database, as far as that can be asked.
+    async fn is_shut_out(&self) -> bool {
+        match self.pg.session(&self.names.live).await {
+            Ok(session) => {
+                session.close().await;
+                false
+            }
+            Err(_) => true,
+        }
+    }
+
+    /// Gives one database the properties of another.
+    async fn give(&self, live: &Database, staged: &Database) -> Result<()> {
+        let sql = live.carry_over(staged);
         if sql.is_empty() {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use super::database::{Database, allow_sql, comment_sql};
 use super::globals::Made;
 use super::names::{Names, ident, staged_suffix};
 use super::sessions::{drop_database, in_one_transaction};
-use super::stage::COMMENT;
+use super::stage::{COMMENT, OWN_SETTINGS};
 use crate::contract::RunContext;
 use crate::model::{Error, ErrorKind, Finding, Result};
 use crate::swap::scope::Discard;
@@ -112,6 +112,10 @@ pub(super) async fn cut_over(pg: &Postgres, cx: &RunContext) -> Result<()> {
 
     let mut sql = Vec::new();
     if let Some(old) = &old {
+        let old = match cx.recall(OWN_SETTINGS) {
+            Some(_) => old.clone().with_settings_of(&staged),
+            None => old.clone(),
+        };
         sql.extend(old.carry_over(&staged));
     }
     let of_dump = cx.recall(COMMENT);

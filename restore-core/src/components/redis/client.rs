@@ -178,6 +178,11 @@ impl Client {
         }
     }
 
+    /// Begins to write the append-only file anew.
+    pub(super) async fn rewrite(&self) -> Result<()> {
+        self.query::<String>(&cmd("BGREWRITEAOF")).await.map(drop)
+    }
+
     /// One setting; `None` where the server does not know it.
     pub(super) async fn setting(&self, name: &str) -> Result<Option<String>> {
         let found: Vec<String> = self.query(cmd("CONFIG").arg("GET").arg(name)).await?;

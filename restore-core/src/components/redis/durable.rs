@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::client::{Client, Info};
+use super::data::Layout;
+use super::remote_task::{LiveFiles, Order};
 use super::{Redis, blocking};
 use crate::contract::{RunContext, Volume};
 use crate::model::{Error, ErrorKind, Result};
@@ -37,7 +39,19 @@ impl Redis {
         let info = client.info().await.map_err(stop_anyway)?;
         let volume = self.volume().await?;
         // What it loads is on disk.
-        if info.is_loading() || self.is_durable(&client, &info, volume.as_ref()).await {
+        if info.is_loading() {
+            return Ok(());
+        }
+        if self.lost_its_files(&client, &info, volume.as_ref()).await {
+            cx.check_cancelled()?;
+            let rewriting = self.rewrite_now(&client, volume.as_ref());
+            tokio::select! {
+                biased;
+                () = cx.cancelled().cancelled() => return Err(Error::interrupted()),
+                done = rewriting => done.map_err(stop_anyway)?,
+            }
+        }
+        if self.is_durable(&client, &info, volume.as_ref()).await {
             return Ok(());
         }
         cx.check_cancelled()?;
@@ -70,6 +84,60 @@ impl Redis {
         match volume.path() {
             Some(root) => tokio::fs::metadata(root.join(name)).await.is_ok(),
             None => info.number("rdb_saves").is_some_and(|saves| saves > 0),
+        }
+    }
+
+    /// Whether a server that writes an append-only file has lost it: deleted or overwritten beneath it,
+    /// it holds less than the server has written, and what the server holds is in its memory only.
+    async fn lost_its_files(&self, client: &Client, info: &Info, volume: &dyn Volume) -> bool {
+        if info.number("aof_enabled") != Some(1) {
+            return false;
+        }
+        let Ok(layout) = named_files(client).await else {
+            return false;
+        };
+        // What cannot be looked at is taken for what it should be.
+        let seen = self.ask::<LiveFiles>(volume, Order::Look { layout }).await;
+        seen.is_ok_and(|seen| seen.lost(info))
+    }
+
+    /// Has the append-only file written anew, and waits until it is there.
+    async fn rewrite_now(&self, client: &Client, volume: &dyn Volume) -> Result<()> {
+        let began = Instant::now();
+        let mut asked = false;
+        loop {
+            if !asked {
+                match client.rewrite().await {
+                    Ok(()) => asked = true,
+                    Err(e) if e.message().contains("in progress") => {}
+                    Err(e) => return Err(e),
+                }
+            }
+            let info = client.info().await?;
+            let busy = ["aof_rewrite_in_progress", "aof_rewrite_scheduled"];
+            let busy = busy.iter().any(|key| info.number(key) == Some(1));
+            if asked && !busy {
+                let lost = self.lost_its_files(client, &info, volume).await;
+                if info.text("aof_last_bgrewrite_status") == Some("ok") && !lost {
+                    return Ok(());
+                }
+                return Err(Error::new(
+                    ErrorKind::Failed,
+                    "redis.not_saved",
+                    format!(
+                        "{} could not write its append-only file anew",
+                        self.section.service
+                    ),
+                ));
+            }
+            if began.elapsed() > self.section.load_timeout.0 {
+                return Err(Error::new(
+                    ErrorKind::Failed,
+                    "redis.not_saved",
+                    format!("{} still writes its append-only file", self.section.service),
+                ));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
@@ -113,6 +181,32 @@ impl Redis {
             Ok(String::from_utf8_lossy(&text).into_owned())
         });
         appendonly_of(&text.await.ok()?)
+    }
+}
+
+/// The names that the server has for its files.
+async fn named_files(client: &Client) -> Result<Layout> {
+    let mut layout = Layout::default();
+    for (name, slot) in [
+        ("appendfilename", &mut layout.appendfilename),
+        ("appenddirname", &mut layout.appenddirname),
+    ] {
+        if let Some(value) = client.setting(name).await? {
+            *slot = value;
+        }
+    }
+    layout.checked()
+}
+
+impl LiveFiles {
+    /// Whether they are not what the server has written so far.
+    fn lost(self, info: &Info) -> bool {
+        let written = info.number("aof_current_size");
+        let less = self
+            .bytes
+            .zip(written)
+            .is_some_and(|(there, written)| there < written);
+        self.directory && (less || !(self.manifest || self.single))
     }
 }
 

@@ -31,6 +31,8 @@ impl Redis {
             .findings
             .extend(self.directory(&live, volume.as_ref()).await?);
         inspection.findings.extend(self.binary(&live).await);
+        let could_start = self.could_start(&live, volume.as_ref()).await;
+        inspection.findings.extend(could_start);
         if volume.state(cx.run()).await? != SwapState::Nothing {
             inspection.findings.push(Finding::info(
                 "redis.staged_before",

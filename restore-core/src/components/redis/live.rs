@@ -304,6 +304,21 @@ impl Redis {
             return Ok(None);
         };
         let (service, name) = (&self.section.service, &self.section.volume);
+        if volume.path().is_some_and(|path| !path.is_dir()) {
+            return Ok(Some(
+                Finding::error(
+                    "redis.directory_gone",
+                    &self.name,
+                    format!(
+                        "{service} runs, and {} is gone: what it holds is in its memory, or in {dir}",
+                        volume.describe()
+                    ),
+                )
+                .hint(format!(
+                    "put the directory back where it was; or, where what {service} holds may be lost, stop it and run this again"
+                )),
+            ));
+        }
         let seen = self.platform.volume_in(service, name).await?;
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let same = match (volume.path(), seen) {

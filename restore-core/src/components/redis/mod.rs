@@ -40,6 +40,7 @@ mod remote_task;
 mod rewind;
 mod scratch;
 mod stage;
+mod starts;
 
 pub(crate) use remote_task::serve;
 

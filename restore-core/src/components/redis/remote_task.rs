@@ -59,16 +59,27 @@ pub(super) struct LiveFiles {
     pub(super) manifest: bool,
     /// The single-file append-only file.
     pub(super) single: bool,
+    /// How large all of it is.
+    #[serde(default)]
+    pub(super) bytes: Option<u64>,
 }
 
 impl LiveFiles {
     fn below(root: &Path, layout: &Layout) -> Self {
         let folder = root.join(&layout.appenddirname);
+        let single = root.join(&layout.appendfilename);
+        let mut bytes = single.metadata().map_or(0, |meta| meta.len());
+        for entry in folder.read_dir().into_iter().flatten().flatten() {
+            let manifest = entry.file_name() == layout.manifest().as_str();
+            let size = entry.metadata().map_or(0, |meta| meta.len());
+            bytes = bytes.saturating_add(if manifest { 0 } else { size });
+        }
         Self {
+            bytes: Some(bytes),
             directory: root.is_dir(),
             folder: folder.is_dir(),
             manifest: folder.join(layout.manifest()).is_file(),
-            single: root.join(&layout.appendfilename).is_file(),
+            single: single.is_file(),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The way in: a site, its backups, its runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,8 @@ pub struct Site {
     pub(crate) components: Vec<SharedComponent>,
     pub(crate) checks: Vec<Arc<dyn Check>>,
     pub(crate) maintenance: Option<Arc<dyn Maintenance>>,
+    /// The services that were to be started for a plan and did not start, and why.
+    pub(crate) not_started: Mutex<BTreeMap<String, Finding>>,
 }
 
 impl Site {
@@ -127,6 +129,13 @@ impl Site {
         self.components
             .iter()
             .find(|component| component.name() == name)
+    }
+
+    /// Why a service did not start that was to be started for a plan.
+    pub(crate) fn why_not_started(&self, service: &str) -> Option<Finding> {
+        let known = self.not_started.lock();
+        let known = known.unwrap_or_else(PoisonError::into_inner);
+        known.get(service).cloned()
     }
 
     /// Whether a backup may be without the component of that name.

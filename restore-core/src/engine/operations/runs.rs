@@ -91,7 +91,13 @@ impl Site {
                             "did not run, and {name} cannot be restored without it: it was started"
                         ),
                     ),
-                    Err(error) => Finding::from_error(service, &error),
+                    Err(error) => {
+                        let finding = Finding::from_error(service.clone(), &error);
+                        let known = self.not_started.lock();
+                        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+                        known.insert(service, finding.clone());
+                        finding
+                    }
                 };
                 options.events.emit(&Event::Finding { finding });
             }

@@ -463,18 +463,47 @@ impl<'a> Preflight<'a> {
             let known =
                 |finding: &Finding| finding.code == "service.needed" && finding.subject == service;
             if state.is_ok_and(|state| state.running == 0) && !self.findings.iter().any(known) {
-                self.findings.push(
-                    Finding::error(
+                let name = component.name();
+                let finding = match self.site.why_not_started(&service) {
+                    None => Finding::error(
                         "service.needed",
                         service,
-                        format!(
-                            "does not run, and {} cannot be looked at without it",
-                            component.name()
-                        ),
+                        format!("does not run, and {name} cannot be looked at without it"),
                     )
                     .hint("start it, or let `restore run` start it"),
-                );
+                    Some(why) => {
+                        let hint = why.hint.unwrap_or_else(|| "its log says why".to_owned());
+                        let others = self.restorable_without(&service);
+                        Finding::error(
+                            "service.needed",
+                            service,
+                            format!(
+                                "does not start, and {name} cannot be restored without it: {}",
+                                why.message
+                            ),
+                        )
+                        .hint(format!(
+                            "{hint}; once that is put right run this again{others}"
+                        ))
+                    }
+                };
+                self.findings.push(finding);
             }
+        }
+    }
+
+    /// How to restore the components meanwhile that do without a service.
+    fn restorable_without(&self, service: &str) -> String {
+        let only = &self.request.only;
+        let asked = self.site.components().iter();
+        let asked = asked.filter(|it| only.is_empty() || only.iter().any(|name| name == it.name()));
+        let names: Vec<&str> = asked
+            .filter(|it| !it.needs().iter().any(|needed| needed == service))
+            .map(|it| it.name())
+            .collect();
+        match names.is_empty() || !self.request.paths.is_empty() {
+            true => String::new(),
+            false => format!("; --only {} restores the others", names.join(",")),
         }
     }
 

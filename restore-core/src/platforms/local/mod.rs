@@ -365,7 +365,12 @@ async fn open_volume(name: &str, volume: &LocalVolume) -> Result<Arc<dyn Volume>
     };
     match tokio::fs::metadata(&path).await {
         Ok(meta) if meta.is_dir() => Ok(Arc::new(volume.clone())),
-        Ok(_) => Err(missing("is not a directory".to_owned())),
+        Ok(_) => Err(missing("is not a directory".to_owned()).hint(
+            "move away what has its name; then `restore run ID --create` makes the directory",
+        )),
+        Err(e) if path.is_symlink() => Err(missing(format!("cannot be opened ({e})")).hint(
+            "it is a link that leads to nothing: put back what it leads to, or delete the link; then `restore run ID --create` makes the directory",
+        )),
         Err(e) => Err(missing(format!("cannot be opened ({e})")).source(e)),
     }
 }
