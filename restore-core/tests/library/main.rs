@@ -19,5 +19,6 @@ mod layers;
 mod node_files;
 mod stream;
 mod unlock;
+mod unmounted;
 mod volume;
 mod way_back;
