@@ -402,6 +402,33 @@ pub(crate) async fn ensure_staged(
     }
 }
 
+/// Refuses where what the run put aside, replaced or staged, is not there as it was left: see
+/// [`Component::as_left`](crate::contract::Component::as_left). `volume` is `None` where not even the
+/// directory is there. Called of a component that was staged, and of which nothing is deleted yet.
+pub(crate) async fn ensure_left(
+    cx: &RunContext,
+    volume: Option<&dyn Volume>,
+    place: &str,
+) -> Result<()> {
+    if cx.cut_over().is_begun() {
+        return ensure_kept(cx, volume, place).await;
+    }
+    match volume {
+        Some(volume) if volume.state(cx.run()).await? != SwapState::Nothing => Ok(()),
+        _ => Err(Error::new(
+            ErrorKind::Failed,
+            "volume.staged_missing",
+            format!(
+                "what this run has put aside in {place} is not found there: is its disk mounted?"
+            ),
+        )
+        .hint(format!(
+            "mount it and try again: {} in it holds what was restored",
+            cx.run().folder()
+        ))),
+    }
+}
+
 fn run_folder_missing(cx: &RunContext, place: &str) -> Error {
     Error::new(
         ErrorKind::Failed,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::archive;
 use crate::contract::{Inspection, Platform, RunContext, Volume};
 use crate::model::{Error, ErrorKind, Finding, Result};
 use crate::swap::FOLDER_PREFIX;
@@ -98,6 +99,7 @@ pub(crate) async fn make(
     }
     let temporary = temporary(cx, at);
     let (place, owned) = (at.clone(), owner);
+    let planned = cx.clone();
     let prepared = blocking(move || {
         for made in &noted {
             if made.is_there()? {
@@ -111,11 +113,12 @@ pub(crate) async fn make(
         {
             return Err(unreachable(last.path()));
         }
+        ensure_planned(&planned, &place)?;
         place.prepare(&temporary, owned)
     })
     .await?;
     let Some(prepared) = prepared else {
-        return Ok(());
+        return ensure_ours(cx).await;
     };
     let fact = serde_json::to_value(&prepared.made).unwrap_or(Value::Null);
     cx.record(&key(attempt), fact).await?;
@@ -123,6 +126,27 @@ pub(crate) async fn make(
         cx.record_made(&words(path)).await?;
     }
     blocking(move || prepared.put_in_place()).await
+}
+
+/// Refuses where more is missing of the way to a directory than when the run was planned: what was
+/// there then may be on a disk that is not mounted, and is not made on another one.
+fn ensure_planned(cx: &RunContext, at: &AbsentDirectory) -> Result<()> {
+    let Some(missing) = at.missing()? else {
+        return Ok(());
+    };
+    let mut paths = missing.paths.iter();
+    match paths.find(|path| !cx.was_absent(&words(path))) {
+        Some(gone) => Err(Error::new(
+            ErrorKind::Failed,
+            "create.gone_since",
+            format!(
+                "{} was there when the run was planned, and is gone: it is not made anew",
+                gone.display()
+            ),
+        )
+        .hint("is its disk mounted? mount it, then `restore resume`; if it is really gone, `restore rollback`, and plan again")),
+        None => Ok(()),
+    }
 }
 
 /// A name beside the directory that no other component of the run has.
@@ -148,7 +172,7 @@ pub(crate) async fn remove(cx: &RunContext, at: Option<AbsentDirectory>) -> Resu
     for made in noted(cx)?.into_iter().rev() {
         let gone = made.clone();
         let (stays, left) = blocking(move || {
-            if !gone.is_reachable()? && gone.left()?.is_empty() {
+            if !gone.is_reachable()? {
                 return Err(unreachable(gone.path()));
             }
             Ok((gone.remove()?, gone.left()?))
@@ -185,8 +209,39 @@ pub(crate) async fn remove(cx: &RunContext, at: Option<AbsentDirectory>) -> Resu
     Ok(())
 }
 
-/// Refuses to take a directory that the run made for gone where what it was made in is gone as well:
-/// then its disk may not be mounted.
+/// Refuses to work in what has the place of a directory that the run made and is not that: whoever put
+/// it there uses it, and an undo would take all of it for the run's own.
+pub(crate) async fn ensure_ours(cx: &RunContext) -> Result<()> {
+    let noted = noted(cx)?;
+    let Some(last) = noted.last().cloned() else {
+        return Ok(());
+    };
+    let path = last.path().to_owned();
+    let (ours, reachable) = blocking(move || {
+        let mut ours = false;
+        for made in &noted {
+            ours |= made.is_there()?;
+        }
+        Ok((ours, last.is_reachable()?))
+    })
+    .await?;
+    match (ours, reachable) {
+        (true, _) => Ok(()),
+        (false, false) => Err(unreachable(&path)),
+        (false, true) => Err(Error::new(
+            ErrorKind::Failed,
+            "create.taken",
+            format!(
+                "{} is not the directory that the run made there: somebody has put it there since",
+                path.display()
+            ),
+        )
+        .hint("move it away, then `restore resume`; or `restore rollback`, which leaves it alone, and plan again")),
+    }
+}
+
+/// Refuses to take a directory that the run made for gone where what it was made in is gone as well,
+/// or something is mounted over it: then its disk may not be mounted.
 pub(crate) async fn ensure_reachable(cx: &RunContext) -> Result<()> {
     let Some(made) = noted(cx)?.pop() else {
         return Ok(());
@@ -203,7 +258,7 @@ fn unreachable(path: &Path) -> Error {
         ErrorKind::Failed,
         "create.unreachable",
         format!(
-            "{}, which this run has made, cannot be looked for: the directory above it is another one than then",
+            "{}, which this run has made, cannot be looked for: the directory above it is another one than then, or something is mounted over it",
             path.display()
         ),
     )
@@ -222,6 +277,27 @@ pub(crate) async fn still_there(
             Ok(None)
         }
         found => found.map(Some),
+    }
+}
+
+/// Refuses where what the run put aside in a volume is not there as it was left: see
+/// [`Component::as_left`](crate::contract::Component::as_left).
+pub(crate) async fn ensure_left(
+    cx: &RunContext,
+    volume: Result<Arc<dyn Volume>>,
+    name: &str,
+) -> Result<()> {
+    let volume = still_there(cx, volume).await?;
+    match (&volume, cx.cut_over().is_begun()) {
+        // It replaced nothing.
+        (None, true) => Ok(()),
+        (volume, _) => {
+            let place = match volume {
+                Some(volume) => volume.describe(),
+                None => format!("volume {name}"),
+            };
+            archive::ensure_left(cx, volume.as_deref(), &place).await
+        }
     }
 }
 

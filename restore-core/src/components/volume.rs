@@ -413,6 +413,7 @@ impl Component for VolumeComponent {
     async fn stage(&self, cx: &RunContext) -> Result<Staged> {
         cx.check_cancelled()?;
         let found = archive::find(cx.backup(), &self.archive).map_err(self.at())?;
+        place::ensure_ours(cx).await.map_err(self.at())?;
         let volume = self.volume().await.map_err(self.at())?;
         // A path that the archive lacks is an error there: it must not take the live one away.
         let only = self.paths(cx.paths()).await.map_err(self.at())?;
@@ -496,6 +497,10 @@ impl Component for VolumeComponent {
             }
             None => Ok(()),
         }
+    }
+
+    async fn as_left(&self, cx: &RunContext) -> Result<()> {
+        place::ensure_left(cx, self.volume().await, &self.section.volume).await
     }
 
     async fn kept_by_runs(&self) -> Result<Vec<KeptByRun>> {

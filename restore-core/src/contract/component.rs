@@ -365,13 +365,19 @@ pub trait Component: Send + Sync {
         Ok(())
     }
 
-    /// Looks whether [`discard`](Self::discard) of `Replaced` would delete what the run put aside,
-    /// and nothing else: called before a confirmation deletes anything, of a component whose cut-over
-    /// is done and not taken back. `Err`: what was put aside is not there, or not whole, or is
+    /// Looks whether [`discard`](Self::discard) would delete what the run put aside, and nothing else:
+    /// called before a confirmation deletes anything, and before what was staged is deleted. Of a
+    /// component whose cut-over is [done](RunContext::cut_over) and not taken back that is what it
+    /// replaced; of one whose cut-over was taken back or not begun it is what was staged, which may
+    /// hold what users have written. `Err`: what was put aside is not there, or not whole, or is
     /// somebody else's, or is the only copy. What cannot be looked at now is no error. Changes
-    /// nothing. By default what [`way_back`](Self::way_back) says.
+    /// nothing. By default what [`way_back`](Self::way_back) says where the cut-over is done, and
+    /// otherwise nothing.
     async fn as_left(&self, cx: &RunContext) -> Result<()> {
-        self.way_back(cx).await
+        match cx.cut_over().is_begun() {
+            true => self.way_back(cx).await,
+            false => Ok(()),
+        }
     }
 
     /// What runs keep on its live side, found by looking: journals may be lost. Changes nothing.

@@ -96,6 +96,7 @@ pub struct RunContext {
     cut_over: CutOver,
     empty: bool,
     create: bool,
+    creates: Option<Arc<[String]>>,
     facts: Arc<dyn FactStore>,
     events: Arc<dyn EventSink>,
     cancel: CancellationToken,
@@ -122,6 +123,7 @@ impl RunContext {
             cut_over: CutOver::NotBegun,
             empty: false,
             create: false,
+            creates: None,
             facts,
             events,
             cancel,
@@ -202,6 +204,21 @@ impl RunContext {
     /// Whether what is absent of the live side (a directory, a role) may be made.
     pub fn may_create(&self) -> bool {
         self.create
+    }
+
+    /// The same context; says what was absent when the run was planned, of all components, in the words
+    /// of [`Inspection::creates`](super::Inspection::creates).
+    #[must_use]
+    pub fn with_creates(mut self, absent: Vec<String>) -> Self {
+        self.creates = Some(absent.into());
+        self
+    }
+
+    /// Whether something that is absent now was so when the run was planned, or nobody knows. What is
+    /// gone since is not made again: its disk may not be mounted.
+    pub fn was_absent(&self, what: &str) -> bool {
+        let known = self.creates.as_deref();
+        known.is_none_or(|absent| absent.iter().any(|it| it == what))
     }
 
     /// Keeps that the run makes something that was absent, in a few words: `directory /srv/shop`.

@@ -258,17 +258,37 @@ impl MadeDirectories {
         }
     }
 
-    /// Whether the directory in which it was made is the one that was there then: one that is not
-    /// mounted now hides what was made in it.
+    /// Whether the directory in which it was made is the one that was there then, with nothing
+    /// mounted over what was made in it: one that is not mounted now hides what was made in it, and
+    /// so does another one that is.
     pub(crate) fn is_reachable(&self) -> Result<bool> {
-        Ok(self.inode_of(&self.above)? == Some(self.above_inode))
+        let Some((device, inode)) = self.identity_of(&self.above)? else {
+            return Ok(false);
+        };
+        if inode != self.above_inode {
+            return Ok(false);
+        }
+        for made in &self.made {
+            match self.identity_of(&made.path)? {
+                Some(there) if there == (device, made.inode) => {}
+                Some((other, _)) if other != device => return Ok(false),
+                // Another's by now, or gone: so is what was made below it.
+                _ => break,
+            }
+        }
+        Ok(true)
     }
 
     /// The inode of the directory at `path`; `None` where there is none.
     fn inode_of(&self, path: &Path) -> Result<Option<u64>> {
+        Ok(self.identity_of(path)?.map(|(_, inode)| inode))
+    }
+
+    /// The same with the number of its file system, which is good until that is mounted anew.
+    fn identity_of(&self, path: &Path) -> Result<Option<(u64, u64)>> {
         if path.parent().is_none() {
             let root = rustix::fs::stat(path);
-            return Ok(root.ok().map(|stat| stat.st_ino));
+            return Ok(root.ok().map(|stat| (stat.st_dev, stat.st_ino)));
         }
         match open_above(path, self.follow)? {
             Ok((above, name)) => {
@@ -277,7 +297,7 @@ impl MadeDirectories {
                     false => AtFlags::SYMLINK_NOFOLLOW,
                 };
                 match rustix::fs::statat(&above, &name, flags) {
-                    Ok(stat) if is_directory(stat.st_mode) => Ok(Some(stat.st_ino)),
+                    Ok(stat) if is_directory(stat.st_mode) => Ok(Some((stat.st_dev, stat.st_ino))),
                     Ok(_) | Err(Errno::NOENT) => Ok(None),
                     Err(error) => Err(Error::io(
                         format!("look at {}", path.display()),

@@ -460,3 +460,123 @@ async fn death_at_boundaries_of_a_rollback_is_mended_by_another() {
         assert_eq!(ruins.now(), Trees::new(), "boundary {at}");
     }
 }
+
+fn dying_after(record: &'static str) -> RunOptions {
+    RunOptions::new().boundary(Arc::new(move |boundary: &Boundary| {
+        assert!(boundary.record != record, "died");
+        Ok(())
+    }))
+}
+
+/// A file system that is mounted until this is dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn at(path: PathBuf) -> Self {
+        let program = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=1m", "none"])
+            .arg(&path)
+            .status();
+        assert!(program.unwrap().success());
+        Self(path)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let program = std::process::Command::new("umount").arg(&self.0).status();
+        assert!(program.unwrap().success());
+    }
+}
+
+/// What was staged lies in what was made: as long as it cannot be deleted, both stay, and a confirmation
+/// removes both.
+#[tokio::test]
+async fn what_could_not_be_removed_is_by_a_confirmation() {
+    for (name, record) in [("one", "done stage:one"), ("two", "done stage:two")] {
+        let ruins = Ruins::unsaved();
+        let died = AssertUnwindSafe(ruins.run(dying_after(record))).catch_unwind();
+        assert!(died.await.is_err());
+        let site = ruins.site().await;
+        let run = site.report(None).await.unwrap().run;
+        let folder = ruins.path("srv/volumes").join(name);
+        let folder = folder.join(format!(".restore-{run}"));
+        let mut busy = Mounted::at(folder.join("staged"));
+        let report = site.rollback(None, RunOptions::new()).await.unwrap();
+        assert_eq!(report.outcome, Outcome::RolledBack, "{}", report.to_text());
+        assert!(report.findings.iter().any(|it| it.code == "run.leftover"));
+        assert!(!ruins.path("host").exists(), "what can be removed is");
+        // It went along with its directory.
+        busy.0 = PathBuf::from(format!("{}.trash/staged", folder.display()));
+        let plan = ruins.plan(true).await;
+        let told = plan.findings.iter().find(|it| it.code == "run.leftovers");
+        assert!(told.is_some(), "{:?}", plan.findings);
+        drop(busy);
+        let report = site.confirm(None, RunOptions::new()).await.unwrap();
+        assert!(report.confirmed, "{name}");
+        let left: Vec<_> = report.made.iter().filter(|it| !it.removed).collect();
+        assert!(left.is_empty(), "{name}: {left:?}");
+        assert_eq!(ruins.now(), Trees::new(), "{name}");
+    }
+}
+
+/// What somebody has put in the place of what a run made is theirs: nothing is staged into it.
+#[tokio::test]
+async fn what_others_put_there_is_not_taken_for_what_was_made() {
+    for (component, place) in [("one", "srv/volumes/one"), ("conf", "host/etc/app")] {
+        let record: &'static str = match component {
+            "one" => "done create:one",
+            _ => "done create:conf",
+        };
+        let ruins = Ruins::unsaved();
+        let died = AssertUnwindSafe(ruins.run(dying_after(record))).catch_unwind();
+        assert!(died.await.is_err());
+        std::fs::rename(ruins.path(place), ruins.path("away")).unwrap();
+        put(ruins.path(place).join("data"), "theirs");
+        let site = ruins.site().await;
+        let report = site.resume(None, RunOptions::new()).await.unwrap();
+        assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
+        let failure = report.failure.unwrap();
+        assert!(failure.message.contains("since"), "{failure:?}");
+        let theirs = std::fs::read_to_string(ruins.path(place).join("data"));
+        assert_eq!(theirs.unwrap(), "theirs");
+        let there = std::fs::read_dir(ruins.path(place)).unwrap().count();
+        assert_eq!(there, 1, "{place}");
+    }
+}
+
+/// What is mounted over what was made hides it, and is not what was before.
+#[tokio::test]
+async fn what_is_mounted_over_what_was_made_is_not_taken_for_it() {
+    for (record, place) in [
+        ("done create:one", "srv/volumes/one"),
+        ("done create:conf", "host/etc/app"),
+    ] {
+        let ruins = Ruins::unsaved();
+        let died = AssertUnwindSafe(ruins.run(dying_after(record))).catch_unwind();
+        assert!(died.await.is_err());
+        let site = ruins.site().await;
+        let mounted = Mounted::at(ruins.path(place));
+        let report = site.resume(None, RunOptions::new()).await.unwrap();
+        assert_ne!(report.outcome, Outcome::Restored, "{place}");
+        let failure = report.failure.unwrap();
+        assert!(failure.message.contains("mounted"), "{failure:?}");
+        let there = std::fs::read_dir(ruins.path(place)).unwrap().count();
+        assert_eq!(there, 0, "{place}");
+        drop(mounted);
+        ruins.confirm().await;
+        assert_eq!(ruins.now(), Trees::new(), "{place}");
+    }
+    let ruins = Ruins::unsaved();
+    ruins.run(RunOptions::new()).await.unwrap();
+    let site = ruins.site().await;
+    for place in ["srv/volumes/one", "host/etc/app"] {
+        let _mounted = Mounted::at(ruins.path(place));
+        let refused = site.rollback(None, RunOptions::new()).await.unwrap_err();
+        assert_eq!(refused.code(), "run.no_way_back", "{refused}");
+        assert!(refused.message().contains("mounted"), "{refused}");
+    }
+    site.rollback(None, RunOptions::new()).await.unwrap();
+    ruins.confirm().await;
+    assert_eq!(ruins.now(), Trees::new());
+}

@@ -22,5 +22,6 @@ mod node_files;
 mod pins;
 mod stream;
 mod unlock;
+mod unmounted;
 mod volume;
 mod way_back;

@@ -534,6 +534,15 @@ impl Component for Crontab {
         }
     }
 
+    async fn as_left(&self, cx: &RunContext) -> Result<()> {
+        match cx.cut_over() {
+            CutOver::Begun | CutOver::Done => self.way_back(cx).await,
+            // The texts lie in the state directory: what is gone from there is gone, and a crontab is
+            // deleted by no confirmation.
+            CutOver::NotBegun | CutOver::TakenBack => Ok(()),
+        }
+    }
+
     async fn check(&self, cx: &RunContext) -> Result<Vec<CheckOutcome>> {
         Ok(vec![self.compare(cx).await.map_err(self.at())?])
     }

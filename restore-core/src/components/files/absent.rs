@@ -111,8 +111,11 @@ impl Files {
     /// a place where nothing is mounted just now.
     pub(super) async fn make_live(&self, cx: &RunContext) -> Result<()> {
         // One of another node is never made: what is missing there is missed where it is used.
-        if self.section.node.is_some() || self.existing().await?.is_some() {
+        if self.section.node.is_some() {
             return Ok(());
+        }
+        if self.existing().await?.is_some() {
+            return place::ensure_ours(cx).await;
         }
         let live = self.section.live();
         let above = live.parent().unwrap_or(&live);
@@ -124,16 +127,35 @@ impl Files {
             )
             .hint("is it mounted, and is `root` in the configuration right? `restore run ID --create` makes it"));
         }
-        check_ancestors(&live, self.section.follow)?;
-        cx.record(MADE, true).await?;
-        cx.record_made(&place::words(&live)).await?;
-        match tokio::fs::create_dir(&live).await {
-            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::io(
-                format!("make the directory {}", live.display()),
-                e,
-            )),
-            _ => Ok(()),
+        if !cx.was_absent(&place::words(&live)) {
+            return Err(Error::new(
+                ErrorKind::Failed,
+                "files.tree_gone",
+                format!(
+                    "{} was there when the run was planned, and is gone: it is not made anew",
+                    live.display()
+                ),
+            )
+            .hint("is its disk mounted? mount it, then `restore resume`; if it is really gone, `restore rollback`, and plan again"));
         }
+        // What the swap gives it is the archive's.
+        place::make(cx, &self.root(), None).await
+    }
+
+    /// Removes the directories that the run made for the tree, once nothing of it is in them.
+    pub(super) async fn remove_live(&self, cx: &RunContext) -> Result<()> {
+        place::remove(cx, self.absent().await?).await?;
+        if cx.recall(MADE) != Some(Value::Bool(true)) {
+            return Ok(());
+        }
+        // Begun by a version that noted no more. Refused by the system, as it should be, where
+        // something else is in it by now.
+        let live = self.section.live();
+        check_ancestors(&live, self.section.follow)?;
+        if tokio::fs::remove_dir(&live).await.is_ok() {
+            cx.record_removed(&place::words(&live)).await;
+        }
+        Ok(())
     }
 
     /// The tree's root, where it is absent.

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde_json::Value;
 
 use super::{archive, hooks, place};
 use crate::archive::UnpackPolicy;
@@ -16,7 +15,6 @@ use crate::contract::{
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result};
 use crate::swap::scope::{Discard, SwapScope, SwapState};
 use crate::swap::{LocalVolume, records_in};
-use crate::sys::check_ancestors;
 
 mod absent;
 mod contents;
@@ -27,7 +25,8 @@ mod stage;
 use absent::was_made;
 use section::Section;
 
-/// The fact that the live tree did not exist and was made, empty, to stage into.
+/// The fact that the live tree did not exist and was made, empty, to stage into, of a version that
+/// did not note which directory it made.
 const MADE: &str = "live_tree_made";
 /// The fact that a service reads the restored tree from here on: told so by us, or by the end of
 /// the maintenance mode.
@@ -243,11 +242,12 @@ impl Files {
         // A tree that this run had to make replaced nothing: should it be gone again, that is
         // how it was before.
         let made = was_made(cx);
-        if !made {
-            archive::ensure_mounted(cx, seen, &place).await?;
+        match made {
+            true => place::ensure_reachable(cx).await?,
+            false => archive::ensure_mounted(cx, seen, &place).await?,
         }
         let Some(volume) = existing else {
-            return place::ensure_reachable(cx).await;
+            return Ok(());
         };
         if !made {
             archive::ensure_swapped(cx, volume.state(cx.run()).await?, &place)?;
@@ -282,21 +282,19 @@ impl Files {
 
     async fn throw_away(&self, cx: &RunContext, what: Discard) -> Result<()> {
         self.forget_deployment(cx.run()).await?;
-        let Some(volume) = self.existing().await? else {
-            return match was_made(cx) {
-                true => place::ensure_reachable(cx).await,
-                false => Ok(()),
-            };
-        };
-        volume.discard(cx.run(), what).await?;
-        let gone = volume.state(cx.run()).await? == SwapState::Nothing;
-        if what == Discard::Staged && gone && cx.recall(MADE) == Some(Value::Bool(true)) {
-            // Refused by the system, as it should be, where something else is in it by now.
-            let live = self.section.live();
-            check_ancestors(&live, self.section.follow)?;
-            if tokio::fs::remove_dir(&live).await.is_ok() {
-                cx.record_removed(&place::words(&live)).await;
+        let made = was_made(cx);
+        if made {
+            place::ensure_reachable(cx).await?;
+        }
+        let gone = match self.existing().await? {
+            Some(volume) => {
+                volume.discard(cx.run(), what).await?;
+                volume.state(cx.run()).await? == SwapState::Nothing
             }
+            None => true,
+        };
+        if what == Discard::Staged && gone && made && !cx.cut_over().is_begun() {
+            self.remove_live(cx).await?;
         }
         Ok(())
     }
@@ -453,13 +451,13 @@ impl Component for Files {
     async fn as_left(&self, cx: &RunContext) -> Result<()> {
         let existing = self.existing().await?;
         if was_made(cx) {
-            // It replaced nothing: whatever somebody has put there since is theirs.
-            return match existing {
-                None => place::ensure_reachable(cx).await,
-                Some(_) => Ok(()),
-            };
+            place::ensure_reachable(cx).await?;
+            if cx.cut_over().is_begun() {
+                // It replaced nothing: whatever somebody has put there since is theirs.
+                return Ok(());
+            }
         }
-        archive::ensure_kept(cx, existing.as_deref(), &self.section.place()).await
+        archive::ensure_left(cx, existing.as_deref(), &self.section.place()).await
     }
 
     async fn kept_by_runs(&self) -> Result<Vec<KeptByRun>> {

@@ -204,6 +204,12 @@ pub(super) async fn as_left(pg: &Postgres, cx: &RunContext) -> Result<()> {
     let (Ok(found), before) = (found, Before::recall(cx)?) else {
         return Ok(());
     };
+    if !cx.cut_over().is_begun() {
+        return match found.staged {
+            Some(_) => Ok(()),
+            None => Err(staged_gone(pg, &names)),
+        };
+    }
     deletable(pg, &names, before.as_ref(), &found)?;
     match (&found.replaced, before) {
         (None, Some(Before { live: Some(_), .. })) => Err(no_way_back(&names)),
@@ -231,6 +237,18 @@ fn deletable(pg: &Postgres, names: &Names, before: Option<&Before>, found: &Foun
         true => Err(ambiguous(pg, names, found)),
         false => Ok(()),
     }
+}
+
+fn staged_gone(pg: &Postgres, names: &Names) -> Error {
+    Error::new(
+        ErrorKind::Failed,
+        "postgres.staged_gone",
+        format!(
+            "the database that the run restored and put aside ({}) is not on {}",
+            names.staged, pg.config.service
+        ),
+    )
+    .hint("does the server run on the data directory that it had then? else somebody has renamed or dropped it: see `psql -l`")
 }
 
 fn no_way_back(names: &Names) -> Error {

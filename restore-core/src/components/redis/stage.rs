@@ -10,7 +10,7 @@ use super::remote_task::Order;
 use super::rewind::AofRecovery;
 use super::scratch::{Loaded, ScratchHost, binary_version};
 use super::{Redis, data, moment};
-use crate::components::archive;
+use crate::components::{archive, place};
 use crate::contract::{RunContext, Staged, Volume};
 use crate::model::{Error, ErrorKind, Finding, RecoveryTarget, Result};
 use crate::swap::scope::Discard;
@@ -21,6 +21,7 @@ const CLEANING: Duration = Duration::from_secs(30);
 impl Redis {
     pub(super) async fn stage_all(&self, cx: &RunContext) -> Result<Staged> {
         let chosen = self.chosen(cx.backup())?;
+        place::ensure_ours(cx).await?;
         let volume = self.volume().await?;
         self.end_leftovers(cx, volume.as_ref()).await?;
         let live = self.look(volume.as_ref()).await?;

@@ -1,7 +1,7 @@
 //! Confirmation: the run is accepted, what it had put aside is deleted.
 
 use super::execution::RunExecutor;
-use super::state::DELETE;
+use super::state::{DELETE, DISCARD};
 use super::way_back::not_as_left;
 use super::{Action, Record, RunState};
 use crate::model::{Event, Finding, Report, Result, Timestamp};
@@ -43,13 +43,16 @@ impl RunExecutor<'_> {
             self.leave(name, &why.to_string()).await?;
         }
         for name in state.plan.components.iter().map(|planned| &planned.name) {
-            if left.iter().any(|(other, _)| other == name) || self.site.component(name).is_none() {
+            if left.iter().any(|(other, _)| other == name)
+                || self.site.component(name).is_none()
+                || !state.keeps_data(name)
+            {
                 continue;
             }
-            self.delete(name).await?;
-            self.discard(name, Discard::Staged).await?;
+            self.delete(name, Discard::Replaced).await?;
+            self.delete(name, Discard::Staged).await?;
         }
-        self.remove_created().await;
+        self.remove_created(&left).await;
         self.journal
             .append(Record::Confirmed {
                 at: Timestamp::now(),
@@ -57,17 +60,21 @@ impl RunExecutor<'_> {
             .await
     }
 
-    /// Deletes what the run replaced of a component. Where that fails, it counts as begun unless
-    /// all of it is still there: a way back that is not whole is none.
-    async fn delete(&self, name: &str) -> Result<()> {
-        let failed = match self.discard(name, Discard::Replaced).await {
+    /// Deletes what the run put aside of a component. Where that fails, it counts as begun unless
+    /// all of it is still there: a way back that is not whole is none, and what is left of it is not
+    /// looked for any more.
+    pub(super) async fn delete(&self, name: &str, what: Discard) -> Result<()> {
+        let failed = match self.discard(name, what).await {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
         let state = self.journal.with(RunState::clone);
         let mut now = not_as_left(self.site, &state).await.into_iter();
         if now.any(|(other, _)| other == name) {
-            let step = format!("{DELETE}{name}");
+            let step = match what {
+                Discard::Replaced => format!("{DELETE}{name}"),
+                Discard::Staged => format!("{DISCARD}{name}"),
+            };
             let at = Timestamp::now();
             // The failure is what is to be told.
             let _ = self.journal.append(Record::Intent { at, step }).await;

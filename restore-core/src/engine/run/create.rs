@@ -38,12 +38,16 @@ impl RunExecutor<'_> {
     }
 
     /// Removes what was made of components that are not live now, in reverse. What cannot be removed
-    /// takes up a name and is told: everything that was moved is back.
-    pub(super) async fn remove_created(&self) {
+    /// takes up a name and is told: everything that was moved is back. What was made before it may have
+    /// it inside, and stays until that is gone; so does what holds the data of components that are `left`
+    /// alone.
+    pub(super) async fn remove_created(&self, left: &[(String, Error)]) {
         let due: Vec<String> = self.journal.with(|state| {
             let components = state.plan.components.iter().rev();
             let names = components.map(|component| component.name.clone());
-            names.filter(|name| is_due(state, name)).collect()
+            let holds = |name: &String| left.iter().any(|(other, _)| other == name);
+            let empty = names.take_while(|name| !state.is_left_over(name) && !holds(name));
+            empty.filter(|name| is_due(state, name)).collect()
         });
         for name in due {
             let removing = async {
@@ -62,8 +66,9 @@ impl RunExecutor<'_> {
                     name.as_str(),
                     format!("what the run had made could not be removed: {error}"),
                 );
-                let hint = "the report lists it: remove it by hand once the cause is fixed";
+                let hint = "once the cause is fixed, `restore confirm` of this run tries again; the report lists what is left";
                 self.notice_anyway(finding.hint(hint)).await;
+                return;
             }
         }
     }

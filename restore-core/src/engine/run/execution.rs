@@ -97,7 +97,7 @@ impl<'a> RunExecutor<'a> {
             None => match self.forward_unless_stopped(action).await {
                 Ok(()) if self.journal.with(|state| state.plan.request.drill) => {
                     self.discard_staged().await;
-                    self.remove_created().await;
+                    self.remove_created(&[]).await;
                     Ok(Outcome::Drilled)
                 }
                 Ok(()) => Ok(Outcome::Restored),
@@ -487,7 +487,7 @@ impl<'a> RunExecutor<'a> {
     }
 
     fn context_until(&self, name: &str, cancel: CancellationToken) -> RunContext {
-        let (run, paths, maintenance, target, (gap, create), cut_over) =
+        let (run, paths, maintenance, target, (gap, create, creates), cut_over) =
             self.journal.with(|state| {
                 let paths = state
                     .plan
@@ -496,7 +496,10 @@ impl<'a> RunExecutor<'a> {
                     .unwrap_or_default();
                 let target = state.plan.target_of(name);
                 let request = &state.plan.request;
-                let allowed = (request.allow_time_gap, request.create);
+                // A directory that two components lie in is told of one of them only.
+                let components = state.plan.components.iter();
+                let creates = components.flat_map(|it| it.inspection.creates.clone());
+                let allowed = (request.allow_time_gap, request.create, creates.collect());
                 (
                     state.run.clone(),
                     paths,
@@ -522,6 +525,7 @@ impl<'a> RunExecutor<'a> {
         .with_target(target)
         .with_time_gap(gap)
         .with_create(create)
+        .with_creates(creates)
         .with_cut_over(cut_over)
     }
 

@@ -18,7 +18,7 @@ const UNDO: &str = "undo:";
 /// How the steps begin that start a service on the way back.
 const UNDO_START: &str = "undo:start:";
 /// How the steps begin that delete what was staged.
-const DISCARD: &str = "discard:";
+pub(super) const DISCARD: &str = "discard:";
 /// How the steps begin that delete what was replaced.
 pub(super) const DELETE: &str = "delete:";
 /// The step in which a run ends another that it goes over.
@@ -78,6 +78,8 @@ pub(crate) struct RunState {
     /// Of whom a confirmation has deleted what was put aside, or some of it, or may have: there is no
     /// way back then, only the way to the end of the confirmation.
     pub(crate) deleted: BTreeSet<String>,
+    /// Of whom what was staged is deleted, or some of it, or may be.
+    pub(crate) discarding: BTreeSet<String>,
     /// It was ended as the platform stood, or its page taken down by hand: whatever is live may have
     /// served users since.
     let_in: bool,
@@ -126,6 +128,7 @@ impl RunState {
             ended: None,
             confirmed: false,
             deleted: BTreeSet::new(),
+            discarding: BTreeSet::new(),
             let_in: false,
             page_up: false,
             down_since: None,
@@ -174,6 +177,9 @@ impl RunState {
                 }
                 if let Some(name) = step.strip_prefix(DELETE) {
                     self.deleted.insert(name.to_owned());
+                }
+                if let Some(name) = step.strip_prefix(DISCARD) {
+                    self.discarding.insert(name.to_owned());
                 }
                 // Of a run that has ended its end decided.
                 if step == PAGE_OFF && self.is_open() {
@@ -235,6 +241,8 @@ impl RunState {
                 } else if let Some(name) = step.strip_prefix(DELETE) {
                     // What is left is looked at, component by component.
                     self.deleted.remove(name);
+                } else if let Some(name) = step.strip_prefix(DISCARD) {
+                    self.discarding.remove(name);
                 } else if step.starts_with(UNDO) {
                     self.stuck = Some(failure.clone());
                 } else if !is_aside(step) {
@@ -405,11 +413,23 @@ impl RunState {
         !self.confirmed && !self.deleted.is_empty()
     }
 
-    /// Whether what was staged was to be deleted and is still there, or some of it.
+    /// Whether anything of a component may be put aside, replaced or staged.
+    pub(crate) fn keeps_data(&self, name: &str) -> bool {
+        let staged = self.began(&Step::Stage(name.to_owned())) && !self.is_discarded(name);
+        staged || self.cut_over(name).is_begun()
+    }
+
+    /// Whether what was staged or made was to be removed and is still there, or some of it.
     pub(crate) fn has_leftovers(&self) -> bool {
-        let begun = self.intents.iter().filter(|step| step.starts_with(DISCARD));
-        self.keeps_what_it_restored() != Some(true)
-            && begun.clone().any(|step| !self.done.contains(step))
+        let removes = |step: &&String| step.starts_with(DISCARD) || step.starts_with(REMOVE);
+        let mut begun = self.intents.iter().filter(removes);
+        self.keeps_what_it_restored() != Some(true) && begun.any(|step| !self.done.contains(step))
+    }
+
+    /// Whether what was staged of a component was to be deleted and is still there, or some of it.
+    pub(crate) fn is_left_over(&self, name: &str) -> bool {
+        let step = format!("{DISCARD}{name}");
+        self.intents.contains(&step) && !self.done.contains(&step)
     }
 
     /// The run is neither finished nor undone, and stands in the way of others.

@@ -4,7 +4,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::execution::{RunExecutor, StepResult};
-use super::state::SUPERSEDE;
+use super::state::{DISCARD, SUPERSEDE};
+use super::way_back::not_as_left;
 use super::{Journal, RunState, order};
 use crate::contract::When;
 use crate::engine::plan::{Phase, PlannedService, Step};
@@ -64,7 +65,7 @@ impl RunExecutor<'_> {
             true => self.tell_kept_creations().await,
             false => {
                 self.discard_staged().await;
-                self.remove_created().await;
+                self.remove_created(&[]).await;
             }
         }
         // A failure is told as a failure, also when a later process finished the undo.
@@ -354,8 +355,11 @@ impl RunExecutor<'_> {
         }
     }
 
-    /// Deletes what was staged. Leftovers cost room and nothing else: noticed, not fatal.
+    /// Deletes what was staged, once it is seen to be there: what lies on a disk that is not mounted
+    /// is not deleted. Leftovers cost room and nothing else: noticed, not fatal.
     pub(super) async fn discard_staged(&self) {
+        let state = self.journal.with(RunState::clone);
+        let mut left = not_as_left(self.site, &state).await;
         let names: Vec<String> = self.journal.with(|state| {
             let components = state
                 .plan
@@ -367,7 +371,18 @@ impl RunExecutor<'_> {
                 .collect()
         });
         for name in names {
-            if let Err(error) = self.discard(&name, Discard::Staged).await {
+            let unseen = left.iter().position(|(other, _)| *other == name);
+            let deleted = match unseen.map(|at| left.swap_remove(at)) {
+                None => self.delete(&name, Discard::Staged).await,
+                Some((_, why)) => {
+                    let step = format!("{DISCARD}{name}");
+                    self.step(&step, format!("look for what {name} had staged"), async {
+                        Err(why)
+                    })
+                    .await
+                }
+            };
+            if let Err(error) = deleted {
                 let finding = Finding::warning(
                     "run.leftover",
                     name.clone(),

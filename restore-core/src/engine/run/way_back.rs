@@ -102,25 +102,32 @@ pub(crate) async fn ensure_staged(site: &Site, state: &RunState) -> Result<()> {
     Ok(())
 }
 
-/// The components of which a confirmation would not delete just what the run put aside, each with
-/// why: what lies there may be the only copy of something.
+/// The components of which a confirmation would not delete just what the run put aside, replaced or
+/// staged, each with why: what lies there may be the only copy of something, and what is not there may
+/// lie on a disk that is not mounted.
 pub(crate) async fn not_as_left(site: &Site, state: &RunState) -> Vec<(String, Error)> {
     let mut left = Vec::new();
     for name in state.plan.components.iter().map(|planned| &planned.name) {
+        let cut_over = state.cut_over(name);
         // Begun to be deleted: what is there is what is left of it.
-        if state.deleted.contains(name) {
+        let begun = match cut_over {
+            CutOver::Begun | CutOver::Done => &state.deleted,
+            CutOver::NotBegun | CutOver::TakenBack => &state.discarding,
+        };
+        if begun.contains(name) {
             continue;
         }
-        let cut_over = state.cut_over(name);
+        let staged = state.is_done(&Step::Stage(name.clone()));
         let why = match (site.component(name), cut_over) {
             (None, _) if state.began(&Step::Stage(name.clone())) => name_gone("component", name),
-            (None, _) | (_, CutOver::NotBegun | CutOver::TakenBack) => continue,
+            (None, _) => continue,
+            (_, CutOver::NotBegun | CutOver::TakenBack) if !staged => continue,
             (_, CutOver::Begun) => Error::new(
                 ErrorKind::Failed,
                 "run.broken_off",
                 "its swap was broken off in the middle",
             ),
-            (Some(component), CutOver::Done) => match looking(site, state, name) {
+            (Some(component), _) => match looking(site, state, name) {
                 Some(context) => match component.as_left(&context).await {
                     Ok(()) => continue,
                     Err(error) => error,

@@ -286,6 +286,10 @@ impl Component for Cluster {
         }
     }
 
+    async fn as_left(&self, cx: &RunContext) -> Result<()> {
+        place::ensure_left(cx, self.volume().await, &self.config.volume).await
+    }
+
     async fn kept_by_runs(&self) -> Result<Vec<KeptByRun>> {
         archive::kept_by_runs(self.volume().await?.as_ref()).await
     }

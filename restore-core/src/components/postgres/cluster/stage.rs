@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::Cluster;
+use crate::components::place;
 use crate::contract::{RunContext, Staged};
 use crate::model::{Error, Finding, Result};
 use crate::swap::scope::Discard;
@@ -37,6 +38,7 @@ pub(super) async fn stage(cluster: &Cluster, cx: &RunContext) -> Result<Staged> 
 }
 
 async fn work(cluster: &Cluster, cx: &RunContext) -> Result<Staged> {
+    place::ensure_ours(cx).await?;
     let (reached, dir) = cluster.recover(cx).await?.finish().await?;
     let mut staged = Staged {
         bytes: reached.bytes,
