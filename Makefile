@@ -18,14 +18,14 @@ setup: ## install by apt what the tests and the demo need and this machine lacks
 build: ## the restore program, in target/release
 	cargo build --release --locked -p restore-cli
 
-# Which platform the demo is about: local, or swarm.
+# Which platform the demo is about: local, swarm, or compose.
 PLATFORM ?= local
 
-demo: ## damage a platform, restore it, and prove that it is back (PLATFORM=swarm: on Docker)
+demo: ## damage a platform, restore it, and prove that it is back (PLATFORM=swarm or compose: on Docker)
 	@examples/demo.sh $(PLATFORM)
 
 demo-stop: ## stop the demo's platform and delete it
-	@examples/$(if $(filter swarm,$(PLATFORM)),hosting,local)-platform/platform destroy
+	@examples/$(patsubst swarm,hosting,$(PLATFORM))-platform/platform destroy
 
 check: ## while writing: formatting, lints, the tests that need no server; three minutes
 	@scripts/test.sh check
@@ -46,6 +46,7 @@ lint: ## formatting and clippy
 scripts-test: ## the example platforms' scripts: create, back up, damage, compare, stop
 	@examples/local-platform/test.sh
 	@examples/hosting-platform/test.sh
+	@examples/compose-platform/test.sh
 	@examples/hosting-platform/guest-test.sh
 
 python-test: setup ## the Python module: built, installed, typed, tried on the local platform

@@ -4,6 +4,7 @@
 #
 #   make demo                     or demo.sh local: a platform of local processes
 #   make demo PLATFORM=swarm      or demo.sh swarm: a stack on a Docker Swarm of its own
+#   make demo PLATFORM=compose    or demo.sh compose: Compose projects on a Docker engine of its own
 #
 # RESTORE_DEMO_DIR=DIR puts the platform elsewhere.
 # It can be run again: an old demo is stopped and replaced. Nothing outside the platform's folder
@@ -13,8 +14,9 @@ kind=${1:-local}
 case $kind in
   local) folder=local-platform ;;
   swarm) folder=hosting-platform ;;
+  compose) folder=compose-platform ;;
   *)
-    echo "there is no platform $kind: local, or swarm" >&2
+    echo "there is no platform $kind: local, swarm, or compose" >&2
     exit 2
     ;;
 esac
@@ -68,7 +70,7 @@ fi
 chapter "Set-up"
 case $kind in
   local) run scripts/setup.sh ;;
-  swarm) run scripts/setup.sh engine ;;
+  swarm | compose) run scripts/setup.sh engine ;;
 esac
 run cargo build --release --locked -p restore-cli
 target=$(cargo metadata --format-version 1 --no-deps --offline |
@@ -106,6 +108,11 @@ of the application's image means another build."
 Prometheus, a stand-in for Grafana; on a Docker engine of its own, which this machine's own never
 meets; all in $root. The first time, its images are made from Debian's packages."
     ;;
+  compose)
+    say "Two projects of Docker Compose: PostgreSQL, Redis, nginx, an application in two containers and its
+worker; a stand-in for Grafana; on a Docker engine of its own, which this machine's own never meets;
+all in $root. The first time, its images are made from Debian's packages."
+    ;;
 esac
 run "${as_root[@]}" "$platform" -d "$root" create --replace
 run "${as_root[@]}" "$platform" -d "$root" status
@@ -116,7 +123,7 @@ ask /api/version
 chapter "2. A backup by plain shell commands"
 case $kind in
   local) say "pg_dump, redis-cli, tar and sha256sum, as a runbook has them: nothing of restore's." ;;
-  swarm) say "docker, pg_dump, redis-cli, tar and sha256sum, as the runbook has them: nothing of restore's." ;;
+  swarm | compose) say "docker, pg_dump, redis-cli, tar and sha256sum, as the runbook has them: nothing of restore's." ;;
 esac
 run "${as_root[@]}" "$here/backup.sh" -d "$root"
 say "What the platform holds at this moment: every row, key and file as a digest."
@@ -161,16 +168,17 @@ rm -rf -- "$work"
 work=
 
 chapter "All of it was as it should be"
-logs="  log/             the servers' logs" again=
-if [ "$kind" = swarm ]; then
+logs="  log/             the servers' logs" again= explained=", each key explained"
+if [ "$kind" != local ]; then
   logs="  engine/          the Docker engine; its command: ${platform#"$repository/"} -d $shown docker …"
-  again=" PLATFORM=swarm"
+  again=" PLATFORM=$kind"
 fi
+[ "$kind" != compose ] || explained=
 cat <<TEXT
 
 The platform is damaged again, and still runs. Everything lies in $root:
 
-  restore.toml     the platform as restore sees it, each key explained
+  restore.toml     the platform as restore sees it$explained
   backups/         the backup
   state/           journals and reports of the runs
   log/restore.log  the reports as text

@@ -78,6 +78,8 @@ need git git
 if [ -n "$with_engine" ]; then
   need docker.io dockerd containerd runc
   command -v docker >/dev/null || missing+=("$(docker_client)")
+  # Compose: docker's own plugin where that is, else Debian's program.
+  docker compose version >/dev/null 2>&1 || need docker-compose docker-compose
   need debootstrap debootstrap
   need iproute2 ip
   need openssl openssl

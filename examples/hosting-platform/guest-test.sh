@@ -3,7 +3,7 @@
 # and change nothing, beside what its owner runs there.
 #
 #   guest-test.sh                      the platforms of both kinds
-#   guest-test.sh --demos PROGRAM      both demos, with this `restore`; takes some minutes
+#   guest-test.sh --demos PROGRAM      all demos, with this `restore`; takes some minutes
 #
 # The machine is one in namespaces: with a Docker engine as it comes, a container on its docker0, a
 # counted firewall rule, and somebody listening on the ports of nginx, PostgreSQL and Redis. On it a user
@@ -39,12 +39,14 @@ outside() {
 }
 
 remove() {
-  local group
+  local group left
   while read -r group; do
     [ ! -d "$group" ] || find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || true
   done < <(groups_of "$cgroup")
   # An engine that the machine's end cut short.
-  if [ -d "$work/srv/restore-demo-swarm" ]; then "$here/engine" -d "$work/srv/restore-demo-swarm/engine" destroy || true; fi
+  for left in "$work"/srv/restore-demo-{swarm,compose}; do
+    if [ -d "$left" ]; then "$here/engine" -d "$left/engine" destroy || true; fi
+  done
   rm -rf -- "$work"
 }
 
@@ -294,6 +296,8 @@ inside_the_machine() {
     demo local /srv/restore-demo local-platform
     step "the demo on Docker"
     demo swarm /srv/restore-demo-swarm hosting-platform
+    step "the demo on Docker Compose"
+    demo compose /srv/restore-demo-compose compose-platform
   else
     step "the local platform"
     local_platform

@@ -28,6 +28,12 @@ fn hosting_platform() {
     script("examples/hosting-platform/test.sh", &[]);
 }
 
+/// The same on Docker Compose.
+#[test]
+fn compose_platform() {
+    script("examples/compose-platform/test.sh", &[]);
+}
+
 /// On a machine that runs engines, servers and a firewall of its own, for a user who is not root: set up,
 /// made, restored, and the machine is as it was.
 #[test]

@@ -1,6 +1,7 @@
 //! The program on whole platforms, local and on Docker Swarm, and how much memory it takes.
 
 mod agent;
+mod compose;
 mod hostile;
 mod memory;
 mod recovery;

@@ -17,7 +17,7 @@ mod ruins;
 mod safety;
 mod selection;
 mod stopped;
-mod support;
+pub mod support;
 mod traffic;
 mod two_runs;
 mod ways_out;

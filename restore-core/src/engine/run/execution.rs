@@ -207,10 +207,15 @@ impl<'a> RunExecutor<'a> {
     /// those that died, or ended while the platform did not answer. It is tried again before the next.
     async fn release(&self) {
         if let Err(error) = self.site.platform().release().await {
-            let finding = Finding::warning("platform.unreleased", "platform", error.message());
-            let hint = error.hint_text().map(|hint| format!("{hint}; "));
-            let hint = hint.unwrap_or_default() + "the next run tries it again";
-            self.notice_anyway(finding.hint(hint)).await;
+            let finding = Finding::warning(
+                "platform.unreleased",
+                "platform",
+                format!(
+                    "what services were given for as long as they are down, such as another restart policy, is not taken from them yet: {error}"
+                ),
+            )
+            .hint("see that the platform answers; the next run does it");
+            self.notice_anyway(finding).await;
         }
     }
 

@@ -4,7 +4,10 @@
 //! had ended by themselves before, is written down here before anything is stopped, so that any
 //! later process knows.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -49,6 +52,13 @@ impl Stopped {
         self.policy.as_ref().filter(|_| now == self.meanwhile)
     }
 }
+
+/// The newest of this process' writes to each file. One whose caller is gone may still be under way
+/// when the next begins: it must neither meet that nor come after it.
+static WRITTEN: Mutex<BTreeMap<PathBuf, u64>> = Mutex::new(BTreeMap::new());
+
+/// How many writes were asked for.
+static ASKED: AtomicU64 = AtomicU64::new(0);
 
 /// How the names of the files end.
 const SUFFIX: &str = ".stopped.json";
@@ -139,7 +149,14 @@ impl Record {
                 )
             })?),
         };
+        let number = ASKED.fetch_add(1, Ordering::Relaxed);
         blocking(move || {
+            let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+            let newest = written.entry(path.clone()).or_default();
+            if *newest > number {
+                return Ok(());
+            }
+            *newest = number;
             let failed = |e| Error::io(format!("write {}", path.display()), e);
             let folder = path.parent().unwrap_or(Path::new("/"));
             let Some(content) = content else {
@@ -171,6 +188,8 @@ fn sync(path: &Path) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
@@ -209,6 +228,28 @@ mod tests {
         record.write(&[]).await.unwrap();
         assert_eq!(record.read().await.unwrap(), []);
         assert_eq!(std::fs::read_dir(&services).unwrap().count(), 0);
+    }
+
+    /// A run that is dropped leaves a write under way.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_write_whose_caller_is_gone_meets_no_later_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = Record {
+            path: folder.path().join("services/web.stopped.json"),
+        };
+        let stopped = |id: String| Stopped {
+            id,
+            policy: None,
+            meanwhile: while_down(),
+            was_down: false,
+        };
+        for turn in 0..20 {
+            let early = [stopped(format!("early {turn}"))];
+            let _ = tokio::time::timeout(Duration::ZERO, record.write(&early)).await;
+            let late = [stopped(format!("late {turn}"))];
+            record.write(&late).await.unwrap();
+            assert_eq!(record.read().await.unwrap(), late);
+        }
     }
 
     #[test]

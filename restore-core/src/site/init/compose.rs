@@ -1,7 +1,7 @@
 //! Services of Compose projects: what is written of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::containers::{Role, names, role, short, write_components};
 use super::emit::Emit;
@@ -29,8 +29,8 @@ pub(super) fn propose(found: &Discovery, out: &mut Emit) {
     write_services(&services, &keyed, &main, out);
     let volumes = write_volumes(&services, &main, out);
     // Containers keep the image that they were made from, whatever is restored.
-    write_components(found, &services, &volumes, &[], out);
-    write_left_out(found, &all, out);
+    let trees = write_components(found, &services, &volumes, &[], out);
+    write_left_out(found, &all, &trees, out);
 }
 
 /// The project with the most services.
@@ -152,7 +152,7 @@ fn write_services(
                 out.list("after", &after);
             }
             Role::App => {
-                out.guess("its compose file does not say what it depends on.");
+                out.guess("its containers do not say what it depends on.");
                 out.list("after", &stateful);
             }
             Role::Nginx => {}
@@ -226,13 +226,19 @@ fn write_volumes(
 }
 
 /// What is seen and is in no section.
-fn write_left_out(found: &Discovery, services: &[&FoundService], out: &mut Emit) {
+fn write_left_out(
+    found: &Discovery,
+    services: &[&FoundService],
+    trees: &[PathBuf],
+    out: &mut Emit,
+) {
+    let in_it = |path: &Path| trees.iter().any(|tree| path.starts_with(tree));
     let mut left: Vec<String> = Vec::new();
     let folders: BTreeSet<&Path> = services
         .iter()
         .filter_map(|it| it.described_in.as_deref())
         .collect();
-    for folder in folders {
+    for folder in folders.into_iter().filter(|folder| !in_it(folder)) {
         left.push(format!(
             "the compose files in {}: to have them in backups, describe that directory as a component of kind \"files\"",
             folder.display()
@@ -252,7 +258,8 @@ fn write_left_out(found: &Discovery, services: &[&FoundService], out: &mut Emit)
             "/etc/hosts",
             "/etc/resolv.conf",
         ];
-        if source.is_file() && !secret && !system.contains(&mount.source.as_str()) {
+        if source.is_file() && !in_it(source) && !secret && !system.contains(&mount.source.as_str())
+        {
             files.insert(&mount.source);
         }
     }

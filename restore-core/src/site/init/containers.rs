@@ -8,6 +8,9 @@ use super::{Discovery, FoundMount, FoundService, backups, local};
 /// Where containers see their secrets.
 const SECRETS: &str = "/run/secrets";
 
+/// Where nginx writes its logs.
+const NGINX_LOGS: &str = "/var/log/nginx";
+
 /// What a service is, by its image, or else by the port that it listens on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Role {
@@ -69,14 +72,14 @@ pub(super) fn short<'a>(volume: &'a str, it: &FoundService) -> &'a str {
 }
 
 /// The components, the checks and the page; `volumes` has the site's names and the engine's, and an
-/// image that is restored stops `image_stops`.
+/// image that is restored stops `image_stops`. Returns the directories that are components.
 pub(super) fn write_components(
     found: &Discovery,
     services: &[(Role, &FoundService)],
     volumes: &[(String, String)],
     image_stops: &[String],
     out: &mut Emit,
-) {
+) -> Vec<PathBuf> {
     out.heading("components: what is backed up and restored");
     for (role, it) in services {
         match role {
@@ -91,7 +94,7 @@ pub(super) fn write_components(
         .find(|(role, _)| *role == Role::Nginx)
         .map(|(_, it)| *it);
     let mut trees = backups::trees(found, out, |_, whole, out| {
-        write_tree(whole, nginx, services, out)
+        write_tree(whole, nginx, services, true, out);
     });
     write_other_trees(found, nginx, services, &mut trees, out);
     let images = |file: &String| file.starts_with("app/docker-image");
@@ -114,6 +117,7 @@ pub(super) fn write_components(
     if let Some(nginx) = nginx {
         write_maintenance(nginx, out);
     }
+    trees
 }
 
 /// Who may talk to a service: what shares a network with it.
@@ -325,6 +329,17 @@ fn write_volume_components(
             "who mounts it and can write it; nginx goes on.",
             out,
         );
+        let logs = users.iter().find(|(role, it)| {
+            let of_logs = |mount: &FoundMount| {
+                mount.source == *engine && mount.target == Path::new(NGINX_LOGS)
+            };
+            *role == Role::Nginx && it.mounts.iter().any(of_logs)
+        });
+        if let Some((_, nginx)) = logs {
+            out.comment("It is told to open the files that are there then.");
+            out.text("service", &nginx.name);
+            out.list("reload", &["nginx", "-s", "reopen"]);
+        }
     }
 }
 
@@ -348,6 +363,7 @@ fn write_tree(
     whole: &Path,
     nginx: Option<&FoundService>,
     services: &[(Role, &FoundService)],
+    of_backups: bool,
     out: &mut Emit,
 ) {
     let mounts = |it: &FoundService| {
@@ -363,6 +379,11 @@ fn write_tree(
         out.list("test", &["nginx", "-t"]);
         out.list("reload", &["nginx", "-s", "reload"]);
         return;
+    }
+    let code = |(role, it): &(Role, &FoundService)| *role == Role::App && mounts(it);
+    if of_backups && services.iter().any(code) {
+        out.guess("what backups of code usually leave out: it stays as it is.");
+        out.list("exclude", &["**/node_modules", "**/.git", "**/*.log"]);
     }
     let users = services
         .iter()
@@ -400,7 +421,7 @@ fn write_other_trees(
         }
         out.path("root", root);
         out.path("tree", Path::new(tree));
-        write_tree(&whole, nginx, services, out);
+        write_tree(&whole, nginx, services, false, out);
         trees.push(whole);
     }
 }

@@ -395,7 +395,9 @@ fn services_of_compose_projects_are_recognised_by_image_port_and_mounts() {
     assert!(cache.get("password_file").is_none(), "it asks for none");
     let uploads = &config.components["uploads"];
     assert_eq!(uploads["stops"], serde_json::json!(["worker", "shop-web"]));
-    assert_eq!(config.components["logs"]["stops"], serde_json::json!([]));
+    let logs = &config.components["logs"];
+    assert_eq!(logs["stops"], serde_json::json!([]));
+    assert_eq!(logs["service"], "nginx");
     assert!(
         !config.components.contains_key("db_data"),
         "a database's data is not tar's"
