@@ -9,18 +9,12 @@ use tokio_util::sync::CancellationToken;
 use super::Postgres;
 use super::client::column;
 use super::content::{Content, Format};
-use super::script::ScriptReader;
-use super::sql_dump::refuse_odd;
-use super::tools::{Input, Runner, tool_failed};
+use super::script::{Script, ScriptReader};
+use super::sql_dump::{not_in_dump, refuse_odd};
+use super::tools::{Input, Runner};
 use crate::archive::{Source, hand_on, hash_file};
 use crate::contract::{Backup, Contents, DumpedTable, RunContext};
 use crate::model::{Difference, Error, ErrorKind, Progress, Result};
-
-/// How much of a line of a listing is looked at: names are shorter.
-const LINE: usize = 1024;
-
-/// How many tables are kept of what strangers may have written.
-const MOST: usize = 1_000_000;
 
 /// How many pieces of a script may be under way.
 const DEPTH: usize = 4;
@@ -43,7 +37,7 @@ impl Contents for Postgres {
         let source = backup.source(artifact)?.cancelled_by(cancel.clone());
         let content = Content::of(source.path(), artifact).await?;
         let mut tables = match content.format {
-            Format::Sql => of_script(source).await?,
+            Format::Sql => of_script(source, &self.config.dumped_as).await?,
             Format::Custom | Format::Tar => self.of_archive(source, content.packed, cancel).await?,
             // A tar archive of a folder has members like any other.
             Format::Folder => return Ok(None),
@@ -134,9 +128,20 @@ fn sum(known: Option<u64>, more: Option<u64>) -> Option<u64> {
     }
 }
 
-/// Reads a script to its end, hashing it meanwhile.
-async fn of_script(source: Source) -> Result<Tables> {
+/// Reads a script to its end, hashing it meanwhile: what of it is for `database`.
+async fn of_script(source: Source, database: &str) -> Result<Tables> {
     let label = source.label().to_owned();
+    let file = source
+        .open()
+        .map_err(|e| Error::io(format!("read {label}"), e))?;
+    // Its first bytes say how it is compressed, whatever its name claims.
+    let source = Source::given(
+        file,
+        format!("{label} (dump)"),
+        source.size(),
+        source.expected(),
+    )
+    .cancelled_by(source.cancel().clone());
     let (send, mut pieces) = channel(DEPTH);
     let reading = tokio::spawn(hand_on(source, Progress::hidden(), send));
     let counting = tokio::task::spawn_blocking(move || {
@@ -161,16 +166,30 @@ async fn of_script(source: Source) -> Result<Tables> {
     refuse_odd(&reader, &label)?;
     reading.await.map_err(broken)??;
     let counted = reader.counted();
-    let mut tables = Tables::new();
-    for object in reader.finish().objects.into_keys() {
-        if object.kind == "TABLE" {
-            tables.insert((object.schema, object.name), None);
+    let script = reader
+        .finish_for(database)
+        .map_err(|databases| not_in_dump(&label, database, &databases))?;
+    // Of a script that connects to databases only what goes to the one that is restored counts.
+    let only = match script.databases.is_empty() {
+        true => None,
+        false => Some(script.taken_from.clone().unwrap_or(database.to_owned())),
+    };
+    let mut tables = of_objects(script);
+    for table in counted {
+        if only.is_none() || table.database == only {
+            tables.insert((table.schema, table.name), table.rows);
         }
     }
-    for (schema, name, rows) in counted {
-        tables.insert((schema, name), rows);
-    }
     Ok(tables)
+}
+
+/// The tables that a script makes.
+fn of_objects(script: Script) -> Tables {
+    let objects = script.objects.into_keys();
+    let tables = objects.filter(|object| object.kind == "TABLE");
+    tables
+        .map(|object| ((object.schema, object.name), None))
+        .collect()
 }
 
 impl Postgres {
@@ -220,15 +239,12 @@ impl Postgres {
         let input = Input::new(source.path(), None).packed(packed);
         let mut failure = None;
         for tools in found.iter().rev() {
-            let mut reader = ContentsReader::default();
-            let read = |bytes: &[u8]| reader.feed(bytes);
-            let exit = runner
-                .run(tools, "pg_restore", &["--list"], Some(&input), read)
-                .await?;
-            if exit.success() {
-                return Ok(reader.finish());
+            match runner.script(tools, &input, false).await {
+                Err(error) if error.code() == "postgres.tool_failed" => {
+                    failure.get_or_insert(error);
+                }
+                script => return Ok(of_objects(script?)),
             }
-            failure.get_or_insert_with(|| tool_failed("pg_restore", &exit));
         }
         Err(failure
             .unwrap_or_else(|| {
@@ -242,69 +258,10 @@ impl Postgres {
     }
 }
 
-/// Reads what `pg_restore --list` prints, as it comes.
-#[derive(Default)]
-struct ContentsReader {
-    line: Vec<u8>,
-    tables: Tables,
-}
-
-impl ContentsReader {
-    fn feed(&mut self, bytes: &[u8]) {
-        let mut lines = bytes.split(|byte| *byte == b'\n').peekable();
-        while let Some(part) = lines.next() {
-            let room = LINE.saturating_sub(self.line.len()).min(part.len());
-            self.line
-                .extend_from_slice(part.get(..room).unwrap_or_default());
-            if lines.peek().is_some() {
-                self.end_line();
-            }
-        }
-    }
-
-    /// "3341; 1259 16386 TABLE public users app".
-    fn end_line(&mut self) {
-        let line = String::from_utf8_lossy(&std::mem::take(&mut self.line)).into_owned();
-        let table = || {
-            let (id, rest) = line.split_once("; ")?;
-            id.parse::<u32>().ok()?;
-            let (rest, _owner) = rest.splitn(3, ' ').nth(2)?.rsplit_once(' ')?;
-            let rest = rest.strip_prefix("TABLE ")?;
-            let (schema, name) = rest.strip_prefix("DATA ").unwrap_or(rest).split_once(' ')?;
-            // Entries of other kinds begin with the same word.
-            let other = schema == "ATTACH" && !rest.starts_with("DATA ");
-            (!other).then(|| (schema.to_owned(), name.to_owned()))
-        };
-        if let Some(table) = table().filter(|_| self.tables.len() < MOST) {
-            self.tables.entry(table).or_default();
-        }
-    }
-
-    fn finish(mut self) -> Tables {
-        self.end_line();
-        self.tables
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::script::Counted;
     use super::*;
-
-    #[test]
-    fn a_listing_has_tables_wherever_its_pieces_end() {
-        let list = "; TABLE public no app\n;\n215; 1259 16386 TABLE public users app\n\
-            3341; 0 16386 TABLE DATA public users app\n216; 1259 1 TABLE ATTACH public part app\n\
-            217; 1259 1 TABLE public two words app\n218; 1259 1 VIEW public v app\n";
-        for size in [1, 7, list.len()] {
-            let mut reader = ContentsReader::default();
-            for piece in list.as_bytes().chunks(size) {
-                reader.feed(piece);
-            }
-            let tables: Vec<_> = reader.finish().into_keys().collect();
-            let named = |name: &str| ("public".to_owned(), name.to_owned());
-            assert_eq!(tables, [named("two words"), named("users")]);
-        }
-    }
 
     #[test]
     fn tables_and_rows_are_compared_where_both_are_known() {
@@ -338,7 +295,12 @@ mod tests {
             for piece in script.as_bytes().chunks(size) {
                 reader.feed(piece);
             }
-            let table = |schema: &str, name: &str, rows| (schema.to_owned(), name.to_owned(), rows);
+            let table = |schema: &str, name: &str, rows| Counted {
+                database: None,
+                schema: schema.to_owned(),
+                name: name.to_owned(),
+                rows,
+            };
             assert_eq!(
                 reader.counted(),
                 [

@@ -49,19 +49,24 @@ pub(super) async fn read(
             }
         }
         refuse_odd(&reader, &label)?;
-        reader.finish_for(&database).map_err(|databases| {
-            Error::new(
-                ErrorKind::Preflight,
-                "postgres.not_in_dump",
-                format!(
-                    "{label} has databases {}, and none called {database}",
-                    databases.join(", ")
-                ),
-            )
-            .hint("name the one that is meant as `dumped_as` of the component, or choose another backup")
-        })
+        reader
+            .finish_for(&database)
+            .map_err(|databases| not_in_dump(&label, &database, &databases))
     })
     .await
+}
+
+/// That a script is of other databases.
+pub(super) fn not_in_dump(label: &str, database: &str, databases: &[String]) -> Error {
+    Error::new(
+        ErrorKind::Preflight,
+        "postgres.not_in_dump",
+        format!(
+            "{label} has databases {}, and none called {database}",
+            databases.join(", ")
+        ),
+    )
+    .hint("name the one that is meant as `dumped_as` of the component, or choose another backup")
 }
 
 /// Refuses a script that no pg_dump writes: larger than its reading may take room for.

@@ -13,7 +13,7 @@ const STAGED: &str = "shop_restore_20240216_093000_7f3a";
 
 /// Runs a script that finds the server's programs, and has the dump's name in `$DUMP` and the SQL
 /// dump's in `$SQL`; the backup holds what it makes, and nothing else.
-fn make(rig: &Rig, script: &str) {
+pub(super) fn make(rig: &Rig, script: &str) {
     let folder = rig.folder().join("postgres");
     std::fs::remove_dir_all(&folder).unwrap();
     std::fs::create_dir(&folder).unwrap();

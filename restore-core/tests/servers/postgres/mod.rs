@@ -1,5 +1,6 @@
 //! The PostgreSQL component on real servers.
 
+mod contents;
 mod create;
 mod dumps;
 mod findings;

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::limits::shortened;
+use super::reader::Counted;
 use super::skip::Out;
 use super::{Object, ScriptReader};
 
@@ -39,7 +40,12 @@ impl ScriptReader {
                 self.script.data += 1;
                 let (schema, name) = (shortened(entry.schema), shortened(entry.name));
                 if self.tables.is_some() && self.limits.keep(schema.len() + name.len()) {
-                    let table = (schema.to_owned(), name.to_owned(), None);
+                    let table = Counted {
+                        database: self.database.clone(),
+                        schema: schema.to_owned(),
+                        name: name.to_owned(),
+                        rows: None,
+                    };
                     self.tables.get_or_insert_default().push(table);
                 }
             }

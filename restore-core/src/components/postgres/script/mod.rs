@@ -21,6 +21,8 @@ use std::ops::Range;
 pub(super) use classes::odd_setting;
 pub(super) use lines::Lines;
 pub(super) use quoting::Quoting;
+#[cfg(test)]
+pub(super) use reader::Counted;
 pub(super) use reader::ScriptReader;
 #[cfg(feature = "fuzzing")]
 pub(super) use reader::{fuzz, refused};

@@ -36,7 +36,7 @@ pub(in super::super) struct ScriptReader {
     copies: bool,
     in_copy: bool,
     /// The tables that it has rows of, where these are counted.
-    pub(super) tables: Option<Vec<(String, String, Option<u64>)>>,
+    pub(super) tables: Option<Vec<Counted>>,
     /// Where the line begins that is being read, and how many bytes of it have come.
     at: u64,
     length: u64,
@@ -59,6 +59,17 @@ pub(in super::super) struct ScriptReader {
     old_strings: bool,
     /// The script is not in UTF-8, so only names in ASCII could be read.
     pub(super) other_encoding: bool,
+}
+
+/// A table that a script has an entry for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in super::super) struct Counted {
+    /// The database that psql is connected to by the script itself.
+    pub(in super::super) database: Option<String>,
+    pub(in super::super) schema: String,
+    pub(in super::super) name: String,
+    /// How many rows it has; `None` where they are written as statements, which nobody counts.
+    pub(in super::super) rows: Option<u64>,
 }
 
 /// What a line is, by what stands before it.
@@ -119,9 +130,8 @@ impl ScriptReader {
         }
     }
 
-    /// The tables that it has entries for, by schema and name, with how many rows each has; `None`
-    /// where they are written as statements, which nobody counts.
-    pub(in super::super) fn counted(&mut self) -> Vec<(String, String, Option<u64>)> {
+    /// The tables that it has entries for, whichever database they are of.
+    pub(in super::super) fn counted(&mut self) -> Vec<Counted> {
         self.tables.take().unwrap_or_default()
     }
 
@@ -179,9 +189,9 @@ impl ScriptReader {
         if self.in_copy {
             self.in_copy = line != "\\.";
             if self.in_copy
-                && let Some((_, _, Some(rows))) = self.tables.as_mut().and_then(|it| it.last_mut())
+                && let Some(table) = self.tables.as_mut().and_then(|it| it.last_mut())
             {
-                *rows += 1;
+                table.rows = table.rows.map(|rows| rows + 1);
             }
             return;
         }
@@ -220,9 +230,9 @@ impl ScriptReader {
             }
             self.in_copy = self.copies && copied;
             if self.in_copy
-                && let Some((_, _, rows)) = self.tables.as_mut().and_then(|it| it.last_mut())
+                && let Some(table) = self.tables.as_mut().and_then(|it| it.last_mut())
             {
-                *rows = Some(rows.unwrap_or(0));
+                table.rows.get_or_insert(0);
             }
             self.copies &= !copied;
             Began::Statement
