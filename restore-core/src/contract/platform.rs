@@ -130,6 +130,11 @@ pub trait Platform: Send + Sync {
         Vec::new()
     }
 
+    /// The command of this host that starts the service; empty where something else does.
+    fn start_command(&self, _service: &str) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether programs in the context of a service are this host's own.
     fn runs_here(&self, _service: &str) -> bool {
         false

@@ -4,12 +4,14 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::anew::ClusterPlace;
 use super::client::{BROKEN, Session, column};
 use super::database::Database;
 use super::sessions::{NOT_OURS_HINT, PREPARED_HINT, not_ours, prepared};
 use super::{Postgres, compare};
 use crate::contract::{Inspection, RunContext, SpaceNeed};
 use crate::model::{Error, Finding, Result};
+use crate::sys::process::account::Account;
 use crate::sys::space::Space;
 
 /// How many times its size a dump needs at least once restored, by experience: it is compressed,
@@ -88,19 +90,51 @@ impl Inspect<'_> {
         if !self.cx.may_create() || down.is_ok_and(|state| state.running > 0) {
             return;
         }
+        let place = ClusterPlace::of(&self.pg.platform.start_command(service));
+        let state = place
+            .as_ref()
+            .map(|place| format!(", and {}", place.state()));
         let message = format!(
-            "{service} does not run: --create makes roles and databases in a server that runs, and no cluster for it"
+            "{service} does not run{}: --create makes roles and databases in a server that runs, and no cluster for it",
+            state.unwrap_or_default()
         );
-        let hint = match &self.pg.config.cluster {
-            Some(cluster) => format!(
-                "where its data directory is gone, recover it from a base backup first (`restore run ID --create --only {cluster}`)"
+        let anew = match &place {
+            Some(place) => format!(
+                "`{}` as root makes an empty one; then `restore run ID --create` starts it, and makes the roles and {} in it; other databases that were in it are no part of that",
+                self.commands(place).await,
+                self.pg.database_words()
             ),
             None => format!(
-                "where its data directory is gone, make one as the service's user with `initdb` of its version and {} as its superuser, start {service}, and plan again",
+                "make one as the service's user with `initdb` of its version and {} as its superuser (an image of PostgreSQL makes one itself where it starts on an empty volume: move aside what is in it), start {service}, and plan again",
                 self.pg.config.user
             ),
         };
+        let hint = match &self.pg.config.cluster {
+            Some(cluster) => format!(
+                "where its data directory is gone or damaged, recover it from a base backup first (`restore run ID --create --only {cluster}`); where there are only dumps: {anew}"
+            ),
+            None => format!("where its data directory is gone or damaged beyond repair: {anew}"),
+        };
         self.refuse("postgres.no_cluster", message, &hint);
+    }
+
+    /// How a cluster is made there by hand.
+    async fn commands(&self, place: &ClusterPlace) -> String {
+        let pg = self.pg;
+        let service = &pg.config.service;
+        let owner = pg.platform.owner(service).await.ok().flatten();
+        // No server runs as root.
+        let account = owner.filter(|(uid, _)| *uid != 0).map_or_else(
+            || "postgres".to_owned(),
+            |(uid, gid)| Account::of(uid, gid).name,
+        );
+        let endpoint = pg.platform.endpoint(service).await.ok();
+        place.commands(
+            &account,
+            &pg.config.user,
+            pg.config.password.file(),
+            endpoint.as_ref(),
+        )
     }
 
     pub(super) fn warn(&mut self, code: &str, message: String) {

@@ -20,6 +20,7 @@ use crate::contract::{
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result, RunId, Timestamp};
 use crate::swap::scope::Discard;
 
+mod anew;
 mod back_up;
 mod check;
 mod client;

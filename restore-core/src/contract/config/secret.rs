@@ -1,6 +1,6 @@
 //! Secrets: named by the configuration, never written in it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
@@ -33,6 +33,11 @@ impl SecretSource {
     /// Whether one is configured.
     pub fn is_named(&self) -> bool {
         self.file.is_some() || self.env.is_some()
+    }
+
+    /// The file that holds it, where one does.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 
     /// Reads it now; `None` where none is configured. One line end at the end of a file is not

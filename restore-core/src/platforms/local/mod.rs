@@ -338,6 +338,14 @@ impl Platform for LocalPlatform {
         }
     }
 
+    fn start_command(&self, service: &str) -> Vec<String> {
+        match self.find(service).map(|found| &found.runner) {
+            Ok(Runner::Supervised(running)) => running.command().to_vec(),
+            Ok(Runner::ExternalService(triple)) => triple.start.clone(),
+            Err(_) => Vec::new(),
+        }
+    }
+
     fn runs_here(&self, _service: &str) -> bool {
         true
     }
