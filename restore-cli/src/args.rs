@@ -169,9 +169,19 @@ pub(crate) struct InitArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) backups: Option<PathBuf>,
 
-    /// Take the restore.toml that this backup in --backups carries, or `latest`
-    #[arg(long, value_name = "ID", requires = "backups")]
-    pub(crate) from: Option<String>,
+    /// Take the restore.toml that a backup carries: a directory of backups, and an id or `latest`
+    ///
+    /// With --backups, only the id.
+    #[arg(long, num_args = 1..=2, value_names = ["DIR", "ID"])]
+    pub(crate) from: Vec<String>,
+
+    /// A key of which one must have signed that backup
+    #[arg(long, value_name = "FINGERPRINT", requires = "from")]
+    pub(crate) signed_by: Vec<String>,
+
+    /// Where gpg keeps those keys
+    #[arg(long, value_name = "DIR", requires = "signed_by")]
+    pub(crate) gnupg_home: Option<PathBuf>,
 
     /// Only servers that work in this directory, or whose files are named below it
     #[arg(long, value_name = "DIR", conflicts_with = "from")]

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use restore_core::site::init::{self, LookOptions, Proposal};
+use restore_core::site::init::{self, CarriedOptions, LookOptions, Proposal};
 use restore_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 
@@ -29,9 +29,23 @@ pub(super) async fn init(cx: &Context, args: InitArgs) -> Result<Answer> {
     if !args.print && output.symlink_metadata().is_ok() {
         return Err(in_the_way(&output));
     }
-    let proposal = match (&args.from, &args.backups) {
-        (Some(id), Some(backups)) => init::from_backup(backups, id).await?,
-        _ => {
+    let proposal = match args.from.as_slice() {
+        [first, rest @ ..] => {
+            let (backups, id) = match (&args.backups, rest) {
+                (None, rest) => (
+                    Path::new(first),
+                    rest.first().map_or("latest", String::as_str),
+                ),
+                (Some(backups), []) => (backups.as_path(), first.as_str()),
+                (Some(_), _) => return Err(two_directories()),
+            };
+            let mut options = CarriedOptions::default();
+            options.signed_by.clone_from(&args.signed_by);
+            options.gnupg_home.clone_from(&args.gnupg_home);
+            options.base = output.parent().map(Path::to_owned);
+            init::carried(backups, id, &options).await?
+        }
+        [] => {
             let mut options = LookOptions::default();
             options.below.clone_from(&args.below);
             options.backups.clone_from(&args.backups);
@@ -67,10 +81,28 @@ fn told(proposal: &Proposal, file: Option<&Path>) -> String {
             out += &format!("  - {what}\n");
         }
     }
-    out += &format!(
-        "\nLook at what is marked GUESSED in it, then:\n  restore --config {file} config check\n"
-    );
+    match &proposal.backup {
+        Some(id) => {
+            out += &format!(
+                "\nThen:\n  restore --config {file} config check\n  restore --config {file} run {id} --create\n"
+            );
+        }
+        None => {
+            out += &format!(
+                "\nLook at what is marked GUESSED in it, then:\n  restore --config {file} config check\n"
+            );
+        }
+    }
     out
+}
+
+fn two_directories() -> Error {
+    Error::new(
+        ErrorKind::Config,
+        "init.two_directories",
+        "--backups and --from both name a directory of backups",
+    )
+    .hint("`restore init --from DIR ID`")
 }
 
 fn in_the_way(file: &Path) -> Error {

@@ -1,7 +1,7 @@
 //! `restore init`: a first configuration, which is never written over another.
 
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use crate::site::{ID, Ran, Site, command};
@@ -141,6 +141,124 @@ fn a_backup_carries_its_configuration() {
         .exits(3);
     assert!(
         ran.err.contains("is not what its manifest says"),
+        "{}",
+        ran.err
+    );
+}
+
+/// A machine that has nothing but the backups and the program: three commands.
+#[test]
+fn on_a_new_machine_the_file_comes_out_of_a_backup() {
+    let site = Site::new();
+    site.write("pass", "secret\n");
+    std::fs::set_permissions(site.path("pass"), PermissionsExt::from_mode(0o600)).unwrap();
+    let toml = site.read("restore.toml");
+    let signing = "\n[components.db]\nkind = 'postgres'\nservice = 'db'\ndatabase = 'd'\nuser = 'u'\npassword_file = 'pass'\n[services.db]\ncommand = ['/bin/true']\nendpoint = '127.0.0.1:1'\n";
+    let made = site.restore(&["backup", "--json"]).exits(0).json();
+    let id = made["backup"]["id"].as_str().unwrap().to_owned();
+    // What a site with a password carries.
+    let carried = format!("{toml}{signing}");
+    site.write(&format!("backups/{id}/restore.toml"), &carried);
+    let shell = |script: &str| {
+        let output = Command::new("bash")
+            .args(["-euc", script])
+            .current_dir(site.path(&format!("backups/{id}")))
+            .env("GNUPGHOME", site.path("keys"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{script}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    shell(
+        r#"sum=$(sha256sum restore.toml | cut -d' ' -f1); size=$(stat -c %s restore.toml)
+           sed -i -E "s/^restore\.toml\|.*/restore.toml|$size|$sum/" MANIFEST.txt; grep -q "$sum" MANIFEST.txt"#,
+    );
+    let new = site.path("new");
+    std::fs::create_dir(&new).unwrap();
+    let backups = site.path("backups");
+    let backups = backups.to_str().unwrap();
+    let init = |args: &[&str]| {
+        let mut all = vec!["init", "--from", backups];
+        all.extend(args);
+        Ran::of(command(&new, &all).output().unwrap())
+    };
+    let ran = init(&[&id]).exits(0);
+    for part in [
+        format!("it is that of backup {id}, which is not signed: whoever can write to"),
+        format!(
+            "make {}/pass: password_file of [components.db], readable by nobody else",
+            new.display()
+        ),
+        format!("these are in {backups}"),
+        format!("run {id} --create"),
+    ] {
+        assert!(ran.out.contains(&part), "{part}\n{}", ran.out);
+    }
+    let file = new.join("restore.toml");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), carried);
+    std::fs::write(&file, "mine").unwrap();
+    for id in [&id[..], "latest"] {
+        let ran = init(&[id]).exits(2);
+        assert!(ran.err.contains("is there already"), "{}", ran.err);
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+
+    // Signed by a key that is asked for, by another one, by nobody.
+    shell("mkdir -m 700 $GNUPGHOME");
+    let key = |who: &str| {
+        shell(&format!(
+            "gpg --batch -q --passphrase '' --quick-gen-key {who}@example.org ed25519 sign never
+             gpg --batch --with-colons --list-keys {who} | awk -F: '/^fpr/{{print $10; exit}}'"
+        ))
+    };
+    let (right, other) = (key("right"), key("other"));
+    let keys = site.path("keys");
+    let signed_by = |key: &str| {
+        let keys = keys.to_str().unwrap();
+        init(&[&id, "--print", "--signed-by", key, "--gnupg-home", keys])
+    };
+    let ran = signed_by(&right).exits(3);
+    assert!(
+        ran.err.contains("its manifest is not signed"),
+        "{}",
+        ran.err
+    );
+    shell("gpg --batch -q --armor -u right@example.org --detach-sign MANIFEST.txt");
+    let ran = signed_by(&other).exits(3);
+    assert!(ran.err.contains("is signed by the key"), "{}", ran.err);
+    assert_eq!(signed_by(&right).exits(0).out, carried);
+    let told = init(&["latest", "-o", "unchecked.toml"]).exits(0);
+    assert!(told.out.contains("was not checked"), "{}", told.out);
+    let json = site
+        .restore(&[
+            "init",
+            "--from",
+            &id,
+            "--backups",
+            "backups",
+            "-o",
+            "signed.toml",
+            "--signed-by",
+            &right,
+            "--gnupg-home",
+            "keys",
+            "--json",
+        ])
+        .exits(0)
+        .json();
+    let first = json["init"]["todo"][0].as_str().unwrap();
+    assert_eq!(
+        first,
+        format!("it is that of backup {id}, signed by {right}")
+    );
+
+    // The manifest of another backup is not believed.
+    shell(
+        "rm MANIFEST.txt.asc; sed -i 's/^Backup ID: .*/Backup ID: 20200101-000000/' MANIFEST.txt",
+    );
+    let ran = init(&[&id, "--print"]).exits(3);
+    assert!(
+        ran.err.contains("is that of backup 20200101-000000"),
         "{}",
         ran.err
     );

@@ -73,6 +73,7 @@ impl Emit {
         Proposal {
             text: self.text,
             todo: self.todo,
+            backup: None,
         }
     }
 }

@@ -5,27 +5,20 @@
 //! file, and no secret is read: names of files and of settings are.
 
 mod backups;
+mod carried;
 mod emit;
 mod engine;
 mod local;
 mod processes;
 mod swarm;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
-use tokio::io::AsyncReadExt as _;
 
-use crate::archive::Digest;
-use crate::contract::backup::CONFIGURATION;
-use crate::contract::{Backup, BackupStore};
 use crate::model::{Error, ErrorKind, Result};
-use crate::stores::directory::DirectoryStore;
 
-/// No configuration is nearly as large.
-const LARGEST: u64 = 16 << 20;
+pub use carried::{CarriedOptions, carried, from_backup};
 
 /// Where to look.
 #[derive(Clone, Debug, Default)]
@@ -188,6 +181,9 @@ pub struct Proposal {
     pub text: String,
     /// What is left to do by hand: files with passwords to make, guesses to look at.
     pub todo: Vec<String>,
+    /// The backup that it is of; `None`: it was made of what runs here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<String>,
 }
 
 /// Looks at this host: processes, the Docker engine, backups. Changes nothing.
@@ -214,78 +210,6 @@ pub fn propose(found: &Discovery) -> Proposal {
         true => local::propose(found, &mut out),
     }
     out.end()
-}
-
-/// The `restore.toml` that a backup of the directory `backups` carries, by the backup's id or as
-/// `latest`: of the newest that carries one. It is checked against the backup's checksum.
-///
-/// # Errors
-///
-/// `NotFound` where there is no such backup, or it carries none; `Verification` where it is not what the
-/// manifest says.
-pub async fn from_backup(backups: &Path, id: &str) -> Result<Proposal> {
-    let store: Arc<dyn BackupStore> = Arc::new(DirectoryStore::new(backups));
-    let candidates = match id {
-        "latest" => {
-            let mut ids = store.list().await?;
-            ids.sort();
-            ids.reverse();
-            ids
-        }
-        id => vec![id.parse()?],
-    };
-    for candidate in candidates {
-        let backup = match Backup::open(store.clone(), candidate).await {
-            Ok(backup) => backup,
-            Err(_) if id == "latest" => continue,
-            Err(error) => return Err(error),
-        };
-        // What nobody finished may hold anything.
-        if backup.file(CONFIGURATION).is_none() || backup.manifest().is_none() {
-            continue;
-        }
-        let mut text = Vec::new();
-        let failed = |e| Error::io(format!("read {CONFIGURATION} of backup {}", backup.id()), e);
-        let mut reader = store.read(backup.id(), CONFIGURATION, 0).await?;
-        (&mut reader)
-            .take(LARGEST)
-            .read_to_end(&mut text)
-            .await
-            .map_err(failed)?;
-        if let Some(expected) = backup.expected_digest(CONFIGURATION)
-            && Digest(Sha256::digest(&text).into()) != expected
-        {
-            return Err(Error::new(
-                ErrorKind::Verification,
-                "backup.mismatch",
-                format!(
-                    "{CONFIGURATION} of backup {} is not what its manifest says",
-                    backup.id()
-                ),
-            )
-            .hint("take that of another backup"));
-        }
-        let text = String::from_utf8_lossy(&text).into_owned();
-        return Ok(Proposal {
-            text,
-            todo: vec![format!(
-                "it is that of backup {}: make the directories, and the files with passwords, that it names",
-                backup.id()
-            )],
-        });
-    }
-    Err(Error::new(
-        ErrorKind::NotFound,
-        "init.none_carried",
-        match id {
-            "latest" => format!(
-                "no backup in {} carries a {CONFIGURATION}",
-                backups.display()
-            ),
-            id => format!("backup {id} carries no {CONFIGURATION}"),
-        },
-    )
-    .hint("those that `restore backup` makes do; without --from one is made of what runs here"))
 }
 
 #[cfg(test)]
