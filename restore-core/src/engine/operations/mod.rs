@@ -39,7 +39,7 @@ mod watch;
 
 pub(crate) use backups::free_id;
 pub use difference::{ComponentDifference, SiteDifference};
-pub use get::{GetReport, GetRequest};
+pub use get::{GetReport, GetRequest, Gotten};
 pub use history::FoundData;
 pub use listing::{BackupKind, BackupListing, ListedBackup};
 pub use members::{MembersReport, MembersRequest};
