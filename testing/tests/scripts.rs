@@ -74,4 +74,4 @@ macro_rules! python {
     };
 }
 
-python!(test_component test_examples test_processes test_runs test_site test_store test_types);
+python!(test_component test_examples test_handles test_packaging test_processes test_runs test_site test_store test_types test_values);

@@ -117,7 +117,7 @@ impl Limit {
             format!("{label} becomes too large: {came} have come so far, {planned}"),
         )
         .hint(format!(
-            "look at what is in it (`restore show ID --files`); if it is right, raise {}",
+            "if that is right, raise {}; `restore show ID --files` lists what is in an archive",
             self.key
         ))
     }

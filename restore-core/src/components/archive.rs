@@ -10,7 +10,6 @@ use crate::contract::{
     expand_pattern,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result};
-use crate::swap::STAGED;
 use crate::swap::scope::SwapState;
 use crate::sys::space::Space;
 
@@ -126,7 +125,11 @@ pub(crate) async fn limit(cx: &RunContext, component: &str, archive: &str) -> Li
     let key = key(component);
     match expected(cx, archive).await {
         Expected::Described { bytes, members } => {
-            Limit::described(bytes, &key).with_members(members)
+            let limit = Limit::described(bytes, &key);
+            match members {
+                0 => limit,
+                members => limit.with_members(members),
+            }
         }
         Expected::Guessed { bytes } => Limit::guessed(bytes, &key),
     }
@@ -366,6 +369,9 @@ pub(crate) async fn ensure_kept(
     }
 }
 
+/// Whether something was left out of what a run has staged, which the facts of that count.
+pub(crate) const LEFT_OUT: &str = "staged_left_out";
+
 /// Refuses where what the run staged is not there any more, or not all of it: see
 /// [`Component::as_staged`](crate::contract::Component::as_staged). `volume` is `None` where not even
 /// the directory is there.
@@ -389,14 +395,19 @@ pub(crate) async fn ensure_staged(
     if volume.state(cx.run()).await? == SwapState::Nothing {
         return Err(missing());
     }
-    let (Some(root), Some(staged)) = (volume.path(), cx.recall("staged")) else {
+    // Of what was left out of it all may have been.
+    let staged = cx
+        .recall("staged")
+        .filter(|_| cx.recall(LEFT_OUT).is_none());
+    let (Some(_), Some(staged)) = (volume.path(), staged) else {
         return Ok(());
     };
-    let folder = root.join(cx.run().folder()).join(STAGED);
-    let there = crate::archive::measure(&folder, &[]).await?;
-    // What members came to on disk is not counted: one may have replaced another.
     let noted = |key: &str| staged.get(key).and_then(Value::as_u64).unwrap_or(0);
-    match there.entries == 0 && noted("files").max(noted("links")) > 0 {
+    if noted("files").max(noted("links")) == 0 {
+        return Ok(());
+    }
+    let folder = volume.staging_dir(cx.run()).await?;
+    match is_empty(&folder.here()).await {
         true => Err(missing()),
         false => Ok(()),
     }

@@ -1,6 +1,6 @@
 //! The content of a volume, replaced as a whole or by single paths.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -126,13 +126,23 @@ impl VolumeComponent {
         Ok(space)
     }
 
+    /// A path of the machine relative to the volume; `None`: it is not in it.
+    async fn below(&self, path: &str) -> Result<Option<String>> {
+        let live = place::path_of(self.platform.as_ref(), &self.section.volume).await?;
+        let below = live.and_then(|live| {
+            let below = Path::new(path).strip_prefix(live).ok()?;
+            Some(below.to_string_lossy().into_owned())
+        });
+        Ok(below)
+    }
+
     /// The paths of a run relative to the volume; none: all of it. They may be named below the
     /// component's name, or as on the machine.
     async fn paths(&self, paths: &[String]) -> Result<Vec<String>> {
         let mut inside = Vec::new();
         for path in paths {
             let relative = match path.starts_with('/') {
-                true => self.inside(path).await,
+                true => self.below(path).await?,
                 false => {
                     let path = tree_path(path)?;
                     let below = path.strip_prefix(&self.name).ok();

@@ -342,8 +342,8 @@ pub trait Component: Send + Sync {
 
     /// Looks whether what [`stage`](Self::stage) brought is still there, and whole: called when another
     /// process takes the run up, before it touches anything, of a component that is staged and of which
-    /// nothing is live. `Err`: it is not. What cannot be looked at now (a server that is down) is no
-    /// error. Changes nothing.
+    /// nothing is live. `Err`: it is not, or its place is out of reach; the run then waits. A server that
+    /// is down is no error: the run starts it. Changes nothing.
     async fn as_staged(&self, _cx: &RunContext) -> Result<()> {
         Ok(())
     }

@@ -8,6 +8,7 @@ use restore_core::backup::{Backup, BackupMember, MemberKind};
 use restore_core::run::RunOptions;
 use restore_core::site::{GetReport, GetRequest, MembersReport, MembersRequest};
 use restore_core::{ErrorKind, PlanRequest, Result, Site};
+use restore_testing::Ended as _;
 use restore_testing::archives::{ID, Site as Folder, code, put};
 use restore_testing::trees::fingerprint;
 
@@ -571,7 +572,7 @@ async fn a_path_of_a_volume_is_restored_alone() {
         let options = RunOptions::new();
         let code = match site.plan(&backup, request, &options).await {
             Ok(plan) => {
-                let report = site.run(plan, options).await.unwrap();
+                let report = site.run(plan, options).await.ended().unwrap();
                 report.failure.map_or_else(String::new, |it| it.code)
             }
             Err(error) => error.code().to_owned(),

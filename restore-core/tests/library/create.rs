@@ -534,7 +534,7 @@ async fn what_others_put_there_is_not_taken_for_what_was_made() {
         std::fs::rename(ruins.path(place), ruins.path("away")).unwrap();
         put(ruins.path(place).join("data"), "theirs");
         let site = ruins.site().await;
-        let report = site.resume(None, RunOptions::new()).await.unwrap();
+        let report = site.resume(None, RunOptions::new()).await.ended().unwrap();
         assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
         let failure = report.failure.unwrap();
         assert!(failure.message.contains("since"), "{failure:?}");
@@ -557,7 +557,7 @@ async fn what_is_mounted_over_what_was_made_is_not_taken_for_it() {
         assert!(died.await.is_err());
         let site = ruins.site().await;
         let mounted = Mounted::at(ruins.path(place));
-        let report = site.resume(None, RunOptions::new()).await.unwrap();
+        let report = site.resume(None, RunOptions::new()).await.ended().unwrap();
         assert_ne!(report.outcome, Outcome::Restored, "{place}");
         let failure = report.failure.unwrap();
         assert!(failure.message.contains("mounted"), "{failure:?}");

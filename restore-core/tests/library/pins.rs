@@ -197,13 +197,16 @@ async fn a_run_whose_staged_data_is_gone_does_not_go_on() {
         assert!(removed.unwrap().success());
         let site = left.site().await;
         let error = site.resume(None, RunOptions::new()).await.unwrap_err();
-        assert_eq!(error.code(), "run.staged_gone", "{gone}: {error}");
+        assert_eq!(error.code(), "run.not_as_staged", "{gone}: {error}");
         let hint = error.hint_text().unwrap();
         assert!(hint.contains("restore rollback"), "{hint}");
         assert_eq!(left.live(), "old old old -", "{gone}");
         let report = site.rollback(None, RunOptions::new()).await;
         ended(report, Outcome::RolledBack, gone);
         assert_eq!(left.live(), "old old old up", "{gone}");
-        left.confirmed(gone).await;
+        // An empty folder could as well be one that has been swapped: it is told, and left.
+        if !gone.ends_with("rows") {
+            left.confirmed(gone).await;
+        }
     }
 }

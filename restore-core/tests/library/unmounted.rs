@@ -8,6 +8,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use restore_core::run::{Boundary, Outcome, RunOptions};
 use restore_core::{PlanRequest, Report, Result, Site};
+use restore_testing::Ended as _;
 use restore_testing::archives::{ID, Site as Folder, put};
 use restore_testing::trees::fingerprint;
 
@@ -222,7 +223,7 @@ async fn a_tree_that_is_gone_since_the_plan_is_not_made_on_another_disk() {
     disks.dies("intent stage:conf", false).await;
     let site = disks.site().await;
     let away = disks.unmount("disk3", &[]);
-    let report = site.resume(None, options()).await.unwrap();
+    let report = site.resume(None, options()).await.ended().unwrap();
     assert_ne!(report.outcome, Outcome::Restored, "{}", report.to_text());
     let failure = report.failure.unwrap();
     assert!(failure.message.contains("is gone"), "{failure:?}");
@@ -245,7 +246,7 @@ async fn a_volume_is_not_made_on_another_disk_than_the_plan_saw() {
     disks.dies("intent create:one", true).await;
     let site = disks.site().await;
     let away = disks.unmount("disk1", &[]);
-    let report = site.resume(None, options()).await.unwrap();
+    let report = site.resume(None, options()).await.ended().unwrap();
     assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
     let failure = report.failure.unwrap();
     assert!(failure.message.contains("disk1/deep"), "{failure:?}");

@@ -75,9 +75,11 @@ fn over_an_unconfirmed_one() {
         first
     );
     whole.is(&first_damage, "the older rolled back");
-    for _ in 0..2 {
-        whole.restore(&["confirm", "--yes"]).exits(0);
-    }
+    whole.restore(&["confirm", &second, "--yes"]).exits(0);
+    // The second damage took a tree with what the first run had put aside in it.
+    let refused = whole.restore(&["confirm", "--yes"]).exits(4);
+    refused.says(&[&first, "prometheus-config", "is its disk mounted?"]);
+    whole.restore(&["confirm", &first, "--yes"]).exits(0);
     whole.nothing_left("both rolled back and confirmed");
     whole.is(&first_damage, "confirmed");
 }

@@ -63,6 +63,9 @@ impl Files {
             findings: archive::acls_lost(found, &unpacked).into_iter().collect(),
         };
         let left_out = volume.leave_out(cx.run(), &self.left_out()).await?;
+        if !left_out.is_empty() {
+            cx.record(archive::LEFT_OUT, true).await?;
+        }
         if volume.path().is_some() {
             let staging = volume.staging_dir(cx.run()).await?;
             self.must_have_compose(&staging.here(), !policy.only.is_empty())?;

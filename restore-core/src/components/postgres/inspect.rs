@@ -55,8 +55,7 @@ pub(super) async fn inspect(pg: &Postgres, cx: &RunContext) -> Result<Inspection
             inspect.out.read_bytes = super::spool::files_of(cx.backup(), first)
                 .iter()
                 .filter_map(|path| cx.backup().file(path))
-                .map(|file| file.size)
-                .sum();
+                .fold(0, |all: u64, file| all.saturating_add(file.size));
         }
         None => {
             let error = pg.no_artifact(cx.backup());

@@ -104,7 +104,7 @@ async fn limit(
     for label in pg.find_artifacts(cx.backup()).all() {
         let files = files_of(cx.backup(), label);
         let sizes = files.iter().filter_map(|file| cx.backup().file(file));
-        dump = dump.max(sizes.map(|file| file.size).sum());
+        dump = dump.max(sizes.fold(0, |all, file| all.saturating_add(file.size)));
     }
     let there = match live {
         Some(live) => size(session, &live.name).await.unwrap_or(0),

@@ -1,7 +1,5 @@
 //! Looking into a volume's archives.
 
-use std::path::Path;
-
 use async_trait::async_trait;
 
 use super::VolumeComponent;
@@ -20,10 +18,7 @@ impl Contents for VolumeComponent {
     }
 
     async fn inside(&self, path: &str) -> Option<String> {
-        let live = place::path_of(self.platform.as_ref(), &self.section.volume).await;
-        let live = live.ok()??;
-        let relative = Path::new(path).strip_prefix(live).ok()?;
-        Some(relative.to_string_lossy().into_owned())
+        self.below(path).await.ok().flatten()
     }
 
     async fn compare(&self, cx: &RunContext, most: usize) -> Result<Vec<Difference>> {

@@ -198,14 +198,10 @@ impl Site {
     ) -> Result<Report> {
         let state = match run {
             Some(run) => Journal::peek(&self.runs(), &run).await?,
-            None => self.newest(RunState::is_open).await?.ok_or_else(|| {
-                Error::new(
-                    ErrorKind::NotFound,
-                    "run.none_unfinished",
-                    "there is no unfinished run to resume",
-                )
-                .hint(HISTORY)
-            })?,
+            None => match self.newest(RunState::is_open).await? {
+                Some(state) => state,
+                None => return Err(self.none_unfinished().await),
+            },
         };
         if !state.is_open() {
             return Err(Error::new(
@@ -238,6 +234,21 @@ impl Site {
             .await?
             .run(Action::Resume)
             .await
+    }
+
+    /// That there is no unfinished run, or that one whose journal is not believed may be one.
+    async fn none_unfinished(&self) -> Error {
+        let lost = Journal::lost(&self.runs()).await.unwrap_or_default();
+        let unread = lost.into_iter().map(|run| run.error);
+        let mut unread = unread.filter(|error| error.kind() == ErrorKind::Config);
+        unread.next().unwrap_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                "run.none_unfinished",
+                "there is no unfinished run to resume",
+            )
+            .hint(HISTORY)
+        })
     }
 
     /// Takes a run back: an unfinished one (`None`: that, if there is one), or the newest that is

@@ -32,9 +32,15 @@ fn at_rate(bytes: u64) -> f64 {
     bytes as f64 / BYTES_A_SECOND
 }
 
+/// What takes as long as any other that is so small: its seconds say nothing of more.
+const SMALL: u64 = 16 << 20;
+
 /// Seconds that so much takes where other such work took so long.
 #[expect(clippy::cast_precision_loss, reason = "seconds are rounded anyway")]
 fn scaled(seconds: f64, now: u64, then: u64) -> f64 {
+    if now > then && then < SMALL {
+        return seconds + at_rate(now - then);
+    }
     match then {
         0 => seconds,
         then => seconds * (now as f64 / then as f64),
@@ -118,4 +124,18 @@ fn staging(component: &PlannedComponent, known: &[RunState]) -> (f64, Option<Run
         let needs = component.inspection.needs.iter().map(|need| need.bytes);
         (at_rate(needs.max().unwrap_or(0).max(now)) + 0.5, None)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_little_took_says_little_of_much() {
+        let (little, much) = (580, 400 << 20);
+        assert!((scaled(0.2, much, little) - 10.2).abs() < 0.1);
+        assert!((scaled(0.2, little, little) - 0.2).abs() < 0.01);
+        assert!((scaled(100.0, 2 * much, much) - 200.0).abs() < 0.01);
+        assert!(scaled(100.0, little, much) < 0.01);
+    }
 }

@@ -200,7 +200,11 @@ impl Preflight<'_> {
             // One that has left a report had ended.
             if lost.report.is_none() {
                 let (run, error) = (lost.run.as_str(), &lost.error);
-                let finding = Finding::warning("journal.lost", run, error.message());
+                let finding = match error.kind() {
+                    // It may be read once the site is put right, and may be of an open run.
+                    ErrorKind::Config => Finding::error(error.code(), run, error.message()),
+                    _ => Finding::warning("journal.lost", run, error.message()),
+                };
                 self.findings
                     .push(finding.hint(error.hint_text().unwrap_or_default()));
             }

@@ -195,7 +195,7 @@ impl<'a> RunExecutor<'a> {
             let finding = Finding::warning("platform.untidy", "platform", error.message());
             self.emit(&Event::Finding { finding });
         }
-        // No other run is open, but for one that this goes over, whose services are down.
+        // The services of a run that this one goes over are down.
         let alone = self.journal.with(|state| state.plan.request.over.is_none());
         if action == Action::Run && alone {
             self.release().await;
@@ -203,9 +203,26 @@ impl<'a> RunExecutor<'a> {
         Ok(())
     }
 
+    /// Whether a run other than this one may have services down: one that is open, or one of which
+    /// nothing can be read.
+    async fn is_another_open(&self) -> bool {
+        let runs = self.site.runs();
+        let (all, lost) = (Journal::all(&runs).await, Journal::lost(&runs).await);
+        let (Ok(all), Ok(lost)) = (all, lost) else {
+            return true;
+        };
+        let this = self.journal.with(|state| state.run.clone());
+        let open = |state: &RunState| state.run != this && state.is_open();
+        all.iter().any(open) || lost.iter().any(|run| run.report.is_none())
+    }
+
     /// Has the platform give back what runs took from services for as long as these were down: also
     /// those that died, or ended while the platform did not answer. It is tried again before the next.
+    /// Nothing is given back while another run is open: its services stay down.
     async fn release(&self) {
+        if self.is_another_open().await {
+            return;
+        }
         if let Err(error) = self.site.platform().release().await {
             let finding = Finding::warning(
                 "platform.unreleased",

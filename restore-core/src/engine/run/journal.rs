@@ -450,7 +450,7 @@ fn is_own(path: &Path, file: &File) -> Result<()> {
     let own = rustix::process::geteuid().as_raw();
     for (what, meta, right) in [
         (folder, &folder_meta, folder_meta.is_dir()),
-        (path, &meta, meta.is_file() && meta.nlink() == 1),
+        (path, &meta, meta.is_file()),
     ] {
         if right && meta.uid() == own && meta.mode() & 0o022 == 0 {
             continue;

@@ -19,6 +19,8 @@ const UNDO: &str = "undo:";
 const UNDO_START: &str = "undo:start:";
 /// How the steps begin that delete what was staged.
 pub(super) const DISCARD: &str = "discard:";
+/// How the steps begin that look for what was staged, where it is to be deleted and is not seen.
+pub(super) const LOOK: &str = "look:";
 /// How the steps begin that delete what was replaced.
 pub(super) const DELETE: &str = "delete:";
 /// The step in which a run ends another that it goes over.
@@ -31,7 +33,7 @@ pub(super) const PAGE_LEFT: &str = "page:left";
 
 /// Whether a step is no part of the work: failing at it does not make a failure of the run.
 fn is_aside(step: &str) -> bool {
-    let aside = [DISCARD, DELETE, REMOVE, "page:"];
+    let aside = [DISCARD, LOOK, DELETE, REMOVE, "page:"];
     aside.iter().any(|prefix| step.starts_with(prefix))
 }
 
@@ -177,6 +179,12 @@ impl RunState {
                 }
                 if let Some(name) = step.strip_prefix(DELETE) {
                     self.deleted.insert(name.to_owned());
+                }
+                if let Some(name) = step.strip_prefix(LOOK) {
+                    // It is to be deleted, and that is not begun.
+                    let discard = format!("{DISCARD}{name}");
+                    self.done.remove(&discard);
+                    self.intents.insert(discard);
                 }
                 if let Some(name) = step.strip_prefix(DISCARD) {
                     self.discarding.insert(name.to_owned());

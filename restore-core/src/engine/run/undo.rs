@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::execution::{RunExecutor, StepResult};
-use super::state::{DISCARD, SUPERSEDE};
+use super::state::{LOOK, SUPERSEDE};
 use super::way_back::not_as_left;
 use super::{Journal, RunState, order};
 use crate::contract::When;
@@ -375,7 +375,7 @@ impl RunExecutor<'_> {
             let deleted = match unseen.map(|at| left.swap_remove(at)) {
                 None => self.delete(&name, Discard::Staged).await,
                 Some((_, why)) => {
-                    let step = format!("{DISCARD}{name}");
+                    let step = format!("{LOOK}{name}");
                     self.step(&step, format!("look for what {name} had staged"), async {
                         Err(why)
                     })

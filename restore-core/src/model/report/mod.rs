@@ -261,6 +261,22 @@ impl Report {
                     )),
                 );
             }
+            (Outcome::Stuck, None, None) => {
+                return Some(
+                    Error::new(
+                        ErrorKind::Stuck,
+                        "run.stuck",
+                        format!(
+                            "run {} is stuck, and its journal could not take why",
+                            self.run
+                        ),
+                    )
+                    .hint(format!(
+                        "`restore report {}` shows how far it came",
+                        self.run
+                    )),
+                );
+            }
             (Outcome::Stuck, Some(stuck), _) => (ErrorKind::Stuck, "run.stuck".to_owned(), stuck),
             (_, _, Some(failure)) => {
                 let kind = match failure.kind {

@@ -484,6 +484,10 @@ fn fact(key: &str, value: &Value) -> Option<String> {
             (1, _) => {
                 let one = match (words.strip_suffix("ies"), words.strip_suffix('s')) {
                     (Some(stem), _) => format!("{stem}y"),
+                    // Of `indexes`.
+                    (None, Some(stem)) if stem.ends_with("xe") => {
+                        stem.trim_end_matches('e').to_owned()
+                    }
                     (None, Some(stem)) => stem.to_owned(),
                     (None, None) => words,
                 };

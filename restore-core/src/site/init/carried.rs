@@ -43,7 +43,7 @@ pub struct CarriedOptions {
 }
 
 /// The `restore.toml` that a backup of the directory `backups` carries, by the backup's id or as
-/// `latest`: of the newest that carries one. It is what the manifest says, and the manifest is that of
+/// `latest`: of the newest that carries one and was not made by a run. It is what the manifest says, and the manifest is that of
 /// this backup, signed by one of the keys where the options name any. What is left to do says who made
 /// it, and which files with passwords are to be made.
 ///
@@ -56,7 +56,8 @@ pub async fn carried(backups: &Path, id: &str, options: &CarriedOptions) -> Resu
     let candidates = match id {
         "latest" => {
             let mut ids = store.list().await?;
-            ids.sort();
+            // Copies that runs made of what they replaced hold a part of it at most: they come last.
+            ids.sort_by_key(|id| (!id.is_safety(), id.clone()));
             ids.reverse();
             ids
         }

@@ -3,6 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt;
 use restore_core::run::{Boundary, Outcome, RunOptions};
@@ -188,9 +189,12 @@ async fn a_run_over_another_that_fails_before_its_downtime_leaves_the_other_its_
         let site = toy.site_with_page();
         let id = unfinished(&site).await;
         toy.sabotage("b", "stage");
+        let released = || toy.platform.released.load(Ordering::Relaxed);
+        let before = released();
         let request = PlanRequest::all().over(id.clone());
         let failed = run_with(&site, request, options()).await.unwrap();
         assert_eq!(failed.outcome, Outcome::Undone, "{}", failed.to_text());
+        assert_eq!(released(), before, "the other's services stay down");
         let other = site.report(Some(id.clone())).await.unwrap();
         assert_eq!(other.outcome, Outcome::Unfinished, "{way}");
         assert!(other.down_since.is_some() && other.page_up);
@@ -202,6 +206,7 @@ async fn a_run_over_another_that_fails_before_its_downtime_leaves_the_other_its_
         };
         assert_eq!(ended.unwrap().run, id, "{way}");
         assert!(!toy.page_is_up(), "{way}");
+        assert!(released() > before, "{way}");
     }
 }
 

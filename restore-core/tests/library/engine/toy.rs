@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub struct ToyPlatform {
     pub refuse_to_start: Mutex<Option<String>>,
     /// A service stops, or starts, only when so many do at the same time.
     pub together: Mutex<Option<Arc<Barrier>>>,
+    /// How often services were given back what was taken from them.
+    pub released: AtomicUsize,
 }
 
 const BACKUP: &str = "20240215-020000";
@@ -68,6 +71,7 @@ impl Toy {
             services: Mutex::new([("db".to_owned(), 1), ("app".to_owned(), 5)].into()),
             refuse_to_start: Mutex::default(),
             together: Mutex::default(),
+            released: AtomicUsize::new(0),
         });
         Self { dir, platform }
     }
@@ -590,6 +594,10 @@ impl Platform for ToyPlatform {
             .lock()
             .unwrap()
             .insert(name.to_owned(), replicas);
+        Ok(())
+    }
+    async fn release(&self) -> Result<()> {
+        self.released.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
     async fn exec(&self, _: &str, _: Command) -> Result<Box<dyn Process>> {
