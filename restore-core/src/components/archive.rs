@@ -204,7 +204,9 @@ pub(crate) async fn other_runs(cx: &RunContext, volume: &dyn Volume, findings: &
                 in_volume(volume, &name),
                 format!("run {run} keeps data there, which takes up room and stays where it is"),
             )
-            .hint(format!("`restore confirm {run}` deletes it")),
+            .hint(format!(
+                "once that run has ended, `restore confirm {run}` deletes it"
+            )),
         );
     }
 }

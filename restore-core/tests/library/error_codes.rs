@@ -102,9 +102,9 @@ fn is_code(text: &str) -> bool {
                 .chars()
                 .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
     };
-    const FILES: [&str; 13] = [
+    const FILES: [&str; 14] = [
         "toml", "json", "jsonl", "txt", "conf", "log", "pid", "tar", "rdb", "aof", "sock", "dat",
-        "dat0",
+        "dat0", "db",
     ];
     match text.split_once('.') {
         Some((area, what)) => {
@@ -136,11 +136,25 @@ fn codes() -> BTreeMap<String, Said> {
             if said.kind.is_none() {
                 said.kind = kind.map(str::to_owned);
             }
-            let own = texts[index + 1..]
-                .iter()
-                .take_while(|(_, text)| !is_code(text));
+            // Made before it is named.
+            let after = source[*at + text.len() + 2..].trim_start_matches([',', ' ', '\n']);
+            if after.starts_with("message") || after.starts_with("&message") {
+                let made = source[..*at].rfind("let message = ").unwrap_or(*at);
+                let mut made = texts
+                    .iter()
+                    .filter(|(place, _)| (made..*at).contains(place));
+                if let Some((_, message)) = made.find(|(_, text)| text.contains(' ')) {
+                    said.message.get_or_insert_with(|| message.clone());
+                }
+            }
+            let own = texts[index + 1..].iter().take_while(|(place, text)| {
+                !is_code(text) && !source[*at..*place].contains("\n}\n")
+            });
             for (place, text) in own.take(6) {
                 let between = source[*at..*place].trim_end();
+                if between.ends_with("reason =") {
+                    continue;
+                }
                 let is_hint = between.ends_with(".hint(") || between.ends_with(".hint(format!(");
                 let slot = match is_hint {
                     true => &mut said.hint,
