@@ -441,7 +441,7 @@ fn open_own(path: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
 ///
 /// # Errors
 ///
-/// `Config` with `state.not_private`.
+/// `Config` with `state.not_private`; `Failed` where there is something else (`journal.no_file`).
 fn is_own(path: &Path, file: &File) -> Result<()> {
     let fail = |e| Error::io(format!("look at the journal {}", path.display()), e);
     let folder = path.parent().unwrap_or(path);
@@ -452,7 +452,15 @@ fn is_own(path: &Path, file: &File) -> Result<()> {
         (folder, &folder_meta, folder_meta.is_dir()),
         (path, &meta, meta.is_file()),
     ] {
-        if right && meta.uid() == own && meta.mode() & 0o022 == 0 {
+        if !right {
+            return Err(Error::new(
+                ErrorKind::Failed,
+                "journal.no_file",
+                format!("{} is not what a run writes there", what.display()),
+            )
+            .hint(lost_hint(path)));
+        }
+        if meta.uid() == own && meta.mode() & 0o022 == 0 {
             continue;
         }
         return Err(Error::new(
