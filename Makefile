@@ -7,7 +7,7 @@ SHELL := /bin/bash
 
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
-.PHONY: help setup build demo demo-stop check test soak lint scripts-test python-test bench bench-swarm deny doc api fmt clean
+.PHONY: help setup build package demo demo-stop check test soak lint scripts-test python-test bench bench-swarm deny doc api fmt clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -18,11 +18,16 @@ setup: ## install by apt what the tests and the demo need and this machine lacks
 build: ## the restore program, in target/release
 	cargo build --release --locked -p restore-cli
 
+package: ## a Debian package and a tarball, in target/package
+	@scripts/package.sh
+
 # Which platform the demo is about: local, swarm, or compose.
 PLATFORM ?= local
+# What happens to it: damage, or disaster (local and swarm).
+SCENE ?= damage
 
-demo: ## damage a platform, restore it, and prove that it is back (PLATFORM=swarm or compose: on Docker)
-	@examples/demo.sh $(PLATFORM)
+demo: ## damage a platform, restore it, and prove that it is back (PLATFORM=swarm or compose: on Docker; SCENE=disaster: from nothing)
+	@examples/demo.sh $(PLATFORM) $(SCENE)
 
 demo-stop: ## stop the demo's platform and delete it
 	@examples/$(patsubst swarm,hosting,$(PLATFORM))-platform/platform destroy
@@ -54,7 +59,7 @@ python-test: setup ## the Python module: built, installed, typed, tried on the l
 
 bench: setup ## the questions that a number answers, as ratios of alternating runs
 	cargo build --release --locked -p restore-cli -p restore-benches
-	@for each in verify staging backup fetch downtime pitr; do \
+	@for each in verify staging backup fetch safety downtime pitr; do \
 	  printf '\n%s\n\n' "== $$each"; \
 	  cargo run --quiet --release --locked -p restore-benches --bin "$$each"; \
 	done

@@ -5,12 +5,29 @@
 #   make demo                     or demo.sh local: a platform of local processes
 #   make demo PLATFORM=swarm      or demo.sh swarm: a stack on a Docker Swarm of its own
 #   make demo PLATFORM=compose    or demo.sh compose: Compose projects on a Docker engine of its own
+#   make demo SCENE=disaster      or demo.sh local disaster: all of it is destroyed, and three commands
+#                                 bring it back on what is left: the servers' programs and settings,
+#                                 the passwords, and the backups; with PLATFORM=swarm on a new engine
 #
 # RESTORE_DEMO_DIR=DIR puts the platform elsewhere.
 # It can be run again: an old demo is stopped and replaced. Nothing outside the platform's folder
 # and target/ is changed, but for what scripts/setup.sh installs.
 set -euo pipefail
 kind=${1:-local}
+scene=${2:-damage}
+case $scene in
+  damage) ;;
+  disaster)
+    [ "$kind" != compose ] || {
+      echo "the scene disaster is of the local platform and the swarm only" >&2
+      exit 2
+    }
+    ;;
+  *)
+    echo "there is no scene $scene: damage, or disaster" >&2
+    exit 2
+    ;;
+esac
 case $kind in
   local) folder=local-platform ;;
   swarm) folder=hosting-platform ;;
@@ -52,9 +69,12 @@ same() {
   }
 }
 
+# fingerprint FILE [OPTION]
 fingerprint() {
-  printf '\n$ %s > %s\n' "${as_root:+sudo }${platform#"$repository/"} -d $shown fingerprint" "$1"
-  "${as_root[@]}" "$platform" -d "$root" fingerprint >"$1"
+  local to=$1
+  shift
+  printf '\n$ %s > %s\n' "${as_root:+sudo }${platform#"$repository/"} -d $shown fingerprint${*:+ $*}" "$to"
+  "${as_root[@]}" "$platform" -d "$root" fingerprint "$@" >"$to"
 }
 
 # --- what it needs ---------------------------------------------------------------------------
@@ -119,6 +139,11 @@ run "${as_root[@]}" "$platform" -d "$root" status
 HTTP_PORT=$(sed -n 's/^HTTP_PORT=//p' "$root/platform.env")
 ask /health
 ask /api/version
+if [ "$scene" = disaster ]; then
+  # shellcheck source=local-platform/disaster-scene.sh source=hosting-platform/disaster-scene.sh
+  . "$here/disaster-scene.sh"
+  exit
+fi
 
 chapter "2. A backup by plain shell commands"
 case $kind in

@@ -72,6 +72,9 @@ need util-linux setpriv runuser setsid
 need build-essential cc c++
 need pkg-config pkg-config
 need make make
+need man-db man
+need groff-base groff
+need systemd systemd-analyze
 need git git
 
 # An engine of this machine's own, whoever installed it, brings its own programs; it is not touched.

@@ -76,6 +76,16 @@ features() {
 
 documentation() { RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --all-features -p restore-core; }
 
+# Whether a dependency is known to be unsafe. The list comes from the network: without that it is said, and no
+# more.
+advisories() {
+  if timeout 120 cargo deny --log-level error fetch db; then
+    cargo deny --log-level error check advisories
+  else
+    echo 'warning: the list of advisories cannot be fetched: no dependency was looked up in it' >&2
+  fi
+}
+
 # With the oldest Rust that the library promises to build with, where that one is installed.
 oldest() {
   local version
@@ -103,7 +113,9 @@ images_are_there() { wait "$images" || { tail -n 20 "$target/images.log" >&2; re
 # seen none.
 soak() {
   local code=0
+  rm -rf "$target/damage" "$target/damage.md"
   timeout --signal INT --kill-after 120 "$1m" cargo nextest run --profile soak --locked --workspace || code=$?
+  /usr/bin/python3 scripts/damage-table.py "$target/damage" "$target/damage.md"
   [ "$code" -eq 124 ] || return "$code"
   printf '\nThe %s minutes are over: whatever ended before has passed, the others were not tried to their end.\n' "$1"
 }
@@ -126,6 +138,7 @@ case ${1:-} in
     step "lints, each feature alone" features
     step "documentation" documentation
     step "licences and sources" cargo deny --log-level error check licenses sources bans
+    step "advisories" advisories
     step "the oldest Rust" oldest
     step "lints, and building the tests" lint_and_build
     step "building the Python module" scripts/python-test.sh build

@@ -2,11 +2,7 @@
 //!
 //! Ctrl-C and SIGTERM stop the run, which then undoes itself.
 
-use std::path::Path;
-use std::sync::Arc;
-
-use restore_core::{Event, PlanRequest, Report, RunOptions, Site};
-use tokio_util::sync::CancellationToken;
+use restore_core::{Event, Site};
 
 /// Called from any task, often; it must return at once.
 fn print(event: &Event) {
@@ -34,20 +30,17 @@ fn print(event: &Event) {
     }
 }
 
-async fn bring_back(config: &Path, stop: CancellationToken) -> restore_core::Result<Report> {
-    let options = RunOptions::new().events(Arc::new(print)).cancelled_by(stop);
-    let site = Site::open(config).await?;
-    let backup = site.backup("latest").await?;
-    let plan = site.plan(&backup, PlanRequest::all(), &options).await?;
-    site.run(plan, options).await
-}
-
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = std::env::args().nth(1);
-    let config = config.unwrap_or_else(|| "restore.toml".to_owned());
+    let site = Site::open(config.unwrap_or_else(|| "restore.toml".to_owned())).await?;
     let stop = restore_core::stop_on_signals()?;
-    // Awaited to its end: to drop it would leave the run unfinished.
-    bring_back(Path::new(&config), stop).await?;
+    let run = site
+        .plan("latest")
+        .events(|record| print(&record.event))
+        .cancelled_by(stop)
+        .run();
+    // Awaited to its end: it undoes itself where it is stopped.
+    run.await?;
     Ok(())
 }

@@ -2,10 +2,9 @@
 //!
 //! The store is in `examples/src/filed_by_year.rs`: backups in `ROOT/YEAR/ID`.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use restore_core::{PlanRequest, RunOptions, Site};
+use restore_core::Site;
 use restore_examples::FiledByYear;
 
 #[tokio::main]
@@ -14,15 +13,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [config, root] = &args[..] else {
         return Err("usage: own_store restore.toml ROOT".into());
     };
-    let site = Site::open(Path::new(config))
+    let site = Site::open(config)
         .await?
         .with_store("years", Arc::new(FiledByYear::new(root)));
     let backup = site.backup("latest").await?;
     println!("{} from {}", backup.id(), backup.store().describe());
-    let plan = site
-        .plan(&backup, PlanRequest::all(), &RunOptions::new())
-        .await?;
-    let report = site.run(plan, RunOptions::new()).await?;
+    let stop = restore_core::stop_on_signals()?;
+    let report = site.plan(backup).cancelled_by(stop).run().await?;
     println!("{}", report.headline());
     Ok(())
 }

@@ -3,11 +3,10 @@
 //! The component is in `examples/src/search_index.rs`; `restore.toml` has a
 //! `[components.NAME]` with `kind = "search-index"` and `file = "…"`.
 
-use std::path::Path;
 use std::sync::Arc;
 
+use restore_core::Site;
 use restore_core::component::Registry;
-use restore_core::{PlanRequest, RunOptions, Site};
 use restore_examples::SearchIndex;
 
 #[tokio::main]
@@ -16,12 +15,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = config.unwrap_or_else(|| "restore.toml".to_owned());
     // The library's kinds, and one more.
     let registry = Registry::default().with(SearchIndex::KIND, Arc::new(SearchIndex::from_table));
-    let site = Site::open_with(Path::new(&config), &registry)?;
-    let backup = site.backup("latest").await?;
-    let plan = site
-        .plan(&backup, PlanRequest::all(), &RunOptions::new())
-        .await?;
-    let report = site.run(plan, RunOptions::new()).await?;
+    let site = Site::open_with(config, &registry)?;
+    let stop = restore_core::stop_on_signals()?;
+    let report = site.plan("latest").cancelled_by(stop).run().await?;
     println!("{}", report.to_text());
     Ok(())
 }

@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 """Prints what a platform holds, as text that is equal if and only if the content is equal.
 
-    fingerprint.py ROOT               one section for each component, `=== NAME DIGEST ===` first
+    fingerprint.py ROOT [--anew]      one section for each component, `=== NAME DIGEST ===` first;
+                                      --anew: without what is another one on a new engine, and what
+                                      no backup has
     fingerprint.py --compare A B      two such texts, component by component; exit 1 if any differs
 
 Called by `platform fingerprint`, which tells `docker` by its environment which engine to ask. As
@@ -40,14 +42,15 @@ SERVICE = "com.docker.swarm.service.name"
 def main(arguments):
     if len(arguments) == 3 and arguments[0] == "--compare":
         return common.compare(arguments[1], arguments[2])
-    if len(arguments) != 1 or arguments[0].startswith("-"):
+    anew = arguments[1:] == ["--anew"]
+    if len(arguments) != 1 + anew or arguments[0].startswith("-"):
         print(__doc__, file=sys.stderr)
         return 2
-    common.show(sections(Path(arguments[0]).resolve()))
+    common.show(sections(Path(arguments[0]).resolve(), anew))
     return 0
 
 
-def sections(root):
+def sections(root, anew):
     import fingerprint_databases as databases
 
     from settings import Settings
@@ -66,18 +69,18 @@ def sections(root):
     yield "crontab", common.text_file(root / "crontab")
     yield "images", nodes.images()
     yield "services", nodes.services()
-    yield "untouched", untouched(root, settings, databases, nodes)
+    yield "untouched", untouched(root, settings, databases, nodes, anew)
 
 
-def untouched(root, settings, databases, nodes):
+def untouched(root, settings, databases, nodes, anew):
     lines = databases.postgres(settings, "metrics_db") + databases.cluster(settings)
     for folder, names in common.NOT_BACKED_UP.items():
         for name in sorted(names):
             lines += common.files(root / folder / name, set())
     lines += common.files(root / "secrets", set())
-    for name in DECOYS:
+    for name in DECOYS if not anew else []:
         lines += nodes.volume(name, set())
-    return lines + nodes.inventory()
+    return lines + nodes.inventory(anew)
 
 
 class Nodes:
@@ -133,14 +136,16 @@ class Nodes:
             )
         return lines
 
-    def inventory(self):
+    def inventory(self, anew):
         """Named volumes and secrets: none may come or go."""
         lines = []
         for number, socket in enumerate(self.sockets):
             found = self.ask(socket, "volume", "ls", "-q")
+            found = [name for name in found if not (anew and name in DECOYS)]
             # Nameless ones belong to a container each.
             lines += [f"volume {name} on node {number}" for name in sorted(found) if len(name) != 64]
-        lines += [f"secret {line}" for line in sorted(self.ask(self.sockets[0], "secret", "ls", "--format", "{{.Name}} {{.ID}}"))]
+        secret = "{{.Name}}" if anew else "{{.Name}} {{.ID}}"
+        lines += [f"secret {line}" for line in sorted(self.ask(self.sockets[0], "secret", "ls", "--format", secret))]
         return lines
 
 

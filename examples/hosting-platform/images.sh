@@ -4,6 +4,9 @@
 #   images.sh                make them, unless they are there
 #   images.sh -d ENGINE      have them in every node of the engine in this folder
 #   images.sh copy NODE      have them in NODE/data, of an engine that was never started
+#   images.sh tree TAG DIR [WITHOUT…]
+#                            the file system of an image in the empty folder DIR, without an engine; without
+#                            files of these names
 #
 # What is made lies in $RESTORE_SWARM_CACHE, or target/hosting-platform of the repository, and is named
 # by a hash of what it is made from: images-HASH.tar for `docker load`, and data-HASH, what an engine
@@ -117,8 +120,31 @@ copy_by_links() { # FROM TO
   )
 }
 
+# An image's layers over each other. A layer says by a file of its own what it takes away.
+unpack() { # TAG FOLDER WITHOUT…
+  local tag=$1 folder=$2 layer layers mark without=()
+  shift 2
+  for mark; do without+=("--exclude=$mark"); done
+  layers=$(tar -xOf "$file" manifest.json | /usr/bin/python3 -c '
+import json, sys
+found = [image for image in json.load(sys.stdin) if sys.argv[1] in (image["RepoTags"] or [])]
+print("\n".join(found[0]["Layers"]) if found else "")' "$tag")
+  [ -n "$layers" ] || die "there is no image $tag: there are ${images[*]}"
+  for layer in $layers; do
+    tar -xOf "$file" "$layer" | tar -C "$folder" --numeric-owner "${without[@]}" -xpf -
+    while IFS= read -r -d '' mark; do
+      rm -rf -- "$(dirname "$mark")/$(basename "$mark" | sed 's/^\.wh\.//')" "$mark"
+    done < <(find "$folder" -xdev -name '.wh.*' -print0)
+  done
+}
+
 case ${1:-} in
   "") make_all ;;
+  tree)
+    [ -d "${3:-}" ] && [ -z "$(ls -A "$3")" ] || die "${3:-the folder} is not an empty folder"
+    make_all
+    unpack "${@:2}"
+    ;;
   -d)
     parse_root "$@"
     use_engine "$root"

@@ -161,6 +161,14 @@ on_each_node() {
   done
 }
 
+# What the platform publishes in its engine's network is made reachable on this machine's loopback.
+forward() {
+  local ports=("$HTTP_PORT" "$HTTP_ALT_PORT" "$PROMETHEUS_PORT")
+  [ "$GRAFANA_HOST" != 127.0.0.1 ] || ports+=("$GRAFANA_PORT")
+  [ -n "${CLOSED:-}" ] || ports+=("$PG_PORT" "$REDIS_PORT")
+  "$here/engine" -d "$engine" forward "${ports[@]}"
+}
+
 # All running containers of a service, on all nodes, by the service's exact name.
 containers() {
   on_each_node docker ps -q --no-trunc -f "label=com.docker.swarm.service.name=$1" 2>/dev/null
@@ -231,6 +239,47 @@ volume_path() {
 kept_images() {
   find "${RESTORE_SWARM_CACHE:-$repository/target/hosting-platform}"/data-* -mindepth 1 \
     -printf '%p %y %m %U %G %s %T@ %l\n' | LC_ALL=C sort
+}
+
+# What a restore on a new engine takes, before the backups: the second database and the application's image are
+# in them, the stack is deployed anew, and a hook makes the services that no stack's files describe.
+# What no backup has is not there.
+prepare_for_disaster() {
+  load_platform
+  sed -i -e 's/^redeploy = false$/redeploy = true/' \
+    -e 's/^# advertise = /advertise = /' -e 's/^# listen = /listen = /' \
+    -e 's/^# images = /images = /' "$root/restore.toml"
+  cat >>"$root/restore.toml" <<TOML
+
+[components.metrics]
+kind = "postgres"
+service = "hosting_postgres"
+database = "metrics_db"
+user = "hosting_user"
+password_file = "$root/secrets/postgres.pass"
+maintenance_database = "postgres"
+stops = []
+dump = ["postgres/metrics-{id}.dump"]
+# The runbook's dump of all databases has it too.
+sql = ["postgres/postgres-all-{id}.sql"]
+globals = ["postgres/metrics-globals-{id}.sql", "postgres/postgres-globals-{id}.sql"]
+
+# The image makes an empty database when its server first starts, which would keep its own settings and
+# privileges: without it the dump's are restored.
+[hooks.empty-database]
+kind = "command"
+when = ["after-start"]
+service = "hosting_postgres"
+command = ["sh", "-c", "[ \"\$(psql -X -At -U hosting_user -d hosting_db -c 'SELECT count(*) FROM pg_stat_user_tables' || echo none)\" != 0 ] || dropdb -f -U hosting_user --maintenance-db=postgres hosting_db"]
+
+# Services that no stack's files describe, by the script that had made them.
+[hooks.monitoring]
+kind = "command"
+when = ["after-start"]
+command = ["env", "DOCKER_HOST=$DOCKER_HOST", "sh", "-c", "docker service inspect grafana prometheus >/dev/null 2>&1 || $root/opt/scripts/monitoring.sh"]
+TOML
+  rm -rf "$root"/opt/applications/hosting-app/{.git,node_modules,npm-debug.log}
+  chmod 600 "$root/crontab"
 }
 
 # --- the machine -----------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """The databases' part of fingerprint.py."""
 
+import base64
 import hashlib
+import hmac
 
 import psycopg2
 
@@ -113,14 +115,28 @@ def cluster(settings):
     try:
         with connection.cursor() as cursor:
             cursor.execute(
-                """SELECT format('role %s super %s login %s limit %s password %s member of %s', r.rolname, r.rolsuper,
-                          r.rolcanlogin, r.rolconnlimit, md5(r.rolpassword),
+                """SELECT r.rolname, r.rolpassword, format('super %s login %s limit %s member of %s', r.rolsuper,
+                          r.rolcanlogin, r.rolconnlimit,
                           array(SELECT pg_get_userbyid(m.roleid) FROM pg_auth_members m WHERE m.member = r.oid ORDER BY 1))
                    FROM pg_authid r WHERE r.rolname NOT LIKE 'pg\\_%' ORDER BY 1"""
             )
-            return [row[0] for row in cursor]
+            known = settings.secret("postgres")
+            return [f"role {name} {facts} password {password(stored, known)}" for name, stored, facts in cursor]
     finally:
         connection.close()
+
+
+def password(stored, known):
+    """The same for the same password: a server salts it anew each time that it is set."""
+    if stored is None:
+        return "none"
+    parts = stored.replace("$", ":").split(":")
+    if len(parts) == 5 and parts[0] == "SCRAM-SHA-256":
+        salted = hashlib.pbkdf2_hmac("sha256", known.encode(), base64.b64decode(parts[2]), int(parts[1]))
+        client = hmac.digest(salted, b"Client Key", "sha256")
+        if hashlib.sha256(client).digest() == base64.b64decode(parts[3]):
+            return "of the platform"
+    return hashlib.md5(stored.encode()).hexdigest()
 
 
 def connect(settings, database):

@@ -96,3 +96,25 @@ psql_() {
 redis_() {
   redis-cli -e -h 127.0.0.1 -p "$REDIS_PORT" "$@"
 }
+
+# Leaves nothing in the platform that no backup holds: the second database becomes a component, and
+# what backups of the application leave out goes, as does what makes the crontab readable to others.
+prepare_for_disaster() {
+  cat >>"$root/restore.toml" <<TOML
+
+[components.metrics]
+kind = "postgres"
+service = "postgres"
+database = "metrics_db"
+user = "hosting_user"
+password_file = "$root/secrets/postgres.pass"
+maintenance_database = "postgres"
+stops = []
+dump = ["postgres/metrics-{id}.dump"]
+# The runbook's dump of all databases has it too.
+sql = ["postgres/postgres-all-{id}.sql"]
+globals = ["postgres/metrics-globals-{id}.sql", "postgres/postgres-globals-{id}.sql"]
+TOML
+  rm -rf "$root"/opt/applications/hosting-app/{.git,node_modules,npm-debug.log}
+  chmod 600 "$root/crontab"
+}

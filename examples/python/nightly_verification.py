@@ -1,14 +1,20 @@
 """For cron: reads the newest backup to its end, and says by its exit code whether it would restore.
 
-    nightly_verification.py [restore.toml]
+    nightly_verification.py [restore.toml [http://chat.example.com/webhook]]
 
-Exits 0 where every file is what the manifest says and could be read to its end, and where nothing
+The smallest of it:
+
+    restore.Site.open().backup("latest").verify(deep=True).raise_if_failed()
+
+Tells the webhook, where one is given, what is wrong. Exits 0 where every file is what the manifest says and could be read to its end, and where nothing
 stands in the way of restoring it; else 1, with one line on stderr for each reason. Changes nothing.
 """
 
 from __future__ import annotations
 
+import json
 import sys
+import urllib.request
 from datetime import datetime, timedelta, timezone
 
 import restore
@@ -35,15 +41,25 @@ def reasons(site: restore.Site) -> list[str]:
     return found
 
 
-def main(config: str) -> int:
+def announce(webhook: str, found: list[str]) -> None:
+    """A message as chats take it."""
+    body = json.dumps({"text": "\n".join(["The newest backup is not sound:", *found])}).encode()
+    request = urllib.request.Request(webhook, body, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30):
+        pass
+
+
+def main(config: str, webhook: str = "") -> int:
     try:
         found = reasons(restore.Site.open(config))
     except restore.RestoreError as error:
         found = [f"{error} ({error.hint})" if error.hint else str(error)]
     for reason in found:
         print(reason, file=sys.stderr)
+    if found and webhook:
+        announce(webhook, found)
     return 1 if found else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else "restore.toml"))
+    sys.exit(main(*(sys.argv[1:] or ["restore.toml"])))

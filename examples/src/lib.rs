@@ -1,11 +1,15 @@
-//! What the example programs show, in pieces that can be taken over: a component, a store, and
-//! events made into a web page and chat messages. Each is tried in `tests/`, the component and the
-//! store with the library's own conformance suites.
+//! What the example programs show, in pieces that can be taken over: a component, a store, a check, the
+//! lock of a platform, and events made into a web page and chat messages. Each is tried in `tests/`, the
+//! component and the store with the library's own conformance suites.
 
 mod announce;
 mod filed_by_year;
+mod fresh_file;
 mod search_index;
+mod shared_lock;
 
 pub use announce::Announce;
 pub use filed_by_year::FiledByYear;
+pub use fresh_file::FreshFile;
 pub use search_index::SearchIndex;
+pub use shared_lock::SharedLock;

@@ -1,11 +1,13 @@
 //! The command line's words.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 use restore_core::backup::PruneRequest;
+use restore_core::platform::SecretFiles;
 use restore_core::stream::Compression;
 use restore_core::{
     BackupRequest, Error, ErrorKind, PlanRequest, RecoveryPoint, RecoveryTarget, RunId,
@@ -153,6 +155,19 @@ pub(crate) enum Verb {
         #[arg(value_enum, value_name = "SHELL")]
         shell: ShellArg,
     },
+    /// Explain a topic, or a command; without either, list the topics
+    Help {
+        /// A topic, as `restore help` lists them, or a command
+        #[arg(value_name = "TOPIC", add = ArgValueCandidates::new(complete::topics))]
+        topic: Vec<String>,
+    },
+    /// Write the pages of the manual and the completions below a directory such as /usr/local/share
+    #[command(hide = true)]
+    Manual {
+        /// The directory
+        #[arg(value_name = "DIRECTORY")]
+        directory: PathBuf,
+    },
     /// Do the run of which a plan comes on stdin: what `run --detach` leaves behind
     #[command(hide = true)]
     Detached(Consent),
@@ -206,6 +221,8 @@ pub(crate) struct InitArgs {
 pub(crate) enum ConfigVerb {
     /// Tell everything that is wrong with the configuration, each with its line; needs no backup
     Check,
+    /// Print the JSON Schema of restore.toml, from which editors complete and check one
+    Schema,
 }
 
 #[derive(Debug, clap::Args)]
@@ -288,9 +305,40 @@ pub(crate) enum PageArg {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Consent {
-    /// Do not ask, also not about a safety backup that turns out to lack something
+    /// Do not ask; a run then also goes on where its safety backup turns out to lack something
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+/// A word as a shell reads it back.
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\'', r"'\''"))
+}
+
+/// The same where a shell would read it as anything else than what it is.
+pub(crate) fn word(value: &str) -> Cow<'_, str> {
+    let plain = |letter: char| letter.is_alphanumeric() || "_./:=@%+,-".contains(letter);
+    match !value.is_empty() && value.chars().all(plain) {
+        true => value.into(),
+        false => quoted(value).into(),
+    }
+}
+
+/// An option with its value, to be typed again. One that begins with a dash would pass for an option.
+fn option(name: &str, value: &str) -> String {
+    let between = if value.starts_with('-') { "=" } else { " " };
+    format!(" --{name}{between}{}", word(value))
+}
+
+/// A secret's name and the file that has its value: `db.pass=/root/db.pass`.
+fn secret_file(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => {
+            Ok((name.to_owned(), PathBuf::from(file)))
+        }
+        // What was typed may be the secret itself: it is not repeated.
+        _ => Err("NAME=FILE, the file that holds the value".to_owned()),
+    }
 }
 
 /// Names as people type them in lists: `a, b`.
@@ -424,6 +472,16 @@ pub(crate) struct PlanArgs {
     #[arg(long = "path", value_name = "PATH")]
     pub(crate) paths: Vec<String>,
 
+    /// Restore the database under this name beside the live one, which is not touched, and leave it
+    /// there: `restore rollback` drops it, `restore confirm` keeps it
+    #[arg(long = "as", value_name = "NAME", conflicts_with_all = ["paths", "over", "diff", "tables"])]
+    pub(crate) restore_as: Option<String>,
+
+    /// Only this table of the database (`public.orders`, as `show --files` lists it), into a schema
+    /// of its own beside the live tables, which are not touched; repeatable
+    #[arg(long = "table", value_name = "TABLE", conflicts_with_all = ["paths", "over", "diff"])]
+    pub(crate) tables: Vec<String>,
+
     /// Also show what would change: files, crontab lines, tables, keys; archives are read for it
     #[arg(long)]
     pub(crate) diff: bool,
@@ -436,7 +494,8 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "COMPONENT", value_delimiter = ',', add = ArgValueCandidates::new(complete::components))]
     pub(crate) allow_missing: Vec<String>,
 
-    /// Replace live data of these components by what is empty: a dump without rows
+    /// Replace live data of these components by what is empty, or by far less: a dump without rows, an
+    /// archive without files, an RDB of a few keys
     #[arg(long, value_name = "COMPONENT", value_delimiter = ',', add = ArgValueCandidates::new(complete::components))]
     pub(crate) allow_empty: Vec<String>,
 
@@ -452,9 +511,17 @@ pub(crate) struct PlanArgs {
     #[arg(long)]
     pub(crate) no_maintenance: bool,
 
-    /// Make what is absent: directories, a database's roles; nothing that exists is altered
+    /// Make what is absent: directories, a database's roles, a stack; nothing that exists is altered
     #[arg(long)]
     pub(crate) create: bool,
+
+    /// This file holds the value of a secret that is absent and made; repeatable
+    #[arg(long = "secret", value_name = "NAME=FILE", value_parser = secret_file, requires = "create")]
+    pub(crate) secrets: Vec<(String, PathBuf)>,
+
+    /// Files of this directory hold the values of secrets of their names
+    #[arg(long = "secrets", value_name = "DIR", requires = "create", value_hint = clap::ValueHint::DirPath)]
+    pub(crate) secrets_in: Option<PathBuf>,
 
     /// Do not back up first what is live now
     #[arg(long)]
@@ -522,7 +589,6 @@ impl TargetArgs {
 
     fn repeated(&self) -> String {
         let mut text = String::new();
-        let quoted = |value: &str| format!("'{}'", value.replace('\'', r"'\''"));
         if let Some(to) = &self.to {
             text += &format!(" --to {}", quoted(to));
         }
@@ -555,6 +621,9 @@ impl PlanArgs {
         if !self.paths.is_empty() {
             request = request.paths(&self.paths);
         }
+        if !self.tables.is_empty() {
+            request = request.tables(&self.tables);
+        }
         Ok(request
             .allow_unverified(self.allow_unverified)
             .allow_missing(trimmed(&self.allow_missing))
@@ -563,34 +632,55 @@ impl PlanArgs {
             .over(self.over.as_deref().map(str::parse::<RunId>).transpose()?)
             .no_maintenance(self.no_maintenance)
             .no_safety_backup(self.no_safety_backup)
+            .restore_as(self.restore_as.clone())
             .create(self.create)
+            .secrets(self.secret_files()?)
             .to(self.target.target()?)
             .allow_time_gap(self.allow_time_gap))
+    }
+
+    /// Where secrets are, from whichever directory the run is gone on with.
+    fn secret_files(&self) -> Result<SecretFiles, Error> {
+        let absolute = |path: &PathBuf| {
+            std::path::absolute(path).map_err(|e| Error::io(format!("find {}", path.display()), e))
+        };
+        let mut files = SecretFiles::default();
+        for (name, file) in &self.secrets {
+            files = files.with(name, absolute(file)?);
+        }
+        let directory = self.secrets_in.as_ref().map(absolute).transpose()?;
+        Ok(files.in_directory(directory))
     }
 
     /// The options as they were given, to be repeated in a command line that is shown.
     pub(crate) fn repeated(&self) -> String {
         let mut text = String::new();
         if !self.only.is_empty() {
-            text += &format!(" --only {}", self.only.join(","));
+            text += &option("only", &self.only.join(","));
         }
         for path in &self.paths {
-            text += &format!(" --path {path}");
+            text += &option("path", path);
+        }
+        if let Some(name) = &self.restore_as {
+            text += &format!(" --as {}", quoted(name));
+        }
+        for table in &self.tables {
+            text += &format!(" --table {}", quoted(table));
         }
         if self.allow_unverified {
             text += " --allow-unverified";
         }
         if !self.allow_missing.is_empty() {
-            text += &format!(" --allow-missing {}", self.allow_missing.join(","));
+            text += &option("allow-missing", &self.allow_missing.join(","));
         }
         if !self.allow_empty.is_empty() {
-            text += &format!(" --allow-empty {}", self.allow_empty.join(","));
+            text += &option("allow-empty", &self.allow_empty.join(","));
         }
         if self.over_unconfirmed {
             text += " --over-unconfirmed";
         }
         if let Some(over) = &self.over {
-            text += &format!(" --over {over}");
+            text += &option("over", over);
         }
         if self.no_maintenance {
             text += " --no-maintenance";
@@ -600,6 +690,13 @@ impl PlanArgs {
         }
         if self.create {
             text += " --create";
+        }
+        for (name, file) in &self.secrets {
+            let given = format!("{name}={}", file.display());
+            text += &format!(" --secret {}", quoted(&given));
+        }
+        if let Some(directory) = &self.secrets_in {
+            text += &format!(" --secrets {}", quoted(&directory.display().to_string()));
         }
         text += &self.target.repeated();
         if self.allow_time_gap {
@@ -707,6 +804,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_beside_what_is_live_is_repeated_as_it_was_given() {
+        let parsed = |words: &[&str]| {
+            let all = ["restore", "plan", "latest"].iter().chain(words);
+            Args::try_parse_from(all).map(|args| match args.verb {
+                Verb::Plan(plan) => plan,
+                _ => panic!("not a plan"),
+            })
+        };
+        let plan = parsed(&["--only", "db", "--as", "it's"]).unwrap();
+        assert_eq!(plan.request().unwrap().restore_as.as_deref(), Some("it's"));
+        assert_eq!(plan.repeated(), r" --only db --as 'it'\''s'");
+        let plan = parsed(&["--table", "a.b", "--table", "c d"]).unwrap();
+        assert_eq!(plan.request().unwrap().selected_tables(), ["a.b", "c d"]);
+        assert_eq!(plan.repeated(), " --table 'a.b' --table 'c d'");
+        for refused in ["--path", "--over", "--table"] {
+            assert!(parsed(&["--as", "x", refused, "y"]).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
     fn options_may_stand_behind_the_verb() {
         let args = Args::try_parse_from([
             "restore", "plan", "latest", "--only", "a,b", "--path", "x/y", "--path", "z", "--json",
@@ -719,9 +836,50 @@ mod tests {
             panic!("not a plan")
         };
         let request = plan.request().unwrap();
-        assert_eq!(request.only, ["a", "b"]);
-        assert_eq!(request.paths, ["x/y", "z"]);
+        assert_eq!(request.selected_components(), ["a", "b"]);
+        assert_eq!(request.selected_paths(), ["x/y", "z"]);
         assert_eq!(plan.repeated(), " --only a,b --path x/y --path z");
+    }
+
+    #[test]
+    fn what_is_repeated_can_be_typed_as_it_stands() {
+        let given = [
+            ("--only", "a, b"),
+            ("--path", "mnt/a b"),
+            ("--path", "it's;$HOME"),
+            ("--path", "*.jpg"),
+            ("--path", "größe/1"),
+            ("--path=-x", ""),
+            ("--allow-missing", "c, d"),
+        ];
+        let words: Vec<&str> = given
+            .iter()
+            .flat_map(|(name, value)| [*name, *value])
+            .filter(|word| !word.is_empty())
+            .collect();
+        let parsed = |words: &[&str]| {
+            let all = ["restore", "plan", "latest"].iter().chain(words);
+            match Args::try_parse_from(all).unwrap().verb {
+                Verb::Plan(plan) => plan.request().unwrap(),
+                _ => panic!("not a plan"),
+            }
+        };
+        let all = ["restore", "plan", "latest"].iter().chain(&words);
+        let Verb::Plan(plan) = Args::try_parse_from(all).unwrap().verb else {
+            panic!("not a plan")
+        };
+        let repeated = plan.repeated();
+        assert!(
+            repeated.contains(" --path größe/1 --path=-x "),
+            "{repeated}"
+        );
+        let told = std::process::Command::new("sh")
+            .args(["-fc", &format!("printf '%s\\n'{repeated}")])
+            .output()
+            .unwrap();
+        let told = String::from_utf8(told.stdout).unwrap();
+        let again: Vec<&str> = told.lines().collect();
+        assert_eq!(parsed(&again), parsed(&words), "{repeated}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use restore_core::{Error, ErrorKind, Result, Site};
 
 use crate::args::{Args, ShellArg};
 use crate::config;
+use crate::topics::TOPICS;
 
 /// The variable by which a shell's script asks for words.
 const VARIABLE: &str = "RESTORE_COMPLETE";
@@ -74,6 +75,14 @@ pub(crate) fn components() -> Vec<CompletionCandidate> {
         let components = site.components().iter();
         components.map(|it| it.name().to_owned()).collect()
     })
+}
+
+/// The topics of `restore help`.
+pub(crate) fn topics() -> Vec<CompletionCandidate> {
+    let topics = TOPICS.iter().enumerate();
+    topics
+        .map(|(at, topic)| CompletionCandidate::new(topic.name).display_order(Some(at)))
+        .collect()
 }
 
 /// The names of the stores.

@@ -54,7 +54,7 @@ pub(crate) fn agrees(question: &Finding, stderr: &Stderr) -> bool {
         return false;
     }
     stderr.tell(format!("\n{}", finding_line(question)));
-    stderr.ask("Type yes to go on without it; anything else undoes the run: ");
+    stderr.ask("Type yes to go on all the same; anything else undoes the run: ");
     let mut line = String::new();
     let read = io::stdin().lock().read_line(&mut line);
     read.is_ok() && line.trim() == "yes"

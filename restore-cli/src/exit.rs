@@ -24,8 +24,10 @@ pub(crate) const FAILING: u8 = 8;
 /// Interrupted; undone.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// The table as `--help` shows it.
+/// What `--help` ends with.
 pub(crate) const HELP: &str = "\
+`restore help` lists topics to read in haste, such as exit-codes, stuck, from-nothing.
+
 Exit codes:
     0  done, and every check passes
     1  an unexpected error, or a check that failed

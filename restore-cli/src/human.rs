@@ -1,5 +1,9 @@
 //! Numbers and tables as people read them.
 
+use std::borrow::Cow;
+
+use crate::paint::harmless;
+
 /// `1.2 GiB`.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
@@ -110,6 +114,11 @@ pub(crate) enum Side {
 
 /// Rows in columns, two blanks between them, each line ended; nothing behind the last cell.
 pub(crate) fn table(sides: &[Side], rows: &[Vec<String>]) -> String {
+    // Names of files are others' to choose, and none makes a line of its own.
+    let rows: Vec<Vec<Cow<'_, str>>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| harmless(cell)).collect())
+        .collect();
     let width = |column: usize| {
         rows.iter()
             .filter_map(|row| row.get(column))
@@ -119,7 +128,7 @@ pub(crate) fn table(sides: &[Side], rows: &[Vec<String>]) -> String {
     };
     let widths: Vec<usize> = (0..sides.len()).map(width).collect();
     let mut out = String::new();
-    for row in rows {
+    for row in &rows {
         let mut line = String::new();
         for ((cell, side), width) in row.iter().zip(sides).zip(&widths) {
             if !line.is_empty() {

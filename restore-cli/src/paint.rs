@@ -120,7 +120,8 @@ const MARKS: [(&str, &str); 11] = [
     ("ok ", "32"),
 ];
 
-fn harmless(line: &str) -> Cow<'_, str> {
+/// A text of somebody else's on one line, which says nothing to a terminal.
+pub(crate) fn harmless(line: &str) -> Cow<'_, str> {
     if line.chars().all(is_harmless) {
         return Cow::Borrowed(line);
     }
@@ -136,8 +137,16 @@ fn harmless(line: &str) -> Cow<'_, str> {
 }
 
 /// Neither a control character nor one that turns the direction of what follows.
-fn is_harmless(c: char) -> bool {
-    !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+pub(crate) fn is_harmless(c: char) -> bool {
+    !c.is_control()
+        && !matches!(
+            c,
+            '\u{61c}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2066}'..='\u{2069}'
+        )
 }
 
 #[cfg(test)]

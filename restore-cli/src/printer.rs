@@ -1,12 +1,13 @@
 //! The one place that decides what goes where: data to stdout, everything else to stderr.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use restore_core::{Error, ErrorKind};
 use serde_json::{Map, Value, json};
 
 use crate::exit;
-use crate::paint::Look;
+use crate::paint::{Look, is_harmless};
 use crate::progress::Stderr;
 
 /// What a command has to say at its end.
@@ -114,7 +115,8 @@ impl Printer {
             }
         };
         let written = if self.json {
-            write_out(&with_error(document, error.as_ref()))
+            let text = with_error(document, error.as_ref());
+            write_out(&escaped(&text, io::stdout().is_terminal()))
         } else {
             write_out(&Look::stdout().text(&text))
         };
@@ -151,6 +153,7 @@ impl Printer {
 #[derive(Debug)]
 pub(crate) struct Stream {
     json: bool,
+    terminal: bool,
     buffer: Vec<u8>,
     first: bool,
     written: io::Result<()>,
@@ -164,6 +167,7 @@ impl Stream {
     pub(crate) fn begin(json: bool, key: &str) -> Self {
         let mut stream = Self {
             json,
+            terminal: io::stdout().is_terminal(),
             buffer: Vec::with_capacity(AT_ONCE),
             first: true,
             written: Ok(()),
@@ -183,7 +187,7 @@ impl Stream {
         };
         self.put(between);
         match serde_json::to_string(item) {
-            Ok(text) => self.put(&text),
+            Ok(text) => self.put(&escaped(&text, self.terminal)),
             Err(e) => self.written = Err(io::Error::other(e)),
         }
     }
@@ -226,7 +230,8 @@ impl Stream {
         let error = error.map_or_else(String::new, |error| {
             format!(",\n\"error\": {}", error_value(error))
         });
-        write_out(&format!("\n],\n{rest}{error}\n}}\n"))
+        let text = format!("\n],\n{rest}{error}\n}}\n");
+        write_out(&escaped(&text, self.terminal))
     }
 }
 
@@ -238,6 +243,7 @@ pub(crate) fn error_value(error: &Error) -> Value {
         "message": error.message(),
         "hint": error.hint_text(),
         "component": error.component(),
+        "retryable": error.is_retryable(),
     })
 }
 
@@ -246,6 +252,28 @@ fn with_error(mut document: Map<String, Value>, error: Option<&Error>) -> String
         document.insert("error".to_owned(), error_value(error));
     }
     format!("{:#}\n", Value::Object(document))
+}
+
+/// A JSON document as it is written: to a terminal without characters that it would obey, or that turn the direction
+/// of what follows. To programs they are the same.
+fn escaped(text: &str, terminal: bool) -> Cow<'_, str> {
+    // Between texts there are line ends; within them they are escaped already.
+    let plain = |c: char| c == '\n' || is_harmless(c);
+    if !terminal || text.chars().all(plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match plain(c) {
+            true => out.push(c),
+            false => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    out.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+        }
+    }
+    Cow::Owned(out)
 }
 
 fn write_out(text: &str) -> io::Result<()> {
@@ -263,6 +291,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn json_says_nothing_to_a_terminal() {
+        let value = json!({"name": "a\u{1b}[2J\u{9b}2J\u{202e}b\u{7f}é\n"});
+        let text = format!("{value:#}\n");
+        assert_eq!(escaped(&text, false), text);
+        let shown = escaped(&text, true);
+        let ascii = |c: char| c == '\n' || c == 'é' || (' '..='~').contains(&c);
+        assert!(shown.chars().all(ascii), "{shown:?}");
+        assert!(shown.contains(r"\u009b2J\u202eb\u007fé"), "{shown}");
+        let read: Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(read, value);
+        assert!(matches!(
+            escaped("{\n\"é\": 1\n}\n", true),
+            Cow::Borrowed(_)
+        ));
+    }
+
+    #[test]
     fn an_error_stands_beside_the_data() {
         let mut document = Map::new();
         document.insert("plan".to_owned(), json!({"steps": []}));
@@ -276,9 +321,11 @@ mod tests {
                 "plan": {"steps": []},
                 "error": {
                     "code": "a.b", "kind": "preflight", "message": "no room",
-                    "hint": "make room", "component": "redis",
+                    "hint": "make room", "component": "redis", "retryable": false,
                 },
             })
         );
+        // A program that calls again by itself asks for this.
+        assert_eq!(error_value(&error.retryable())["retryable"], true);
     }
 }

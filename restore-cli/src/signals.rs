@@ -1,4 +1,4 @@
-//! Ctrl-C, SIGTERM and SIGHUP: stop in an orderly way, and never in the middle of an undo.
+//! Ctrl-C, Ctrl-\, SIGTERM and SIGHUP: stop in an orderly way, and never in the middle of an undo.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -74,7 +74,12 @@ impl Signals {
             cancel: CancellationToken::new(),
             abandon: CancellationToken::new(),
         };
-        let asking = [on(SignalKind::interrupt())?, on(SignalKind::terminate())?];
+        let asking = [
+            on(SignalKind::interrupt())?,
+            on(SignalKind::terminate())?,
+            // Ctrl-\: by itself it would end the process in the middle, and leave a core.
+            on(SignalKind::quit())?,
+        ];
         let hangup = on(SignalKind::hangup())?;
         tokio::spawn(this.clone().wait(asking, hangup, stderr));
         Ok(this)
@@ -96,7 +101,12 @@ impl Signals {
         self.abandon.cancelled().await;
     }
 
-    async fn wait(self, [mut int, mut term]: [Signal; 2], mut hangup: Signal, stderr: Stderr) {
+    async fn wait(
+        self,
+        [mut int, mut term, mut quit]: [Signal; 3],
+        mut hangup: Signal,
+        stderr: Stderr,
+    ) {
         let mut asked = 0_u32;
         let mut first = None;
         loop {
@@ -104,6 +114,7 @@ impl Signals {
             let again = tokio::select! {
                 Some(()) = int.recv() => true,
                 Some(()) = term.recv() => true,
+                Some(()) = quit.recv() => true,
                 Some(()) = hangup.recv() => false,
                 else => return,
             };

@@ -1,7 +1,8 @@
 //! Dies in the middle of a restore, to show what `resume` and `rollback` make of it.
 //!
-//! `crash CONFIG ACTION WHEN [BACKUP [TO]]`: opens the site, does ACTION (`run`, `resume` or
-//! `rollback`) and, at the boundary WHEN, kills itself with SIGKILL. WHEN is a boundary's number or
+//! `crash CONFIG ACTION WHEN [BACKUP [TO]]`: opens the site, does ACTION (`run`, `create`, which is a run
+//! that may make what is absent, `create:ONLY:SECRETS`, the same of these components with the secrets in that
+//! directory, `resume` or `rollback`) and, at the boundary WHEN, kills itself with SIGKILL. WHEN is a boundary's number or
 //! what is written down there, `intent stop:app`; `error:WHEN` lets the boundary fail instead, and
 //! `never` only counts. With TO (a time, or `latest`) the run recovers to that. Prints each boundary,
 //! then how the run ended. An embedder does the same with a [`RunOptions::boundary`] to try
@@ -11,6 +12,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use restore_core::platform::SecretFiles;
 use restore_core::run::Boundary;
 use restore_core::{
     Error, ErrorKind, PlanRequest, RecoveryTarget, Report, Result, RunOptions, Site,
@@ -43,7 +45,7 @@ async fn main() -> ExitCode {
         }
         _ => {
             eprintln!(
-                "usage: crash CONFIG run|resume|rollback WHEN|error:WHEN|never [BACKUP [TO]]"
+                "usage: crash CONFIG run|create|resume|rollback WHEN|error:WHEN|never [BACKUP [TO]]"
             );
             return ExitCode::from(2);
         }
@@ -101,9 +103,17 @@ async fn act(
         "rollback" => site.rollback(None, options).await,
         _ => {
             let target = to.map(str::parse::<RecoveryTarget>).transpose()?;
-            let request = PlanRequest::all().to(target);
+            let (create, rest) = match action.split_once(':') {
+                Some((action, rest)) => (action == "create", rest.split_once(':')),
+                None => (action == "create", None),
+            };
+            let mut request = PlanRequest::all().to(target).create(create);
+            if let Some((only, secrets)) = rest {
+                let secrets = SecretFiles::default().in_directory(Path::new(secrets).to_owned());
+                request = request.only(only.split(',')).secrets(secrets);
+            }
             let backup = site.backup_for(backup, &request).await?;
-            let plan = site.plan(&backup, request, &RunOptions::new()).await?;
+            let plan = site.plan_with(&backup, request, &RunOptions::new()).await?;
             site.run(plan, options).await
         }
     }

@@ -13,19 +13,34 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
+    ("acl", crate::archive::fuzz_acl),
     ("agent", crate::platforms::docker::agent::fuzz),
+    (
+        "agent-exchange",
+        crate::platforms::docker::agent::fuzz_exchange,
+    ),
     ("archive", archive),
+    ("compose-file", crate::platforms::swarm::fuzz_compose),
     ("configuration", configuration),
+    ("contents", crate::components::postgres::fuzz_contents),
     ("crontab", crate::components::crontab::fuzz),
+    ("description", crate::contract::backup::fuzz_description),
     ("dump", crate::components::postgres::fuzz),
+    ("globals", crate::components::postgres::fuzz_globals),
     ("image", crate::platforms::swarm::fuzz),
+    ("listing", crate::components::postgres::fuzz_listing),
     ("manifest", manifest),
     ("nginx", crate::maintenance::fuzz),
     ("openpgp", crate::backup::unlock::fuzz),
     ("redis", crate::components::redis::fuzz),
+    (
+        "redis-configuration",
+        crate::components::redis::fuzz_configuration,
+    ),
     ("sftp", crate::stores::ssh::fuzz),
     ("signing-in", crate::sys::connect::fuzz),
     ("swap-record", crate::swap::fuzz),
+    ("tar-dump", crate::contract::backup::tar_dump::fuzz),
     ("wal", crate::components::postgres::wal::fuzz),
 ];
 
@@ -67,7 +82,7 @@ fn archive(bytes: &[u8]) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else {
         return;
     };
-    let source = Source::given(file, "it", None, None);
+    let source = Source::from_file(file, "it", None, None);
     let _ = runtime.block_on(crate::archive::walk(source, &policy, Progress::hidden()));
 }
 

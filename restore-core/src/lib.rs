@@ -8,7 +8,7 @@
 //!
 //! ```
 //! # use std::path::Path;
-//! use restore_core::{Outcome, PlanRequest, RunOptions, Site};
+//! use restore_core::{Outcome, Site};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,22 +24,23 @@
 //! # let config = dir.path().join("restore.toml");
 //! # let config = config.as_path();
 //! let site = Site::open(config).await?;
-//! let backup = site.backup("latest").await?;
 //!
 //! // A value: print it, save it, compare it. Nothing has been touched.
-//! let plan = site.plan(&backup, PlanRequest::all(), &RunOptions::new()).await?;
-//! for finding in &plan.findings {
-//!     eprintln!("{}: {}", finding.subject, finding.message);
-//! }
+//! let plan = site.plan("latest").await?;
+//! println!("{plan}");
 //!
 //! // `Err`: nothing was touched, or all is as it was again, which `error.report()` tells.
-//! let report = site.run(plan, RunOptions::new()).await?;
+//! let report = site.begin().run(plan).await?;
 //! assert_eq!(report.outcome, Outcome::Restored);
 //! println!("{}", report.to_text());
 //!
 //! // The replaced data is kept: swap it back, or delete it.
-//! let report = site.rollback(Some(report.run), RunOptions::new()).await?;
-//! site.confirm(Some(report.run), RunOptions::new()).await?;
+//! let report = site.begin().rollback(Some(report.run)).await?;
+//! site.begin().confirm(Some(report.run)).await?;
+//!
+//! // All in one line, for whoever need not look at the plan first.
+//! site.plan("latest").only(["crontab"]).events(|event| println!("{event:?}")).run().await?;
+//! # site.begin().rollback(None).await?;
 //! # assert_eq!(std::fs::read_to_string(dir.path().join("crontab"))?, "# lost\n");
 //! # Ok(())
 //! # }
@@ -68,11 +69,18 @@
 //!
 //! # Where to start
 //!
-//! - **Restore from a program of your own:** [`Site`]. [`RunOptions`] takes an [`EventSink`] to
-//!   watch a run and a [`CancellationToken`] to stop it, as [`stop_on_signals`] makes one for SIGTERM
-//!   and Ctrl-C; a cancelled run undoes itself, a dropped
-//!   future leaves the run to [`Site::resume`] or [`Site::rollback`]. An [`Error`] has a
-//!   [kind](Error::kind), a stable [code](Error::code) and a [hint](Error::hint_text).
+//! - **Restore from a program of your own:** [`Site::plan`], and [`Site::begin`] for all else: a
+//!   backup, a verification, a fetch, a rollback. Each gives a [`Run`]: a handle that is started or
+//!   awaited, followed by its [events](Run::events) and its [progress](Run::progress), and
+//!   [cancelled](Run::cancel), by a [`CancellationToken`] too, as [`stop_on_signals`] makes one for
+//!   SIGTERM and Ctrl-C. A cancelled run undoes itself, and so does one whose handle is dropped.
+//!   [`Site::attach`] follows a run of another process. `wait` waits for the lock.
+//! - **Without a handle:** [`Site::run`], [`Site::rollback`] and the others are the same work as plain
+//!   futures, with [`RunOptions`]; one that is dropped leaves the run to [`Site::resume`] or
+//!   [`Site::rollback`].
+//! - **Errors:** an [`Error`] has a [kind](Error::kind), a stable [code](Error::code) and a
+//!   [hint](Error::hint_text), which its alternate form (`{:#}`) shows. Steps, programs and requests are
+//!   spans of `tracing`.
 //! - **Make a backup:** [`Site::back_up`]; [`Site::plan_prune`] and [`Site::prune`] delete old ones.
 //! - **Add a component:** implement [`component::Component`], whose documentation is the contract.
 //!   A [`component::Registry`] makes components from configuration by their kind: add yours to it
@@ -100,7 +108,8 @@
 //!
 //! # What it asks of a program
 //!
-//! The library never prints, reads no arguments, and keeps no global state. Work on files is done
+//! The library never prints, reads no arguments, and keeps no global state but the secrets that
+//! [`keep_secret`](config::keep_secret) was given. Work on files is done
 //! on blocking threads; all else needs a tokio runtime with time and I/O enabled. Whoever adds a part
 //! also depends on `async-trait`, and on `serde` with its feature `derive` for the part's section of
 //! the configuration.
@@ -140,6 +149,7 @@ mod engine;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hooks;
 pub mod maintenance;
 mod model;
 mod platforms;
@@ -167,17 +177,19 @@ pub mod component {
     pub use crate::components::volume::VolumeComponent;
     pub use crate::contract::{
         BackedUp, CheckFactory, Component, ComponentDeps, ComponentFactory, Contents, Create,
-        DumpedTable, Inspection, KeptByRun, MaintenanceFactory, PlatformFactory, Recovery,
-        Registry, SharedComponent, SpaceNeed, Staged, StoreFactory, Target,
+        DumpedTable, HookFactory, Inspection, KeptByRun, MaintenanceFactory, Needed,
+        PlatformFactory, Prerequisite, Recovery, Registry, SharedComponent, SpaceNeed, Staged,
+        StoreFactory, Target,
     };
-    pub use crate::model::{Changes, CheckOutcome, Difference};
+    pub use crate::model::{Changes, CheckOutcome, Difference, NeverBackedUp};
 }
 
 pub mod config {
     //! `restore.toml`: what a site is made of, written down once.
 
     pub use crate::contract::{
-        ConfigDuration, SecretSource, SiteConfig, SiteSection, Table, parse_section,
+        ConfigDuration, SecretSource, SiteConfig, SiteSection, Table, forget_secret, keep_secret,
+        parse_section,
     };
     pub use secrecy::SecretString;
 }
@@ -190,6 +202,12 @@ pub mod fetch {
     //! the work before that, the next fetch goes on with what it can prove to be right.
 
     pub use crate::backup::fetch::{FetchOptions, FetchReport};
+}
+
+pub mod hook {
+    //! Hooks: what a site wants done, or told, at moments of its runs, drills and backups.
+
+    pub use crate::contract::{Hook, HookMoment, HookNotice, HookSubject};
 }
 
 pub mod plan {
@@ -205,8 +223,8 @@ pub mod platform {
     //! What runs the services: the traits that a platform implements.
 
     pub use crate::contract::{
-        ImageUser, Images, LoadedImage, Nodes, Platform, PlatformLock, Program, RemoteTask,
-        ServiceState, Stacks, Steps, Volume,
+        ImageUser, Images, LoadedImage, NoTree, Nodes, Platform, PlatformLock, Program, RemoteTask,
+        SecretFiles, ServiceState, StackPart, StackPlan, StackSource, Stacks, Steps, Volume,
     };
     pub use crate::model::Endpoint;
     pub use crate::swap::scope::{Compared, Discard, SwapScope, SwapState};
@@ -258,6 +276,10 @@ pub mod run {
     //! Runs: one execution of a plan, with its journal, lock, undo and resumption.
 
     pub use crate::contract::{CutOver, FactStore, MemoryFacts, RunContext};
+    pub use crate::engine::handle::{
+        Begin, CallState, EventRecord, Events, Followed, PlanBuilder, ProgressUpdates, Run,
+        RunProgress, WhichBackup,
+    };
     pub use crate::engine::run::{Ask, Boundary, BoundaryHook, RunOptions};
     pub use crate::model::{Outcome, RunId, SafetyBackup};
 }
@@ -266,7 +288,9 @@ pub mod store {
     //! Where backups are.
 
     pub use crate::backup::latest::latest;
-    pub use crate::contract::{BackupFolder, BackupStore, OddEntry, PackedBackup, StoredFile};
+    pub use crate::contract::{
+        BackupFolder, BackupStore, OddEntry, PackedBackup, StoreReason, StoredFile,
+    };
     pub use crate::model::read_error;
     #[cfg(feature = "object-store")]
     pub use crate::stores::bucket::{BucketConfig, BucketService, BucketStore, SignIn};
@@ -295,7 +319,13 @@ pub mod wal {
     pub use crate::model::{Hole, Lsn, Recoverable};
 }
 
+/// The program of the repository's README, which is compiled with the examples here.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 pub use backup::{BackupReport, BackupRequest};
+pub use engine::handle::{EventRecord, Run, RunProgress};
 pub use engine::plan::{Plan, PlanRequest};
 pub use engine::run::RunOptions;
 pub use fetch::{FetchOptions, FetchReport};

@@ -51,7 +51,7 @@ impl Backup {
             how.deep = deep;
             how.jobs = jobs;
             let result = backup.verify(how, options.events, options.cancel).await?;
-            Ok(Box::new(move |py: Python<'_>| {
+            Ok(Arc::new(move |py: Python<'_>| {
                 let error = match result.clone().into_result() {
                     Ok(_) => None,
                     Err(error) => Some(exception(py, &error)?),

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use pyo3::prelude::*;
 use restore_core::backup::{Backup, BackupWriter};
 use restore_core::component::{
-    BackedUp, CheckOutcome, Component, ComponentDeps, ComponentFactory, Inspection,
+    BackedUp, CheckOutcome, Component, ComponentDeps, ComponentFactory, Inspection, NeverBackedUp,
     SharedComponent, Staged,
 };
 use restore_core::config::Table;
@@ -37,9 +37,14 @@ impl Raised {
         drop(old);
     }
 
+    /// It, for whoever tells how the work has ended.
+    pub(crate) fn take(&self) -> Option<PyErr> {
+        self.lock().take()
+    }
+
     /// The error with the exception that lies behind it, where there is one.
     pub(crate) fn blame(&self, py: Python<'_>, error: PyErr) -> PyErr {
-        let cause = self.lock().take();
+        let cause = self.take();
         if cause.is_some() {
             error.set_cause(py, cause);
         }
@@ -103,7 +108,7 @@ fn make(
 /// What a method is given.
 enum Given {
     Nothing,
-    Run(RunContext),
+    Run(Box<RunContext>),
     Backup(BackupWriter),
 }
 
@@ -111,7 +116,7 @@ impl Given {
     fn into_python(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         Ok(match self {
             Self::Nothing => py.None(),
-            Self::Run(cx) => Py::new(py, context::RunContext(cx))?.into_any(),
+            Self::Run(cx) => Py::new(py, context::RunContext(*cx))?.into_any(),
             Self::Backup(writer) => Py::new(py, BackupContext(writer))?.into_any(),
         })
     }
@@ -238,8 +243,12 @@ impl Component for PyComponent {
     }
 
     async fn back_up(&self, writer: &BackupWriter) -> Result<BackedUp> {
-        self.call("back_up", Given::Backup(writer.clone()), None)
-            .await
+        let done = self.call("back_up", Given::Backup(writer.clone()), None);
+        // An exception has no other value to say this by than its code.
+        done.await.map_err(|error| match error.code() {
+            "component.no_back_up" => error.because(NeverBackedUp),
+            _ => error,
+        })
     }
 
     async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {
@@ -250,34 +259,42 @@ impl Component for PyComponent {
             .take();
         match failed {
             Some(error) => Err(error),
-            None => self.call("inspect", Given::Run(cx.clone()), None).await,
+            None => {
+                self.call("inspect", Given::Run(Box::new(cx.clone())), None)
+                    .await
+            }
         }
     }
 
     async fn stage(&self, cx: &RunContext) -> Result<Staged> {
         cx.check_cancelled()?;
-        self.call("stage", Given::Run(cx.clone()), None).await
+        self.call("stage", Given::Run(Box::new(cx.clone())), None)
+            .await
     }
 
     async fn cut_over(&self, cx: &RunContext) -> Result<()> {
-        self.call("cut_over", Given::Run(cx.clone()), None).await
+        self.call("cut_over", Given::Run(Box::new(cx.clone())), None)
+            .await
     }
 
     async fn undo(&self, cx: &RunContext) -> Result<()> {
-        self.call("undo", Given::Run(cx.clone()), None).await
+        self.call("undo", Given::Run(Box::new(cx.clone())), None)
+            .await
     }
 
     async fn check(&self, cx: &RunContext) -> Result<Vec<CheckOutcome>> {
-        self.call("check", Given::Run(cx.clone()), None).await
+        self.call("check", Given::Run(Box::new(cx.clone())), None)
+            .await
     }
 
     async fn discard(&self, cx: &RunContext, what: Discard) -> Result<()> {
-        self.call("discard", Given::Run(cx.clone()), Some(what))
+        self.call("discard", Given::Run(Box::new(cx.clone())), Some(what))
             .await
     }
 
     async fn replaced_at(&self, cx: &RunContext) -> Result<Option<String>> {
-        self.call("replaced_at", Given::Run(cx.clone()), None).await
+        self.call("replaced_at", Given::Run(Box::new(cx.clone())), None)
+            .await
     }
 }
 

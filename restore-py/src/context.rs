@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use restore_core::stream::{self, UnpackPolicy};
-use restore_core::{Finding, Result};
+use restore_core::{Error, ErrorKind, Finding, Result};
 
 use crate::backup::Backup;
 use crate::convert::{dump, from_python, to_python};
@@ -112,8 +112,17 @@ pub(crate) struct Progress(pub(crate) restore_core::Progress);
 #[pymethods]
 impl Progress {
     /// Adds so many bytes.
-    fn add(&self, bytes: u64) {
-        self.0.add(bytes);
+    fn add(&self, bytes: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Ok(count) = bytes.extract::<u64>() else {
+            let error = Error::new(
+                ErrorKind::Config,
+                "python.argument",
+                format!("bytes must be a whole number of 0 or more, not {bytes:?}"),
+            );
+            return Err(raise(bytes.py(), &error));
+        };
+        self.0.add(count);
+        Ok(())
     }
 
     /// Tells the present count at once.

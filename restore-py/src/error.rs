@@ -8,6 +8,8 @@ use pyo3::prelude::*;
 use restore_core::{Error, ErrorKind};
 use serde_json::Value;
 
+use crate::convert::dump;
+
 /// An error of the library as the exception that Python sees.
 pub(crate) fn raise(py: Python<'_>, error: &Error) -> PyErr {
     match exception(py, error) {
@@ -16,9 +18,10 @@ pub(crate) fn raise(py: Python<'_>, error: &Error) -> PyErr {
     }
 }
 
-/// The same, not raised.
+/// The same, not raised; with its report, where a run did not end as asked, and with what a component has
+/// raised in it.
 pub(crate) fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>> {
-    py.import("restore._errors")?.call_method1(
+    let made = py.import("restore._errors")?.call_method1(
         "make",
         (
             kind_name(error.kind()),
@@ -29,7 +32,31 @@ pub(crate) fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'
             error.is_retryable(),
             also(error),
         ),
-    )
+    )?;
+    if let Some(cause) = raised_in(error) {
+        made.setattr("__cause__", value_of(py, cause))?;
+    }
+    if let Some(report) = error.report() {
+        // It notes itself in its exception.
+        let failing = report.is_failing();
+        let values = (dump(py, report)?, report.to_text(), &made, failing);
+        py.import("restore._report")?
+            .getattr("Report")?
+            .call1(values)?;
+    }
+    Ok(made)
+}
+
+/// The exception of a component that lies behind an error.
+fn raised_in(error: &Error) -> Option<&PyErr> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(known) = cause {
+        match known.downcast_ref::<PyErr>() {
+            Some(raised) => return Some(raised),
+            None => cause = known.source(),
+        }
+    }
+    None
 }
 
 /// What else a Python program would call it: `missing_file`, `timeout`.
@@ -62,7 +89,10 @@ pub(crate) fn from_exception(py: Python<'_>, error: &PyErr) -> Error {
             if let Some(hint) = known.hint {
                 made = made.hint(hint);
             }
-            made
+            match known.retryable {
+                true => made.retryable(),
+                false => made,
+            }
         }
         // The interpreter itself is in trouble; what it says is all there is.
         Err(_) => Error::new(ErrorKind::Failed, "python.exception", error.to_string()),
@@ -80,6 +110,7 @@ struct Described {
     code: String,
     message: String,
     hint: Option<String>,
+    retryable: bool,
 }
 
 fn kind_name(kind: ErrorKind) -> String {

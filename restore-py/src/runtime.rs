@@ -54,6 +54,8 @@ pub(crate) fn runtime() -> Result<&'static Runtime> {
     if RUNTIME.get().is_none() {
         let made = Builder::new_multi_thread()
             .thread_name("restore")
+            // Calls nest deeply, and take much of it without optimisation.
+            .thread_stack_size(8 << 20)
             .enable_all()
             .build()
             .map_err(|e| {

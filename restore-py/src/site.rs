@@ -1,5 +1,6 @@
 //! A site, its plans and its runs.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use pyo3::types::PyDict;
 use restore_core::backup::{PrunePlan, PruneRequest};
 use restore_core::component::Registry;
 use restore_core::config::SiteConfig;
+use restore_core::platform::SecretFiles;
+use restore_core::run::WhichBackup;
 use restore_core::site::{GetRequest, MembersRequest};
 use restore_core::stream::Compression;
 use restore_core::{
@@ -48,6 +51,11 @@ impl Plan {
     /// The plan as a value that can be saved.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         dump(py, &self.0)
+    }
+
+    /// The plan in words.
+    fn text(&self) -> String {
+        self.0.to_string()
     }
 
     /// The steps with their words and phases.
@@ -132,8 +140,11 @@ impl Site {
         Ok(Task::reading(|options| async move {
             let check = restore_core::Site::check_config(&path, &registry, &options).await?;
             let refusal = check.refusal();
-            Ok(Box::new(move |py: Python<'_>| {
-                let refusal = refusal.map(|error| exception(py, &error)).transpose()?;
+            Ok(Arc::new(move |py: Python<'_>| {
+                let refusal = refusal
+                    .as_ref()
+                    .map(|error| exception(py, error))
+                    .transpose()?;
                 let pair = (dump(py, &check)?, refusal);
                 Ok(pair.into_pyobject(py)?.into_any().unbind())
             }) as Answer)
@@ -180,25 +191,33 @@ impl Site {
         let site = self.inner.clone();
         Task::reading(|_| async move {
             let request = PlanRequest::all().to(target(to)?);
-            let backup = Backup(Arc::new(site.backup_for(&id, &request).await?));
-            Ok(Box::new(|py: Python<'_>| Ok(Py::new(py, backup)?.into_any())) as Answer)
+            let backup = Arc::new(site.backup_for(&id, &request).await?);
+            Ok(opened(backup))
         })
     }
 
     fn plan(
         &self,
-        backup: &Bound<'_, Backup>,
+        backup: Which<'_>,
         selection: Selection,
         words: (bool, bool, bool, bool, bool),
         recovery: (Option<Target>, bool),
-        over: Option<String>,
+        places: Places,
+        wait: f64,
     ) -> Task {
         let (site, raised) = (self.inner.clone(), self.raised.clone());
         let (allow_unverified, over_unconfirmed, safety_backup, create, maintenance) = words;
         let (only, paths, allow_missing, allow_empty) = selection;
         let (to, allow_time_gap) = recovery;
-        let backup = backup.get().0.clone();
-        let request = selected(only, paths)
+        let backup = backup.meant();
+        let (over, name, tables, secrets) = places;
+        let mut request = selected(only, paths)
+            .restore_as(name)
+            .secrets(files(secrets));
+        if let Some(tables) = tables {
+            request = request.tables(tables);
+        }
+        let request = request
             .allow_unverified(allow_unverified)
             .over_unconfirmed(over_unconfirmed)
             .no_safety_backup(!safety_backup)
@@ -211,54 +230,76 @@ impl Site {
             raised.clear();
             let over = over.as_deref().map(str::parse::<RunId>).transpose()?;
             let request = request.to(target(to)?).over(over);
-            let plan = Plan(site.plan(&backup, request, &options).await?);
-            Ok(Box::new(|py: Python<'_>| Ok(Py::new(py, plan)?.into_any())) as Answer)
+            let begin = site.begin().options(patient(options, wait));
+            let plan = begin.plan(backup).request(request).await?;
+            Ok(
+                Arc::new(move |py: Python<'_>| Ok(Py::new(py, Plan(plan.clone()))?.into_any()))
+                    as Answer,
+            )
         })
     }
 
     fn drill(
         &self,
-        backup: &Bound<'_, Backup>,
+        backup: Which<'_>,
         only: Option<Vec<String>>,
         allow_unverified: bool,
         recovery: (Option<Target>, bool),
+        wait: f64,
     ) -> Task {
         let (to, allow_time_gap) = recovery;
-        let backup = backup.get().0.clone();
+        let backup = backup.meant();
         let request = selected(only, None)
             .allow_unverified(allow_unverified)
             .allow_time_gap(allow_time_gap)
             .drill(true);
-        self.reporting(|site, options| async move {
+        self.reporting(wait, |site, options| async move {
             let request = request.to(target(to)?);
-            let plan = site.plan(&backup, request, &options).await?;
+            let begin = site.begin().options(options.clone());
+            match begin.plan(backup).request(request).await {
+                Ok(plan) => site.run(plan, options).await,
+                Err(error) => {
+                    // A nightly drill that finds no backup is what somebody has to hear of.
+                    site.tell_refused_drill(&error, &options).await;
+                    Err(error)
+                }
+            }
+        })
+    }
+
+    fn run(&self, plan: &Bound<'_, Plan>, wait: f64) -> Task {
+        let plan = plan.get().0.clone();
+        self.reporting(wait, |site, options| async move {
             site.run(plan, options).await
         })
     }
 
-    fn run(&self, plan: &Bound<'_, Plan>) -> Task {
-        let plan = plan.get().0.clone();
-        self.reporting(|site, options| async move { site.run(plan, options).await })
+    fn resume(&self, py: Python<'_>, run: Option<&str>, wait: f64) -> PyResult<Task> {
+        let run = run_id(py, run)?;
+        Ok(self.reporting(wait, |site, options| async move {
+            site.resume(run, options).await
+        }))
     }
 
-    fn resume(&self, py: Python<'_>, run: Option<&str>) -> PyResult<Task> {
+    fn rollback(&self, py: Python<'_>, run: Option<&str>, wait: f64) -> PyResult<Task> {
         let run = run_id(py, run)?;
-        Ok(self.reporting(|site, options| async move { site.resume(run, options).await }))
+        Ok(self.reporting(wait, |site, options| async move {
+            site.rollback(run, options).await
+        }))
     }
 
-    fn rollback(&self, py: Python<'_>, run: Option<&str>) -> PyResult<Task> {
+    fn confirm(&self, py: Python<'_>, run: Option<&str>, wait: f64) -> PyResult<Task> {
         let run = run_id(py, run)?;
-        Ok(self.reporting(|site, options| async move { site.rollback(run, options).await }))
+        Ok(self.reporting(wait, |site, options| async move {
+            site.confirm(run, options).await
+        }))
     }
 
-    fn confirm(&self, py: Python<'_>, run: Option<&str>) -> PyResult<Task> {
+    fn abandon(&self, py: Python<'_>, run: Option<&str>, wait: f64) -> PyResult<Task> {
         let run = run_id(py, run)?;
-        Ok(self.reporting(|site, options| async move { site.confirm(run, options).await }))
-    }
-
-    fn abandon(&self, py: Python<'_>, run: Option<&str>) -> PyResult<Task> {
-        let run = run_id(py, run)?;
-        Ok(self.reporting(|site, options| async move { site.abandon(run, options).await }))
+        Ok(self.reporting(wait, |site, options| async move {
+            site.abandon(run, options).await
+        }))
     }
 
     /// A report that was saved: its value, its text, the exception that it amounts to.
@@ -266,12 +307,14 @@ impl Site {
     fn read_report(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let report: Report = serde_json::from_value(from_python(value)?)
             .map_err(|e| pyo3::exceptions::PyValueError::new_err(format!("not a report: {e}")))?;
-        report_value(py, &report, &Raised::default())
+        report_value(py, &report, None)
     }
 
     fn watch(&self, py: Python<'_>, run: Option<&str>) -> PyResult<Task> {
         let run = run_id(py, run)?;
-        Ok(self.reporting(|site, options| async move { site.watch(run, &options).await }))
+        Ok(self.reporting(0.0, |site, options| async move {
+            site.watch(run, &options).await?.into_result()
+        }))
     }
 
     fn page(&self, up: bool) -> Task {
@@ -283,6 +326,13 @@ impl Site {
         let (run, site) = (run_id(py, run)?, self.inner.clone());
         Ok(reports(async move {
             Ok(vec![site.preview_rollback(run).await?])
+        }))
+    }
+
+    fn preview_abandon(&self, py: Python<'_>, run: Option<&str>) -> PyResult<Task> {
+        let (run, site) = (run_id(py, run)?, self.inner.clone());
+        Ok(reports(async move {
+            Ok(vec![site.preview_abandon(run).await?])
         }))
     }
 
@@ -308,8 +358,11 @@ impl Site {
         Task::reading(|options| async move {
             let status = site.status(&options).await?;
             let refusal = status.refusal();
-            Ok(Box::new(move |py: Python<'_>| {
-                let refusal = refusal.map(|error| exception(py, &error)).transpose()?;
+            Ok(Arc::new(move |py: Python<'_>| {
+                let refusal = refusal
+                    .as_ref()
+                    .map(|error| exception(py, error))
+                    .transpose()?;
                 let pair = (dump(py, &status)?, refusal);
                 Ok(pair.into_pyobject(py)?.into_any().unbind())
             }) as Answer)
@@ -347,12 +400,12 @@ impl Site {
         py: Python<'_>,
         only: Option<Vec<String>>,
         to: Option<String>,
-        compression: &str,
-        level: Option<u8>,
+        compression: (String, Option<u8>),
         base: bool,
+        wait: f64,
     ) -> PyResult<Task> {
         let compression =
-            Compression::named(compression, level).map_err(|error| raise(py, &error))?;
+            Compression::named(&compression.0, compression.1).map_err(|error| raise(py, &error))?;
         let mut request = BackupRequest::all().compression(compression).base(base);
         if let Some(only) = only {
             request = request.only(only);
@@ -360,48 +413,65 @@ impl Site {
         request.to = to;
         let site = self.inner.clone();
         Ok(Task::run(|options| async move {
-            Ok(told(site.back_up(request, options).await?))
+            Ok(told(site.back_up(request, patient(options, wait)).await?))
         }))
     }
 
-    fn fetch(&self, id: String, from_: Option<String>, to: Option<String>) -> Task {
+    fn fetch(&self, id: String, from_: Option<String>, to: Option<String>, wait: f64) -> Task {
         let site = self.inner.clone();
         Task::run(|options| async move {
-            let options = fetching(options).from_store(from_).to_store(to);
-            Ok(told(site.fetch(&id, options).await?))
+            let how = FetchOptions::new().from_store(from_).to_store(to);
+            let begin = site.begin().options(patient(options, wait));
+            Ok(told(begin.fetch(id, how).await?))
         })
     }
 
     /// The backup on this host: fetched first, where it is elsewhere or packed.
-    fn bring(&self, id: String) -> Task {
+    fn bring(&self, id: String, wait: f64) -> Task {
         let site = self.inner.clone();
         Task::run(|options| async move {
-            let (backup, _) = site.bring(&id, fetching(options)).await?;
-            let backup = Backup(Arc::new(backup));
-            Ok(Box::new(|py: Python<'_>| Ok(Py::new(py, backup)?.into_any())) as Answer)
+            let begin = site.begin().options(patient(options, wait));
+            let (backup, _) = begin.bring(id, FetchOptions::new()).await?;
+            Ok(opened(Arc::new(backup)))
+        })
+    }
+
+    /// From when to when each cluster can be recovered from a backup, and why that cannot be told.
+    fn recoverable(&self, backup: Which<'_>) -> Task {
+        let (site, raised) = (self.inner.clone(), self.raised.clone());
+        let backup = backup.meant();
+        Task::reading(|_| async move {
+            raised.clear();
+            let backup = here(&site, backup).await?;
+            Ok(told(site.recoverable(&backup).await))
         })
     }
 
     /// What is in a backup's artifacts, and the error of those that are not what was backed up.
     fn members(
         &self,
-        backup: &Bound<'_, Backup>,
+        backup: Which<'_>,
         pattern: Option<String>,
         only: Option<Vec<String>>,
     ) -> Task {
         let site = self.inner.clone();
-        let backup = backup.get().0.clone();
-        let request = MembersRequest::all()
-            .only(only.unwrap_or_default())
-            .pattern(pattern);
+        let backup = backup.meant();
+        let mut request = MembersRequest::all().pattern(pattern);
+        if let Some(only) = only {
+            request = request.only(only);
+        }
         Task::reading(|options| async move {
+            let backup = brought(&site, backup, &options).await?;
             let mut members = Vec::new();
             let report = site
                 .members(&backup, &request, &options, |member| members.push(member))
                 .await?;
             let refusal = report.refusal();
-            Ok(Box::new(move |py: Python<'_>| {
-                let refusal = refusal.map(|error| exception(py, &error)).transpose()?;
+            Ok(Arc::new(move |py: Python<'_>| {
+                let refusal = refusal
+                    .as_ref()
+                    .map(|error| exception(py, error))
+                    .transpose()?;
                 let answer = (dump(py, &members)?, dump(py, &report)?, refusal);
                 Ok(answer.into_pyobject(py)?.into_any().unbind())
             }) as Answer)
@@ -411,16 +481,17 @@ impl Site {
     /// How what a backup has differs from what is live.
     fn difference(
         &self,
-        backup: &Bound<'_, Backup>,
+        backup: Which<'_>,
         only: Option<Vec<String>>,
         paths: Option<Vec<String>>,
         most: usize,
     ) -> Task {
         let (site, raised) = (self.inner.clone(), self.raised.clone());
-        let backup = backup.get().0.clone();
+        let backup = backup.meant();
         let request = selected(only, paths);
         Task::reading(|options| async move {
             raised.clear();
+            let backup = here(&site, backup).await?;
             Ok(told(
                 site.difference(&backup, &request, most, &options).await?,
             ))
@@ -430,27 +501,25 @@ impl Site {
     /// Brings files out of a backup into a directory.
     fn get(
         &self,
-        backup: &Bound<'_, Backup>,
+        backup: Which<'_>,
         paths: Vec<String>,
         to: PathBuf,
         words: (bool, bool, bool),
     ) -> Task {
         let site = self.inner.clone();
-        let backup = backup.get().0.clone();
+        let backup = backup.meant();
         let (owners, keep_setuid, allow_unverified) = words;
         let request = GetRequest::new(paths, to)
             .no_owner(!owners)
             .keep_powers(keep_setuid)
             .allow_unverified(allow_unverified);
-        Task::run(|options| async move { Ok(told(site.get(&backup, &request, &options).await?)) })
+        Task::run(|options| async move {
+            let backup = brought(&site, backup, &options).await?;
+            Ok(told(site.get(&backup, &request, &options).await?))
+        })
     }
 
-    fn plan_prune(
-        &self,
-        keep: Option<usize>,
-        older_than: Option<u64>,
-        store: Option<String>,
-    ) -> Task {
+    fn plan_prune(&self, keep: Keep, older_than: Option<u64>, store: Option<String>) -> Task {
         let (site, request) = (self.inner.clone(), pruning(keep, older_than, store));
         Task::reading(|_| async move { Ok(told(site.plan_prune(&request).await?)) })
     }
@@ -458,18 +527,77 @@ impl Site {
     /// Deletes what a plan would, where it still may be; what was deleted.
     fn prune(
         &self,
-        keep: Option<usize>,
+        keep: Keep,
         older_than: Option<u64>,
         store: Option<String>,
         plan: &Bound<'_, PyAny>,
+        wait: f64,
     ) -> PyResult<Task> {
         let plan: PrunePlan = serde_json::from_value(from_python(plan)?)
             .map_err(|e| pyo3::exceptions::PyValueError::new_err(format!("not a plan: {e}")))?;
         let (site, request) = (self.inner.clone(), pruning(keep, older_than, store));
         Ok(Task::run(|options| async move {
+            let options = patient(options, wait);
             Ok(told(site.prune(&request, &plan, options).await?))
         }))
     }
+}
+
+/// A backup as Python names it: opened, or by its id.
+#[derive(FromPyObject)]
+enum Which<'py> {
+    Opened(Bound<'py, Backup>),
+    Named(String),
+}
+
+impl Which<'_> {
+    fn meant(self) -> WhichBackup {
+        match self {
+            Self::Opened(backup) => WhichBackup::Opened(backup.get().0.clone()),
+            Self::Named(id) => WhichBackup::Named(id),
+        }
+    }
+}
+
+/// The backup on this host: fetched first, where it is elsewhere or packed.
+async fn brought(
+    site: &restore_core::Site,
+    backup: WhichBackup,
+    options: &RunOptions,
+) -> Result<Arc<restore_core::backup::Backup>> {
+    match backup {
+        WhichBackup::Named(id) => {
+            let (backup, _) = site.bring(&id, fetching(options.clone())).await?;
+            Ok(Arc::new(backup))
+        }
+        WhichBackup::Opened(backup) => Ok(backup),
+        _ => Err(unknown_backup()),
+    }
+}
+
+/// The backup where it is, opened.
+async fn here(
+    site: &restore_core::Site,
+    backup: WhichBackup,
+) -> Result<Arc<restore_core::backup::Backup>> {
+    match backup {
+        WhichBackup::Named(id) => site.backup(&id).await.map(Arc::new),
+        WhichBackup::Opened(backup) => Ok(backup),
+        _ => Err(unknown_backup()),
+    }
+}
+
+fn unknown_backup() -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        "python.backup",
+        "a backup of a kind that is not known here",
+    )
+}
+
+/// The same options, waiting for so many seconds where another process holds a lock.
+fn patient(options: RunOptions, seconds: f64) -> RunOptions {
+    options.wait(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }
 
 /// The same watcher and stop for a fetch.
@@ -479,17 +607,24 @@ fn fetching(options: RunOptions) -> FetchOptions {
         .cancelled_by(options.cancel)
 }
 
-fn pruning(keep: Option<usize>, older_than: Option<u64>, store: Option<String>) -> PruneRequest {
+/// So many backups, and those of so many days, weeks and months.
+type Keep = (Option<usize>, Option<usize>, Option<usize>, Option<usize>);
+
+fn pruning(keep: Keep, older_than: Option<u64>, store: Option<String>) -> PruneRequest {
     let mut request = PruneRequest::default();
-    request.keep = keep;
+    let (newest, daily, weekly, monthly) = keep;
+    request.keep = newest;
+    request.keep_daily = daily;
+    request.keep_weekly = weekly;
+    request.keep_monthly = monthly;
     request.older_than = older_than.map(Duration::from_secs);
     request.store = store;
     request
 }
 
 impl Site {
-    /// Work that ends with a report.
-    fn reporting<F, Fut>(&self, work: F) -> Task
+    /// Work that ends with a report; what did not end as asked has failed, and its error has the report.
+    fn reporting<F, Fut>(&self, wait: f64, work: F) -> Task
     where
         F: FnOnce(Arc<restore_core::Site>, RunOptions) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Report>> + Send + 'static,
@@ -497,8 +632,16 @@ impl Site {
         let (site, raised) = (self.inner.clone(), self.raised.clone());
         Task::run(|options| async move {
             raised.clear();
-            let report = Report::however_ended(work(site, options).await)?;
-            Ok(Box::new(move |py: Python<'_>| report_value(py, &report, &raised)) as Answer)
+            let ended = work(site, patient(options, wait)).await;
+            let report = ended.map_err(|error| {
+                let cause = error.report().and_then(|_| raised.take());
+                match cause {
+                    Some(cause) => error.source(cause),
+                    None => error,
+                }
+            })?;
+            let cause = raised.take();
+            Ok(Arc::new(move |py: Python<'_>| report_value(py, &report, cause.as_ref())) as Answer)
         })
     }
 }
@@ -519,28 +662,40 @@ fn selected(only: Option<Vec<String>>, paths: Option<Vec<String>>) -> PlanReques
 fn reports(work: impl Future<Output = Result<Vec<Report>>> + Send + 'static) -> Task {
     Task::reading(|_| async move {
         let reports = work.await?;
-        Ok(Box::new(move |py: Python<'_>| {
-            let raised = Raised::default();
+        Ok(Arc::new(move |py: Python<'_>| {
             let values: PyResult<Vec<_>> = reports
                 .iter()
-                .map(|report| report_value(py, report, &raised))
+                .map(|report| report_value(py, report, None))
                 .collect();
             Ok(values?.into_pyobject(py)?.into_any().unbind())
         }) as Answer)
     })
 }
 
-/// A report as its value, its text, and the exception of a run that did not end as asked.
-fn report_value(py: Python<'_>, report: &Report, raised: &Raised) -> PyResult<Py<PyAny>> {
+/// A backup that was opened.
+fn opened(backup: Arc<restore_core::backup::Backup>) -> Answer {
+    Arc::new(move |py: Python<'_>| Ok(Py::new(py, Backup(backup.clone()))?.into_any()))
+}
+
+/// A report as its value, its text, and the exception of a run that did not end as asked; `cause`: what a
+/// component has raised in it.
+fn report_value(py: Python<'_>, report: &Report, cause: Option<&PyErr>) -> PyResult<Py<PyAny>> {
     let error = match report.error() {
         None => None,
-        Some(error) => Some(
-            raised
-                .blame(py, pyo3::PyErr::from_value(exception(py, &error)?))
-                .into_value(py),
-        ),
+        Some(error) => {
+            let error = PyErr::from_value(exception(py, &error)?);
+            if let Some(cause) = cause {
+                error.set_cause(py, Some(cause.clone_ref(py)));
+            }
+            Some(error.into_value(py))
+        }
     };
-    let value = (dump(py, report)?, report.to_text(), error);
+    let value = (
+        dump(py, report)?,
+        report.to_text(),
+        error,
+        report.is_failing(),
+    );
     Ok(value.into_pyobject(py)?.into_any().unbind())
 }
 
@@ -551,6 +706,21 @@ type Selection = (
     Vec<String>,
     Vec<String>,
 );
+
+/// The run to restore over, a name beside what is live, the tables, the files of secrets.
+type Places = (Option<String>, Option<String>, Option<Vec<String>>, Secrets);
+
+/// Files of secrets by their names, and a directory that has more of them.
+type Secrets = (BTreeMap<String, PathBuf>, Option<PathBuf>);
+
+/// Where the values of secrets are.
+fn files((named, directory): Secrets) -> SecretFiles {
+    let mut files = SecretFiles::default();
+    for (name, file) in named {
+        files = files.with(name, file);
+    }
+    files.in_directory(directory)
+}
 
 /// A recovery target as Python gives it: what the text is (`time`, `lsn`, `xid`, `name`), the text,
 /// whether it is inclusive, the timeline.

@@ -1,20 +1,19 @@
-//! Work under way: waited for by Python, blocking or on an asyncio loop.
+//! Work under way: the library's own handle, waited for by Python, blocking or on an asyncio loop.
 
-use std::collections::VecDeque;
 use std::future::Future;
-use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
-use restore_core::{Error, ErrorKind, Event, EventSink, Result, RunOptions};
+use restore_core::run::{CallState, EventRecord, Events, Followed};
+use restore_core::{CancellationToken, Result, Run, RunOptions};
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
+use serde_json::Value;
 
-use crate::convert::dump;
+use crate::convert::{dump, to_python};
 use crate::error::{raise, value_of};
 use crate::runtime::{Inside, is_forked, runtime};
 
@@ -23,43 +22,31 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How often one must ask before an undo is left half done.
 const LEAVE: u32 = 3;
 
-/// What came of the work, to be made into a Python value by whoever waits for it.
-pub(crate) type Answer = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
-type Work = Pin<Box<dyn Future<Output = Result<Answer>> + Send>>;
+/// What came of the work, to be made into a Python value by all who wait for it.
+pub(crate) type Answer = Arc<dyn Fn(Python<'_>) -> PyResult<Py<PyAny>> + Send + Sync>;
 
-/// Work that is begun by the first `start`, `wait` or `next`, and can be waited for once.
+/// Work that is begun by the first `start`, `wait` or `drain`.
 #[pyclass(frozen, module = "restore._restore")]
 pub(crate) struct Task {
-    shared: Arc<Shared>,
-    work: Mutex<Option<Work>>,
+    run: Run<Answer>,
+    stop: CancellationToken,
+    asked: Mutex<u32>,
     then: PyOnceLock<Py<PyAny>>,
 }
 
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-    cancel: CancellationToken,
-    /// Leaves no traces when it is dropped where it stands.
-    reading: bool,
-    abandon: CancellationToken,
-}
-
-#[derive(Default)]
-struct State {
-    events: VecDeque<Event>,
-    answer: Option<Result<Answer>>,
-    begun: bool,
-    ended: bool,
-    /// Each is called once when there is something new, then forgotten.
-    wakers: Vec<Py<PyAny>>,
+/// The events of a task, from the first on: each follower hears all of them.
+#[pyclass(frozen, module = "restore._restore")]
+pub(crate) struct Follower {
+    task: Py<Task>,
+    events: Mutex<Events>,
 }
 
 /// What is under way, so that a program that ends waits for the undo.
-static UNDER_WAY: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+static UNDER_WAY: Mutex<Vec<(CancellationToken, Events)>> = Mutex::new(Vec::new());
 
 /// A value, to be told once Python asks for it.
-pub(crate) fn told(value: impl Serialize + Send + 'static) -> Answer {
-    Box::new(move |py: Python<'_>| Ok(dump(py, &value)?.unbind()))
+pub(crate) fn told(value: impl Serialize + Send + Sync + 'static) -> Answer {
+    Arc::new(move |py: Python<'_>| Ok(dump(py, &value)?.unbind()))
 }
 
 impl Task {
@@ -68,7 +55,7 @@ impl Task {
     where
         F: Future<Output = Result<Answer>> + Send + 'static,
     {
-        Self::new(true, work)
+        Self::new(work, Run::reading)
     }
 
     /// Work that undoes itself when stopped, or that runs to its end.
@@ -76,97 +63,61 @@ impl Task {
     where
         F: Future<Output = Result<Answer>> + Send + 'static,
     {
-        Self::new(false, work)
+        Self::new(work, Run::new)
     }
 
-    fn new<F>(reading: bool, work: impl FnOnce(RunOptions) -> F) -> Self
-    where
-        F: Future<Output = Result<Answer>> + Send + 'static,
-    {
-        let cancel = CancellationToken::new();
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            cancel: cancel.clone(),
-            reading,
-            abandon: CancellationToken::new(),
-        });
-        let options = RunOptions::new()
-            .events(Arc::new(Sink(Arc::downgrade(&shared))))
-            .cancelled_by(cancel);
+    fn new<W>(work: W, make: impl FnOnce(RunOptions, W) -> Run<Answer>) -> Self {
+        let stop = CancellationToken::new();
         Self {
-            work: Mutex::new(Some(Box::pin(work(options)))),
-            shared,
+            run: make(RunOptions::new().cancelled_by(stop.clone()), work),
+            stop,
+            asked: Mutex::new(0),
             then: PyOnceLock::new(),
         }
     }
 
     fn begin(&self, py: Python<'_>) -> PyResult<()> {
-        // First: in a forked child nobody would ever answer, and whoever held a lock is not there.
         let runtime = here(py)?;
-        let work = self
-            .work
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(work) = work else { return Ok(()) };
-        self.shared.lock().begun = true;
+        let _entered = runtime.enter();
         {
             let mut known = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
-            known.retain(|task| task.strong_count() > 0);
-            known.push(Arc::downgrade(&self.shared));
+            known.retain(|(_, events)| !matches!(past(events), Followed::Ended));
+            known.push((self.stop.clone(), self.run.events()));
         }
-        let shared = self.shared.clone();
-        // Whatever happens to the work, also a panic, those who wait hear of it.
-        let under_way = runtime.spawn({
-            let abandon = shared.abandon.clone();
-            async move {
-                tokio::select! {
-                    biased;
-                    answer = work => answer,
-                    () = abandon.cancelled() => Err(Error::interrupted()),
-                }
-            }
-        });
-        runtime.spawn(async move {
-            let answer = under_way.await.unwrap_or_else(|e| {
-                Err(Error::new(
-                    ErrorKind::Internal,
-                    "python.panic",
-                    format!("the library stopped in the middle: {e}"),
-                )
-                .hint(
-                    "`resume` or `rollback` finishes a run that was under way; please report this",
-                ))
-            });
-            shared.end(answer);
-        });
-        Ok(())
+        self.run.start().map_err(|error| raise(py, &error))
     }
 
-    /// The next event, or `None` at the end. What a signal handler raises stops the work and is
-    /// raised once the work has ended.
-    fn following(&self, py: Python<'_>) -> PyResult<Option<Event>> {
-        self.begin(py)?;
+    /// What is next of `events`. What a signal handler raises stops the work and is raised once the work
+    /// has ended.
+    fn following(&self, py: Python<'_>, events: &mut Events) -> PyResult<Option<Arc<EventRecord>>> {
+        self.begin_once(py)?;
         let mut stopped: Option<PyErr> = None;
-        let mut asked = 0;
         loop {
-            let shared = &self.shared;
-            let next = py.detach(|| shared.next(LOOK));
+            let next = py.detach(|| events.wait(LOOK));
             if let Err(error) = py.check_signals() {
-                asked += 1;
-                self.shared.stop();
-                if asked >= LEAVE {
-                    self.shared.abandon.cancel();
+                self.stop.cancel();
+                let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+                *asked += 1;
+                if *asked >= LEAVE {
+                    self.run.abandon();
                 }
                 stopped.get_or_insert(error);
             }
             match (next, stopped.take()) {
-                (Next::Event(event), None) => return Ok(Some(event)),
-                (Next::Ended, None) => return Ok(None),
-                (Next::Ended, Some(error)) => return Err(self.stopped_by(py, error)),
+                (Followed::Event(record), None) => return Ok(Some(record)),
+                (Followed::Ended, None) => return Ok(None),
+                (Followed::Ended, Some(error)) => return Err(self.stopped_by(py, error)),
                 (_, error) => stopped = error,
             }
+        }
+    }
+
+    fn begin_once(&self, py: Python<'_>) -> PyResult<()> {
+        // First: in a forked child nobody would ever answer, and whoever held a lock is not there.
+        here(py)?;
+        match self.run.state() {
+            CallState::NotBegun => self.begin(py),
+            _ => Ok(()),
         }
     }
 
@@ -186,11 +137,11 @@ impl Task {
     }
 
     fn answer(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let answer = self.shared.lock().answer.take();
-        let answer = match answer {
+        // Each gets values and exceptions of its own: an exception grows by each place that raises it.
+        let answer = match self.run.result() {
             Some(Ok(answer)) => answer(py)?,
             Some(Err(error)) => return Err(raise(py, &error)),
-            None => return Err(PyRuntimeError::new_err("the result was taken before")),
+            None => return Err(PyRuntimeError::new_err("it has not ended")),
         };
         match self.then.get(py) {
             Some(then) => then.call1(py, (answer,)),
@@ -207,15 +158,49 @@ impl Task {
         slf
     }
 
+    /// Begins it, where nobody has.
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        self.begin_once(py)
+    }
+
+    /// The run's id, once there is one.
+    #[getter]
+    fn id(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        here(py)?;
+        Ok(self.run.id().map(|id| id.to_string()))
+    }
+
+    /// How far it is: `not_begun`, `under_way`, `stopping`, `done`, `failed`.
+    #[getter]
+    fn state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        here(py)?;
+        dump(py, &self.run.state())
+    }
+
+    /// How far it has come by now.
+    fn progress<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        here(py)?;
+        dump(py, &self.run.progress_now())
+    }
+
+    /// Its events from the first on.
+    fn follow(slf: Bound<'_, Self>) -> Follower {
+        Follower {
+            events: Mutex::new(slf.get().run.events()),
+            task: slf.unbind(),
+        }
+    }
+
     /// Begins, waits for the end, and returns the result. `on_event` is called in this thread;
     /// what it raises, like what a signal handler raises, stops the work and is raised once the
     /// work has ended.
     #[pyo3(signature = (on_event=None))]
     fn wait(&self, py: Python<'_>, on_event: Option<Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
-        while let Some(event) = self.following(py)? {
+        let mut events = self.run.events();
+        while let Some(record) = self.following(py, &mut events)? {
             let Some(on_event) = &on_event else { continue };
-            if let Err(error) = dump(py, &event).and_then(|event| on_event.call1((event,))) {
-                self.shared.stop();
+            if let Err(error) = value(py, &record).and_then(|event| on_event.call1((event,))) {
+                self.stop.cancel();
                 return match self.drain(py) {
                     Ok(()) => Err(self.stopped_by(py, error)),
                     // A signal came too, and was answered with how it ended.
@@ -226,50 +211,14 @@ impl Task {
         self.answer(py)
     }
 
-    /// Waits for the next event; `None` at the end.
-    fn next(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        match self.following(py)? {
-            Some(event) => Ok(Some(dump(py, &event)?.unbind())),
-            None => Ok(None),
-        }
-    }
-
-    /// Waits for the end without looking at the events.
+    /// Begins, and waits for the end without looking at the events.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
-        while self.following(py)?.is_some() {}
+        let mut events = self.run.events();
+        while self.following(py, &mut events)?.is_some() {}
         Ok(())
     }
 
-    /// Begins without waiting; `wake` is called once, from another thread, when there is an event
-    /// or the end.
-    fn start(&self, py: Python<'_>, wake: Py<PyAny>) -> PyResult<()> {
-        self.begin(py)?;
-        let mut state = self.shared.lock();
-        if state.ended || !state.events.is_empty() {
-            drop(state);
-            wake.call0(py)?;
-        } else {
-            state.wakers.push(wake);
-        }
-        Ok(())
-    }
-
-    /// The events that have come since.
-    fn events<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        here(py)?;
-        let events: Vec<Event> = self.shared.lock().events.drain(..).collect();
-        let events: PyResult<Vec<_>> = events.iter().map(|event| dump(py, event)).collect();
-        PyTuple::new(py, events?)
-    }
-
-    /// Whether the work was begun and has ended.
-    #[getter]
-    fn ended(&self, py: Python<'_>) -> PyResult<bool> {
-        here(py)?;
-        Ok(self.shared.lock().ended)
-    }
-
-    /// The result of work that has ended; to be asked once.
+    /// The result of work that has ended, for all who ask.
     fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         here(py)?;
         self.answer(py)
@@ -278,7 +227,7 @@ impl Task {
     /// Stops the work: a run undoes itself, whatever only reads ends at once.
     fn cancel(&self, py: Python<'_>) -> PyResult<()> {
         here(py)?;
-        self.shared.stop();
+        self.stop.cancel();
         Ok(())
     }
 }
@@ -288,114 +237,94 @@ impl Drop for Task {
     fn drop(&mut self) {
         // What was forked has a copy of the handle and not the work.
         if is_forked() {
-            return;
-        }
-        let state = self.shared.lock();
-        let under_way = state.begun && !state.ended;
-        drop(state);
-        if under_way {
-            self.shared.stop();
+            std::mem::forget(self.run.clone());
         }
     }
 }
 
-enum Next {
-    Event(Event),
-    Ended,
-    Nothing,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn next(&self, patience: Duration) -> Next {
-        let until = Instant::now() + patience;
-        let mut state = self.lock();
-        loop {
-            if let Some(event) = state.events.pop_front() {
-                return Next::Event(event);
-            }
-            if state.ended {
-                return Next::Ended;
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Next::Nothing;
-            }
-            state = match self.changed.wait_timeout(state, left) {
-                Ok((state, _)) => state,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
+#[pymethods]
+impl Follower {
+    /// Begins the task, and waits for the next event; `None` at the end.
+    fn next(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let task = self.task.get();
+        // Not held while it waits: another thread may ask as well.
+        let mut events = self.lock().clone();
+        let next = task.following(py, &mut events)?;
+        *self.lock() = events;
+        match next {
+            Some(record) => Ok(Some(value(py, &record)?.unbind())),
+            None => Ok(None),
         }
     }
 
-    fn stop(&self) {
-        self.cancel.cancel();
-        if self.reading {
-            self.abandon.cancel();
-        }
-    }
-
-    fn end(&self, answer: Result<Answer>) {
-        // Before anybody hears that it has ended: whoever then ends the interpreter waits for us.
-        let _inside = Inside::enter();
-        let mut state = self.lock();
-        state.answer = Some(answer);
-        state.ended = true;
-        self.tell(state);
-    }
-
-    fn tell(&self, mut state: MutexGuard<'_, State>) {
-        let wakers = std::mem::take(&mut state.wakers);
-        drop(state);
-        self.changed.notify_all();
-        if !wakers.is_empty() {
+    /// Begins the task without waiting; `wake` is called once, from another thread, when there is an event
+    /// or the end.
+    fn wake(&self, py: Python<'_>, wake: Py<PyAny>) -> PyResult<()> {
+        let task = self.task.get();
+        task.begin_once(py)?;
+        let mut events = self.lock().clone();
+        here(py)?.spawn(async move {
+            let _ = events.next().await;
             let _inside = Inside::enter();
             // An interpreter that is ending needs no waking; nor does a loop that was closed.
             Python::try_attach(|py| {
-                for waker in wakers {
-                    let _ = waker.call0(py);
-                }
+                let _ = wake.call0(py);
             });
-        }
+        });
+        Ok(())
+    }
+
+    /// The events that have come since, and whether they are the last.
+    fn ready<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, bool)> {
+        here(py)?;
+        let mut found = Vec::new();
+        let over = loop {
+            let next = self.lock().ready();
+            match next {
+                Followed::Event(record) => found.push(value(py, &record)?),
+                other => break other == Followed::Ended,
+            }
+        };
+        Ok((PyTuple::new(py, found)?, over))
     }
 }
 
-/// Weak: a task that nobody holds any more needs no events.
-struct Sink(Weak<Shared>);
-
-impl EventSink for Sink {
-    fn emit(&self, event: &Event) {
-        let Some(shared) = self.0.upgrade() else {
-            return;
-        };
-        let mut state = shared.lock();
-        // Who is slow gets the newest count of each piece of work instead of all of them.
-        if let (
-            Event::Progress {
-                subject, action, ..
-            },
-            Some(Event::Progress {
-                subject: last_subject,
-                action: last_action,
-                ..
-            }),
-        ) = (event, state.events.back())
-            && subject == last_subject
-            && action == last_action
-        {
-            state.events.pop_back();
-        }
-        state.events.push_back(event.clone());
-        shared.tell(state);
+impl Follower {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Events> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// An event with its time, run and phase beside what it has itself.
+fn value<'py>(py: Python<'py>, record: &EventRecord) -> PyResult<Bound<'py, PyAny>> {
+    let fail = |e: serde_json::Error| pyo3::exceptions::PyValueError::new_err(e.to_string());
+    let mut value = serde_json::to_value(&record.event).map_err(fail)?;
+    if let Value::Object(table) = &mut value {
+        for (name, told) in [
+            ("at", serde_json::to_value(record.at)),
+            ("run", serde_json::to_value(&record.run)),
+            ("phase", serde_json::to_value(record.phase)),
+        ] {
+            table.entry(name).or_insert(told.map_err(fail)?);
+        }
+    }
+    to_python(py, &value)
 }
 
 /// The threads of this process; what to raise where it was forked.
 fn here(py: Python<'_>) -> PyResult<&'static tokio::runtime::Runtime> {
     runtime().map_err(|error| raise(py, &error))
+}
+
+/// Where a follower that has heard nothing stands: whether all is over.
+fn past(events: &Events) -> Followed {
+    let mut events = events.clone();
+    loop {
+        match events.ready() {
+            Followed::Event(_) => {}
+            other => return other,
+        }
+    }
 }
 
 /// Stops all work under way, in whatever thread it is waited for, without waiting: what a signal
@@ -405,12 +334,9 @@ pub(crate) fn cancel_all() {
     if is_forked() {
         return;
     }
-    let known: Vec<_> = {
-        let known = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
-        known.iter().filter_map(Weak::upgrade).collect()
-    };
-    for task in known {
-        task.stop();
+    let known = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
+    for (stop, _) in known.iter() {
+        stop.cancel();
     }
 }
 
@@ -423,14 +349,14 @@ pub(crate) fn stop_all(py: Python<'_>) {
     }
     let known: Vec<_> = {
         let mut known = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
-        known.drain(..).filter_map(|task| task.upgrade()).collect()
+        known.drain(..).collect()
     };
-    for task in &known {
-        task.stop();
+    for (stop, _) in &known {
+        stop.cancel();
     }
     py.detach(|| {
-        for task in known {
-            while !matches!(task.next(Duration::from_secs(1)), Next::Ended) {}
+        for (_, mut events) in known {
+            while !matches!(events.wait(Duration::from_secs(1)), Followed::Ended) {}
         }
         Inside::wait_for_all();
     });

@@ -425,6 +425,30 @@ def test_a_crash_inside_of_it(
     assert searching.beside() == []
 
 
+def test_arguments_of_a_component_that_make_no_sense_are_named(searching: Searching) -> None:
+    raised: list[restore.ConfigError] = []
+
+    class Careless(SearchIndex):
+        def stage(self, cx: restore.RunContext) -> restore.Staged:
+            calls: list[Any] = [
+                lambda: cx.progress("read", -1),
+                lambda: cx.progress("read").add(-1),
+                lambda: cx.progress("read").add(2**70),
+                lambda: cx.copy("x", "y", mode=-1),
+                lambda: cx.copy("x", 5),  # type: ignore[arg-type]
+                lambda: cx.unpack(5, "y"),  # type: ignore[arg-type]
+            ]
+            for call in calls:
+                with pytest.raises(restore.ConfigError) as caught:
+                    call()
+                raised.append(caught.value)
+            return super().stage(cx)
+
+    assert searching.site(Careless).plan("latest").run().outcome == "restored"
+    assert [error.code for error in raised] == ["python.argument"] * 6
+    assert str(raised[1]) == "bytes must be a whole number of 0 or more, not -1"
+
+
 def test_the_one_of_the_readme(small: Small) -> None:
     text = (REPOSITORY / "restore-py" / "README.md").read_text()
     (program,) = [it for it in text.split("```python\n") if "class OneFile" in it]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tomllib
 from datetime import timezone
 
 import pytest
@@ -66,6 +67,17 @@ def test_there_and_back(platform: Platform) -> None:
     back = site.rollback(report.run)
     assert back.outcome == "rolled_back" and back.error is None
     platform.is_as_before()
+
+
+def test_a_secret_may_be_an_object(platform: Platform) -> None:
+    config = tomllib.loads(platform.config.read_text())
+    section = config["components"]["redis"]
+    text = (platform.root / section.pop("password_file")).read_text().strip()
+    section["password"] = restore.Secret(text)
+    assert restore.Site(config, base=platform.root).plan("latest", only=["redis"]).refusal is None
+    section["password"] = restore.Secret("another")
+    refused = restore.Site(config, base=platform.root).plan("latest", only=["redis"]).refusal
+    assert refused is not None and "another" not in f"{refused} {refused.hint}"
 
 
 class Enough(Exception):

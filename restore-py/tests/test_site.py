@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -70,10 +71,36 @@ def test_backups_are_a_mapping(small: Small) -> None:
 def test_a_listing_tells_what_is_usable(small: Small) -> None:
     site = small.site()
     part = site.back_up(only=["data"]).id
+    # A newer one that has less is never what `latest` means.
+    assert site.backup("latest").id == BACKUP != part
     (small.folder / "volumes" / f"data-{BACKUP}.tar.gz").unlink()
     whole, listed = site.backups().listed
     assert whole.kind == "damaged" and "data" in str(whole.problem)
     assert (listed.id, listed.kind, listed.lacking) == (part, "partial", ("crontab",))
+    assert (whole.components, listed.components) == (("data", "crontab"), ("data",))
+    assert whole.recovery == () == listed.recovery
+
+
+def test_a_backup_tells_which_moments_it_leads_to(small: Small) -> None:
+    found = small.site().recoverable("latest")
+    assert not found and (found.ranges, found.findings) == ((), ())
+    range_ = restore.Recoverable._of(
+        {
+            "component": "postgres",
+            "from": "2024-02-15T02:00:00.5Z",
+            "from_lsn": "1/A2000028",
+            "until": None,
+            "until_lsn": "1/A3000000",
+            "timeline": 2,
+            "segments": 7,
+            "archive": "wal in main",
+            "holes": [{"first": "0001", "last": "0002", "segments": 2}],
+        }
+    )
+    assert range_.from_ == datetime(2024, 2, 15, 2, 0, 0, 500_000, tzinfo=timezone.utc)
+    assert range_.holes[0].segments == 2 and range_.needs_timeline is None
+    told = restore.BackupRecovery((range_,), ())
+    assert told and restore.BackupRecovery.from_dict(json.loads(json.dumps(told.to_dict()))) == told
 
 
 @pytest.mark.parametrize("selection", [{"only": []}, {"paths": []}, {"only": iter(())}])
@@ -87,6 +114,19 @@ def test_an_empty_selection_is_not_everything(small: Small, selection: dict[str,
         with pytest.raises(restore.ConfigError) as caught:
             call(only=[])
         assert caught.value.code == "plan.nothing_selected"
+    empty: list[Callable[[], object]] = [
+        lambda: site.members("latest", only=[]),
+        lambda: site.members("latest", ""),
+        lambda: site.difference("latest", only=[]),
+        lambda: site.difference("latest", paths=[]),
+        lambda: site.get("latest", [], small.root / "out"),
+    ]
+    for read in empty:
+        with pytest.raises(restore.ConfigError) as caught:
+            read()
+        assert caught.value.code == "plan.nothing_selected"
+    assert site.members("latest", only=None).total == site.members("latest").total > 0
+    assert not (small.root / "out").exists()
     assert site.history() == []
 
 
@@ -192,7 +232,7 @@ def test_a_plan_prints_converts_and_comes_back(small: Small) -> None:
     text = str(plan)
     assert f"Plan: restore backup {BACKUP} into small" in text
     assert "Beside the live data" in text and "Downtime:" in text and "swap data" in text
-    assert "First, while the platform serves:" in text and "back up what is live now to " in text
+    assert "Before anything is replaced, while the platform serves:" in text and "back up what is live now to " in text
     assert repr(plan) == f"<restore.Plan of backup {BACKUP} into small: data, crontab>"
     html = plan._repr_html_()
     assert "<table>" in html and f"volumes/data-{BACKUP}.tar.gz" in html

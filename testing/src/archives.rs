@@ -53,6 +53,20 @@ impl Site {
         self.directory.path().join(path)
     }
 
+    /// Writes `restore.toml`: this text, indented or not, in which `@` stands for this directory.
+    pub fn configure(&self, config: &str) {
+        let here = self.directory.path().to_str().unwrap();
+        let config = config.replace('@', here).replace("\n    ", "\n");
+        put(self.path("restore.toml"), &config);
+    }
+
+    /// The site of `restore.toml`.
+    pub async fn open(&self) -> restore_core::Site {
+        restore_core::Site::open(&self.path("restore.toml"))
+            .await
+            .unwrap()
+    }
+
     /// The component `it` of a configuration in which `@` stands for this directory.
     pub fn component(&self, config: &str) -> SharedComponent {
         self.try_component(config).unwrap()

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use restore_core::platform::agent::{Launch, RemoteVolume};
 use restore_core::platform::{
-    Command, Endpoint, Nodes, Platform, Process, Scratch, ServiceState, Volume,
+    Command, Endpoint, NoTree, Nodes, Platform, Process, Scratch, ServiceState, Volume,
 };
 use restore_core::{Error, ErrorKind, Result, Timestamp};
 
@@ -50,7 +50,7 @@ impl Nodes for TwoNodes {
         assert_eq!(node, "worker");
         if !path.is_dir() {
             let what = format!("the node {node} has no directory {}", path.display());
-            return Err(Error::new(ErrorKind::NotFound, "platform.no_tree", what));
+            return Err(Error::new(ErrorKind::NotFound, "platform.no_tree", what).because(NoTree));
         }
         let there = There(Here {
             root: path.to_owned(),
@@ -85,6 +85,10 @@ impl Platform for TwoNodes {
 
     async fn scale(&self, name: &str, replicas: u32) -> Result<()> {
         self.host.scale(name, replicas).await
+    }
+
+    async fn scale_at_least(&self, name: &str, replicas: u32, least: u32) -> Result<()> {
+        self.host.scale_at_least(name, replicas, least).await
     }
 
     async fn exec(&self, service: &str, command: Command) -> Result<Box<dyn Process>> {

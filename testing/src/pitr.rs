@@ -245,7 +245,7 @@ stops = []
     pub async fn plan_of(&self, id: &str, request: PlanRequest) -> Plan {
         let site = self.site().await;
         let backup = site.backup(id).await.unwrap();
-        let plan = site.plan(&backup, request, &RunOptions::new()).await;
+        let plan = site.plan_with(&backup, request, &RunOptions::new()).await;
         plan.unwrap()
     }
 
@@ -256,7 +256,7 @@ stops = []
     pub async fn try_plan(&self, request: PlanRequest) -> restore_core::Result<Plan> {
         let site = self.site().await;
         let backup = site.backup_for("latest", &request).await?;
-        site.plan(&backup, request, &RunOptions::new()).await
+        site.plan_with(&backup, request, &RunOptions::new()).await
     }
 
     pub async fn run(&self, request: PlanRequest) -> Report {

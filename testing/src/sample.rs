@@ -52,6 +52,15 @@ impl Sample {
         self.exhaustive
     }
 
+    /// The same where all cases are never tried: there are too many of them, whoever asks.
+    #[must_use]
+    pub fn of_each_kind(self) -> Self {
+        Self {
+            exhaustive: false,
+            ..self
+        }
+    }
+
     /// The cases to try, in their order: one of each kind, and `more` of the rest. Those that share
     /// them choose the same, whatever the order in which each of them lists the cases.
     pub fn choose<T>(

@@ -120,6 +120,16 @@ impl Swarm {
         self.script("backup-cron.sh", &[]).trim().to_owned()
     }
 
+    /// Has backups hold, and the configuration say, what a restore on a new engine takes.
+    pub fn prepare_for_disaster(&self) {
+        let code = r#"set -euo pipefail; . "$1"; parse_root -d "$2"; prepare_for_disaster"#;
+        let mut command = Command::new("bash");
+        command
+            .args(["-c", code, "bash"])
+            .arg(scripts().join("lib.sh"));
+        run(command.arg(&self.root));
+    }
+
     /// Damages every part.
     pub fn damage(&self) {
         self.script("damage.sh", &[]);

@@ -41,6 +41,23 @@ fn guests_on_a_machine() {
     script("examples/hosting-platform/guest-test.sh", &[]);
 }
 
+/// The Debian package on a bare Debian: installed, its manual, units and completions tried, a platform backed up,
+/// drilled and restored with it. Its program is the one that cargo built beside these tests.
+#[test]
+fn the_package_on_a_bare_debian() {
+    let here = std::env::current_exe().unwrap();
+    // target/debug/deps/NAME-HASH
+    let program = here.ancestors().nth(2).unwrap().join("restore");
+    assert!(
+        program.exists(),
+        "{} is not built: cargo build -p restore-cli builds it",
+        program.display()
+    );
+    let printed = script("scripts/package-test.sh", &[program.to_str().unwrap()]);
+    println!("{printed}");
+    assert!(printed.contains("package-test: passed"), "{printed}");
+}
+
 /// One file of the Python module's tests, with the wheel that `scripts/python-test.sh build` made.
 #[track_caller]
 fn python(file: &str) {
@@ -74,4 +91,4 @@ macro_rules! python {
     };
 }
 
-python!(test_component test_examples test_handles test_packaging test_processes test_runs test_site test_store test_types test_values);
+python!(test_component test_examples test_handles test_packaging test_processes test_program test_runs test_site test_store test_types test_values);

@@ -65,7 +65,7 @@ async fn recover(site: &Site, root: &Path, rows: u32) -> Result<()> {
     sql(root, "SELECT pg_sleep(3)")?;
     let request = PlanRequest::all().to("latest".parse::<RecoveryTarget>()?);
     let backup = site.backup_for("latest", &request).await?;
-    let plan = site.plan(&backup, request, &RunOptions::new()).await?;
+    let plan = site.plan_with(&backup, request, &RunOptions::new()).await?;
     let facts = plan
         .component("cluster")
         .map(|it| it.inspection.facts.clone());

@@ -1,7 +1,9 @@
 //! The examples' component and store keep the contracts.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use restore_core::backup::Backup;
@@ -10,8 +12,8 @@ use restore_core::config::SiteConfig;
 use restore_core::conformance::{self, ComponentUnderTest, StoreUnderTest};
 use restore_core::platform::local;
 use restore_core::store::{BackupStore, DirectoryStore};
-use restore_core::{Error, Result};
-use restore_examples::{FiledByYear, SearchIndex};
+use restore_core::{BackupRequest, Error, ErrorKind, Result, RunOptions, Site};
+use restore_examples::{FiledByYear, FreshFile, SearchIndex, SharedLock};
 use restore_testing::run;
 
 const ID: &str = "20240215-020000";
@@ -137,4 +139,104 @@ impl StoreUnderTest for TryingYears {
 async fn the_store_filed_by_year() {
     let trying = TryingYears(tempfile::tempdir().unwrap());
     conformance::store(Arc::new(trying)).await.unwrap();
+}
+
+/// A site with a check and a platform of one's own.
+fn own_kinds(trying: &Trying) -> Site {
+    let config = SiteConfig::from_toml(
+        "[site]\nname = 'x'\nstate = 'state'\n[platform]\nkind = 'local-shared'\n\
+         [stores.main]\nkind = 'directory'\npath = 'backups'\n\
+         [checks.ready]\nkind = 'fresh-file'\nfile = 'app/ready'\n\
+         [components.search]\nkind = 'search-index'\nfile = 'app/search.idx'\n",
+    )
+    .unwrap();
+    let registry = Registry::default()
+        .with(SearchIndex::KIND, Arc::new(SearchIndex::from_table))
+        .with_check(FreshFile::KIND, Arc::new(FreshFile::from_table))
+        .with_platform(SharedLock::KIND, Arc::new(SharedLock::make));
+    Site::from_config(config, trying.root.path(), &registry).unwrap()
+}
+
+#[tokio::test]
+async fn the_check_of_a_fresh_file() {
+    let trying = Trying::new();
+    let site = own_kinds(&trying);
+    let checked = site.check(&RunOptions::new()).await.unwrap();
+    assert!(!checked[0].passed, "{checked:?}");
+    std::fs::write(trying.path("app/ready"), "").unwrap();
+    let checked = site.check(&RunOptions::new()).await.unwrap();
+    assert!(checked[0].passed, "{checked:?}");
+}
+
+#[tokio::test]
+async fn the_lock_on_a_shared_disk() {
+    let trying = Trying::new();
+    let site = own_kinds(&trying);
+    assert!(site.platform().describe().ends_with("one host at a time"));
+    let held = site.platform().lock("backup").await.unwrap().unwrap();
+    let error = site
+        .begin()
+        .back_up(BackupRequest::all())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Locked);
+    assert!(
+        site.lock_holder()
+            .await
+            .unwrap()
+            .unwrap()
+            .starts_with("backup")
+    );
+    held.release().await.unwrap();
+    let made = site.begin().back_up(BackupRequest::all()).await.unwrap();
+    assert_eq!(made.kind, "full");
+    assert_eq!(site.lock_holder().await.unwrap(), None);
+}
+
+/// `None` is no lock at all, and whoever hears it goes on without one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_lock_that_is_given_back_just_then_is_taken_or_refused() {
+    let trying = Trying::new();
+    let inside = Arc::new(AtomicU32::new(0));
+    let hosts = (0..4).map(|_| {
+        let (site, inside) = (own_kinds(&trying), inside.clone());
+        tokio::spawn(async move {
+            for _ in 0..2_000 {
+                match site.platform().lock("restore").await {
+                    Ok(held) => {
+                        let held = held.expect("there is a lock");
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        held.release().await.unwrap();
+                    }
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Locked, "{error}"),
+                }
+            }
+        })
+    });
+    for host in hosts.collect::<Vec<_>>() {
+        host.await.unwrap();
+    }
+}
+
+/// Whoever copies it has all of the platform that it stands before, also what the trait has a default for.
+#[test]
+fn all_else_is_handed_on() {
+    let methods = |text: &str| -> BTreeSet<String> {
+        text.lines()
+            .filter_map(|line| line.trim().trim_start_matches("async ").strip_prefix("fn "))
+            .filter_map(|line| Some(line.split_once('(')?.0.to_owned()))
+            .collect()
+    };
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let read = |path: &str| std::fs::read_to_string(format!("{root}/{path}")).unwrap();
+    let contract = read("restore-core/src/contract/platform.rs");
+    let (platform, _) = contract.split_once("pub trait PlatformLock").unwrap();
+    let (wanted, known) = (
+        methods(platform),
+        methods(&read("examples/src/shared_lock.rs")),
+    );
+    assert!(wanted.len() > 20);
+    let missing: Vec<_> = wanted.difference(&known).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }

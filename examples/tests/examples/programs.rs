@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -61,6 +61,7 @@ async fn each_restores_the_platform() {
 
     run(example("smallest").arg(&config));
     platform.is_restored("smallest").await;
+    terminated(&platform, &config).await;
 
     let said = text(&run(example("events").arg(&config)));
     for line in ["stage postgres", "users were away for", ": restored"] {
@@ -76,6 +77,33 @@ async fn each_restores_the_platform() {
 
     with_an_index(&platform, &config).await;
     served(&platform, &config).await;
+}
+
+/// How many runs there were.
+fn runs(platform: &Platform) -> usize {
+    let journals = platform.hosting.root().join("state/runs");
+    std::fs::read_dir(journals).map_or(0, |entries| entries.count())
+}
+
+/// `docker stop` and `systemctl stop` leave nobody on the page.
+async fn terminated(platform: &Platform, config: &Path) {
+    let before = runs(platform);
+    let mut process = example("smallest")
+        .arg(config)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while runs(platform) == before {
+        assert!(Instant::now() < deadline, "it has begun no run");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let pid = process.id().to_string();
+    run(Command::new("kill").args(["-TERM", &pid]));
+    assert!(!process.wait().unwrap().success());
+    let report = platform.site().await.report(None).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
+    platform.is_damaged("smallest, ended");
 }
 
 fn announced(platform: &Platform, config: &Path) {
@@ -198,8 +226,12 @@ impl Service {
     }
 
     fn ask(&self, method: &str) -> String {
+        self.ask_of(method, "/restore")
+    }
+
+    fn ask_of(&self, method: &str, path: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        write!(stream, "{method} /restore HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
@@ -227,10 +259,7 @@ impl Drop for Service {
 
 /// Begun and stopped by request, begun and left to its end, and ended in the middle of a run.
 async fn served(platform: &Platform, config: &Path) {
-    let journals = |root: PathBuf| {
-        move || std::fs::read_dir(root.join("state/runs")).map_or(0, |entries| entries.count())
-    };
-    let runs = journals(platform.hosting.root().to_owned());
+    let runs = || runs(platform);
     let mut service = Service::start(config);
     assert!(service.ask("GET").contains("404"));
     let before = runs();
@@ -245,6 +274,10 @@ async fn served(platform: &Platform, config: &Path) {
     assert!(service.ask("POST").contains("202"));
     let ended = service.until("ended", |answer| !answer.contains("under way"));
     assert!(ended.contains("Restored and checked"), "{ended}");
+    let events = service.ask_of("GET", "/restore/events");
+    for told in ["run_started", "\"phase\":\"cut_over\"", "run_finished"] {
+        assert!(events.contains(told), "{told} in {events}");
+    }
     platform.is_restored("service").await;
 
     for signal in ["-INT", "-TERM"] {

@@ -12,10 +12,10 @@ use crate::signals::Work;
 
 /// Says what stays as it is, asks, ends the run.
 pub(super) async fn abandon(cx: &Context, run: Option<RunId>, consent: &Consent) -> Result<Answer> {
-    consent.can_ask()?;
     let site = cx.site().await?;
     site.ensure_idle_here().await?;
     let preview = site.preview_abandon(run).await?;
+    consent.can_ask()?;
     consent.show(render::abandon_question(&preview), &cx.stderr);
     consent.ask("run", preview.run.as_str(), &cx.stderr).await?;
     let began = Instant::now();

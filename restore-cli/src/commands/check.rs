@@ -1,6 +1,8 @@
 //! `restore check`.
 
-use restore_core::{Error, ErrorKind, Result};
+use std::sync::Arc;
+
+use restore_core::{Error, ErrorKind, NoEvents, Result};
 
 use super::Context;
 use crate::printer::Answer;
@@ -9,7 +11,12 @@ use crate::{exit, human, render};
 /// Makes the site's checks now.
 pub(super) async fn check(cx: &Context) -> Result<Answer> {
     let site = cx.site().await?;
-    let outcomes = site.check(&cx.reading()).await?;
+    let mut options = cx.reading();
+    if !cx.json {
+        // The table says it all, once.
+        options.events = Arc::new(NoEvents);
+    }
+    let outcomes = site.check(&options).await?;
     let failed = outcomes.iter().filter(|check| !check.passed).count();
     let answer = Answer::new("checks", &outcomes, render::checks(&outcomes))?;
     if failed == 0 {

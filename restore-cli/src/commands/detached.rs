@@ -32,10 +32,11 @@ pub(super) async fn leave(
     let began = Instant::now();
     // From here on a wish to stop is the other process's: this one waits for what becomes of it.
     let cancel = cx.signals.entering(Work::Restoring);
-    let own = std::env::current_exe().map_err(failed)?;
     let config = std::path::absolute(config::find(cx.config.as_deref())?).map_err(failed)?;
+    let missing = || failed(std::io::Error::other("what would start it is not known"));
+    let (own, words) = cx.again.split_first().ok_or_else(missing)?;
     let mut command = Command::new(own);
-    command.arg("--config").arg(config);
+    command.args(words).arg("--config").arg(config);
     command.args(["--progress", "off", "detached"]);
     if consent.yes {
         command.arg("--yes");

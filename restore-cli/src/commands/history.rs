@@ -4,6 +4,7 @@ use restore_core::Result;
 
 use super::Context;
 use crate::printer::Answer;
+use crate::progress::finding_line;
 use crate::render;
 
 /// All runs, oldest first; or what runs keep, found by looking.
@@ -14,5 +15,12 @@ pub(super) async fn history(cx: &Context, search: bool) -> Result<Answer> {
         return Answer::new("kept", &found, render::found(&found));
     }
     let reports = site.history().await?;
-    Answer::new("runs", &reports, render::history(&reports))
+    let unread = site.unread_runs().await?;
+    if cx.json {
+        // The data is of the runs that are known.
+        for finding in &unread {
+            cx.stderr.tell(finding_line(finding));
+        }
+    }
+    Answer::new("runs", &reports, render::history(&reports, &unread))
 }

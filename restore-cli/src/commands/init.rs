@@ -9,7 +9,8 @@ use restore_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 use super::Context;
-use crate::args::InitArgs;
+use super::config_schema::SCHEMA;
+use crate::args::{InitArgs, word};
 use crate::printer::Answer;
 
 /// What was written, and where.
@@ -17,6 +18,8 @@ use crate::printer::Answer;
 struct Written<'a> {
     /// `None`: it was printed.
     file: Option<&'a Path>,
+    /// The schema by which editors check it; `None`: none was written.
+    schema: Option<&'a Path>,
     text: &'a str,
     todo: &'a [String],
 }
@@ -26,8 +29,11 @@ pub(super) async fn init(cx: &Context, args: InitArgs) -> Result<Answer> {
     let output = std::path::absolute(&args.output)
         .map_err(|e| Error::io(format!("find {}", args.output.display()), e))?;
     // Before anything is looked at, which may take a while.
-    if !args.print && output.symlink_metadata().is_ok() {
-        return Err(in_the_way(&output));
+    if !args.print {
+        init::may_write(&output)?;
+        if output.symlink_metadata().is_ok() {
+            return Err(in_the_way(&output));
+        }
     }
     let proposal = match args.from.as_slice() {
         [first, rest @ ..] => {
@@ -58,33 +64,54 @@ pub(super) async fn init(cx: &Context, args: InitArgs) -> Result<Answer> {
         }
     };
     let file = (!args.print).then_some(output.as_path());
+    let mut todo = proposal.todo.clone();
+    let mut schema = None;
     if let Some(file) = file {
+        init::may_write(file)?;
         write(file, &proposal.text)?;
+        // The first line of the file names it. A file that is there is somebody's.
+        let beside = file.with_file_name(init::SCHEMA_FILE);
+        if proposal.backup.is_none() && beside.symlink_metadata().is_err() {
+            match write(&beside, SCHEMA) {
+                Ok(()) => schema = Some(beside),
+                // The configuration is there, and whole without it.
+                Err(error) => todo.push(format!(
+                    "{error}: for editors that check the file by it, `restore config schema > {}`",
+                    word(&beside.display().to_string())
+                )),
+            }
+        }
     }
     let written = Written {
         file,
+        schema: schema.as_deref(),
         text: &proposal.text,
-        todo: &proposal.todo,
+        todo: &todo,
     };
-    Answer::new("init", &written, told(&proposal, file))
+    Answer::new("init", &written, told(&proposal, &written))
 }
 
-fn told(proposal: &Proposal, file: Option<&Path>) -> String {
-    let Some(file) = file else {
+fn told(proposal: &Proposal, written: &Written<'_>) -> String {
+    let Some(file) = written.file else {
         return proposal.text.clone();
     };
-    let file = file.display();
-    let mut out = format!("Wrote {file}.\n");
-    if !proposal.todo.is_empty() {
+    let file = file.display().to_string();
+    let mut out = match written.schema {
+        Some(schema) => format!("Wrote {file} and {}.\n", schema.display()),
+        None => format!("Wrote {file}.\n"),
+    };
+    let file = word(&file);
+    if !written.todo.is_empty() {
         out += "\nLeft to do by hand:\n";
-        for what in &proposal.todo {
+        for what in written.todo {
             out += &format!("  - {what}\n");
         }
     }
     match &proposal.backup {
         Some(id) => {
             out += &format!(
-                "\nThen:\n  restore --config {file} config check\n  restore --config {file} run {id} --create\n"
+                "\nThen:\n  restore --config {file} config check\n  restore --config {file} plan {id} --create\n\
+                 The plan names the run to type next, or the two that Docker takes where nothing is left.\n"
             );
         }
         None => {
@@ -125,5 +152,9 @@ fn write(file: &Path, text: &str) -> Result<()> {
     opened
         .write_all(text.as_bytes())
         .and_then(|()| opened.sync_all())
-        .map_err(|e| Error::io(format!("write {}", file.display()), e))
+        .map_err(|e| {
+            // Half of it would be in the way of the next try.
+            let _ = std::fs::remove_file(file);
+            Error::io(format!("write {}", file.display()), e)
+        })
 }

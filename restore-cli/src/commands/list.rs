@@ -4,6 +4,7 @@ use restore_core::Result;
 
 use super::Context;
 use crate::exit;
+use crate::paint::harmless;
 use crate::printer::Answer;
 use crate::render;
 
@@ -25,7 +26,8 @@ pub(super) async fn list(cx: &Context) -> Result<Answer> {
     for (store, stranger) in &listing.strangers {
         text += &format!(
             "\n{} in {store} is no backup: {}.\n",
-            stranger.path, stranger.what
+            harmless(&stranger.path),
+            harmless(&stranger.what)
         );
     }
     let code = listing.failed.as_ref().map_or(exit::DONE, exit::of_error);

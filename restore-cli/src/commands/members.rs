@@ -18,9 +18,10 @@ pub(super) async fn members(
 ) -> Result<Answer> {
     let site = cx.site().await?;
     let backup = super::run::bring(cx, &site, &args.backup.id).await?;
-    let request = MembersRequest::all()
-        .only(args.only.iter().map(|name| name.trim()))
-        .pattern(pattern.map(str::to_owned));
+    let mut request = MembersRequest::all().pattern(pattern.map(str::to_owned));
+    if !args.only.is_empty() {
+        request = request.only(args.only.iter().map(|name| name.trim()));
+    }
     let stop = cx.signals.token().child_token();
     let options = cx.reading().cancelled_by(stop.clone());
     let mut stream = Stream::begin(cx.json, "members");

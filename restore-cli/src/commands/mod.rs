@@ -5,14 +5,17 @@ mod backup;
 mod check;
 mod completions;
 mod config_check;
+mod config_schema;
 mod confirm;
 mod detached;
 mod drill;
 mod fetch;
 mod get;
+mod help;
 mod history;
 mod init;
 mod list;
+mod manual;
 mod members;
 mod page;
 mod plan;
@@ -28,7 +31,9 @@ mod verify;
 mod volume_agent;
 mod watch;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -46,8 +51,12 @@ struct Context {
     stderr: Stderr,
     signals: Signals,
     json: bool,
+    /// Nothing is shown but questions, errors and what was asked for.
+    quiet: bool,
     /// Nothing of what is noticed is shown while it happens.
     silent: bool,
+    /// What starts this program once more.
+    again: Vec<OsString>,
 }
 
 impl Context {
@@ -113,48 +122,88 @@ impl RunArg {
     }
 }
 
+/// A command's work on the heap, made in a frame of its own: otherwise the frame of whoever waits has room for all of
+/// them.
+#[inline(never)]
+fn apart<'a, F>(
+    command: impl FnOnce() -> F,
+) -> Pin<Box<dyn Future<Output = Result<Answer>> + Send + 'a>>
+where
+    F: Future<Output = Result<Answer>> + Send + 'a,
+{
+    Box::pin(command())
+}
+
 /// Does what the arguments say.
-pub(crate) async fn run(args: Args, stderr: Stderr, signals: Signals) -> Result<Answer> {
+pub(crate) async fn run(
+    args: Args,
+    stderr: Stderr,
+    signals: Signals,
+    again: Vec<OsString>,
+) -> Result<Answer> {
     let cx = Context {
         config: args.config,
         stderr,
         signals,
         json: args.json,
+        quiet: args.quiet,
         silent: args.quiet || args.progress == ProgressMode::Off,
+        again,
     };
     match args.verb {
-        Verb::Init(args) => init::init(&cx, args).await,
-        Verb::Status => status::status(&cx).await,
-        Verb::Config(ConfigVerb::Check) => config_check::config_check(&cx).await,
-        Verb::List => list::list(&cx).await,
+        Verb::Init(args) => apart(|| init::init(&cx, args)).await,
+        Verb::Status => apart(|| status::status(&cx)).await,
+        Verb::Config(ConfigVerb::Check) => apart(|| config_check::config_check(&cx)).await,
+        Verb::Config(ConfigVerb::Schema) => config_schema::config_schema(),
+        Verb::List => apart(|| list::list(&cx)).await,
         Verb::Show(args) => match &args.files {
-            Some(pattern) => members::members(&cx, &args, pattern.as_deref()).await,
-            None => show::show(&cx, &args.backup.id).await,
+            Some(pattern) => apart(|| members::members(&cx, &args, pattern.as_deref())).await,
+            None => apart(|| show::show(&cx, &args.backup.id)).await,
         },
-        Verb::Get(args) => get::get(&cx, &args).await,
-        Verb::Verify { backup, deep } => verify::verify(&cx, &backup.id, deep).await,
-        Verb::Backup(args) => backup::backup(&cx, &args).await,
-        Verb::Prune(args) => prune::prune(&cx, &args).await,
-        Verb::Fetch { backup, from, to } => fetch::fetch(&cx, &backup.id, from, to).await,
-        Verb::Check => check::check(&cx).await,
-        Verb::Plan(args) => plan::plan(&cx, &args).await,
+        Verb::Get(args) => apart(|| get::get(&cx, &args)).await,
+        Verb::Verify { backup, deep } => apart(|| verify::verify(&cx, &backup.id, deep)).await,
+        Verb::Backup(args) => apart(|| backup::backup(&cx, &args)).await,
+        Verb::Prune(args) => apart(|| prune::prune(&cx, &args)).await,
+        Verb::Fetch { backup, from, to } => apart(|| fetch::fetch(&cx, &backup.id, from, to)).await,
+        Verb::Check => apart(|| check::check(&cx)).await,
+        Verb::Plan(args) => apart(|| plan::plan(&cx, &args)).await,
         Verb::Run {
             plan,
             consent,
             detach,
-        } => run::run(&cx, &plan, &consent, detach).await,
-        Verb::Detached(consent) => detached::go_on(&cx, &consent).await,
-        Verb::Watch(run) => watch::watch(&cx, run.id()?).await,
-        Verb::Drill(args) => drill::drill(&cx, &args).await,
-        Verb::Rollback { run, consent } => rollback::rollback(&cx, run.id()?, &consent).await,
-        Verb::Resume(run) => resume::resume(&cx, run.id()?).await,
-        Verb::Confirm { run, consent } => confirm::confirm(&cx, run.id()?, &consent).await,
-        Verb::Abandon { run, consent } => abandon::abandon(&cx, run.id()?, &consent).await,
-        Verb::Page { page } => page::page(&cx, page).await,
-        Verb::Unlock(consent) => unlock::unlock(&cx, &consent).await,
-        Verb::History { search } => history::history(&cx, search).await,
-        Verb::Report(run) => report::report(&cx, run.id()?).await,
+        } => apart(|| run::run(&cx, &plan, &consent, detach)).await,
+        Verb::Detached(consent) => apart(|| detached::go_on(&cx, &consent)).await,
+        Verb::Watch(run) => {
+            let id = run.id()?;
+            apart(|| watch::watch(&cx, id)).await
+        }
+        Verb::Drill(args) => apart(|| drill::drill(&cx, &args)).await,
+        Verb::Rollback { run, consent } => {
+            let id = run.id()?;
+            apart(|| rollback::rollback(&cx, id, &consent)).await
+        }
+        Verb::Resume(run) => {
+            let id = run.id()?;
+            apart(|| resume::resume(&cx, id)).await
+        }
+        Verb::Confirm { run, consent } => {
+            let id = run.id()?;
+            apart(|| confirm::confirm(&cx, id, &consent)).await
+        }
+        Verb::Abandon { run, consent } => {
+            let id = run.id()?;
+            apart(|| abandon::abandon(&cx, id, &consent)).await
+        }
+        Verb::Page { page } => apart(|| page::page(&cx, page)).await,
+        Verb::Unlock(consent) => apart(|| unlock::unlock(&cx, &consent)).await,
+        Verb::History { search } => apart(|| history::history(&cx, search)).await,
+        Verb::Report(run) => {
+            let id = run.id()?;
+            apart(|| report::report(&cx, id)).await
+        }
         Verb::Completions { shell } => completions::completions(shell),
-        Verb::VolumeAgent { directory } => volume_agent::volume_agent(&directory).await,
+        Verb::Help { topic } => help::help(&topic),
+        Verb::Manual { directory } => manual::manual(&directory),
+        Verb::VolumeAgent { directory } => apart(|| volume_agent::volume_agent(&directory)).await,
     }
 }

@@ -21,7 +21,7 @@ pub(super) async fn plan(cx: &Context, args: &PlanArgs) -> Result<Answer> {
     let request = args.request()?;
     let backup = site.backup_for(&args.backup.id, &request).await?;
     let difference = difference(cx, args, (&site, &backup), &request).await?;
-    let plan = site.plan(&backup, request, &cx.reading()).await?;
+    let plan = site.plan_with(&backup, request, &cx.reading()).await?;
     let refusal = plan.refusal();
     let code = refusal.as_ref().map_or(exit::DONE, exit::of_error);
     let changes = difference.as_ref().map(render::difference);
@@ -30,7 +30,7 @@ pub(super) async fn plan(cx: &Context, args: &PlanArgs) -> Result<Answer> {
     if let (Some(difference), Some(plan)) = (difference, answer.value.as_object_mut()) {
         plan.insert("diff".to_owned(), json!(difference));
     }
-    Ok(answer.failed(refusal, code))
+    Ok(answer.failed(refusal, code).told())
 }
 
 /// What would change, where that is asked for.

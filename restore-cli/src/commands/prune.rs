@@ -11,9 +11,6 @@ use crate::signals::Work;
 
 /// Shows what would be deleted and why the rest stays, asks, deletes it.
 pub(super) async fn prune(cx: &Context, args: &PruneArgs) -> Result<Answer> {
-    if !args.dry_run {
-        args.consent.can_ask()?;
-    }
     let request = args.request();
     let site = cx.site().await?;
     site.ensure_idle().await?;
@@ -22,6 +19,7 @@ pub(super) async fn prune(cx: &Context, args: &PruneArgs) -> Result<Answer> {
     if plan.delete.is_empty() || args.dry_run {
         return Answer::new("prune", &json!({ "plan": plan, "deleted": [] }), text);
     }
+    args.consent.can_ask()?;
     cx.stderr.say(text);
     args.consent.ask("store", &plan.store, &cx.stderr).await?;
     let deleted = site

@@ -17,10 +17,10 @@ pub(super) async fn rollback(
     run: Option<RunId>,
     consent: &Consent,
 ) -> Result<Answer> {
-    consent.can_ask()?;
     let site = cx.site().await?;
     site.ensure_idle().await?;
     let preview = site.preview_rollback(run).await?;
+    consent.can_ask()?;
     consent.show(render::rollback_question(&preview), &cx.stderr);
     consent.ask("run", preview.run.as_str(), &cx.stderr).await?;
     let began = Instant::now();

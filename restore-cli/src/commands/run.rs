@@ -29,12 +29,18 @@ pub(super) async fn run(
     };
     site.start_what_is_needed(&request, &cx.reading()).await;
     let difference = super::plan::difference(cx, args, (&site, &backup), &request).await?;
-    let plan = site.plan(&backup, request, &cx.reading()).await?;
+    let plan = site.plan_with(&backup, request, &cx.reading()).await?;
     let changes = difference.as_ref().map(render::difference);
     let text = render::plan_with(&plan, None, &changes.unwrap_or_default());
     if let Some(refusal) = plan.refusal() {
         let code = exit::of_error(&refusal);
-        return Ok(Answer::new("plan", &plan, text)?.failed(Some(refusal), code));
+        let text = if cx.quiet {
+            render::refused(&plan)
+        } else {
+            text
+        };
+        let answer = Answer::new("plan", &plan, text)?;
+        return Ok(answer.failed(Some(refusal), code).told());
     }
     consent.show(text, &cx.stderr);
     consent

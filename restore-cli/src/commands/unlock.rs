@@ -16,7 +16,6 @@ struct Unlocked {
 
 /// Says who holds the platform's lock, asks, takes it away.
 pub(super) async fn unlock(cx: &Context, consent: &Consent) -> Result<Answer> {
-    consent.can_ask()?;
     let site = cx.site().await?;
     let Some(holder) = site.lock_holder().await? else {
         let nothing = Unlocked {
@@ -25,6 +24,7 @@ pub(super) async fn unlock(cx: &Context, consent: &Consent) -> Result<Answer> {
         };
         return Answer::new("unlock", &nothing, "Nobody holds a lock.\n".to_owned());
     };
+    consent.can_ask()?;
     cx.stderr.say(format!(
         "{holder}.\nTake its lock away only if that process is gone for good: one that still works \
          would go on restoring beside the next."

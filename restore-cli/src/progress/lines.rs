@@ -153,7 +153,7 @@ pub(crate) fn finding_line(finding: &Finding) -> String {
         Severity::Warning => "warning",
         _ => "note",
     };
-    let mut text = format!("{mark}: {}: {}", finding.subject, finding.message);
+    let mut text = format!("{mark}: {}", finding.line());
     if let Some(hint) = &finding.hint {
         text += &format!("\n  hint: {hint}");
     }

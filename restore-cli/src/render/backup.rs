@@ -3,7 +3,7 @@
 use restore_core::backup::{
     BackupSummary, FileStatus, Generation, ManifestIssue, Verdict, Verification,
 };
-use restore_core::site::ListedBackup;
+use restore_core::site::{BackupKind, ListedBackup};
 use serde::Serialize;
 
 use super::findings;
@@ -28,6 +28,10 @@ pub(crate) fn backups(rows: &[ListedBackup], places: &str, several: bool) -> Str
         let id = row.id.as_str();
         let safety = id.starts_with("pre-restore-");
         let stamp = id.strip_prefix("pre-restore-").unwrap_or(id);
+        let wrong = match row.kind {
+            BackupKind::Unreadable => "not readable",
+            _ => "damaged",
+        };
         let (size, checksums) = match (&row.summary, &row.packed) {
             (_, Some(packed)) => (
                 human::bytes(packed.size),
@@ -40,7 +44,7 @@ pub(crate) fn backups(rows: &[ListedBackup], places: &str, several: bool) -> Str
             (Some(summary), None) => (
                 human::bytes(summary.bytes),
                 match summary.generation {
-                    _ if row.problem.is_some() => "damaged",
+                    _ if row.problem.is_some() => wrong,
                     Generation::A => "yes",
                     Generation::B => "no",
                     _ => "unfinished",
@@ -188,7 +192,7 @@ pub(crate) fn verification(result: &Verification) -> String {
             FileStatus::Unverifiable if result.deep && !unread => "readable",
             FileStatus::Unverifiable => "unverifiable",
             FileStatus::Unreadable { .. } => "unreadable",
-            FileStatus::Refused { .. } => "refused",
+            FileStatus::Refused { .. } | FileStatus::Unfit { .. } => "refused",
             _ => "?",
         };
         cells.push(vec![word.to_owned(), path.clone()]);
@@ -339,7 +343,7 @@ ok       a
 changed  b
 
 Findings:
-  error: b: b is not what was backed up: its SHA-256 is not the manifest's
+  error: b is not what was backed up: its SHA-256 is not the manifest's
     hint: copy the file again from where the backup was made, or choose another backup
 
 Backup 20240215-020000: FAILED verification.

@@ -18,7 +18,7 @@ pub(crate) use difference::difference;
 pub(crate) use fetch::fetched;
 pub(crate) use making::backed_up;
 pub(crate) use members::{got, member, member_heading, members};
-pub(crate) use plan::{plan, plan_with};
+pub(crate) use plan::{plan, plan_with, refused};
 pub(crate) use prune::{prune_plan, pruned};
 pub(crate) use recovery::recoverable;
 pub(crate) use run::{

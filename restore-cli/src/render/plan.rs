@@ -22,6 +22,10 @@ pub(crate) fn plan_with(plan: &Plan, again: Option<&str>, difference: &str) -> S
             "Drill: prove that backup {} restores into {}\n",
             plan.backup, plan.site
         ),
+        false if plan.request.is_beside() => format!(
+            "Plan: restore out of backup {} beside what is live of {}\n",
+            plan.backup, plan.site
+        ),
         false => format!("Plan: restore backup {} into {}\n", plan.backup, plan.site),
     };
     out += &format!("From: {}", plan.store);
@@ -60,6 +64,12 @@ REFUSED: {}. Nothing was touched.
         }
     }
     out
+}
+
+/// Why a plan is refused, and nothing else of it.
+pub(crate) fn refused(plan: &Plan) -> String {
+    let errors: Vec<_> = plan.errors().cloned().collect();
+    findings("Refused:", &errors).trim_start().to_owned()
 }
 
 fn components(plan: &Plan, out: &mut String) {
@@ -131,7 +141,10 @@ fn creates(plan: &Plan, out: &mut String) {
 
 fn steps(plan: &Plan, out: &mut String) {
     let titles = [
-        (Phase::Before, "First, while the platform serves:"),
+        (
+            Phase::Before,
+            "Before anything is replaced, while the platform serves:",
+        ),
         (
             Phase::Stage,
             "Beside the live data, while the platform serves:",
@@ -142,7 +155,9 @@ fn steps(plan: &Plan, out: &mut String) {
         ),
         (
             Phase::CutOver,
-            if plan.maintenance || plan.services.iter().any(|it| !it.background) {
+            if plan.request.is_beside() {
+                "Then, without downtime:"
+            } else if plan.maintenance || plan.services.iter().any(|it| !it.background) {
                 "Downtime:"
             } else {
                 "Swap, without downtime:"
@@ -195,6 +210,12 @@ fn in_words(plan: &Plan, alike: &[&Step]) -> String {
         },
         [Step::Create(_), ..] => components("make what is absent of", ""),
         [Step::Stage(_), ..] => components("stage", ""),
+        [Step::CutOver(name), ..] if plan.request.is_beside() => {
+            let made = plan.component(name);
+            let made = made.and_then(|it| it.inspection.beside.as_deref());
+            format!("put {} in its place", made.unwrap_or(name))
+        }
+        [Step::CheckInside] if plan.request.is_beside() => "check what was restored".to_owned(),
         [Step::CutOver(_), ..] => components("swap", ", in this order"),
         [Step::Deploy(_), ..] => {
             let named = alike.iter().map(|step| match step {
@@ -231,9 +252,12 @@ fn service(plan: &Plan, step: &Step) -> String {
     let Some(known) = known else {
         return name.clone();
     };
-    match (stop, known.replicas, known.start) {
+    match (stop, known.ran_before(), known.start) {
         (true, 0, _) => format!("{name} (does not run now)"),
         (false, 0, _) => format!("{name} (did not run before)"),
+        (_, ran, _) if ran < known.replicas => {
+            format!("{name} ({ran} of {} instances)", known.replicas)
+        }
         (_, count, start) if count == start && count > 1 => format!("{name} ({count} instances)"),
         _ => name.clone(),
     }
@@ -265,6 +289,9 @@ fn expected(plan: &Plan, out: &mut String) {
 fn afterwards(plan: &Plan, out: &mut String) {
     if plan.request.drill {
         *out += "\nWhat was staged is deleted again. Nothing live is stopped or replaced.\n";
+    } else if plan.request.is_beside() {
+        *out += "\nNothing live is stopped or replaced. `restore rollback` takes away again what was\n\
+                 restored, `restore confirm` keeps it. If anything fails, the run undoes itself.\n";
     } else if !plan.components.is_empty() {
         *out += "\nThe data that is replaced is kept beside the live data until `restore confirm`;\n\
                  `restore rollback` swaps it back. If anything fails, the run undoes itself.\n";
@@ -315,7 +342,7 @@ Components (1.2 GiB to read, about 3.0 GiB of room to stage in):
                      -> database hosting_db
   crontab     120 B  configs/crontab-20240215-020000.txt
 
-First, while the platform serves:
+Before anything is replaced, while the platform serves:
   1. back up what is live now to directory /mnt/backups (about 2.0 GiB to read)
 
 Beside the live data, while the platform serves:
@@ -340,6 +367,24 @@ The data that is replaced is kept beside the live data until `restore confirm`;
 Nothing was touched. `restore run 20240215-020000 --only postgres,crontab` does this.
 "
         );
+    }
+
+    #[test]
+    fn how_many_run_of_those_that_are_wanted_is_told() {
+        let made = samples::plan(|value| {
+            value["services"] = serde_json::json!([
+                {"name": "app", "replicas": 5, "start": 5, "ran": 3},
+                {"name": "worker", "replicas": 2, "start": 2, "ran": 0},
+            ]);
+        });
+        for (step, text) in [
+            (Step::Stop("app".into()), "app (3 of 5 instances)"),
+            (Step::Start("app".into()), "app (3 of 5 instances)"),
+            (Step::Stop("worker".into()), "worker (does not run now)"),
+            (Step::Start("worker".into()), "worker (did not run before)"),
+        ] {
+            assert_eq!(service(&made, &step), text);
+        }
     }
 
     #[test]

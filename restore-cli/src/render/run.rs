@@ -11,18 +11,34 @@ use restore_core::{Finding, Kept, Report, Severity};
 use crate::human::{self, Side};
 use crate::progress::finding_line;
 
-/// All runs, oldest first.
-pub(crate) fn history(reports: &[Report]) -> String {
-    if reports.is_empty() {
-        return "There is no run yet.\n".to_owned();
+/// All runs, oldest first; then those that nothing is known of.
+pub(crate) fn history(reports: &[Report], unread: &[Finding]) -> String {
+    let mut out = match reports {
+        [] if unread.is_empty() => "There is no run yet.\n".to_owned(),
+        [] => String::new(),
+        reports => table(reports),
+    };
+    for finding in unread {
+        if !out.is_empty() {
+            out += "\n";
+        }
+        out += &format!("{}\n", finding_line(finding));
     }
+    out
+}
+
+fn table(reports: &[Report]) -> String {
     let mut rows = vec![
         ["RUN", "BACKUP", "KIND", "STARTED", "DOWNTIME", "OUTCOME"]
             .map(str::to_owned)
             .to_vec(),
     ];
     for report in reports {
-        let kind = if report.drill { "drill" } else { "restore" };
+        let kind = match (report.drill, report.beside()) {
+            (true, _) => "drill",
+            (false, Some(_)) => "beside",
+            (false, None) => "restore",
+        };
         rows.push(vec![
             report.run.to_string(),
             report.backup.to_string(),
@@ -198,18 +214,24 @@ pub(crate) fn rollback_question(report: &Report) -> String {
         let staged = |part: &&ComponentReport| part.kept == Some(Kept::Staged);
         report.components.iter().filter(staged)
     };
-    if swapped().next().is_none() {
+    if let (Some(what), Some(_)) = (report.beside(), swapped().next()) {
+        out +=
+            &format!("Taken away for good: {what}, which the run restored beside what is live\n");
+    } else if swapped().next().is_none() {
         out += "No component's live data was replaced.\n";
     } else {
-        out += "Moved back to where it was live before:\n";
-        out += &kept_table(swapped());
+        let back = kept_table(swapped());
+        if !back.is_empty() {
+            out += "Moved back to where it was live before:\n";
+            out += &back;
+        }
         let new: Vec<&str> = swapped()
             .filter(|part| part.kept_at.is_none() && part.kept_unsure.is_none())
             .map(|part| part.name.as_str())
             .collect();
         if !new.is_empty() {
             out += &format!(
-                "Nothing was live before of {}: what was restored is taken away\n",
+                "Nothing was live before of {}, and nothing is again\n",
                 new.join(", ")
             );
         }
@@ -249,9 +271,10 @@ pub(crate) fn abandon_question(report: &Report) -> String {
         .components
         .iter()
         .map(|part| {
-            let live = match part.restored {
-                true => "the restored data is live",
-                false => "as before the run",
+            let live = match (part.restored, &part.beside) {
+                (true, Some(what)) => format!("{what} is there"),
+                (true, None) => "the restored data is live".to_owned(),
+                (false, _) => "as before the run".to_owned(),
             };
             let size = part.kept_bytes.map_or_else(String::new, human::bytes);
             let kept = match (&part.kept_at, &part.kept_unsure) {
@@ -259,7 +282,7 @@ pub(crate) fn abandon_question(report: &Report) -> String {
                 (None, Some(why)) => format!("cannot be looked at: {why}"),
                 (None, None) => String::new(),
             };
-            vec![format!("  {}", part.name), live.to_owned(), kept, size]
+            vec![format!("  {}", part.name), live, kept, size]
         })
         .collect();
     out += &human::table(&[Side::Left; 4], &rows);
@@ -282,7 +305,18 @@ pub(crate) fn confirm_question(report: &Report) -> String {
     let is_left = |part: &&ComponentReport| part.kept_at.is_some() && part.kept_unsure.is_some();
     let deleted = report.components.iter().filter(|part| !is_left(part));
     let table = kept_table(deleted);
+    let stays = report
+        .beside()
+        .filter(|_| report.outcome == Outcome::Restored);
+    if let Some(what) = stays {
+        out += &format!("Kept for good: {what}; the run cannot be rolled back after that\n");
+    }
     out += match (table.is_empty(), report.outcome) {
+        (true, _) if stays.is_some() => "",
+        (true, Outcome::Restored) if !report.components.iter().any(|part| is_left(&part)) => {
+            "Nothing is left to delete: no component finds data that the run replaced\n\
+             Once it is confirmed it cannot be rolled back any more\n"
+        }
         (true, _) => "Nothing is left to delete: no component finds data that the run keeps\n",
         (false, Outcome::Restored) => "Deleted for good, and with it the way back:\n",
         (false, Outcome::RolledBack | Outcome::Undone) if report.keeps_restored => {
@@ -310,11 +344,8 @@ fn warned(report: &Report) -> String {
     let warning = |finding: &&Finding| finding.severity == Severity::Warning;
     let warnings: Vec<&Finding> = report.noticed().into_iter().filter(warning).collect();
     let mut out = String::new();
-    for Finding {
-        subject, message, ..
-    } in warnings.iter().take(REPEATED)
-    {
-        out += &format!("The run warned: {subject}: {message}\n");
+    for warning in warnings.iter().take(REPEATED) {
+        out += &format!("The run warned: {}\n", warning.line());
     }
     if let Some(more @ 1..) = warnings.len().checked_sub(REPEATED) {
         out += &format!("and {more} more: restore report {}\n", report.run);
@@ -357,7 +388,7 @@ mod tests {
             }),
         ];
         assert_eq!(
-            history(&reports),
+            history(&reports, &[]),
             "\
 RUN                   BACKUP           KIND     STARTED              DOWNTIME  OUTCOME
 20240215-093000-7f3a  20240215-020000  restore  2024-02-15 09:30:00     2.5 s  restored, not confirmed
@@ -372,7 +403,11 @@ RUN                   BACKUP           KIND     STARTED              DOWNTIME  O
 Users are turned away since 2024-02-15 09:31:00 (run 20240215-093000-7f3a).
 "
         );
-        assert_eq!(history(&[]), "There is no run yet.\n");
+        assert_eq!(history(&[], &[]), "There is no run yet.\n");
+        let unread = Finding::warning("run.unread", "20240215-090000-7f3a", "its journal is gone");
+        let told = "warning: 20240215-090000-7f3a: its journal is gone\n";
+        assert_eq!(history(&[], std::slice::from_ref(&unread)), told);
+        assert!(history(&reports, &[unread]).ends_with(&format!("\n\n{told}")));
     }
 
     #[test]
@@ -402,13 +437,13 @@ Users are turned away since 2024-02-15 09:31:00 (run 20240215-093000-7f3a).
             value["downtime_seconds"] = serde_json::Value::Null;
             value["down_since"] = "2024-02-15T09:31:00Z".into();
         });
-        let text = history(&[report]);
+        let text = history(&[report], &[]);
         assert!(
             text.contains("Users are turned away since 2024-02-15 09:31:00"),
             "{text}"
         );
         let half = samples::report(|value| value["confirming"] = true.into());
-        assert!(history(&[half]).contains("restored, half confirmed"));
+        assert!(history(&[half], &[]).contains("restored, half confirmed"));
     }
 
     #[test]
@@ -473,6 +508,35 @@ Services started again: app
             "{text}"
         );
         assert!(text.contains("The restored data is deleted"), "{text}");
+        assert!(!text.contains("Moved back"), "nothing is: {text}");
+    }
+
+    #[test]
+    fn what_stands_beside_what_is_live_is_taken_away_or_stays() {
+        let beside = samples::report(|value| {
+            let part = &mut value["components"][0];
+            part["beside"] = "database monday".into();
+            part["kept_at"] = serde_json::Value::Null;
+            part["kept"] = serde_json::Value::Null;
+            value["services"] = serde_json::json!({});
+            value["keeps_restored"] = false.into();
+            value["findings"] = serde_json::json!([]);
+        });
+        let text = rollback_question(&beside);
+        assert!(
+            text.ends_with(
+                "\nTaken away for good: database monday, which the run restored beside what is live\n"
+            ),
+            "{text}"
+        );
+        assert_eq!(
+            confirm_question(&beside),
+            "\
+Confirmation of run 20240215-093000-7f3a (backup 20240215-020000, restored)
+Kept for good: database monday; the run cannot be rolled back after that
+"
+        );
+        assert!(history(&[beside], &[]).contains(" beside "));
     }
 
     #[test]
@@ -515,7 +579,98 @@ Deleted for good, what was restored and what was written into it:
         let none = samples::report(|value| {
             value["components"][0]["kept_at"] = serde_json::Value::Null;
         });
-        assert!(confirm_question(&none).contains("Nothing is left to delete"));
+        let text = confirm_question(&none);
+        assert!(text.contains("Nothing is left to delete"), "{text}");
+        assert!(text.contains("cannot be rolled back"), "{text}");
+        let nothing = samples::report(|value| {
+            value["confirmed"] = true.into();
+            value["replaced_nothing"] = true.into();
+        });
+        let words = "it had replaced nothing, and nothing was deleted\n";
+        for text in [nothing.to_summary(), nothing.to_text()] {
+            assert!(text.contains(words), "{text}");
+        }
+        let other = samples::report(|value| value["confirmed"] = true.into());
+        let text = other.to_summary();
+        assert!(
+            text.contains("Confirmed: what it replaced is deleted\n"),
+            "{text}"
+        );
+    }
+
+    /// On a terminal of 80 columns and 24 lines the first line and what to type are seen, however much is said between.
+    #[test]
+    fn the_last_lines_fit_on_a_screen() {
+        let words = |count: usize| "words of a server ".repeat(count);
+        let run = "20240215-093000-7f3a";
+        let long = samples::report(|value| {
+            let failure = |step: &str, count: usize| {
+                serde_json::json!({
+                    "step": step, "kind": "failed", "code": "x.y", "message": words(count),
+                    "hint": words(50),
+                })
+            };
+            value["outcome"] = "stuck".into();
+            value["failure"] = failure("stage:postgres", 50);
+            value["stuck"] = failure("undo:cut-over:postgres", 200);
+            let findings = (0..12).map(|at| {
+                serde_json::json!({
+                    "severity": "error", "code": "x.y", "subject": format!("component {at}"),
+                    "message": words(50),
+                })
+            });
+            value["findings"] = findings.collect();
+            let checks = (0..12).map(|at| {
+                serde_json::json!({"name": format!("c{at}"), "passed": false, "detail": words(30)})
+            });
+            value["checks_after"] = checks.collect();
+            value["next"] = serde_json::json!([format!("restore rollback {run}"), words(20)]);
+        });
+        let text = long.to_summary();
+        let rows: Vec<&str> = text.lines().collect();
+        let seen: usize = rows
+            .iter()
+            .map(|line| crate::paint::wrapped(line, 80).lines().count())
+            .sum();
+        assert!(rows.len() <= 10 && seen <= 20, "{seen} rows:\n{text}");
+        assert_eq!(rows[0], long.headline());
+        assert!(
+            text.contains(&format!("restore rollback {run}\n")),
+            "{text}"
+        );
+        let end = format!("… (restore report {run})");
+        assert!(text.contains(&end), "{text}");
+
+        // Where there is room for it, nothing is cut off.
+        let short = samples::report(|value| {
+            value["outcome"] = "undone".into();
+            value["failure"] = serde_json::json!({
+                "step": "stage:postgres", "kind": "failed", "code": "x.y",
+                "message": words(20).trim(), "hint": null,
+            });
+        });
+        let text = short.to_summary();
+        assert!(text.contains(words(20).trim()), "{text}");
+    }
+
+    #[test]
+    fn a_step_that_was_broken_off_has_not_failed() {
+        let with =
+            |step: serde_json::Value| samples::report(|value| value["steps"] = step).to_text();
+        let mut step = serde_json::json!([{
+            "step": "stop:app", "started": "2024-02-15T09:30:00Z", "seconds": null,
+        }]);
+        let text = with(step.clone());
+        assert!(
+            text.contains("stop:app                         not ended\n"),
+            "{text}"
+        );
+        step[0]["failed"] = true.into();
+        let text = with(step);
+        assert!(
+            text.contains("stop:app                         failed\n"),
+            "{text}"
+        );
     }
 
     #[test]

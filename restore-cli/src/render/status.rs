@@ -1,6 +1,8 @@
 //! One screen about a site: 80 columns, 24 lines with the prompt below.
 
-use restore_core::site::{KeptData, NewestBackup, ProvenBackup, SiteStatus, UnfinishedRun};
+use restore_core::site::{
+    KeptData, LastDrill, NewestBackup, ProvenBackup, SiteStatus, UnfinishedRun,
+};
 use restore_core::{Finding, Outcome, Severity};
 
 use crate::human;
@@ -10,13 +12,29 @@ use crate::progress::finding_line;
 const WIDTH: usize = 80;
 /// The last line is the shell's prompt.
 const LINES: usize = 23;
-/// Of runs and file systems, so many are named.
+/// Of runs, stores and file systems, so many are named, and fewer where it would not fit.
 const NAMED: usize = 3;
+/// The verdict in two lines, and how many findings there are.
+const VERDICT: usize = 3;
 const LABEL: usize = 12;
 
 /// The site, its newest backup and what it was proven by, its runs, its room, and what would stop a restore.
 pub(crate) fn status(status: &SiteStatus) -> String {
-    let mut screen = Screen::default();
+    let fits = |out: &String| out.lines().count() + VERDICT <= LINES;
+    let mut screens = (1..=NAMED).rev().map(|named| screen(status, named) + "\n");
+    let out = screens
+        .find(fits)
+        .unwrap_or_else(|| screen(status, 1) + "\n");
+    let left = LINES.saturating_sub(out.lines().count());
+    out + &verdict(status, left)
+}
+
+/// All but the verdict; of several, so many are named.
+fn screen(status: &SiteStatus, named: usize) -> String {
+    let mut screen = Screen {
+        text: String::new(),
+        named,
+    };
     screen.line("Site", format!("{} ({})", status.site, status.platform));
     if let Some(file) = &status.file {
         screen.line("Described", file.display().to_string());
@@ -38,11 +56,14 @@ pub(crate) fn status(status: &SiteStatus) -> String {
         format!("{}: {}, {holds}", store.name, store.place)
     });
     screen.lines("Store", stores.collect(), "");
-    screen.line("Newest", newest(status.newest.as_ref()));
-    screen.line(
+    screen.words("Newest", &newest(status.newest.as_ref()));
+    screen.words(
         "Proven",
-        proven(status.proven.as_ref(), status.newest.as_ref()),
+        &proven(status.proven.as_ref(), status.newest.as_ref()),
     );
+    if let Some(last) = &status.drill {
+        screen.line("Drill", drill(last));
+    }
     let unfinished = status.unfinished.iter().map(unfinished);
     screen.lines("Unfinished", unfinished.collect(), "none");
     let kept = status.kept.iter().map(kept);
@@ -59,13 +80,12 @@ pub(crate) fn status(status: &SiteStatus) -> String {
         format!("{place}: {free} ({})", few(&room.uses))
     });
     screen.lines("Room", room.collect(), "not known");
-    let out = screen.text + "\n";
-    out.clone() + &verdict(status, LINES.saturating_sub(out.lines().count()))
+    screen.text
 }
 
-#[derive(Default)]
 struct Screen {
     text: String,
+    named: usize,
 }
 
 impl Screen {
@@ -74,11 +94,19 @@ impl Screen {
         self.text += &format!("{label:<LABEL$}{}\n", cut(&value, room));
     }
 
+    /// A sentence, broken between words where it is too long.
+    fn words(&mut self, label: &str, value: &str) {
+        for (at, line) in wrapped(value, WIDTH - LABEL).lines().enumerate() {
+            self.line(if at == 0 { label } else { "" }, line.to_owned());
+        }
+    }
+
     /// The first few of several, each on its line under one label.
     fn lines(&mut self, label: &str, mut values: Vec<String>, none: &str) {
-        if values.len() > NAMED {
-            let more = values.len() - NAMED + 1;
-            values.truncate(NAMED - 1);
+        if values.len() > self.named {
+            let kept = self.named.saturating_sub(1);
+            let more = values.len() - kept;
+            values.truncate(kept);
             values.push(format!("… and {more} more"));
         }
         if values.is_empty() {
@@ -161,12 +189,25 @@ fn proven(proven: Option<&ProvenBackup>, newest: Option<&NewestBackup>) -> Strin
     };
     let which = match newest {
         Some(newest) if newest.id == proven.backup => "the newest".to_owned(),
-        Some(newest) if newest.proven => "the newest, and others".to_owned(),
         _ => format!("{}, not the newest", proven.backup),
     };
     format!(
         "{which}, by a {by} on {}",
         human::moment(&proven.at.to_string())
+    )
+}
+
+/// The newest drill, and how it ended.
+fn drill(drill: &LastDrill) -> String {
+    let how = match (drill.passed, drill.whole) {
+        (true, true) => "passed",
+        (true, false) => "of a part passed",
+        (false, _) => "FAILED",
+    };
+    format!(
+        "the newest {how}, on {}, of {}",
+        human::moment(&drill.at.to_string()),
+        drill.backup
     )
 }
 
@@ -199,6 +240,18 @@ fn kept(kept: &KeptData) -> String {
 /// Whether a restore could begin, and what was noticed, in so many lines.
 fn verdict(status: &SiteStatus, lines: usize) -> String {
     let mut out = match (status.ready, &status.newest) {
+        (true, Some(newest)) if status.findings.iter().any(|it| it.code == "run.lost") => format!(
+            "A restore could begin now (`restore run {}`), but a run that nothing is known of\n\
+             left data beside what is live, which may be half swapped:\n",
+            newest.id
+        ),
+        (true, Some(newest)) if status.findings.iter().any(|it| it.code == "run.unread") => {
+            format!(
+                "A restore could begin now (`restore run {}`), but of a run nothing can\n\
+             be read, which may have ended while users were turned away:\n",
+                newest.id
+            )
+        }
         (true, Some(newest)) => {
             format!("A restore could begin now: `restore run {}`.\n", newest.id)
         }
@@ -209,7 +262,7 @@ fn verdict(status: &SiteStatus, lines: usize) -> String {
         .iter()
         .filter(|finding| finding.severity > Severity::Info)
         .collect();
-    let mut room = lines.saturating_sub(1);
+    let mut room = lines.saturating_sub(out.lines().count());
     for (at, finding) in noticed.iter().enumerate() {
         let mut told = String::new();
         for line in finding_line(finding).lines() {
@@ -276,6 +329,92 @@ Room        device 8:1: 12.0 GiB free (state, store main)
 A restore could begin now: `restore run 20240215-020000`.
 "
         );
+    }
+
+    #[test]
+    fn data_of_a_run_that_nothing_is_known_of_is_told_with_the_verdict() {
+        let shown = status(&sample(|value| {
+            value["findings"] = json!([{
+                "severity": "warning", "code": "run.lost", "subject": "redis",
+                "message": "/srv/redis/.restore-x is kept by run x", "hint": "search",
+            }]);
+        }));
+        assert!(
+            shown.contains("may be half swapped:\n  warning: redis: /srv"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn a_drill_that_failed_is_told_beside_the_one_that_passed() {
+        let shown = status(&sample(|value| {
+            value["drill"] = json!({
+                "backup": "20240216-020000", "run": "20240216-030000-7f3a", "passed": false,
+                "whole": true, "at": "2024-02-16T03:00:00Z", "failure": "no room",
+            });
+        }));
+        let line = "Drill       the newest FAILED, on 2024-02-16 03:00:00, of 20240216-020000\n";
+        assert!(shown.contains(line), "{shown}");
+    }
+
+    #[test]
+    fn sentences_are_broken_between_words() {
+        let shown = status(&sample(|value| {
+            value["newest"]["id"] = "20240216-020000".into();
+            value["proven"]["whole"] = false.into();
+            value["proven"]["drill"] = false.into();
+        }));
+        let told = "\
+Proven      20240215-020000, not the newest, by a restore of a part on
+                2024-02-15 03:00:00
+";
+        assert!(shown.contains(told), "{shown}");
+    }
+
+    #[test]
+    fn all_that_there_can_be_fits_on_a_screen() {
+        for code in ["run.lost", "a.b"] {
+            let shown = status(&sample(|value| {
+                let run = json!({
+                    "run": "20240215-093000-7f3a", "backup": "20240215-020000",
+                    "outcome": "stuck", "under_way": null, "down_since": null, "page_up": false,
+                });
+                let kept = json!({
+                    "run": "20240215-093000-7f3a", "outcome": "restored", "components": ["redis"],
+                    "bytes": 1024,
+                });
+                let finding = json!({
+                    "severity": "warning", "code": code, "subject": "redis",
+                    "message": "/srv/redis/.restore-x is kept by run x", "hint": "search",
+                });
+                let last = json!({
+                    "backup": "20240216-020000", "run": "20240216-030000-7f3a", "passed": false,
+                    "whole": true, "at": "2024-02-16T03:00:00Z", "failure": "no room",
+                });
+                value["drill"] = last;
+                value["newest"]["store"] = "a-store-on-another-host-with-a-long-name".into();
+                value["newest"]["local"] = false.into();
+                value["proven"]["backup"] = "20240214-020000".into();
+                value["proven"]["whole"] = false.into();
+                value["proven"]["drill"] = false.into();
+                for (part, one) in [("unfinished", run), ("kept", kept), ("findings", finding)] {
+                    value[part] = vec![one; 7].into();
+                }
+                for part in ["stores", "room"] {
+                    let one = value[part][0].clone();
+                    value[part] = vec![one; 7].into();
+                }
+            }));
+            assert!(shown.lines().count() <= LINES, "{code}\n{shown}");
+            for part in [
+                "Room        ",
+                "… and 6 more\n",
+                "A restore could begin now",
+                " findings: `restore plan latest` shows them",
+            ] {
+                assert!(shown.contains(part), "{part}\n{shown}");
+            }
+        }
     }
 
     #[test]

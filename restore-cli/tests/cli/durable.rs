@@ -7,17 +7,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use restore_testing::tls::Certificates;
+
 use crate::site::{ID, Ran, command};
 
 /// A server with a configuration of its own, and a site of it.
-struct Ground {
-    dir: tempfile::TempDir,
-    port: u16,
+pub(crate) struct Ground {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) port: u16,
 }
 
 impl Ground {
     /// A server with these lines in its configuration, and a backup of `SET restored 1` or of these commands.
-    fn new(config: &str, backup: &[&str]) -> Self {
+    pub(crate) fn new(config: &str, backup: &[&str]) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let ground = Self {
             dir: tempfile::tempdir().unwrap(),
@@ -41,11 +43,11 @@ impl Ground {
         ground
     }
 
-    fn path(&self, relative: &str) -> PathBuf {
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
         self.dir.path().join(relative)
     }
 
-    fn write(&self, relative: &str, text: &str) {
+    pub(crate) fn write(&self, relative: &str, text: &str) {
         let path = self.path(relative);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
@@ -59,7 +61,7 @@ impl Ground {
     }
 
     /// One command, and what the server says.
-    fn redis(&self, words: &str) -> String {
+    pub(crate) fn redis(&self, words: &str) -> String {
         cli(&["-p", &self.port.to_string()], words)
     }
 
@@ -129,7 +131,7 @@ impl Ground {
         );
     }
 
-    fn restore(&self, args: &[&str]) -> Ran {
+    pub(crate) fn restore(&self, args: &[&str]) -> Ran {
         Ran::of(command(self.dir.path(), args).output().unwrap())
     }
 }
@@ -190,6 +192,123 @@ fn a_server_without_save_points_loses_nothing() {
     ground.restore(&["run", ID, "--yes"]).exits(5);
     assert_eq!(ground.redis("GET last-order"), "42");
     assert_eq!(ground.redis("DBSIZE"), "101");
+}
+
+/// The safety backup is made while users are served: what is written since then is kept by what is moved aside.
+#[test]
+fn what_is_written_after_the_safety_backup_comes_back_too() {
+    let ground = Ground::new("save \"\"", &["SET restored 1"]);
+    let (path, port) = (ground.dir.path().display(), ground.port);
+    ground.write("app.up", "");
+    let app = format!(
+        "[services.app]\nafter = [\"redis\"]\nstart = [\"touch\", \"{path}/app.up\"]\n\
+         stop = [\"sh\", \"-c\", \"redis-cli -p {port} SET lastorder 42; rm -f {path}/app.up\"]\n\
+         status = [\"test\", \"-e\", \"{path}/app.up\"]"
+    );
+    ground.site("", "stops = [\"app\"]", &app);
+    let text = std::fs::read_to_string(ground.path("restore.toml")).unwrap();
+    let text = text.replace("safety_backup = false", "safety_backup = true");
+    ground.write("restore.toml", &text);
+    ground.redis("SET live 1");
+    let ran = ground.restore(&["run", ID, "--yes"]).exits(0);
+    assert!(ran.out.contains("Safety backup: "), "{}", ran.out);
+    assert_eq!(ground.redis("EXISTS restored"), "1");
+    ground.restore(&["rollback", "--yes"]).exits(0);
+    assert_eq!(ground.redis("GET lastorder"), "42");
+    assert_eq!(ground.redis("DBSIZE"), "2");
+}
+
+/// A port that speaks TLS only is told from a server that is slow to load, before the downtime.
+#[test]
+fn a_port_that_speaks_tls_only_is_refused_in_the_plan() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let keys = tempfile::tempdir().unwrap();
+    Certificates::new("IP:127.0.0.1", "restore").install(keys.path(), None);
+    let file = |name: &str| keys.path().join(name).display().to_string();
+    let ground = Ground::new(
+        &format!(
+            "tls-port {port}\ntls-cert-file {}\ntls-key-file {}\ntls-ca-cert-file {}",
+            file("server.pem"),
+            file("server.key"),
+            file("ca.pem")
+        ),
+        &["SET restored 1"],
+    );
+    let text = std::fs::read_to_string(ground.path("restore.toml")).unwrap();
+    let plain = format!("endpoint = \"127.0.0.1:{}\"", ground.port);
+    let text = text.replace(&plain, &format!("endpoint = \"127.0.0.1:{port}\""));
+    ground.write("restore.toml", &text);
+    let began = Instant::now();
+    let ran = ground.restore(&["plan", ID]).exits(4);
+    assert!(ran.out.contains("runs, but does not answer"), "{}", ran.out);
+    assert!(began.elapsed() < Duration::from_secs(20));
+}
+
+/// Between its save and its stop a server still takes writes from whoever the run does not stop.
+#[test]
+fn what_is_acknowledged_until_it_stops_is_kept() {
+    let ground = Ground::new("save \"\"", &["SET restored 1"]);
+    let (path, port) = (ground.dir.path().display(), ground.port);
+    let writer = format!(
+        "i=0; while :; do i=$((i+1)); \
+         test \"$(redis-cli -p {port} SET k:$i x 2>&1)\" = OK || exit 0; echo $i >{path}/acknowledged; done"
+    );
+    let mut writer = Command::new("sh").args(["-c", &writer]).spawn().unwrap();
+    until("it writes", || ground.path("acknowledged").exists());
+    ground.restore(&["run", ID, "--yes"]).exits(0);
+    writer.wait().unwrap();
+    ground.restore(&["rollback", "--yes"]).exits(0);
+    let all = std::fs::read_to_string(ground.path("acknowledged")).unwrap();
+    assert_eq!(ground.redis(&format!("EXISTS k:{}", all.trim())), "1");
+    assert_eq!(ground.redis("DBSIZE"), all.trim());
+}
+
+/// Nobody is kept waiting by a run that turned back.
+#[test]
+fn a_server_that_is_not_stopped_after_all_is_written_into() {
+    let ground = Ground::new("save \"\"", &["SET restored 1"]);
+    let path = ground.dir.path().display();
+    ground.site(
+        &format!(
+            "start = [\"redis-server\", \"{path}/redis.conf\"]\nstop = [\"sh\", \"-c\", \"echo not now >&2; exit 1\"]\n\
+             status = [\"sh\", \"-c\", \"kill -0 $(cat {path}/r.pid)\"]\nstop_timeout = \"1s\"\nstart_timeout = \"1s\""
+        ),
+        "",
+        "",
+    );
+    ground.redis("SET live 1");
+    let ran = ground.restore(&["run", ID, "--yes"]).exits(5);
+    assert!(ran.out.contains("not now"), "{}", ran.out);
+    let port = ground.port.to_string();
+    let write = Command::new("timeout")
+        .args(["5", "redis-cli", "-p", &port, "SET", "since", "1"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&write.stdout).trim(), "OK");
+    assert_eq!(ground.redis("DBSIZE"), "2");
+}
+
+/// A replica that is cut off from its master lacks what was written since, and does not say so by itself.
+#[test]
+fn a_replica_that_is_cut_off_is_not_backed_up() {
+    let master = Ground::new("repl-diskless-sync no", &["SET restored 1"]);
+    master.redis("SET order 42");
+    let ground = Ground::new("replicaof 127.0.0.1 1", &["SET restored 1"]);
+    let ran = ground.restore(&["backup"]);
+    assert_ne!(ran.code, Some(0), "{ran:#?}");
+    let words = "redis is a replica of 127.0.0.1 and has been cut off from it";
+    assert!(ran.err.contains(words), "{}", ran.err);
+    ground.redis(&format!("REPLICAOF 127.0.0.1 {}", master.port));
+    until("it follows", || {
+        ground
+            .redis("INFO replication")
+            .contains("master_link_status:up")
+    });
+    let made = ground.restore(&["backup", "--json"]).exits(0).json();
+    let text = made.to_string();
+    assert!(text.contains("redis.of_replica"), "{text}");
 }
 
 #[test]
@@ -275,6 +394,227 @@ fn a_server_that_runs_and_does_not_answer_is_refused() {
     ground.write("restore.toml", &text);
     let ran = ground.restore(&["plan", ID]).exits(4);
     assert!(ran.out.contains("runs, but does not answer"), "{}", ran.out);
+}
+
+/// It saves well, to a file that it does not look at when it starts again.
+#[test]
+fn a_server_that_would_load_other_files_is_refused() {
+    let ground = Ground::new("save \"\"", &["SET restored 1"]);
+    ground.redis("SET live 1");
+    let conf = std::fs::read_to_string(ground.path("redis.conf")).unwrap();
+    ground.write("redis.conf", &format!("{conf}dbfilename other.rdb\n"));
+    let ran = ground.restore(&["run", ID, "--yes"]).exits(4);
+    for word in ["other.rdb and not dump.rdb", "write `dbfilename dump.rdb`"] {
+        assert!(ran.out.contains(word) || ran.err.contains(word), "{ran:#?}");
+    }
+    // Also where the run only has to stop it.
+    ground.write("live/app/x", "x");
+    ground.write("made/app/x", "y");
+    let tree = "[components.tree]\nkind = \"files\"\nroot = \"live\"\ntree = \"app\"\nstops = [\"redis\"]\narchive = [\"app-{id}.tar.gz\"]\n";
+    ground.site("", "", tree);
+    let script = format!(
+        "tar -C made -czf b/{ID}/app-{ID}.tar.gz app && cd b/{ID} && f=app-{ID}.tar.gz && \
+         sed -i \"s/^Total Files.*/$f|$(stat -c %s $f)|$(sha256sum $f | cut -c1-64)\\n\\nTotal Files: 2/\" MANIFEST.txt"
+    );
+    let made = Command::new("sh")
+        .args(["-ec", &script])
+        .current_dir(ground.dir.path())
+        .status();
+    assert!(made.unwrap().success());
+    let ran = ground.restore(&["plan", ID, "--only", "tree"]).exits(4);
+    assert!(
+        ran.out.contains("other.rdb and not dump.rdb"),
+        "{}",
+        ran.out
+    );
+    assert_eq!(ground.redis("GET live"), "1");
+    // As the hint says.
+    ground.write("redis.conf", &format!("{conf}dbfilename dump.rdb\n"));
+    ground
+        .restore(&["run", ID, "--only", "tree", "--yes"])
+        .exits(0);
+    assert_eq!(ground.redis("GET live"), "1");
+}
+
+/// A unit or a script may name what the configuration file does not.
+#[test]
+fn a_server_that_is_started_with_more_than_its_file_is_restored() {
+    let ground = Ground::new("enable-protected-configs yes", &["SET restored 1"]);
+    assert_eq!(ground.redis("CONFIG SET dbfilename other.rdb"), "OK");
+    ground.redis("SET live 1");
+    let path = ground.dir.path().display();
+    ground.site(
+        &format!(
+            "start = [\"sh\", \"-c\", \"exec redis-server {path}/redis.conf --dbfilename other.rdb\"]\n\
+             stop = [\"sh\", \"-c\", \"kill $(cat {path}/r.pid)\"]\n\
+             status = [\"sh\", \"-c\", \"kill -0 $(cat {path}/r.pid)\"]"
+        ),
+        "",
+        "",
+    );
+    let ran = ground.restore(&["plan", ID]).exits(0);
+    assert!(
+        ran.out.contains("unless what starts redis says so"),
+        "{}",
+        ran.out
+    );
+    ground.restore(&["run", ID, "--yes"]).exits(0);
+    assert_eq!(ground.redis("GET restored"), "1");
+    ground.restore(&["rollback", "--yes"]).exits(0);
+    assert_eq!(ground.redis("GET live"), "1");
+}
+
+/// Somebody puts another file where the server has saved, or where it will look next time: by a copy as good as
+/// its own.
+#[test]
+fn a_file_put_there_since_the_last_save_is_not_taken_for_it() {
+    let config = "save \"\"\nenable-protected-configs yes";
+    let ground = Ground::new(config, &["SET restored 1"]);
+    let put = |name: &str| {
+        let other = ground.path("gen/dump.rdb");
+        std::fs::copy(other, ground.path("vol").join(name)).unwrap();
+    };
+    for n in 0..100 {
+        ground.redis(&format!("SET live:{n} x"));
+    }
+    assert_eq!(ground.redis("SAVE"), "OK");
+    put("dump.rdb");
+    ground.restore(&["run", ID, "--yes"]).exits(0);
+    assert_eq!(ground.redis("DBSIZE"), "1");
+    ground.restore(&["rollback", "--yes"]).exits(0);
+    assert_eq!(ground.redis("DBSIZE"), "100");
+    ground.restore(&["confirm", "--yes"]).exits(0);
+
+    assert_eq!(ground.redis("SAVE"), "OK");
+    put("live.rdb");
+    assert_eq!(ground.redis("CONFIG SET dbfilename live.rdb"), "OK");
+    assert_eq!(ground.redis("CONFIG REWRITE"), "OK");
+    ground.restore(&["run", ID, "--yes"]).exits(0);
+    assert_eq!(ground.redis("DBSIZE"), "1");
+    ground.restore(&["rollback", "--yes"]).exits(0);
+    assert_eq!(ground.redis("DBSIZE"), "100");
+}
+
+#[test]
+fn an_append_only_file_put_there_beneath_it_is_written_anew() {
+    let ground = Ground::new("appendonly yes\nsave \"\"", &["SET restored 1"]);
+    let live = ground.path("vol/appendonlydir");
+    for n in 0..200 {
+        ground.redis(&format!("SET old:{n} x"));
+    }
+    let copied = Command::new("cp")
+        .arg("-r")
+        .args([&live, &ground.path("old")])
+        .status();
+    assert!(copied.unwrap().success());
+    ground.redis("FLUSHALL");
+    ground.redis("BGREWRITEAOF");
+    until("the AOF is written anew", || {
+        ground
+            .redis("INFO persistence")
+            .contains("aof_rewrite_in_progress:0")
+    });
+    for n in 0..50 {
+        ground.redis(&format!("SET live:{n} x"));
+    }
+    std::fs::remove_dir_all(&live).unwrap();
+    std::fs::rename(ground.path("old"), &live).unwrap();
+    ground.restore(&["run", ID, "--yes"]).exits(0);
+    assert_eq!(ground.redis("GET restored"), "1");
+    ground.restore(&["rollback", "--yes"]).exits(0);
+    assert_eq!(ground.redis("DBSIZE"), "50");
+    assert_eq!(ground.redis("GET live:1"), "x");
+}
+
+/// What a server does when it starts again may be said in a file that its own includes.
+#[test]
+fn what_an_included_file_says_counts() {
+    let ground = Ground::new("", &["SET restored 1"]);
+    ground.redis("SET live 1");
+    let conf = std::fs::read_to_string(ground.path("redis.conf")).unwrap();
+    let all = format!("include {}", ground.path("more/*.conf").display());
+    // The second from the server's directory.
+    for include in [all.as_str(), "include ../more/1.conf"] {
+        ground.write("redis.conf", &format!("{conf}{include}\n"));
+        for (line, word) in [
+            ("appendonly yes", "appendonly yes and not no"),
+            ("dbfilename other.rdb", "other.rdb and not dump.rdb"),
+        ] {
+            ground.write("more/1.conf", &format!("{line}\n"));
+            let ran = ground.restore(&["run", ID, "--yes"]).exits(4);
+            let said = ran.out + &ran.err;
+            assert!(said.contains(word), "{include}: {said}");
+        }
+        ground.write("more/1.conf", "maxmemory 100mb\n");
+        let ran = ground.restore(&["plan", ID]).exits(0);
+        assert!(!ran.out.contains("is not known"), "{}", ran.out);
+    }
+    // From where the server is started.
+    ground.write("redis.conf", &format!("include more/1.conf\n{conf}"));
+    let ran = ground.restore(&["plan", ID]).exits(0);
+    let said = "includes more/1.conf, and what that says is not known";
+    assert!(ran.out.contains(said), "{}", ran.out);
+    assert_eq!(ground.redis("GET live"), "1");
+}
+
+/// It runs well, and what its configuration names is gone or wrong since.
+#[test]
+fn a_server_that_could_not_start_again_is_refused() {
+    let ground = Ground::new("", &["SET restored 1"]);
+    ground.redis("SET live 1");
+    let read = |name: &str| std::fs::read_to_string(ground.path(name)).unwrap();
+    let (conf, pid, log) = (read("redis.conf"), read("r.pid"), read("r.log"));
+    let path = ground.dir.path().display().to_string();
+    ground.write("users", "user x on >hidden ~* +nocommand\n");
+    ground.write("good", "user default on nopass ~* &* +@all\n");
+    ground.write("empty.so", "");
+    let broken = [
+        ("include PATH/gone.conf", "it includes PATH/gone.conf"),
+        ("include PATH/empty.so\nmaxmemory lots", "maxmemory"),
+        ("aclfile PATH/gone", "it names PATH/gone"),
+        ("aclfile PATH/users", "line 1 of its aclfile"),
+        ("loadmodule PATH/gone.so", "it names PATH/gone.so"),
+        ("loadmodule PATH/empty.so", "loadmodule PATH/empty.so"),
+        ("logfile PATH/gone/r.log", "logfile PATH/gone/r.log"),
+        ("unixsocket PATH/gone/s", "unixsocket PATH/gone/s"),
+        // An address for documents: nobody has it.
+        ("bind 192.0.2.1", "bind 192.0.2.1"),
+        (
+            "tls-port 1\ntls-cert-file PATH/gone\ntls-key-file PATH/gone",
+            "would not start again",
+        ),
+        (
+            "tls-port 1\ntls-auth-clients no\ntls-cert-file PATH/good\ntls-key-file PATH/good",
+            "would not start again",
+        ),
+    ];
+    for (lines, word) in broken {
+        let (lines, word) = (lines.replace("PATH", &path), word.replace("PATH", &path));
+        ground.write("redis.conf", &format!("{conf}{lines}\n"));
+        let ran = ground.restore(&["plan", ID]).exits(4);
+        let said = ran.out + &ran.err;
+        assert!(said.contains(&word), "{lines}: {said}");
+        assert!(!said.contains("hidden"), "{said}");
+    }
+    let good = "aclfile PATH/good\nunixsocket PATH/s\nbind 127.0.0.1 -192.0.2.1";
+    let good = good.replace("PATH", &path);
+    ground.write("redis.conf", &format!("{conf}{good}\n"));
+    ground.restore(&["plan", ID]).exits(0);
+    // Nothing of the one that runs was touched.
+    assert_eq!((read("r.pid"), read("r.log")), (pid, log));
+    assert!(!ground.path("s").exists());
+    assert_eq!(ground.redis("GET live"), "1");
+
+    // Nor is it stopped for a way back.
+    ground.restore(&["run", ID, "--yes"]).exits(0);
+    std::fs::remove_file(ground.path("good")).unwrap();
+    let ran = ground.restore(&["rollback", "--yes"]).exits(4);
+    let said = ran.out + &ran.err;
+    assert!(said.contains(&format!("it names {path}/good")), "{said}");
+    assert_eq!(ground.redis("GET restored"), "1");
+    ground.write("redis.conf", &conf);
+    ground.restore(&["rollback", "--yes"]).exits(0);
+    assert_eq!(ground.redis("GET live"), "1");
 }
 
 fn find(dir: &Path, name: &str) -> Vec<PathBuf> {

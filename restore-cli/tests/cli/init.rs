@@ -38,6 +38,78 @@ fn a_file_that_is_there_is_never_written_over() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
 }
 
+/// Whoever owns a folder may have put a link into it that leads root to another one.
+#[test]
+fn nothing_is_written_where_a_strangers_link_leads() {
+    use std::os::unix::fs::{chown, symlink};
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let dir = dir.path().canonicalize().unwrap();
+    for name in ["target", "theirs", "below"] {
+        std::fs::create_dir(dir.join(name)).unwrap();
+    }
+    let (target, link) = (dir.join("target"), dir.join("theirs/link"));
+    symlink(&target, &link).unwrap();
+    std::os::unix::fs::lchown(&link, Some(65534), Some(65534)).unwrap();
+    chown(dir.join("theirs"), Some(65534), Some(65534)).unwrap();
+    let init = |output: &std::path::Path| {
+        let below = dir.join("below");
+        let output = output.to_str().unwrap();
+        let words = [
+            "init",
+            "--below",
+            below.to_str().unwrap(),
+            "--output",
+            output,
+        ];
+        Ran::of(command(&below, &words).output().unwrap())
+    };
+    let ran = init(&link.join("restore.toml")).exits(4);
+    assert!(ran.err.contains("could lead"), "{}", ran.err);
+    assert_eq!(std::fs::read_dir(&target).unwrap().count(), 0);
+    // A link of root's own leads where root says.
+    symlink(&target, dir.join("ours")).unwrap();
+    init(&dir.join("ours/restore.toml")).exits(0);
+    assert!(target.join("restore.toml").exists());
+}
+
+/// The configuration is there, and whole, where the schema beside it cannot be written.
+#[test]
+fn what_cannot_be_written_beside_the_file_is_left_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().canonicalize().unwrap().join("a b");
+    std::fs::create_dir(&folder).unwrap();
+    let here = folder.to_str().unwrap();
+    let init = |limit: &str| {
+        let words = command(&folder, &["init", "--below", here]);
+        let mut limited = Command::new("sh");
+        // Of the two files it is by far the longer one.
+        limited.args(["-c", &format!("trap '' XFSZ; {limit}; exec \"$@\""), "sh"]);
+        limited.arg(words.get_program()).args(words.get_args());
+        Ran::of(limited.current_dir(&folder).output().unwrap()).exits(0)
+    };
+    let short = init("ulimit -f 96");
+    let schema = folder.join("restore.schema.json");
+    assert!(
+        short
+            .out
+            .contains(&format!("`restore config schema > '{}'`", schema.display())),
+        "{}",
+        short.out
+    );
+    assert!(!schema.exists() && folder.join("restore.toml").exists());
+    std::fs::remove_file(folder.join("restore.toml")).unwrap();
+    let whole = init("true");
+    let file = folder.join("restore.toml");
+    let told = format!("Wrote {} and {}.\n", file.display(), schema.display());
+    assert!(whole.out.starts_with(&told), "{}", whole.out);
+    let next = format!("restore --config '{}' config check", file.display());
+    assert!(whole.out.contains(&next), "{}", whole.out);
+}
+
 /// A server that this test starts is found with its file, its port, and its backups' trees, and the file passes the check.
 #[test]
 fn what_runs_is_found_and_the_file_passes_the_check() {
@@ -69,6 +141,8 @@ fn what_runs_is_found_and_the_file_passes_the_check() {
     let init = ran.exits(0).json();
     let text = site.read("restore.toml");
     assert_eq!(init["init"]["text"], text);
+    let schema = init["init"]["schema"].as_str().unwrap();
+    assert!(schema.ends_with("/restore.schema.json"), "{schema}");
     for part in [
         "[services.serve]".to_owned(),
         format!("endpoint = \"127.0.0.1:{}\"", port.trim()),
@@ -153,7 +227,7 @@ fn on_a_new_machine_the_file_comes_out_of_a_backup() {
     site.write("pass", "secret\n");
     std::fs::set_permissions(site.path("pass"), PermissionsExt::from_mode(0o600)).unwrap();
     let toml = site.read("restore.toml");
-    let signing = "\n[components.db]\nkind = 'postgres'\nservice = 'db'\ndatabase = 'd'\nuser = 'u'\npassword_file = 'pass'\n[services.db]\ncommand = ['/bin/true']\nendpoint = '127.0.0.1:1'\n";
+    let signing = "\n[components.db]\nkind = 'postgres'\nservice = 'db'\ndatabase = 'd'\nuser = 'u'\npassword_file = 'pass'\n[components.more]\nkind = 'postgres'\nservice = 'db'\ndatabase = 'm'\nuser = 'u'\npassword_file = 'pass'\n[services.db]\ncommand = ['/bin/true']\nendpoint = '127.0.0.1:1'\n";
     let made = site.restore(&["backup", "--json"]).exits(0).json();
     let id = made["backup"]["id"].as_str().unwrap().to_owned();
     // What a site with a password carries.
@@ -186,14 +260,41 @@ fn on_a_new_machine_the_file_comes_out_of_a_backup() {
     for part in [
         format!("it is that of backup {id}, which is not signed: whoever can write to"),
         format!(
-            "make {}/pass: password_file of [components.db], readable by nobody else",
+            "make {}/pass: password_file of [components.db] and password_file of [components.more], readable by nobody else",
             new.display()
         ),
+        format!(
+            "relative paths in it meant places below {0}, and mean places below {1} now: write them in full, or have the file there (--output {0}/restore.toml): ",
+            site.path("").canonicalize().unwrap().display(),
+            new.display()
+        ),
+        "state = \"state\" of [site]".to_owned(),
         format!("these are in {backups}"),
-        format!("run {id} --create"),
+        format!(
+            "restore.toml plan {id} --create\nThe plan names the run to type next, or the two that Docker takes where nothing is left.\n"
+        ),
     ] {
         assert!(ran.out.contains(&part), "{part}\n{}", ran.out);
     }
+    // A run that is refused on an engine of which nothing is left is no next step.
+    assert!(!ran.out.contains("restore.toml run "), "{}", ran.out);
+    assert!(!ran.out.contains("redeploy"), "{}", ran.out);
+    assert_eq!(ran.out.matches("/pass: ").count(), 1, "{}", ran.out);
+    // Who looks for a configuration where backups are is told that they carry one.
+    let found = Ran::of(
+        command(
+            &new,
+            &["init", "--backups", backups, "--below", backups, "--print"],
+        )
+        .output()
+        .unwrap(),
+    );
+    let found = found.exits(0).out;
+    let words = found.replace("\n# ", " ");
+    assert!(
+        words.contains(&format!("`restore init --from {backups} {id}`")),
+        "{found}"
+    );
     let file = new.join("restore.toml");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), carried);
     std::fs::write(&file, "mine").unwrap();

@@ -8,6 +8,7 @@ mod durable;
 mod fetch;
 mod init;
 mod missing;
+mod queues;
 mod refused;
 mod runs;
 mod site;

@@ -1,6 +1,6 @@
 //! Nothing is left out without a word: what a backup lacks, and what lies where it must not.
 
-use crate::site::{ID, Site};
+use crate::site::{ID, Ran, Site};
 
 /// A site of two trees, of which its backup has one.
 fn lacking() -> Site {
@@ -93,6 +93,15 @@ fn what_the_tool_needs_is_not_moved_away() {
             "{ran:#?}"
         );
     }
+    // A backup would hold all earlier ones, and itself.
+    let ran = site.restore(&["backup"]).exits(4);
+    for words in [
+        "the store main",
+        "which is backed up for applications",
+        "\"own-backups\" to `exclude`",
+    ] {
+        assert!(ran.err.contains(words), "{words}: {ran:#?}");
+    }
     site.write(
         "restore.toml",
         &(inside.clone() + "exclude = [\"own-backups\"]\n"),
@@ -103,12 +112,20 @@ fn what_the_tool_needs_is_not_moved_away() {
             .is_dir()
     );
     site.restore(&["confirm", "--yes"]).exits(0);
+    site.restore(&["backup"]).exits(0);
+    site.shell(
+        "for archive in live/opt/app/own-backups/*/app/*.tar.gz; do
+             if tar -tzf \"$archive\" | grep own-backups; then exit 1; fi
+         done",
+    );
 
     let state = inside.replace("state = \"state\"", "state = \"live/opt/app/state\"")
         + "exclude = [\"own-backups\"]\n";
     site.write("restore.toml", &state);
     let ran = site.restore(&["plan", ID]).exits(4);
     assert!(ran.out.contains("the state directory"), "{}", ran.out);
+    let ran = site.restore(&["backup"]).exits(4);
+    assert!(ran.err.contains("the state directory"), "{}", ran.err);
 
     let two = inside
         + "exclude = [\"own-backups\"]\n[volumes.v]\npath = \"live/opt/app/data\"\n\
@@ -121,6 +138,76 @@ fn what_the_tool_needs_is_not_moved_away() {
         "{}",
         ran.out
     );
+}
+
+/// Whatever the tool reads or writes on this host, by the name that it has for it.
+#[test]
+fn nothing_of_its_own_is_moved_away() {
+    let site = Site::new();
+    site.backup();
+    site.write("live/opt/app/its/secret", "secret");
+    site.write("live/opt/app/its/hook", "http://127.0.0.1:1/told");
+    site.shell(
+        "chmod 600 live/opt/app/its/secret live/opt/app/its/hook
+         mkdir live/opt/app/its/wal other pg",
+    );
+    let text = site.read("restore.toml");
+    let plan = ["plan", ID, "--only", "applications"];
+    let refused = |ran: Ran, words: &str| {
+        let ran = ran.exits(4);
+        let told = ran.out.lines().any(|line| {
+            line.contains(words) && line.contains("/live/opt/app/its/") && line.contains("lies in")
+        });
+        assert!(told, "{words}: {}", ran.out);
+    };
+    for (more, words) in [
+        (
+            "[stores.other]\nkind = \"directory\"\npath = \"other\"\n\
+             passphrase_file = \"live/opt/app/its/secret\"\n",
+            "what [stores.other.passphrase_file] names (",
+        ),
+        (
+            "[hooks.told]\nkind = \"webhook\"\nwhen = [\"on-failure\"]\n\
+             url_file = \"live/opt/app/its/hook\"\n",
+            "what [hooks.told.url_file] names (",
+        ),
+        (
+            "[services.db]\nstart = [\"true\"]\nstop = [\"true\"]\nstatus = [\"true\"]\n\
+             endpoint = \"127.0.0.1:1\"\n[volumes.pg]\npath = \"pg\"\n\
+             [components.cluster]\nkind = \"postgres_cluster\"\nservice = \"db\"\nvolume = \"pg\"\n\
+             user = \"u\"\nwal_archive = \"live/opt/app/its/wal\"\n",
+            "what [components.cluster.wal_archive] names (",
+        ),
+    ] {
+        site.write("restore.toml", &format!("{text}{more}"));
+        refused(site.restore(&plan), words);
+    }
+
+    let log = "state = \"state\"\nlog = \"live/opt/app/its/log\"";
+    site.write("restore.toml", &text.replace("state = \"state\"", log));
+    refused(site.restore(&plan), "the log (");
+
+    site.write("restore.toml", &text);
+    site.shell(&format!(
+        "cp {} live/opt/app/its/restore",
+        env!("CARGO_BIN_EXE_restore")
+    ));
+    let mut copy = std::process::Command::new(site.path("live/opt/app/its/restore"));
+    copy.args(plan).current_dir(site.path(""));
+    copy.env_remove("RESTORE_CONFIG")
+        .stdin(std::process::Stdio::null());
+    refused(Ran::of(copy.output().unwrap()), "the program itself (");
+
+    let at = |name: &str| format!("= \"{}\"", site.path(name).display());
+    let moved = ["state", "backups", "live/opt"]
+        .iter()
+        .fold(text, |text, name| {
+            text.replace(&format!("= \"{name}\""), &at(name))
+        });
+    site.write("live/opt/app/its/restore.toml", &moved);
+    let config = ["--config", "live/opt/app/its/restore.toml"];
+    let ran = site.restore(&[&config[..], &plan].concat());
+    refused(ran, "the configuration (");
 }
 
 #[test]
@@ -148,6 +235,10 @@ fn one_verdict_on_a_manifest() {
             "{manifest}: {}",
             ran.out
         );
+        let shown = site.restore(&["show", ID, "--json"]).exits(0).json();
+        let mut wrong = shown["backup"]["wrong"].as_array().unwrap().iter();
+        let wrong = wrong.any(|it| it["severity"] == "error");
+        assert_eq!(wrong, code != 0, "{manifest}: {shown}");
         site.restore(&["plan", ID]).exits(code);
         site.restore(&["run", ID, "--yes"]).exits(code);
         if code == 0 {

@@ -203,7 +203,7 @@ fn is_as_before(site: &Site) {
 
 #[test]
 fn a_run_that_is_asked_to_stop_is_undone() {
-    for (signal, times) in [("INT", 1), ("TERM", 2), ("HUP", 4)] {
+    for (signal, times) in [("INT", 1), ("TERM", 2), ("HUP", 4), ("QUIT", 1)] {
         let site = Site::new();
         let ran = stopped(&site, signal, times).exits(130);
         assert!(
@@ -245,39 +245,37 @@ fn one_that_is_left_in_the_middle_says_how_to_finish() {
     is_as_before(&site);
 }
 
-/// The terminal is gone in the middle: what is shown fails, and the run undoes itself all the same.
-#[test]
-fn a_run_whose_terminal_is_gone_is_undone() {
-    let site = Site::new();
-    let begun = swapping(&site, "sleep 1");
+/// Does this on a terminal that goes away once a file is there that fits the pattern, or anything is said (`-`); what it
+/// prints is the exit code.
+fn without_terminal(site: &Site, gone: &str, args: &[&str]) -> Ran {
     let script = r#"
-import fcntl, os, pty, sys, time
+import glob, os, pty, sys, time
 pid, terminal = pty.fork()
 if pid == 0:
     os.execv(sys.argv[2], sys.argv[2:])
 deadline = time.time() + 30
 os.set_blocking(terminal, False)
 said = b""
-while not os.path.exists(sys.argv[1]):
+while not (said if sys.argv[1] == "-" else glob.glob(sys.argv[1])):
     try:
         said += os.read(terminal, 65536)
     except BlockingIOError:
         time.sleep(0.005)
     if time.time() > deadline:
-        sys.exit("the run never came to its test: %r" % said)
+        sys.exit("it never came so far: %r" % said)
 os.close(terminal)
 while True:
     done, status = os.waitpid(pid, os.WNOHANG)
     if done:
         break
     if time.time() > deadline:
-        sys.exit("the run does not end")
+        sys.exit("it does not end")
     time.sleep(0.01)
 print(os.waitstatus_to_exitcode(status))
 "#;
-    let command = site.command(&["run", "latest", "--yes"]);
+    let command = site.command(args);
     let mut python = std::process::Command::new("python3");
-    python.arg("-c").arg(script).arg(&begun);
+    python.arg("-c").arg(script).arg(gone);
     python.arg(command.get_program()).args(command.get_args());
     if let Some(directory) = command.get_current_dir() {
         python.current_dir(directory);
@@ -288,12 +286,89 @@ print(os.waitstatus_to_exitcode(status))
             None => python.env_remove(key),
         };
     }
-    let ran = Ran::of(python.output().unwrap());
-    assert_eq!(ran.out.trim(), "130", "{}", ran.err);
+    Ran::of(python.output().unwrap())
+}
+
+/// The terminal is gone in the middle: what is shown fails, and the run undoes itself all the same, begun or resumed.
+#[test]
+fn a_run_whose_terminal_is_gone_is_undone() {
+    for args in [&["run", "latest", "--yes"][..], &["resume"]] {
+        let site = Site::new();
+        let begun = match args {
+            ["resume"] => {
+                let mut child = swapped(&site, "sleep 1");
+                child.kill().unwrap();
+                child.wait().unwrap();
+                std::fs::remove_file(site.path("begun")).unwrap();
+                site.path("begun")
+            }
+            _ => swapping(&site, "sleep 1"),
+        };
+        let ran = without_terminal(&site, begun.to_str().unwrap(), args);
+        assert_eq!(ran.out.trim(), "130", "{args:?}: {}", ran.err);
+        is_as_before(&site);
+        let report = site.restore(&["report", "--json"]).exits(0).json();
+        assert_eq!(report["report"]["outcome"], "undone");
+        assert_eq!(report["report"]["failure"]["kind"], "interrupted");
+    }
+}
+
+/// A way back that nobody watches any more goes on to its end; so does a confirmation, or it is confirmed again.
+#[test]
+fn a_rollback_and_a_confirmation_outlive_their_terminal() {
+    let site = Site::new();
+    site.backup();
+    let at = |name: &str| site.path(name).display().to_string();
+    let (up, armed, begun) = (at("up"), at("armed"), at("begun"));
+    site.write("up", "");
+    let stop = format!("rm -f {up}; test -e {armed} || exit 0; touch {begun}; sleep 0.5");
+    let text = site.read("restore.toml")
+        + &format!(
+            "stops = [\"app\"]\n[services.app]\nstart = [\"touch\", \"{up}\"]\n\
+             stop = [\"sh\", \"-c\", \"{stop}\"]\nstatus = [\"test\", \"-e\", \"{up}\"]\n"
+        );
+    site.write("restore.toml", &text);
+    site.restore(&["run", "latest", "--yes"]).exits(0);
+    site.write("armed", "");
+    let ran = without_terminal(&site, &begun, &["rollback", "--yes"]);
+    // All that went wrong is that nothing could be said.
+    assert_eq!(ran.out.trim(), "1", "{}", ran.err);
     is_as_before(&site);
+    assert!(site.path("up").exists());
     let report = site.restore(&["report", "--json"]).exits(0).json();
-    assert_eq!(report["report"]["outcome"], "undone");
-    assert_eq!(report["report"]["failure"]["kind"], "interrupted");
+    assert_eq!(report["report"]["outcome"], "rolled_back");
+
+    let ran = without_terminal(&site, "-", &["confirm", "--yes"]);
+    assert!(["1", "130"].contains(&ran.out.trim()), "{}", ran.out);
+    let report = site.restore(&["report", "--json"]).exits(0).json();
+    if report["report"]["confirmed"] != true {
+        site.restore(&["confirm", "--yes"]).exits(0);
+    }
+    let history = site.restore(&["history"]).exits(0);
+    assert!(
+        history.out.contains("rolled back, confirmed"),
+        "{}",
+        history.out
+    );
+    is_as_before(&site);
+}
+
+/// It stays unfinished, which is never restored.
+#[test]
+fn a_backup_whose_terminal_is_gone_is_unfinished() {
+    let site = Site::new();
+    site.shell("truncate -s 400M live/opt/app/large");
+    let folder = site.path("backups").join("2*");
+    let ran = without_terminal(&site, folder.to_str().unwrap(), &["backup"]);
+    assert_eq!(ran.out.trim(), "130", "{}", ran.err);
+    let ran = site.restore(&["list"]).exits(0);
+    assert!(ran.out.contains("unfinished"), "{}", ran.out);
+    let ran = site.restore(&["verify", "latest"]).exits(2);
+    assert!(
+        ran.err.contains("there is no finished backup"),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]
@@ -312,4 +387,48 @@ fn a_second_run_is_kept_out() {
     third.exits(7);
     Ran::of(first.wait_with_output().unwrap()).exits(0);
     assert_eq!(site.read("live/opt/app/kept"), "backed up");
+}
+
+/// Nobody can stop it before, as what stops it is moved back with the rest.
+#[test]
+fn a_service_whose_program_is_lost_is_stopped_once_that_is_back() {
+    let site = Site::new();
+    let ctl = "#!/bin/sh\ncd \"$(dirname \"$0\")/../../..\"\ncase $1 in start) echo up >up ;; \
+               stop) rm -f up ;; status) test -e up ;; esac\n";
+    site.write("live/opt/app/ctl", ctl);
+    site.write("made/app/ctl", ctl);
+    site.shell("chmod 755 live/opt/app/ctl made/app/ctl; live/opt/app/ctl start");
+    site.backup();
+    let app = site.path("live/opt/app").display().to_string();
+    let text = site.read("restore.toml");
+    let more = format!(
+        "stops = [\"app\"]\n[services.app]\nstart = [\"{app}/ctl\", \"start\"]\n\
+         stop = [\"{app}/ctl\", \"stop\"]\nstatus = [\"{app}/ctl\", \"status\"]\n\
+         [hooks.lose]\nkind = \"command\"\nwhen = [\"after-swap\"]\n\
+         command = [\"/bin/sh\", \"-c\", \"rm {app}/ctl; exit 3\"]\n"
+    );
+    site.write("restore.toml", &format!("{text}{more}"));
+    let ran = site.restore(&["run", ID, "--yes"]).exits(5);
+    assert!(ran.err.contains("its own program is gone"), "{}", ran.err);
+    assert_eq!(site.read("live/opt/app/kept"), "live");
+    assert!(site.path("up").exists(), "{}", ran.err);
+}
+
+/// Nobody watches those that a timer makes.
+#[test]
+fn a_drill_that_finds_no_backup_is_told() {
+    let site = Site::new();
+    let told = site.path("told");
+    let text = site.read("restore.toml");
+    let hook = format!(
+        "[hooks.alarm]\nkind = \"command\"\nwhen = [\"on-failure\"]\nfor = [\"drill\"]\n\
+         command = [\"/bin/sh\", \"-c\", \"echo $RESTORE_SUBJECT >>{}\"]\n",
+        told.display()
+    );
+    site.write("restore.toml", &format!("{text}{hook}"));
+    site.restore(&["drill", "latest"]).exits(2);
+    assert_eq!(site.read("told"), "drill\n");
+    std::fs::remove_dir(site.path("backups")).unwrap();
+    site.restore(&["drill", "latest"]).exits(2);
+    assert_eq!(site.read("told"), "drill\ndrill\n");
 }

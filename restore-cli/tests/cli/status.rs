@@ -97,3 +97,102 @@ fn a_store_that_is_not_there_is_told_and_hides_no_other() {
     assert_eq!(status["status"]["newest"]["id"], ID);
     assert_eq!(status["status"]["ready"], false);
 }
+
+/// One file tells nothing of the others.
+#[test]
+fn a_restore_of_one_path_proves_no_backup() {
+    let site = Site::new();
+    site.backup();
+    site.restore(&["run", ID, "--yes", "--path", "applications/more"])
+        .exits(0);
+    site.restore(&["confirm", "--yes"]).exits(0);
+    let status = site.restore(&["status", "--json"]).exits(0).json();
+    assert_eq!(status["status"]["newest"]["proven"], false);
+    assert_eq!(status["status"]["proven"], serde_json::Value::Null);
+}
+
+/// It may have ended in the middle of its downtime, and no other line would tell of it.
+#[test]
+fn a_run_of_which_nothing_can_be_read_is_told() {
+    for damage in ["sed -i 1s/^/X/", "truncate -s 0", "rm"] {
+        let site = Site::new();
+        site.backup();
+        site.restore(&["run", ID, "--yes"]).exits(0);
+        let runs = site
+            .restore(&["confirm", "--yes", "--json"])
+            .exits(0)
+            .json();
+        let run = runs["report"]["run"].as_str().unwrap().to_owned();
+        // As of one that was killed, which leaves no report.
+        site.shell(&format!(
+            "cd state/runs/{run} && rm report.json && {damage} journal.jsonl"
+        ));
+        let ran = site.restore(&["history"]).exits(0);
+        assert!(ran.out.contains(&run), "{damage}: {}", ran.out);
+        assert!(!ran.out.contains("no run yet"), "{damage}: {}", ran.out);
+        let ran = site.restore(&["history", "--json"]).exits(0);
+        assert_eq!(ran.json()["runs"], serde_json::json!([]), "{damage}");
+        assert!(ran.err.contains(&run), "{damage}: {}", ran.err);
+        let ran = site.restore(&["status"]).exits(0);
+        let told = ran.out.find(&run).unwrap_or_else(|| panic!("{}", ran.out));
+        let verdict = ran.out.find("but of a run nothing can").unwrap();
+        let unproven = ran.out.find("ever proven").unwrap_or(usize::MAX);
+        assert!(verdict < told && told < unproven, "{damage}: {}", ran.out);
+        // Nothing is promised that is not there.
+        let ran = site.restore(&["rollback", "--yes"]).exits(2);
+        assert!(!ran.err.contains("restore report"), "{damage}: {}", ran.err);
+    }
+}
+
+/// The journals are lost with their directory; what a run has put aside lies beside the live data, and is found.
+#[test]
+fn what_a_run_keeps_is_found_without_its_journal() {
+    let site = Site::new();
+    site.backup();
+    let ran = site.restore(&["run", ID, "--yes", "--json"]).exits(0);
+    let run = ran.json()["report"]["run"].as_str().unwrap().to_owned();
+    site.shell("rm -r state");
+    let plan = site.restore(&["plan", ID]).exits(0).out;
+    let told = format!(
+        "is kept by run {run}, of which no journal of this site tells; it stays where it is"
+    );
+    assert!(plan.contains(&told), "{plan}");
+    assert!(plan.contains("`restore history --search`"), "{plan}");
+    let ran = site.restore(&["confirm", "--yes"]).exits(2);
+    for words in ["knows of none", "`restore history --search`"] {
+        assert!(ran.err.contains(words), "{words}: {}", ran.err);
+    }
+    let found = site.restore(&["history", "--search"]).exits(0).out;
+    let folder = format!(".restore-{run}");
+    for words in [
+        format!("of run {run}: no journal tells of it\n"),
+        "to put it back: with the services that use it stopped".to_owned(),
+        "to delete it: rm -r ".to_owned(),
+        folder.clone(),
+    ] {
+        assert!(found.contains(&words), "{words}: {found}");
+    }
+    let json = site.restore(&["history", "--search", "--json"]).exits(0);
+    assert_eq!(json.json()["kept"][0]["kept"]["run"], run);
+
+    // A run over it leaves it alone.
+    assert_eq!(site.read("live/opt/app/kept"), "backed up");
+    site.restore(&["run", ID, "--yes"]).exits(0);
+    site.restore(&["rollback", "--yes"]).exits(0);
+    site.restore(&["confirm", "--yes"]).exits(0);
+    // What it says is done by hand.
+    site.shell(&format!(
+        "kept=$(find $PWD/live -name {folder}); mkdir aside
+         for path in $kept/replaced/*; do
+             live=$(dirname $kept)/${{path##*/}}
+             [ ! -e $live ] || mv $live aside
+             mv $path $live
+         done"
+    ));
+    assert_eq!(site.read("live/opt/app/kept"), "live");
+    assert_eq!(site.read("live/opt/app/own"), "only live");
+    site.shell(&format!("rm -r $(find live -name {folder})"));
+    let found = site.restore(&["history", "--search"]).exits(0).out;
+    assert_eq!(found, "No component finds data that a run keeps.\n");
+    site.restore(&["run", ID, "--yes"]).exits(0);
+}

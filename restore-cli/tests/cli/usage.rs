@@ -153,7 +153,17 @@ fn what_does_not_exist_is_usage() {
 fn without_a_terminal_yes_must_be_said() {
     let site = Site::new();
     site.backup();
-    for args in [&["run", "latest"][..], &["rollback"], &["confirm"]] {
+    // That there is nothing to do takes no answer.
+    for (args, says) in [
+        (&["rollback"][..], "there is no run to roll back"),
+        (&["confirm"], "there is no run to confirm"),
+        (&["abandon"], "there is no run to abandon"),
+    ] {
+        let ran = site.restore(args).exits(2);
+        assert!(ran.err.contains(says), "{args:?}: {}", ran.err);
+    }
+    site.restore(&["unlock"]).exits(0);
+    let refused = |args: &[&str]| {
         let ran = site.restore(args).exits(2);
         assert_eq!(
             ran.err,
@@ -161,8 +171,13 @@ fn without_a_terminal_yes_must_be_said() {
              hint: add --yes to go on without being asked\n",
             "{args:?}"
         );
-    }
+    };
+    refused(&["run", "latest"]);
     assert_eq!(site.read("live/opt/app/kept"), "live");
+    site.restore(&["run", "latest", "--yes"]).exits(0);
+    refused(&["rollback"]);
+    refused(&["confirm"]);
+    assert_eq!(site.read("live/opt/app/kept"), "backed up");
 }
 
 #[test]

@@ -121,6 +121,13 @@ fn a_first_configuration_of_it_needs_no_edit() {
         assert!(!text.contains(password.trim()), "{secret}");
         assert!(text.contains(&compose.path("secrets/")), "{secret}: {text}");
     }
+    // What brings each project back where nothing is left of it.
+    for keys in [
+        "redeploy = true\nstack = \"hosting\"\ncompose = [\"hosting/docker-compose.yml\"]\n",
+        "redeploy = true\nstack = \"monitoring\"\ncompose = [\"docker-compose.yml\"]\n",
+    ] {
+        assert!(text.contains(keys), "{keys}: {text}");
+    }
     // A test leaves nothing outside of its folder.
     let state = text
         .lines()
@@ -133,6 +140,18 @@ fn a_first_configuration_of_it_needs_no_edit() {
     assert!(ran.out.contains("is sound.\n"), "{}\n{text}", ran.out);
     let ran = restore(&["status"]).exits(0);
     assert!(ran.out.contains("A restore could begin now"), "{}", ran.out);
+    let plan = restore(&["plan", "latest", "--json"]).exits(0).json();
+    let mut deploys = Vec::new();
+    for component in plan["plan"]["components"].as_array().unwrap() {
+        deploys.extend(component["deploys"].as_str());
+    }
+    assert_eq!(
+        deploys,
+        [
+            "the project hosting from hosting/docker-compose.yml",
+            "the project monitoring from docker-compose.yml"
+        ]
+    );
     compose.damaged();
     restore(&["run", "latest", "--yes"]).exits(0);
     compose.is(&compose.at_backup, "restored by the first configuration");

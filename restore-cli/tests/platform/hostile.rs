@@ -409,3 +409,156 @@ fn an_archive_that_becomes_larger_than_its_backup_says_is_stopped() {
     done(&site.command(&["run", id, "--yes"]).output().unwrap());
     assert_eq!(site.read("volume/file"), "restored");
 }
+
+/// Who only looks at runs believes what lies in the state directory as well, and changes nothing wherever somebody
+/// else leads.
+#[test]
+fn nothing_is_read_or_closed_in_a_state_directory_that_others_can_replace() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new("");
+    done(&site.run());
+    site.shell("mkdir theirs victim; mv state theirs/; sed -i 's|\"state\"|\"theirs/state\"|' restore.toml");
+    chown(site.path("theirs"), Some(NOBODY), Some(NOBODY)).unwrap();
+    mode(&site.path("victim"), 0o755);
+    site.shell(
+        r#"cd theirs/state; mkdir -p work; rm -rf work/swaps; ln -s "$OLDPWD/victim" work/swaps"#,
+    );
+    for pipe in [false, true] {
+        if pipe {
+            site.shell("rm theirs/state/lock; mkfifo theirs/state/lock");
+        }
+        for verb in [
+            &["status"][..],
+            &["plan", ID],
+            &["history"],
+            &["report"],
+            &["drill", ID],
+        ] {
+            let output = Command::new("timeout")
+                .args(["10", env!("CARGO_BIN_EXE_restore"), "--config"])
+                .arg(site.path("restore.toml"))
+                .args(verb)
+                .arg("--json")
+                .output()
+                .unwrap();
+            let said = said(&output);
+            assert!(
+                !matches!(output.status.code(), Some(0 | 124) | None),
+                "{verb:?}: {said}"
+            );
+            assert!(said.contains("config.not_trusted"), "{verb:?}: {said}");
+            let victim = std::fs::metadata(site.path("victim")).unwrap();
+            assert_eq!(victim.permissions().mode() & 0o777, 0o755, "{verb:?}");
+        }
+    }
+}
+
+/// A backup goes, and is taken from, where the site says and not where the owner of a directory above leads.
+#[test]
+fn no_store_is_used_that_somebody_else_could_put_elsewhere() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new("");
+    site.shell(
+        "mkdir theirs victim; mv backups theirs/; sed -i 's|\"backups\"|\"theirs/backups\"|' restore.toml",
+    );
+    chown(site.path("theirs"), Some(NOBODY), Some(NOBODY)).unwrap();
+    for verb in [
+        &["backup"][..],
+        &["run", ID, "--yes"],
+        &["run", ID, "--yes", "--no-safety-backup"],
+    ] {
+        let output = site.command(verb).arg("--json").output().unwrap();
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(4), "{verb:?}: {said}");
+        assert!(said.contains("path.untrusted"), "{verb:?}: {said}");
+        assert!(said.contains("follow = true"), "{verb:?}: {said}");
+    }
+    assert_eq!(site.read("volume/file"), "live");
+    assert_eq!(site.shell("ls theirs/backups"), format!("{ID}\n"));
+    let said = said(
+        &site
+            .command(&["config", "check", "--json"])
+            .output()
+            .unwrap(),
+    );
+    assert!(said.contains("path.untrusted"), "{said}");
+    // Where that user is trusted like root.
+    site.shell(r#"sed -i 's|^path = "theirs/backups"|&\nfollow = true|' restore.toml"#);
+    done(&site.command(&["backup"]).output().unwrap());
+    done(&site.run());
+    assert_eq!(site.read("volume/file"), "restored");
+}
+
+/// Whoever can replace a program that root runs becomes root: that is said before it is run.
+#[test]
+fn programs_that_others_can_replace_and_root_runs_are_told() {
+    if !is_root() {
+        return;
+    }
+    let theirs = |line: &str| {
+        let site = Site::new(&format!(
+            "[services.app]\ncommand = [\"sleep\", \"100\"]\nuser = \"nobody\"\n[checks.x]\nkind = \"command\"\n{line}\n"
+        ));
+        site.shell("mkdir theirs; printf '#!/bin/sh\n' > theirs/health; chmod 755 theirs/health");
+        chown(site.path("theirs"), Some(NOBODY), Some(NOBODY)).unwrap();
+        let here = site.dir.path().display().to_string();
+        site.write(
+            "restore.toml",
+            &site.read("restore.toml").replace('@', &here),
+        );
+        site
+    };
+    for (line, told) in [
+        (r#"command = ["@/theirs/health"]"#, true),
+        (r#"command = ["sh", "-e", "@/theirs/health"]"#, true),
+        (r#"command = ["cat", "@/theirs/health"]"#, false),
+        ("command = [\"@/theirs/health\"]\nservice = \"app\"", false),
+    ] {
+        let site = theirs(line);
+        for verb in [&["plan", ID][..], &["config", "check"]] {
+            let output = site.command(verb).arg("--json").output().unwrap();
+            let said = said(&output);
+            assert_eq!(said.contains("program.untrusted"), told, "{line}: {said}");
+            let owner = format!(
+                "the folder {} on the way to the program",
+                site.path("theirs").display()
+            );
+            assert_eq!(said.contains(&owner), told, "{line}: {said}");
+        }
+    }
+}
+
+/// A tree is the one that the site means, and not where somebody else leads who owns the directory above.
+#[test]
+fn no_tree_is_swapped_or_packed_that_somebody_else_leads_to() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new(
+        "[components.tree]\nkind = \"files\"\narchive = [\"configs/tree-{id}.tar.gz\"]\nroot = \"theirs\"\ntree = \"tree\"",
+    );
+    site.shell(&format!(
+        "mkdir theirs theirs/tree victim; echo restored > theirs/tree/file; echo mine > victim/file
+         mkdir -p backups/{ID}/configs; tar -C theirs -czf backups/{ID}/configs/tree-{ID}.tar.gz tree
+         rm -r theirs/tree; ln -s ../victim theirs/tree"
+    ));
+    site.list();
+    chown(site.path("theirs"), Some(NOBODY), Some(NOBODY)).unwrap();
+    let before = site.shell("ls -laRn --time-style=full-iso victim");
+    for verb in [
+        &["plan", ID, "--only", "tree"][..],
+        &["run", ID, "--only", "tree", "--yes"],
+        &["backup", "--only", "tree"],
+    ] {
+        let output = site.command(verb).arg("--json").output().unwrap();
+        let said = said(&output);
+        assert!(!output.status.success(), "{verb:?}: {said}");
+        assert!(said.contains("path.untrusted"), "{verb:?}: {said}");
+        let after = site.shell("ls -laRn --time-style=full-iso victim");
+        assert_eq!(after, before, "{verb:?}");
+    }
+}

@@ -4,5 +4,6 @@ mod agent;
 mod compose;
 mod hostile;
 mod memory;
+mod other_tools;
 mod recovery;
 mod whole;

@@ -104,6 +104,17 @@ fn group(name: &str) -> Option<u32> {
     name.parse().ok().or_else(|| Some(known()?.gid.as_raw()))
 }
 
+/// For `fuzz/`: a list as a text, and as an attribute.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    assert!(group_rights(bytes).is_none_or(|rights| rights <= 7));
+    let Some(list) = from_text(&String::from_utf8_lossy(bytes)) else {
+        return;
+    };
+    assert!(list.len() > VERSION.len() && (list.len() - VERSION.len()).is_multiple_of(8));
+    assert!(group_rights(&list).is_none_or(|rights| rights <= 7));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,7 @@ use super::Limit;
 use super::abort::{Aborted, PipelineAbort};
 use super::chunk::{Chunk, Pool};
 use super::source_thread::{ANOTHER_COPY, ChunkReceiver};
+use super::unpack::Damaged;
 use crate::model::{Error, ErrorKind};
 
 /// How a file is compressed.
@@ -54,8 +55,8 @@ pub(crate) const ARCHIVES: [&str; 11] = [
 ];
 
 impl Codec {
-    /// By the first bytes; the error is the name of a format that is known but not read.
-    pub(super) fn of(start: &[u8]) -> Result<Self, &'static str> {
+    /// By the first bytes; the error is a format that is known but not read.
+    pub(super) fn of(start: &[u8]) -> Result<Self, Foreign> {
         match start {
             [0x1f, 0x8b, ..] => Ok(Self::Gzip),
             // A frame, or a skippable frame as parallel compressors put it first.
@@ -65,11 +66,7 @@ impl Codec {
             | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, ..] => Ok(Self::Bzip2),
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Ok(Self::Xz),
             [0x04, 0x22, 0x4d, 0x18, ..] => Ok(Self::Lz4),
-            [0x02, 0x21, 0x4c, 0x18, ..] => Err("the legacy format of lz4"),
-            [0x37, 0x7a, 0xbc, 0xaf, 0x27, 0x1c, ..] => Err("7z"),
-            [b'L', b'Z', b'I', b'P', ..] => Err("lzip"),
-            [b'P', b'K', 3, 4, ..] => Err("zip"),
-            _ => Ok(Self::Plain),
+            _ => Foreign::of(start).map_or(Ok(Self::Plain), Err),
         }
     }
 
@@ -108,6 +105,71 @@ impl Codec {
     }
 }
 
+/// A format that is known and not read here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Foreign {
+    /// Compressed, and with what.
+    Compressed(&'static str),
+    /// Encrypted, with what, and how that is undone.
+    Encrypted(&'static str, &'static str),
+}
+
+impl Foreign {
+    /// Told by bytes that no tar archive begins with: those begin with the name of a file.
+    fn of(start: &[u8]) -> Option<Self> {
+        const PGP: Foreign = Foreign::Encrypted(
+            "OpenPGP (gpg)",
+            "decrypt it with `gpg --decrypt`; an artifact whose name ends in .gpg is decrypted on the way where the site has its key",
+        );
+        let is_tar = start.get(257..262) == Some(b"ustar");
+        Some(match start {
+            [0x02, 0x21, 0x4c, 0x18, ..] => Self::Compressed("the legacy format of lz4"),
+            [0x37, 0x7a, 0xbc, 0xaf, 0x27, 0x1c, ..] => Self::Compressed("7z"),
+            [b'L', b'Z', b'I', b'P', ..] if !is_tar => Self::Compressed("lzip"),
+            [b'P', b'K', 3, 4, ..] => Self::Compressed("zip"),
+            // The size of its dictionary is never nothing; a file may be called `]`.
+            [0x5d, 0, 0, low, high, ..] if (low | high) != 0 => Self::Compressed("lzma"),
+            [0x1f, 0x9d, ..] => Self::Compressed("compress (.Z)"),
+            [0x89, b'L', b'Z', b'O', 0, ..] => Self::Compressed("lzop"),
+            [b'R', b'a', b'r', b'!', 0x1a, 0x07, ..] => Self::Compressed("rar"),
+            // Session keys for a passphrase or for a public key, in the old form and in the new one.
+            [0x8c | 0xc3, _, 4 | 5, ..]
+            | [0x84 | 0xc1, _, 3, ..]
+            | [0x85, _, _, 3, ..]
+            | [0xc1, 0xc0..=0xdf, _, 3, ..] => PGP,
+            _ if is_tar => return None,
+            _ if start.starts_with(b"-----BEGIN PGP MESSAGE") => PGP,
+            _ if start.starts_with(b"age-encryption.org/")
+                || start.starts_with(b"-----BEGIN AGE ENCRYPTED") =>
+            {
+                Self::Encrypted("age", "decrypt it with `age --decrypt`")
+            }
+            _ if start.starts_with(b"Salted__") => Self::Encrypted(
+                "`openssl enc`",
+                "decrypt it with `openssl enc -d` and the cipher that it was made with",
+            ),
+            _ => return None,
+        })
+    }
+
+    /// The error of an artifact that is in it.
+    pub(super) fn error(self, label: &str) -> Error {
+        let (message, hint) = match self {
+            Self::Compressed(with) => (
+                format!("{label} is compressed with {with}, which is not read here"),
+                "compress it again with gzip, zstd, bzip2, xz or lz4",
+            ),
+            Self::Encrypted(with, hint) => (
+                format!("{label} is encrypted with {with}, which its name does not say"),
+                hint,
+            ),
+        };
+        Error::new(ErrorKind::Verification, "archive.corrupt", message)
+            .because(Damaged)
+            .hint(hint)
+    }
+}
+
 /// Whether a file that begins so is compressed in a way that is read here.
 pub(crate) fn is_compressed(start: &[u8]) -> bool {
     Codec::of(start).is_ok_and(|codec| codec != Codec::Plain)
@@ -115,6 +177,24 @@ pub(crate) fn is_compressed(start: &[u8]) -> bool {
 
 /// A file that is not readable as what it is, in words.
 pub(super) fn unreadable(label: &str, codec: Codec, error: &io::Error) -> Error {
+    if needs_memory(codec, error) {
+        let (most, again) = match codec {
+            Codec::Zstd => (
+                "a window of more than 128 MiB (`zstd --long`)",
+                "`zstd -d --long=31` reads it: compress it again without --long",
+            ),
+            _ => (
+                "a dictionary of more than 256 MiB",
+                "`xz -d` reads it: compress it again with `xz -9` at the most",
+            ),
+        };
+        let message = format!(
+            "{label} is not read here: its {} data needs {most}",
+            codec.name()
+        );
+        return Error::new(ErrorKind::Verification, "archive.window_too_large", message)
+            .hint(again);
+    }
     let (code, message) = if error.kind() == io::ErrorKind::UnexpectedEof {
         (
             "archive.truncated",
@@ -132,7 +212,19 @@ pub(super) fn unreadable(label: &str, codec: Codec, error: &io::Error) -> Error 
             ),
         )
     };
-    Error::new(ErrorKind::Verification, code, message).hint(ANOTHER_COPY)
+    Error::new(ErrorKind::Verification, code, message)
+        .because(Damaged)
+        .hint(ANOTHER_COPY)
+}
+
+/// Whether it is sound as far as it was read, and needs more memory than is given to it.
+fn needs_memory(codec: Codec, error: &io::Error) -> bool {
+    let text = error.to_string();
+    match codec {
+        Codec::Zstd => text.contains("too much memory"),
+        Codec::Xz => text.contains("memory limit"),
+        Codec::Plain | Codec::Gzip | Codec::Bzip2 | Codec::Lz4 => false,
+    }
 }
 
 /// Reads a channel of chunks as a stream of bytes. It never pends: it blocks its thread until

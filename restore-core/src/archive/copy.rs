@@ -17,6 +17,10 @@ use super::unpack::{blocking, empty, spawn};
 use super::{Digest, Source, source_thread};
 use crate::model::{Error, ErrorKind, Progress, Result};
 
+/// The reason of an error: nobody takes what is read any more.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Unheard;
+
 /// Reads a file to its end, decompressing it if it is compressed, and returns the hash of the
 /// stored bytes: whether it is readable as what its name and first bytes say. Nothing is
 /// assumed of the content.
@@ -74,7 +78,7 @@ pub async fn copy_verified(
     .await
 }
 
-/// The same into the file `name` of a directory that is held open, and is called `shown`.
+/// As [`copy_verified`], into the file `name` of a directory that is held open, and is called `shown`.
 pub(crate) async fn copy_verified_into(
     source: Source,
     at: (OwnedFd, &Path),
@@ -85,7 +89,7 @@ pub(crate) async fn copy_verified_into(
     copy_into(source, at, name, (rights, false), progress).await
 }
 
-/// The same of the bytes as they are stored, compressed or not.
+/// As `copy_verified_into`, of the bytes as they are stored, compressed or not.
 pub(crate) async fn copy_stored_into(
     source: Source,
     at: (OwnedFd, &Path),
@@ -136,7 +140,7 @@ async fn copy_into(
 /// # Errors
 ///
 /// Those of [`read_through`].
-pub(crate) async fn hand_on(
+pub(crate) async fn forward_chunks(
     source: Source,
     progress: Progress,
     to: tokio::sync::mpsc::Sender<bytes::Bytes>,
@@ -148,6 +152,7 @@ pub(crate) async fn hand_on(
                 "stream.unheard",
                 format!("nobody takes the content of {} any more", source.label()),
             )
+            .because(Unheard)
         };
         let mut last: Option<bytes::Bytes> = None;
         let fed = read(source, &progress, halt, |chunk| {
@@ -259,7 +264,7 @@ fn read(
     read_as(source, false, progress, halt, put)
 }
 
-/// The same; `stored`: nothing is decompressed.
+/// As `read`; `stored`: nothing is decompressed.
 fn read_as(
     source: &Source,
     stored: bool,

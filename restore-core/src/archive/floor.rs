@@ -69,7 +69,7 @@ impl<'a> Floor<'a> {
         }
     }
 
-    /// The same while a file is written that `label` becomes.
+    /// Watches the room while a file is written that `label` becomes.
     pub(super) fn over(file: &'a File, label: &'a str) -> Self {
         Self {
             root: file,

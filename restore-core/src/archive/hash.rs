@@ -135,7 +135,7 @@ fn read_all(
     }
 }
 
-/// The same with a thread that reads ahead.
+/// As `read_all`, with a thread that reads ahead.
 fn read_ahead(
     mut file: impl Read + Send,
     take: &mut impl FnMut(&[u8]) -> Result<()>,

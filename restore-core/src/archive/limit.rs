@@ -18,15 +18,22 @@ const GUESSED: u64 = 1 << 30;
 /// fiftieth, hardly anything that is worth a backup to less.
 const TIMES: u64 = 16;
 
-/// The same of a database: a row that takes up sixty bytes, with its indexes, may be two in a dump before
-/// that shrinks.
+/// So many times the size of a dump that is loaded into a database: a row that takes up sixty bytes, with
+/// its indexes, may be two in a dump before that shrinks.
 const LOADED: u64 = 64;
+
+/// So many times a file's size where nobody has planned anything: gzip comes to half of that at most.
+const TIGHTEST: u64 = 2048;
 
 /// So many times a size that was known about when the backup was made.
 const ABOUT: u64 = 2;
 
 /// Members beyond those that the backup says that there are, besides a tenth.
 const MEMBERS: u64 = 10_000;
+
+/// The reason of an error: more came than was planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooLarge;
 
 /// What a file may unpack to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +74,13 @@ impl Limit {
         Self::new(planned, most.saturating_add(GUESSED), key)
     }
 
+    /// Of a file of this size of which nothing is planned: nothing that is worth a backup is packed more tightly than
+    /// gzip packs zeros. At least what the site says that may come.
+    pub(crate) fn of_ratio(packed: u64, site: u64) -> Self {
+        let most = packed.saturating_mul(TIGHTEST).saturating_add(GUESSED);
+        Self::of_site(most.max(site), "`max_bytes` of the component")
+    }
+
     /// What the site says that may come.
     pub(crate) fn of_site(most: u64, key: &str) -> Self {
         Self::new(most, most, key)
@@ -81,7 +95,7 @@ impl Limit {
         }
     }
 
-    /// The same, of an archive that the backup says to have so many members: those, a tenth and
+    /// This limit for an archive that the backup says to have so many members: those, a tenth and
     /// 10,000.
     #[must_use]
     pub(crate) fn with_members(mut self, members: u64) -> Self {
@@ -116,6 +130,7 @@ impl Limit {
             "archive.too_large",
             format!("{label} becomes too large: {came} have come so far, {planned}"),
         )
+        .because(TooLarge)
         .hint(format!(
             "if that is right, raise {}; `restore show ID --files` lists what is in an archive",
             self.key
@@ -169,6 +184,15 @@ mod tests {
                 assert!(error.hint_text().is_some_and(|hint| hint.contains(KEY)));
             }
         }
+    }
+
+    /// Of nobody's plan: what gzip makes of zeros comes through, and a bomb comes to an end.
+    #[test]
+    fn what_nobody_has_planned_has_a_bound_too() {
+        let mib = 1 << 20;
+        assert!(Limit::of_ratio(mib, 0).most() > 1032 * mib);
+        assert!(Limit::of_ratio(mib, 0).most() < 4096 * mib);
+        assert_eq!(Limit::of_ratio(mib, 1 << 40).most(), 1 << 40);
     }
 
     #[tokio::test]

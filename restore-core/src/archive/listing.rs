@@ -3,7 +3,7 @@
 
 use tokio::sync::mpsc::Sender;
 
-use super::member::{Member, Time, What};
+use super::member::{Member, TarKind, Time};
 use super::member_filter::MemberFilter;
 use super::source_thread::compare;
 use super::unpack::{Walked, blocking, read_archive};
@@ -43,14 +43,14 @@ impl Listed {
     /// A member; `None` for what only describes others.
     pub(super) fn of(member: &Member) -> Option<Self> {
         let kind = match &member.what {
-            What::File(_) => MemberType::File,
-            What::Directory | What::Dumpdir { .. } => MemberType::Directory,
-            What::Symlink(target) => MemberType::Symlink(target.clone()),
-            What::Hardlink(target) => MemberType::HardLink(target.clone()),
-            What::Fifo => MemberType::Fifo,
-            What::CharacterDevice | What::BlockDevice => MemberType::Device,
-            What::Continued | What::Unknown(_) => MemberType::Other,
-            What::Global(_) | What::Label => return None,
+            TarKind::File(_) => MemberType::File,
+            TarKind::Directory | TarKind::Dumpdir { .. } => MemberType::Directory,
+            TarKind::Symlink(target) => MemberType::Symlink(target.clone()),
+            TarKind::Hardlink(target) => MemberType::HardLink(target.clone()),
+            TarKind::Fifo => MemberType::Fifo,
+            TarKind::CharacterDevice | TarKind::BlockDevice => MemberType::Device,
+            TarKind::Continued | TarKind::Unknown(_) => MemberType::Other,
+            TarKind::Global(_) | TarKind::Label => return None,
         };
         let size = match kind {
             MemberType::File => member.size,

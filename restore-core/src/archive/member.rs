@@ -10,8 +10,8 @@ use super::tar_reader::Watch;
 
 /// What a member is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum What {
-    File(Layout),
+pub(super) enum TarKind {
+    File(ContentLayout),
     Directory,
     Symlink(Vec<u8>),
     Hardlink(Vec<u8>),
@@ -36,7 +36,7 @@ pub(super) enum What {
 
 /// How a file's content lies in the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Layout {
+pub(super) enum ContentLayout {
     /// As it is.
     Whole,
     /// The parser fills the holes with zeros; they are to become holes again.
@@ -58,7 +58,7 @@ pub(crate) type Time = (i64, u32);
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     pub(super) name: Vec<u8>,
-    pub(super) what: What,
+    pub(super) what: TarKind,
     /// Permission bits, set-uid, set-gid and sticky included.
     pub(super) mode: u32,
     pub(super) uid: u32,
@@ -69,13 +69,15 @@ pub(super) struct Member {
     pub(super) mtime: Time,
     /// Extended attributes that can be given to a file again.
     pub(super) xattrs: Vec<(String, Vec<u8>)>,
+    /// How many others it has, which are not given to it again.
+    pub(super) attributes_lost: u64,
     /// The file's size once unpacked.
     pub(super) size: u64,
 }
 
 impl Member {
     pub(super) fn is_directory(&self) -> bool {
-        matches!(self.what, What::Directory | What::Dumpdir { .. })
+        matches!(self.what, TarKind::Directory | TarKind::Dumpdir { .. })
     }
 }
 
@@ -84,13 +86,14 @@ impl Member {
 struct Extra {
     mtime: Option<Time>,
     xattrs: Vec<(String, Vec<u8>)>,
+    attributes_lost: u64,
     sparse_name: Option<Vec<u8>>,
     sparse_size: Option<u64>,
     /// The largest size that is given for what is in the archive.
     size: u64,
     /// Version 1.0: the map stands before the content.
     sparse_inline: bool,
-    /// See [`What::Dumpdir`].
+    /// See [`TarKind::Dumpdir`].
     absent: Option<u64>,
     pieces: Option<Vec<(u64, u64)>>,
 }
@@ -123,7 +126,7 @@ pub(super) async fn read<R: AsyncRead + Unpin>(
     let mut size = entry.effective_size();
     let what = match kind {
         // Archives from before the type was invented mark a directory by its name.
-        EntryType::Regular if name.ends_with(b"/") => What::Directory,
+        EntryType::Regular if name.ends_with(b"/") => TarKind::Directory,
         EntryType::Regular | EntryType::Continuous => {
             let pieces = if extra.sparse_inline {
                 Some(inline_pieces(entry).await?)
@@ -136,9 +139,9 @@ pub(super) async fn read<R: AsyncRead + Unpin>(
                         .sparse_size
                         .ok_or_else(|| bad("a sparse file without a size"))?;
                     check_pieces(&pieces, size)?;
-                    What::File(Layout::Pieces(pieces))
+                    TarKind::File(ContentLayout::Pieces(pieces))
                 }
-                None => What::File(Layout::Whole),
+                None => TarKind::File(ContentLayout::Whole),
             }
         }
         // Its holes are read as zeros: there must be an end to them.
@@ -148,33 +151,33 @@ pub(super) async fn read<R: AsyncRead + Unpin>(
         EntryType::GNUSparse => {
             // A size in a PAX header overrules the one here: whichever is more.
             let stored = entry.header().raw_entry_size()?.max(extra.size);
-            What::File(Layout::Zeros { stored })
+            TarKind::File(ContentLayout::Zeros { stored })
         }
         EntryType::Directory => match extra.absent {
-            Some(absent) => What::Dumpdir { absent },
-            None => What::Directory,
+            Some(absent) => TarKind::Dumpdir { absent },
+            None => TarKind::Directory,
         },
-        EntryType::Symlink => What::Symlink(target(entry)?),
-        EntryType::Link => What::Hardlink(target(entry)?),
-        EntryType::Fifo => What::Fifo,
-        EntryType::Char => What::CharacterDevice,
-        EntryType::Block => What::BlockDevice,
-        EntryType::XGlobalHeader => What::Global(global_keys(entry).await?),
+        EntryType::Symlink => TarKind::Symlink(target(entry)?),
+        EntryType::Link => TarKind::Hardlink(target(entry)?),
+        EntryType::Fifo => TarKind::Fifo,
+        EntryType::Char => TarKind::CharacterDevice,
+        EntryType::Block => TarKind::BlockDevice,
+        EntryType::XGlobalHeader => TarKind::Global(global_keys(entry).await?),
         other => match other.as_byte() {
             b'D' => {
                 // The list is its content, and as long as the directory is large.
                 watch.content();
-                What::Dumpdir {
+                TarKind::Dumpdir {
                     absent: absent_of(entry).await?,
                 }
             }
-            b'V' => What::Label,
-            b'M' => What::Continued,
-            byte => What::Unknown(byte),
+            b'V' => TarKind::Label,
+            b'M' => TarKind::Continued,
+            byte => TarKind::Unknown(byte),
         },
     };
     let header = entry.header();
-    if matches!(what, What::Global(_)) {
+    if matches!(what, TarKind::Global(_)) {
         return Ok(Member {
             name,
             what,
@@ -185,6 +188,7 @@ pub(super) async fn read<R: AsyncRead + Unpin>(
             group: None,
             mtime: (0, 0),
             xattrs: Vec::new(),
+            attributes_lost: 0,
             size: 0,
         });
     }
@@ -206,6 +210,7 @@ pub(super) async fn read<R: AsyncRead + Unpin>(
             None => (header.mtime()?.cast_signed(), 0),
         },
         xattrs: extra.xattrs,
+        attributes_lost: extra.attributes_lost,
         size,
     })
 }
@@ -253,9 +258,10 @@ async fn extra<R: AsyncRead + Unpin>(entry: &mut Entry<R>) -> io::Result<Extra> 
                 .ok_or_else(|| bad(format!("{key} is not a number")))
         };
         if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
-            // Others belong to the system that the archive was made on.
-            if name.starts_with("user.") || name == CAPABILITIES || is_acl(name) {
-                extra.xattrs.push((name.to_owned(), value.to_vec()));
+            match fate(name) {
+                Fate::Kept => extra.xattrs.push((name.to_owned(), value.to_vec())),
+                Fate::Lost => extra.attributes_lost += 1,
+                Fate::MadeAnew => {}
             }
             continue;
         }
@@ -294,6 +300,25 @@ async fn extra<R: AsyncRead + Unpin>(entry: &mut Entry<R>) -> io::Result<Extra> 
         }
     }
     Ok(extra)
+}
+
+/// What becomes of an extended attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Kept,
+    /// It belongs to the system that it was found on, and is told.
+    Lost,
+    /// Where a file lies says which it gets.
+    MadeAnew,
+}
+
+/// What becomes of the attribute `name`.
+pub(super) fn fate(name: &str) -> Fate {
+    match name {
+        name if name.strip_prefix("security.") == Some("selinux") => Fate::MadeAnew,
+        name if name.starts_with("user.") || name == CAPABILITIES || is_acl(name) => Fate::Kept,
+        _ => Fate::Lost,
+    }
 }
 
 /// The attribute that gives a program powers of root, as set-uid does.

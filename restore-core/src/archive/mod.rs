@@ -27,6 +27,7 @@ mod ownership;
 mod pack;
 mod parse;
 mod pattern;
+mod reader;
 mod refusal;
 mod sink;
 mod source_thread;
@@ -36,23 +37,27 @@ mod unpack;
 mod write;
 mod writer_pool;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use acl::fuzz as fuzz_acl;
 pub(crate) use acl::group_rights;
 pub(crate) use codec::{ARCHIVES, is_compressed};
-pub(crate) use copy::{copy_stored_into, copy_verified_into, hand_on};
+pub(crate) use copy::{Unheard, copy_stored_into, copy_verified_into, forward_chunks};
 pub use copy::{copy_verified, read_through};
-pub(crate) use estimate::estimate_source;
 pub use estimate::estimate_unpacked;
+pub(crate) use estimate::{estimate_most, estimate_source};
 pub(crate) use floor::RoomWatch;
 pub use hash::{Digest, hash_file};
-pub(crate) use limit::Limit;
+pub(crate) use limit::{Limit, TooLarge};
 pub(crate) use listing::{Listed, MemberType, TreePaths, list};
+pub(crate) use member_filter::MemberMissing;
 pub use pack::{Compression, Measured, PackPolicy, Packed, measure, pack};
 pub(crate) use pack::{measure_dir, pack_dir};
 pub(crate) use pattern::PathPattern;
+pub(crate) use reader::Reader;
 pub(crate) use sink::unwritable;
 pub use sink::{Sink, SinkFile, Written};
 pub(crate) use source_thread::open_sized;
-pub(crate) use unpack::{Walked, unpack_from, unpack_into, walk_all};
+pub(crate) use unpack::{Content, Damaged, Walked, read_files, unpack_from, unpack_into, walk_all};
 pub use unpack::{unpack, walk};
 
 /// A file to be read once, and what is known of it beforehand.
@@ -94,7 +99,7 @@ impl Source {
 
     /// What comes out of `input`, a pipe for instance, from where it is read now to its end. It
     /// can be read once.
-    pub(crate) fn given(
+    pub(crate) fn from_file(
         input: File,
         label: impl Into<String>,
         size: Option<u64>,
@@ -227,6 +232,10 @@ pub struct UnpackPolicy {
     /// What was planned for the archive, where `max_bytes` says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<Limit>,
+    /// Whose service is to work with what is unpacked: members that it cannot read, and those that
+    /// it can write, are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reader: Option<Reader>,
 }
 
 /// Whose the members of an archive become.
@@ -283,6 +292,16 @@ pub struct Unpacked {
     /// the group then has what it really had, and those whom the list named have nothing.
     #[serde(default)]
     pub acls_lost: u64,
+    /// Other extended attributes that were not given back: those of the system that the archive was made on
+    /// (`trusted.*` and the like), and those that the file system does not take.
+    #[serde(default)]
+    pub attributes_lost: u64,
+    /// Files and directories that the service which works with them cannot read, where that was asked.
+    #[serde(default)]
+    pub unreadable: u64,
+    /// Those that it can write.
+    #[serde(default)]
+    pub writable: u64,
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! The third thread: follows the tar headers, and hands what passes the gate to the writers.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use futures_util::StreamExt;
@@ -10,14 +13,15 @@ use super::abort::{Aborted, PipelineAbort};
 use super::chunk::CHUNK;
 use super::codec::{ChunkReader, drive};
 use super::listing::{Listed, unheard};
-use super::member::{Layout, Member, What};
+use super::member::{ContentLayout, Member, TarKind};
 use super::member_filter::{MOST, MemberFilter, Verdict};
 use super::refusal::refusals;
 use super::source_thread::ANOTHER_COPY;
 use super::tar_reader::{HEADERS, TarReader, Watch};
-use super::write::Meta;
+use super::unpack::{Content, Damaged};
+use super::write::MemberMeta;
 use super::writer_pool::Sink;
-use super::{Limit, MEMBERS, RefusedMember, UnpackPolicy, Unpacked, Walked, member};
+use super::{Limit, MEMBERS, RefusedMember, TooLarge, UnpackPolicy, Unpacked, Walked, member};
 use crate::model::{Error, ErrorKind};
 
 /// So many zeros may stand for the holes of an archive's sparse files where nothing else is said: each
@@ -82,6 +86,19 @@ struct Parser<'a> {
 
 impl Parser<'_> {
     async fn run(mut self, reader: TarReader) -> Result<Unpacked, Aborted> {
+        let read = self.read(reader).await;
+        // What was refused before the reading ended is told, however that ended.
+        if let Some(collected) = self.collected.take() {
+            if read.is_err() {
+                self.gate.settle(&mut self.refused);
+            }
+            collected.refused.append(&mut self.refused);
+            collected.unjudged = self.gate.unjudged();
+        }
+        read
+    }
+
+    async fn read(&mut self, reader: TarReader) -> Result<Unpacked, Aborted> {
         let mut archive = Archive::new(reader);
         let mut entries = archive.entries().map_err(|error| self.broken("", &error))?;
         let mut last = String::new();
@@ -120,10 +137,7 @@ impl Parser<'_> {
         if self.refusals == 0 && !listing {
             self.gate.finish().map_err(|error| self.halt.fail(error))?;
         }
-        if let Some(collected) = self.collected.take() {
-            collected.refused.append(&mut self.refused);
-            collected.unjudged = self.gate.unjudged();
-        } else if self.refusals > 0 {
+        if self.collected.is_none() && self.refusals > 0 {
             let error = refusals(self.label, &self.refused, self.refusals);
             return Err(self.halt.fail(error));
         }
@@ -135,9 +149,11 @@ impl Parser<'_> {
     fn within(&mut self, member: &Member) -> Result<(), Aborted> {
         self.members += 1;
         let (content, holes) = match &member.what {
-            What::File(Layout::Whole) => (member.size, 0),
-            What::File(Layout::Zeros { stored }) => (*stored, member.size.saturating_sub(*stored)),
-            What::File(Layout::Pieces(pieces)) => {
+            TarKind::File(ContentLayout::Whole) => (member.size, 0),
+            TarKind::File(ContentLayout::Zeros { stored }) => {
+                (*stored, member.size.saturating_sub(*stored))
+            }
+            TarKind::File(ContentLayout::Pieces(pieces)) => {
                 let lengths = pieces.iter().map(|(_, length)| *length);
                 (lengths.fold(0, u64::saturating_add), 0)
             }
@@ -158,7 +174,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// The same of members and of the directories that their names imply, which cost as much.
+    /// As `within`, by the number of members and of the directories that their names imply, which cost as much.
     fn few_members(&self) -> Result<(), Aborted> {
         let planned = self.policy.limit.as_ref().and_then(Limit::members);
         let most = match self.policy.max_members {
@@ -183,8 +199,9 @@ impl Parser<'_> {
                 "archive.too_large",
                 format!("{} holds more than {what}", self.label),
             )
+            .because(TooLarge)
             .hint(format!(
-                "look at what is in it (`restore show ID --files`); if it is right, raise `{key}` of the component"
+                "look at what is in it (`restore show ID --files` lists that); if it is right, raise `{key}` of the component"
             )),
         )
     }
@@ -208,6 +225,7 @@ impl Parser<'_> {
                                     self.label
                                 ),
                             )
+                            .because(Damaged)
                             .hint(ANOTHER_COPY),
                         ));
                     }
@@ -253,14 +271,27 @@ impl Parser<'_> {
             self.counts.left_out += u64::from(verdict == Verdict::LeftOut);
             return Ok(Ok(()));
         };
-        let meta = || Meta::of(member, owner);
+        self.counts.attributes_lost += member.attributes_lost;
+        let kind = match member.what {
+            TarKind::File(_) => Some(false),
+            TarKind::Directory | TarKind::Dumpdir { .. } => Some(true),
+            _ => None,
+        };
+        // What is called nothing is the tree itself, which is there already.
+        if let (Some(reader), Some(directory), false) = (&self.policy.reader, kind, path.is_empty())
+        {
+            let access = reader.access(member, owner, directory);
+            self.counts.unreadable += u64::from(!access.reads);
+            self.counts.writable += u64::from(access.writes);
+        }
+        let meta = || MemberMeta::of(member, owner);
         let file_meta = || match self.policy.drop_powers {
             true => meta().without_powers(),
             false => meta(),
         };
         if let Some(sink) = self.sink.as_deref_mut() {
             for path in implied {
-                sink.directory(path, Meta::implied(self.gate.owner_of_all()));
+                sink.directory(path, MemberMeta::implied(self.gate.owner_of_all()));
             }
             if again {
                 // What has this name now must be there before it is replaced.
@@ -268,33 +299,39 @@ impl Parser<'_> {
             }
         }
         match (&member.what, original) {
-            (What::File(layout), _) => {
+            (TarKind::File(layout), _) => {
                 self.counts.files += 1;
                 self.counts.bytes = self.counts.bytes.saturating_add(member.size);
                 if let Some(sink) = self.sink.as_deref_mut() {
                     sink.file(path, file_meta(), member.size, layout)?;
                     return self.content(member, layout, entry).await;
                 }
+                if *layout == ContentLayout::Whole {
+                    return self.keep(path, member, entry).await;
+                }
             }
-            (What::Directory | What::Dumpdir { .. }, _) => {
+            (TarKind::Directory | TarKind::Dumpdir { .. }, _) => {
                 self.counts.directories += 1;
                 if let Some(sink) = self.sink.as_deref_mut() {
                     sink.directory(path, meta());
                 }
             }
-            (What::Symlink(target), _) => {
+            (TarKind::Symlink(target), _) => {
                 self.counts.links += 1;
                 if let Some(sink) = self.sink.as_deref_mut() {
                     sink.symlink(path, target.clone(), meta())?;
+                } else if let Some(content) = self.kept_content() {
+                    let path_of = |bytes: Vec<u8>| PathBuf::from(OsString::from_vec(bytes));
+                    content.links.insert(path_of(path), path_of(target.clone()));
                 }
             }
-            (What::Hardlink(_), Some(original)) => {
+            (TarKind::Hardlink(_), Some(original)) => {
                 self.counts.links += 1;
                 if let Some(sink) = self.sink.as_deref_mut() {
                     sink.hard_link(path, original)?;
                 }
             }
-            (What::Fifo, _) => {
+            (TarKind::Fifo, _) => {
                 if let Some(sink) = self.sink.as_deref_mut() {
                     sink.fifo(path, meta())?;
                 }
@@ -305,11 +342,45 @@ impl Parser<'_> {
         Ok(Ok(()))
     }
 
+    /// Where content is kept in memory, where that is wanted.
+    fn kept_content(&mut self) -> Option<&mut Content> {
+        self.collected.as_mut().and_then(|it| it.content.as_mut())
+    }
+
+    /// Keeps the content of a file in memory, where that is wanted.
+    async fn keep<R: AsyncRead + Unpin>(
+        &mut self,
+        path: Vec<u8>,
+        member: &Member,
+        entry: &mut Entry<R>,
+    ) -> Result<std::io::Result<()>, Aborted> {
+        let Some(content) = self.kept_content() else {
+            return Ok(Ok(()));
+        };
+        if member.size > content.most {
+            let what = format!(
+                "{} bytes in {}, which is read whole",
+                content.most,
+                String::from_utf8_lossy(&path)
+            );
+            return Err(self.too_large(&what, "max_bytes"));
+        }
+        let mut bytes = Vec::new();
+        match entry.read_to_end(&mut bytes).await {
+            Ok(_) => {}
+            Err(error) => return Ok(Err(error)),
+        }
+        content
+            .files
+            .insert(PathBuf::from(OsString::from_vec(path)), bytes);
+        Ok(Ok(()))
+    }
+
     /// Copies a file's content into the writers' buffers.
     async fn content<R: AsyncRead + Unpin>(
         &mut self,
         member: &Member,
-        layout: &Layout,
+        layout: &ContentLayout,
         entry: &mut Entry<R>,
     ) -> Result<std::io::Result<()>, Aborted> {
         let Some(sink) = self.sink.as_deref_mut() else {
@@ -317,8 +388,8 @@ impl Parser<'_> {
         };
         let whole = [(0, member.size)];
         let pieces = match layout {
-            Layout::Whole | Layout::Zeros { .. } => &whole[..],
-            Layout::Pieces(pieces) => pieces,
+            ContentLayout::Whole | ContentLayout::Zeros { .. } => &whole[..],
+            ContentLayout::Pieces(pieces) => pieces,
         };
         for (offset, length) in pieces {
             let (mut at, mut left) = (*offset, *length);
@@ -377,6 +448,7 @@ impl Parser<'_> {
                     "archive.corrupt",
                     format!("{label} cannot be read {place}: {text}"),
                 )
+                .because(Damaged)
                 .hint("unpack it with tar, and make it again without such members or attributes"),
             );
         }
@@ -401,7 +473,7 @@ impl Parser<'_> {
                 format!("{label} is damaged {place}: {error}"),
             )
         };
-        self.halt
-            .fail(Error::new(ErrorKind::Verification, code, message).hint(ANOTHER_COPY))
+        let error = Error::new(ErrorKind::Verification, code, message);
+        self.halt.fail(error.because(Damaged).hint(ANOTHER_COPY))
     }
 }

@@ -126,9 +126,15 @@ fn complete(block: &mut [u8]) {
         let mut bytes = block.get(field.clone()).unwrap_or_default().iter();
         bytes.all(|byte| matches!(byte, 0 | b' '))
     };
-    let unversioned = block.get(257..265) == Some(b"ustar\0\0\0");
+    let magic = block.get(257..265).unwrap_or_default();
+    // By its magic alone, as tar itself tells it.
+    let unversioned = magic.starts_with(b"ustar\0") && magic != b"ustar\x0000";
+    // The long name of the next member is one whatever the format says that it is of.
+    let unmarked = matches!(block.get(156), Some(b'L' | b'K'))
+        && !magic.starts_with(b"ustar\0")
+        && magic != GNU;
     let fields = [MODE, 108..116, 116..124, 124..136, 136..148];
-    if !unversioned && !fields.iter().any(|field| blank(block, field)) {
+    if !unversioned && !unmarked && !fields.iter().any(|field| blank(block, field)) {
         return;
     }
     if block.first() == Some(&0) || checksum(block) != recorded(block) {
@@ -157,11 +163,17 @@ fn complete(block: &mut [u8]) {
     if unversioned && let Some(version) = block.get_mut(263..265) {
         version.copy_from_slice(b"00");
     }
+    if unmarked && let Some(magic) = block.get_mut(257..265) {
+        magic.copy_from_slice(GNU);
+    }
     let sum = format!("{:06o}\0 ", checksum(block));
     if let Some(field) = block.get_mut(SUM) {
         field.copy_from_slice(sum.as_bytes());
     }
 }
+
+/// How GNU tar marks its headers.
+const GNU: &[u8] = b"ustar  \0";
 
 const MODE: Range<usize> = 100..108;
 const SUM: Range<usize> = 148..156;

@@ -39,6 +39,9 @@ pub(super) struct Tree {
     pub(super) masked: u32,
     /// See [`Unpacked::acls_lost`](super::Unpacked::acls_lost).
     pub(super) acls_lost: AtomicU64,
+    /// Of [`Unpacked::attributes_lost`](super::Unpacked::attributes_lost) those that the file system
+    /// does not take.
+    pub(super) attributes_lost: AtomicU64,
     /// What must stay free on its file system.
     pub(super) limits: Limits,
 }
@@ -57,7 +60,7 @@ impl Tree {
         Self::of(root, path, label)
     }
 
-    /// The same of a directory that is open; messages call it `path`.
+    /// As `open`, of a directory that is open already; messages call it `path`.
     pub(super) fn of(root: OwnedFd, path: &Path, label: &str) -> Result<Self> {
         let opening =
             |error: io::Error| Error::io(format!("open the directory {}", path.display()), error);
@@ -77,6 +80,7 @@ impl Tree {
             made_as: (!gid_decided).then(|| (user.as_raw(), rustix::process::getegid().as_raw())),
             masked: if mode_decided { 0o7777 } else { umask() },
             acls_lost: AtomicU64::new(0),
+            attributes_lost: AtomicU64::new(0),
             limits,
         })
     }

@@ -1,8 +1,9 @@
 //! The threads of one read, put together.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
@@ -14,7 +15,10 @@ use super::source_thread::{ANOTHER_COPY, ReadSummary};
 use super::tree::Tree;
 use super::write::Directories;
 use super::writer_pool::{Load, Sink};
-use super::{RefusedMember, Source, UnpackPolicy, Unpacked, source_thread, write};
+use super::{
+    Limit, MemberMissing, RefusedMember, Source, TooLarge, UnpackPolicy, Unpacked, source_thread,
+    write,
+};
 use crate::model::{Error, ErrorKind, Progress, Result};
 
 /// Reads an archive once, hashing it, and unpacks it below the existing directory `target`;
@@ -46,7 +50,7 @@ pub async fn unpack(
     .await
 }
 
-/// The same below a directory that is held open, whatever becomes of its name, which messages
+/// As [`unpack`], below a directory that is held open, whatever becomes of its name, which messages
 /// give as `shown`.
 pub(crate) async fn unpack_into(
     source: Source,
@@ -63,7 +67,7 @@ pub(crate) async fn unpack_into(
     .await
 }
 
-/// The same of an archive that comes as a stream and not from a file; `source` says what it is
+/// As `unpack_into`, of an archive that comes as a stream and not from a file; `source` says what it is
 /// called and what is expected of it. Its size is not compared, nor the stream ended early.
 pub(crate) async fn unpack_from(
     reader: impl Read + Send + 'static,
@@ -97,11 +101,26 @@ pub(crate) struct Walked {
     pub(crate) refused: Vec<RefusedMember>,
     /// How many members only the machine that has the live tree can judge.
     pub(crate) unjudged: u64,
+    /// Why it is not unpacked although nothing of it is damaged: it has more than the policy allows, or
+    /// nothing that the policy names. The reading may have ended there.
+    pub(crate) unfit: Option<Error>,
     /// Whom each member is told, instead of being judged.
     pub(super) to: Option<tokio::sync::mpsc::Sender<super::Listed>>,
+    /// Where the content of files goes that are let in.
+    pub(super) content: Option<Content>,
 }
 
-/// The same; the members that would be refused are no error but returned.
+/// Small files of an archive, in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Content {
+    pub(crate) files: BTreeMap<PathBuf, Vec<u8>>,
+    /// Symbolic links, and where they lead.
+    pub(crate) links: BTreeMap<PathBuf, PathBuf>,
+    /// So many bytes each file may have.
+    pub(super) most: u64,
+}
+
+/// As [`walk`]; what would be refused of an archive that is whole is no error but returned.
 pub(crate) async fn walk_all(
     source: Source,
     policy: &UnpackPolicy,
@@ -111,7 +130,44 @@ pub(crate) async fn walk_all(
     blocking(source, move |source, halt| {
         let mut walked = Walked::default();
         let all = Some(&mut walked);
-        read_archive(source, None, &policy, &progress, halt, all).map(|_| walked)
+        match read_archive(source, None, &policy, &progress, halt, all) {
+            Ok(_) => Ok(walked),
+            // Wrong by the word of a policy, and not in its bytes.
+            Err(error) if error.is(&MemberMissing) || error.is(&TooLarge) => {
+                walked.unfit = Some(error);
+                Ok(walked)
+            }
+            Err(error) => Err(error),
+        }
+    })
+    .await
+}
+
+/// Reads those files of an archive that the policy lets in, each of at most `most` bytes, into memory, and the
+/// archive to its end; its hash is compared. A link is no file, and is not followed.
+pub(crate) async fn read_files(
+    source: Source,
+    policy: &UnpackPolicy,
+    most: u64,
+) -> Result<Content> {
+    let policy = policy.clone();
+    let content = Content {
+        most,
+        ..Content::default()
+    };
+    blocking(source, move |source, halt| {
+        let mut walked = Walked {
+            content: Some(content),
+            ..Walked::default()
+        };
+        let progress = Progress::hidden();
+        match read_archive(source, None, &policy, &progress, halt, Some(&mut walked)) {
+            Ok(_) => {}
+            // What is not there is not among them.
+            Err(error) if error.is(&MemberMissing) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(walked.content.unwrap_or_default())
     })
     .await
 }
@@ -148,6 +204,11 @@ pub(super) fn spawn<'scope, T: Send + 'scope>(
         .map_err(|error| halt.fail(Error::io("start a thread", error)))
 }
 
+/// The reason of an error: what is read is no archive, or not whole. Where it comes through other programs,
+/// one of them may be the cause.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Damaged;
+
 /// An archive that is nothing at all.
 pub(super) fn empty(label: &str) -> Error {
     Error::new(
@@ -155,6 +216,7 @@ pub(super) fn empty(label: &str) -> Error {
         "archive.truncated",
         format!("{label} is empty"),
     )
+    .because(Damaged)
     .hint(ANOTHER_COPY)
 }
 
@@ -169,16 +231,7 @@ fn detect(
     if start.is_empty() {
         return Err(halt.fail(empty(label)));
     }
-    Codec::of(start).map_err(|format| {
-        halt.fail(
-            Error::new(
-                ErrorKind::Verification,
-                "archive.corrupt",
-                format!("{label} is compressed with {format}, which is not read here"),
-            )
-            .hint("compress it again with gzip, zstd, bzip2, xz or lz4"),
-        )
-    })
+    Codec::of(start).map_err(|foreign| halt.fail(foreign.error(label)))
 }
 
 pub(super) fn read_archive(
@@ -214,6 +267,7 @@ fn read_stream(
         if let Some(tree) = &tree {
             write::finish_directories(tree, &directories, halt)?;
             unpacked.acls_lost = tree.acls_lost.load(Ordering::Relaxed);
+            unpacked.attributes_lost += tree.attributes_lost.load(Ordering::Relaxed);
         }
         unpacked.read = bytes;
         unpacked.digest = Some(digest);
@@ -240,6 +294,13 @@ fn decoded<'scope>(
 ) -> Result<(Unpacked, Directories), Aborted> {
     let label = source.label();
     let limit = policy.limit.as_ref().or(source.limit()).cloned();
+    // Whoever only reads it, to list or to verify it, must come to an end as well.
+    let of_ratio = || {
+        source
+            .size()
+            .map(|size| Limit::of_ratio(size, policy.max_bytes))
+    };
+    let limit = limit.or_else(of_ratio);
     let codec = detect(source, &mut reader, halt)?;
     let mut inflating = None;
     if codec != Codec::Plain {

@@ -22,14 +22,14 @@ use crate::model::Result;
 
 /// What a member has besides content.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Meta {
+pub(super) struct MemberMeta {
     mode: u32,
     owner: Option<(u32, u32)>,
     mtime: Option<(i64, u32)>,
     xattrs: Vec<(String, Vec<u8>)>,
 }
 
-impl Meta {
+impl MemberMeta {
     /// A member's, as `owner` gives it away.
     pub(super) fn of(member: &Member, owner: (u32, u32)) -> Self {
         Self {
@@ -40,7 +40,7 @@ impl Meta {
         }
     }
 
-    /// The same without what lets whoever runs the file act as somebody else.
+    /// These attributes without what lets whoever runs the file act as somebody else.
     pub(super) fn without_powers(mut self) -> Self {
         self.mode &= !0o6000;
         self.xattrs.retain(|(key, _)| key != CAPABILITIES);
@@ -61,17 +61,17 @@ impl Meta {
 /// One thing to do; ranges are in the batch's buffer.
 pub(super) enum Job {
     /// A whole file.
-    File(Vec<u8>, Meta, Range<usize>),
+    File(Vec<u8>, MemberMeta, Range<usize>),
     /// A file that comes in parts; true: blocks of zeros become holes.
-    Open(Vec<u8>, Meta, bool),
+    Open(Vec<u8>, MemberMeta, bool),
     /// A part of the open file, at an offset.
     Part(u64, Range<usize>),
     /// The end of the open file, and its size.
     Close(u64),
-    Symlink(Vec<u8>, Vec<u8>, Meta),
+    Symlink(Vec<u8>, Vec<u8>, MemberMeta),
     /// A new name for an existing file.
     HardLink(Vec<u8>, Vec<u8>),
-    Fifo(Vec<u8>, Meta),
+    Fifo(Vec<u8>, MemberMeta),
     /// Everything before this is done once it is answered.
     Barrier(SyncSender<()>),
 }
@@ -124,7 +124,7 @@ pub(super) fn write(
 struct Open {
     file: File,
     path: Vec<u8>,
-    meta: Meta,
+    meta: MemberMeta,
     holes: bool,
 }
 
@@ -201,7 +201,7 @@ impl Writer<'_> {
         }
     }
 
-    fn create(&mut self, path: &[u8], meta: &Meta) -> io::Result<File> {
+    fn create(&mut self, path: &[u8], meta: &MemberMeta) -> io::Result<File> {
         let mode = Mode::from_raw_mode(meta.mode & 0o777);
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -211,7 +211,7 @@ impl Writer<'_> {
         Ok(file.into())
     }
 
-    fn symlink(&mut self, path: &[u8], target: &[u8], meta: &Meta) -> io::Result<()> {
+    fn symlink(&mut self, path: &[u8], target: &[u8], meta: &MemberMeta) -> io::Result<()> {
         let ((), directory) = self.hand.create(path, |directory, name| {
             rustix::fs::symlinkat(target, directory, name)
         })?;
@@ -243,7 +243,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn fifo(&mut self, path: &[u8], meta: &Meta) -> io::Result<()> {
+    fn fifo(&mut self, path: &[u8], meta: &MemberMeta) -> io::Result<()> {
         let private = Mode::RUSR | Mode::WUSR;
         let ((), directory) = self.hand.create(path, |directory, name| {
             rustix::fs::mknodat(directory, name, FileType::Fifo, private, 0)
@@ -268,7 +268,7 @@ fn made(file: impl AsFd, kind: FileType) -> io::Result<()> {
 }
 
 /// The directories that an archive makes, and what each is to have.
-pub(super) type Directories = BTreeMap<Vec<u8>, Meta>;
+pub(super) type Directories = BTreeMap<Vec<u8>, MemberMeta>;
 
 /// Gives every directory what it is to have, the deepest first: a directory without write
 /// permission, or one whose time counts, must not be touched any more.
@@ -307,7 +307,7 @@ enum Made {
 }
 
 /// Owner, mode, attributes, time: in this order, because each may undo one before it.
-fn finish(tree: &Tree, file: impl AsFd, meta: &Meta, made: Made) -> io::Result<()> {
+fn finish(tree: &Tree, file: impl AsFd, meta: &MemberMeta, made: Made) -> io::Result<()> {
     let file = file.as_fd();
     let mut mode = meta.mode;
     if let Some((uid, gid)) = meta.owner
@@ -336,10 +336,12 @@ fn finish(tree: &Tree, file: impl AsFd, meta: &Meta, made: Made) -> io::Result<(
                 continue;
             }
             match rustix::fs::fsetxattr(file, name.as_str(), value, XattrFlags::empty()) {
-                Ok(()) | Err(Errno::NOTSUP) => {}
+                Ok(()) => continue,
+                Err(Errno::NOTSUP) => {}
                 Err(Errno::PERM | Errno::ACCESS) if !tree.is_root => {}
                 Err(error) => return Err(error.into()),
             }
+            tree.attributes_lost.fetch_add(1, Ordering::Relaxed);
         }
     }
     if let Some(mtime) = meta.mtime {

@@ -9,8 +9,8 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use super::abort::{Aborted, PipelineAbort};
 use super::chunk::{CHUNK, Chunk, Pool};
 use super::links::parent;
-use super::member::Layout;
-use super::write::{Batch, Directories, Job, Meta};
+use super::member::ContentLayout;
+use super::write::{Batch, Directories, Job, MemberMeta};
 
 /// All buffers of the writers: one being filled for each, the rest waiting or being written.
 const BUFFERS: usize = 8;
@@ -50,7 +50,7 @@ struct WriterQueue {
 /// The file that is being filled.
 enum Part {
     /// It fits into the buffer, beginning there.
-    Whole(Vec<u8>, Meta, usize),
+    Whole(Vec<u8>, MemberMeta, usize),
     /// It goes to the writer as it comes.
     ComponentDeps,
 }
@@ -76,7 +76,7 @@ impl Sink {
     }
 
     /// A directory; it is made when something needs it, and finished last.
-    pub(super) fn directory(&mut self, path: Vec<u8>, meta: Meta) {
+    pub(super) fn directory(&mut self, path: Vec<u8>, meta: MemberMeta) {
         self.directories.insert(path, meta);
     }
 
@@ -84,9 +84,9 @@ impl Sink {
     pub(super) fn file(
         &mut self,
         path: Vec<u8>,
-        meta: Meta,
+        meta: MemberMeta,
         size: u64,
-        layout: &Layout,
+        layout: &ContentLayout,
     ) -> Result<(), Aborted> {
         self.choose(&path);
         let needed = usize::try_from(size.min(SMALL)).unwrap_or(0);
@@ -98,14 +98,14 @@ impl Sink {
         {
             self.flush(self.current)?;
         }
-        let small = size <= SMALL && *layout == Layout::Whole;
+        let small = size <= SMALL && *layout == ContentLayout::Whole;
         let lane = self.lane()?;
         let at = lane.content.as_ref().map_or(0, Chunk::filled);
         self.file = Some(if small {
             Part::Whole(path, meta, at)
         } else {
             lane.jobs
-                .push(Job::Open(path, meta, *layout != Layout::Whole));
+                .push(Job::Open(path, meta, *layout != ContentLayout::Whole));
             Part::ComponentDeps
         });
         Ok(())
@@ -159,14 +159,14 @@ impl Sink {
         &mut self,
         path: Vec<u8>,
         target: Vec<u8>,
-        meta: Meta,
+        meta: MemberMeta,
     ) -> Result<(), Aborted> {
         self.choose(&path);
         self.push(Job::Symlink(path, target, meta))
     }
 
     /// A named pipe.
-    pub(super) fn fifo(&mut self, path: Vec<u8>, meta: Meta) -> Result<(), Aborted> {
+    pub(super) fn fifo(&mut self, path: Vec<u8>, meta: MemberMeta) -> Result<(), Aborted> {
         self.choose(&path);
         self.push(Job::Fifo(path, meta))
     }

@@ -11,7 +11,8 @@ use crate::model::{BackupId, Error, ErrorKind, Result, Severity};
 
 /// Which backups of a store may be deleted: those that none of the rules keeps. Only full backups count, which have
 /// something for every component of the site that backups of their time had, and which do not fail verification as
-/// far as their listing tells; what else there is goes with the full ones that it is older than.
+/// far as their listing tells; what else there is goes with the full ones that it is older than. The safety backup
+/// of a run that came to nothing, which has put all back that it had replaced, goes first: no count keeps it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PruneRequest {
@@ -152,15 +153,17 @@ pub(crate) struct Known {
     pub(crate) lacking: Vec<String>,
     /// What is wrong with it; empty: nothing.
     pub(crate) wrong: String,
+    /// Of a safety backup that nothing needs any more: what it was made for.
+    pub(crate) idle: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// Finished, sound as far as its listing tells, with something for every component of the site.
     Whole,
-    /// The same but for components that no older backup has either: the site has grown since.
+    /// Finished and sound, with something for every component that older backups have: the site has grown since.
     Earlier,
-    /// The same, with nothing for some of the site's components: no other is deleted for its sake.
+    /// Finished and sound, with nothing for some of the site's components: no other is deleted for its sake.
     Partial,
     /// Finished once, but verification calls it failed: it is not restored, and none is deleted for its sake.
     Failed,
@@ -186,6 +189,7 @@ impl Known {
             state,
             lacking,
             wrong: wrong.map(|it| it.message).unwrap_or_default(),
+            idle: None,
         }
     }
 
@@ -197,6 +201,7 @@ impl Known {
             state: State::Damaged,
             lacking: Vec::new(),
             wrong: error.message().to_owned(),
+            idle: None,
         }
     }
 
@@ -259,13 +264,15 @@ pub(crate) fn plan(
     let oldest_kept = request
         .keep
         .map(|count| full.len().checked_sub(count).and_then(|at| full.get(at)));
+    // A store of safety backups never has a full one: what nothing needs goes without.
+    let only_safety = known.iter().all(|it| it.id.is_safety());
     let (periods, filled) = request.periods(&full);
     let now = jiff::Zoned::now().datetime();
     let why_kept = |it: &Known| -> Option<String> {
         if let Some(why) = needed.get(&it.id) {
             return Some(why.clone());
         }
-        if last.is_none() {
+        if last.is_none() && !(only_safety && it.idle.is_some()) {
             let newest = known
                 .iter()
                 .rfind(|it| it.was_finished() && !it.id.is_safety());
@@ -288,23 +295,27 @@ pub(crate) fn plan(
         if it.state == State::Damaged {
             return Some(format!("it cannot be read: {}", it.wrong));
         }
-        match oldest_kept {
-            Some(None) => return Some("there are no more than are to be kept".to_owned()),
-            Some(Some(oldest)) if it.id >= **oldest => {
-                return Some("among the newest".to_owned());
+        if it.idle.is_none() {
+            match oldest_kept {
+                Some(None) => {
+                    return Some("there are no more full ones than are to be kept".to_owned());
+                }
+                Some(Some(oldest)) if it.id >= **oldest => {
+                    return Some("among the newest".to_owned());
+                }
+                _ => {}
             }
-            _ => {}
-        }
-        if let Some(why) = periods.get(&it.id) {
-            return Some(why.clone());
-        }
-        // What is no full backup goes with the full ones that it is older than.
-        if let Some(oldest) = periods.keys().next().filter(|_| !it.is_full()) {
-            if it.id >= *oldest {
-                return Some("newer than the oldest full one that is kept".to_owned());
+            if let Some(why) = periods.get(&it.id) {
+                return Some(why.clone());
             }
-            if !filled {
-                return Some("there are fewer full ones yet than are to be kept".to_owned());
+            // What is no full backup goes with the full ones that it is older than.
+            if let Some(oldest) = periods.keys().next().filter(|_| !it.is_full()) {
+                if it.id >= *oldest {
+                    return Some("newer than the oldest full one that is kept".to_owned());
+                }
+                if !filled {
+                    return Some("there are fewer full ones yet than are to be kept".to_owned());
+                }
             }
         }
         let limit = request.older_than?;
@@ -331,7 +342,10 @@ pub(crate) fn plan(
         match why_kept(it) {
             Some(why) => plan.keep.push(entry(why)),
             None => plan.delete.push(entry(match it.state {
-                State::Whole if it.id.is_safety() => "safety backup".to_owned(),
+                State::Whole if it.id.is_safety() => match &it.idle {
+                    Some(idle) => idle.clone(),
+                    None => "safety backup".to_owned(),
+                },
                 State::Whole => "full".to_owned(),
                 State::Earlier => {
                     format!("full for its time ({} came later)", it.lacking.join(", "))
@@ -363,6 +377,7 @@ mod tests {
                     _ => Vec::new(),
                 },
                 wrong: String::new(),
+                idle: None,
             })
             .collect()
     }
@@ -408,6 +423,44 @@ mod tests {
             ),
             ["20240102-000000"]
         );
+    }
+
+    /// Thirty runs that were undone leave thirty of them, all newer than the newest full backup.
+    #[test]
+    fn safety_backups_of_runs_that_came_to_nothing_go_first() {
+        let mut list = known(&[
+            ("20240101-000000", State::Whole),
+            ("20240102-000000", State::Whole),
+            ("pre-restore-20240103-000000", State::Whole),
+            ("pre-restore-20240104-000000", State::Whole),
+            ("pre-restore-20240105-000000", State::Whole),
+        ]);
+        for it in &mut list[2..4] {
+            it.idle = Some("of run x, which came to nothing".to_owned());
+        }
+        let idle = ["pre-restore-20240103-000000", "pre-restore-20240104-000000"];
+        assert_eq!(deleted(&PruneRequest::keep(5), &list, &[]), idle);
+        // One that a run needs stays all the same.
+        assert_eq!(
+            deleted(&PruneRequest::keep(5), &list, &[idle[1]]),
+            idle[..1]
+        );
+        let mut request = PruneRequest::keep(1);
+        request.older_than = Some(Duration::from_secs(u64::from(u32::MAX)));
+        assert_eq!(deleted(&request, &list, &[]), [""; 0], "not old enough");
+        let plan = plan(
+            &PruneRequest::keep(5),
+            ("x", "x".into()),
+            &list,
+            &BTreeMap::new(),
+        );
+        assert!(plan.unwrap().delete[0].why.contains("came to nothing"));
+        // Where there is nothing full nothing goes, unless there never is.
+        list.remove(0);
+        list[0].state = State::Failed;
+        assert_eq!(deleted(&PruneRequest::keep(1), &list, &[]), [""; 0]);
+        list.remove(0);
+        assert_eq!(deleted(&PruneRequest::keep(1), &list, &[]), idle);
     }
 
     #[test]

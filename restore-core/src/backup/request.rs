@@ -8,8 +8,9 @@ use crate::model::error::nothing_selected;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BackupRequest {
-    /// Only these components; empty: all that the site has.
-    pub only: Vec<String>,
+    /// Only these components; empty: all that the site has. Not public: an empty one of a caller's would
+    /// be everything.
+    pub(crate) only: Vec<String>,
     /// The name of the store to write to; `None`: the first on this host.
     pub to: Option<String>,
     /// How archives are compressed.
@@ -30,10 +31,16 @@ impl BackupRequest {
     /// The same request for these components only. With an empty selection nothing is backed up
     /// (`plan.nothing_selected`).
     #[must_use]
-    pub fn only<S: Into<String>>(mut self, components: impl IntoIterator<Item = S>) -> Self {
-        self.only = components.into_iter().map(Into::into).collect();
+    pub fn only(mut self, components: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        let components = components.into_iter();
+        self.only = components.map(|name| name.as_ref().to_owned()).collect();
         self.nothing = self.only.is_empty();
         self
+    }
+
+    /// The components that were chosen; empty: nobody chose among them.
+    pub fn selected_components(&self) -> &[String] {
+        &self.only
     }
 
     /// Refuses an empty selection.

@@ -48,6 +48,29 @@ pub enum FileStatus {
         /// All of them, up to a thousand.
         members: Vec<RefusedMember>,
     },
+    /// It is not damaged, and a restore would refuse it: it unpacks to more than the site allows, has nothing of
+    /// what it is restored for, or is not what its component can use.
+    Unfit {
+        /// Why, in one line.
+        reason: String,
+        /// What can be done about it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+        /// Members of it that would be refused besides, as far as it was read.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        members: Vec<RefusedMember>,
+    },
+}
+
+impl FileStatus {
+    /// That of a file that a restore would refuse for this.
+    pub(crate) fn unfit(error: &Error, members: Vec<RefusedMember>) -> Self {
+        Self::Unfit {
+            reason: error.message().to_owned(),
+            hint: error.hint_text().map(str::to_owned),
+            members,
+        }
+    }
 }
 
 /// What verification says of the backup as a whole, or of a file besides its status.
@@ -115,6 +138,7 @@ pub enum Verdict {
 
 /// The whole result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use = "a backup that failed is no error: look at its verdict, or call `into_result`"]
 #[non_exhaustive]
 pub struct Verification {
     /// Which backup.
@@ -204,8 +228,10 @@ impl Verification {
         }
         noted.extend(self.remarks.iter().map(|remark| self.remark(remark)));
         noted.extend(self.files.iter().flat_map(|(path, status)| match status {
-            FileStatus::Refused { members } => {
-                members.iter().map(|it| member_noted(path, it)).collect()
+            FileStatus::Refused { members } | FileStatus::Unfit { members, .. } => {
+                let mut of_file = Vec::from_iter(status_noted(path, status));
+                of_file.extend(members.iter().map(|it| member_noted(path, it)));
+                of_file
             }
             status => Vec::from_iter(status_noted(path, status)),
         }));
@@ -249,7 +275,7 @@ impl Verification {
                 code: "verify.manifest_cut",
                 subject: crate::contract::Manifest::FILE_NAME.to_owned(),
                 message:
-                    "the manifest ends in the middle of a line, or without its count of files: \
+                    "the manifest, or the list of checksums that stands for it, ends in the middle of a line, or without its count of files: \
                           it may have listed more"
                         .to_owned(),
                 hint: "compare it with the one where the backup was made, and copy it again if \
@@ -411,6 +437,21 @@ fn status_noted(path: &str, status: &FileStatus) -> Option<Noted> {
             "verify.unreadable",
             format!("{path} cannot be read to its end as what it is: {reason}"),
         ),
+        FileStatus::Unfit { reason, hint, .. } => {
+            return Some(Noted {
+                severity: Severity::Error,
+                code: "verify.unfit",
+                subject: path.to_owned(),
+                message: match reason.contains(path) {
+                    true => format!("a restore refuses it: {reason}"),
+                    false => format!("a restore refuses {path}: {reason}"),
+                },
+                hint: match hint {
+                    Some(hint) => hint.clone().into(),
+                    None => COPY.into(),
+                },
+            });
+        }
     };
     Some(Noted {
         severity: Severity::Error,

@@ -137,7 +137,7 @@ impl Backup {
         })
     }
 
-    /// The same without reading: each file's hash was taken while it was written.
+    /// As [`verify`](Self::verify), without reading: each file's hash was taken while it was written.
     pub(crate) async fn verify_known(
         &self,
         digests: &BTreeMap<String, Digest>,
@@ -285,6 +285,9 @@ impl Backup {
             match deep::check(&source, options.tools.as_deref(), &policies, progress).await {
                 Ok(Outcome::Sound) => {}
                 Ok(Outcome::Refused(members)) => done.status = FileStatus::Refused { members },
+                Ok(Outcome::Unfit(error, members)) => {
+                    done.status = FileStatus::unfit(&error, members);
+                }
                 Ok(Outcome::WithoutRows) => {
                     done.remark = Some(ManifestIssue::NoRows {
                         path: done.path.clone(),
@@ -310,7 +313,7 @@ impl Backup {
         Ok(done)
     }
 
-    /// The same of a file elsewhere: it can be hashed as it comes, not read as what it is.
+    /// As `verify_file`, of a file elsewhere: it can be hashed as it comes, not read as what it is.
     async fn verify_remote(
         &self,
         mut done: Done,

@@ -1,13 +1,14 @@
-//! One HTTP request to one address, whatever its name: for checks, and for the proof that the
-//! maintenance page is up.
+//! One HTTP request to one address, whatever its name: for checks, for webhooks, and for the proof that
+//! the maintenance page is up.
 
 use std::sync::Arc;
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::header::{HOST, HeaderMap, USER_AGENT};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, StatusCode, Version};
 use hyper_util::rt::TokioIo;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -34,11 +35,22 @@ pub(crate) struct HttpProbe {
     pub(crate) path: String,
     /// The Host header; `None`: an HTTP/1.0 request without one.
     pub(crate) host: Option<String>,
+    /// What is sent with it.
+    pub(crate) posted: Option<Posted>,
+}
+
+/// What is sent with a request.
+#[derive(Clone, Debug)]
+pub(crate) struct Posted {
+    /// JSON.
+    pub(crate) body: Bytes,
+    /// Who sends it.
+    pub(crate) token: Option<SecretString>,
 }
 
 /// What came back.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct HttpResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     /// The first MiB of the body.
@@ -67,7 +79,14 @@ impl std::fmt::Display for ProbeError {
 }
 
 /// Asks once. The caller sets the deadline.
-pub(crate) async fn ask(question: &HttpProbe) -> std::result::Result<Answer, ProbeError> {
+pub(crate) async fn ask(question: &HttpProbe) -> std::result::Result<HttpResponse, ProbeError> {
+    // The path of a webhook may be what lets somebody in.
+    let _span = tracing::debug_span!(
+        "request",
+        method = %question.method,
+        address = question.address.as_str(),
+        port = question.port
+    );
     let mut stream = TcpStream::connect((question.address.as_str(), question.port))
         .await
         .map_err(|e| ProbeError::Unreachable(e.to_string()))?;
@@ -94,7 +113,7 @@ pub(crate) async fn ask(question: &HttpProbe) -> std::result::Result<Answer, Pro
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     question: &HttpProbe,
-) -> std::result::Result<Answer, ProbeError> {
+) -> std::result::Result<HttpResponse, ProbeError> {
     let silence = |e: hyper::Error| ProbeError::NoAnswer(e.to_string());
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
@@ -107,8 +126,20 @@ async fn exchange(
         Some(host) => request.header(HOST, host),
         None => request.version(Version::HTTP_10),
     };
+    let mut body = Bytes::new();
+    if let Some(posted) = &question.posted {
+        body.clone_from(&posted.body);
+        request = request.header(CONTENT_TYPE, "application/json");
+        if let Some(token) = &posted.token {
+            let value = format!("Bearer {}", token.expose_secret());
+            let mut value = HeaderValue::from_str(&value)
+                .map_err(|_| ProbeError::NoAnswer("the token is no header's value".to_owned()))?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+    }
     let request = request
-        .body(Empty::<Bytes>::new())
+        .body(Full::new(body))
         .map_err(|e| ProbeError::NoAnswer(format!("not a request: {e}")))?;
     let work = async {
         let response = sender.send_request(request).await.map_err(silence)?;
@@ -121,7 +152,7 @@ async fn exchange(
                 read.extend_from_slice(data);
             }
         }
-        Ok(Answer {
+        Ok(HttpResponse {
             status: head.status,
             headers: head.headers,
             body: read.into(),

@@ -5,18 +5,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use tokio::io::AsyncReadExt;
 
 use super::attempt::{Attempt, PATIENCE, until};
 use crate::contract::{
     Check, ConfigDuration, Platform, Program, RetryMode, Table, When, parse_section,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Result, Timestamp};
-use crate::sys::process::command::{Command as ProgramCommand, Process};
+use crate::sys::process::command::{Command as ProgramCommand, Process, to_its_end};
 use crate::sys::process::programs::bound_process;
 
 /// More of what it says is not looked at.
-const OUTPUT: u64 = 1 << 20;
+const OUTPUT: usize = 1 << 20;
 
 /// So much of it is told.
 const WORDS: usize = 200;
@@ -87,20 +86,13 @@ impl Command {
         Ok(last)
     }
 
-    async fn judge(&self, mut process: Box<dyn Process>) -> Result<Attempt> {
-        drop(process.stdin());
-        let stdout = process.stdout();
-        let read = async {
-            let mut said = Vec::new();
-            if let Some(mut stdout) = stdout {
-                let _ = (&mut stdout).take(OUTPUT).read_to_end(&mut said).await;
-                // A full pipe would stop the program.
-                let _ = tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await;
-            }
-            said
-        };
-        let (said, exit) = tokio::join!(read, process.wait());
-        let exit = exit?;
+    async fn judge(&self, process: Box<dyn Process>) -> Result<Attempt> {
+        let mut said = Vec::new();
+        let (exit, _) = to_its_end(process, |piece| {
+            let room = OUTPUT.saturating_sub(said.len()).min(piece.len());
+            said.extend_from_slice(piece.get(..room).unwrap_or_default());
+        })
+        .await?;
         let said = String::from_utf8_lossy(&said);
         let program = self.section.command.first().map_or("", String::as_str);
         if !exit.success() {

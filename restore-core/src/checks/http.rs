@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::attempt::{Attempt, PATIENCE, until};
-use super::client::{Answer, HttpProbe, ask};
+use super::client::{HttpProbe, HttpResponse, ask};
 use crate::contract::{Check, ConfigDuration, RetryMode, Table, When, parse_section};
 use crate::model::{CheckOutcome, Error, ErrorKind, Result, Timestamp};
 use crate::sys::connect::trusting;
@@ -56,7 +56,7 @@ impl Http {
         let uri: Uri = section
             .url
             .parse()
-            .map_err(|e| bad(&format!("is none: {e}")))?;
+            .map_err(|e| bad(&format!("is invalid: {e}")))?;
         let tls = match uri.scheme_str() {
             Some("http") => false,
             Some("https") => true,
@@ -117,10 +117,11 @@ impl Http {
             method: Method::GET,
             path: self.path.clone(),
             host: Some(self.host.clone()),
+            posted: None,
         })
     }
 
-    fn judge(&self, answer: &Answer, took: std::time::Duration) -> Attempt {
+    fn judge(&self, answer: &HttpResponse, took: std::time::Duration) -> Attempt {
         let url = &self.section.url;
         let status = answer.status.as_u16();
         let wanted = self.section.status;

@@ -26,7 +26,7 @@ pub fn make(
     make_registered(name, value, &Registry::empty(), &parts)
 }
 
-/// The same of a kind that the registry may know.
+/// As [`make`], also of a kind that the registry knows.
 pub(crate) fn make_registered(
     name: &str,
     value: &Value,

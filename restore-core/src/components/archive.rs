@@ -3,20 +3,28 @@
 use std::path::PathBuf;
 
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
-use crate::archive::{Limit, PackPolicy, UnpackPolicy, Unpacked};
-use crate::contract::{
-    BackedUp, Backup, BackupWriter, CutOver, Inspection, KeptByRun, RunContext, SpaceNeed, Volume,
-    expand_pattern,
+use crate::archive::{
+    Damaged, Digest, Limit, Measured, PackPolicy, Source, UnpackPolicy, Unpacked, estimate_most,
+    estimate_source, is_compressed, walk,
 };
-use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result};
+use crate::components::far_less::{FEW, SMALL, far_less};
+use crate::contract::{
+    BackedUp, Backup, BackupWriter, CutOver, Inspection, KeptByRun, NeedsAWord, RunContext,
+    SpaceNeed, Volume, expand_pattern,
+};
+use crate::model::text::bytes;
+use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Progress, Result};
 use crate::swap::scope::SwapState;
+use crate::sys::blocking::blocking;
+use crate::sys::read_small_from;
 use crate::sys::space::Space;
 
-/// The one archive of the backup that fits the first pattern that fits any; the error names
-/// every name that was looked for.
-pub(crate) fn find(backup: &Backup, patterns: &[String]) -> Result<String> {
-    let mut found = backup.find(patterns);
+/// The one archive of the backup that fits the first of the component's patterns that fits any; the
+/// error names every name that was looked for.
+pub(crate) fn find(backup: &Backup, component: &str, patterns: &[String]) -> Result<String> {
+    let mut found = backup.find_of(component, patterns);
     match (found.len(), found.pop()) {
         (1, Some(path)) => Ok(path),
         (0, _) | (_, None) => {
@@ -45,6 +53,129 @@ pub(crate) fn find(backup: &Backup, patterns: &[String]) -> Result<String> {
             .hint("make the pattern in `archive` fit one of them only"))
         }
     }
+}
+
+/// That far less is restored of `(component, archive)` than is `live` now, in bytes or in entries.
+pub(crate) fn far_smaller(
+    (component, archive): (&str, &str),
+    unpacked: &Unpacked,
+    live: Measured,
+) -> Option<Finding> {
+    let counts = [unpacked.files, unpacked.directories, unpacked.links];
+    let entries = counts.into_iter().fold(0, u64::saturating_add);
+    if !far_less(unpacked.bytes, live.bytes, SMALL) && !far_less(entries, live.entries, FEW) {
+        return None;
+    }
+    let message = format!(
+        "{archive} holds {} in {entries} files and directories, and {} in {} are live now",
+        bytes(unpacked.bytes),
+        bytes(live.bytes),
+        live.entries
+    );
+    Some(Finding::warning("volume.far_smaller", component, message).asking())
+}
+
+/// Whether there is anything that nobody would want to be replaced by nothing. Directories alone, such as
+/// a new file system has, are not.
+pub(crate) const fn is_something(live: Measured) -> bool {
+    live.bytes > 0 || live.entries >= FEW
+}
+
+/// Refuses to put the nothing that `archive` holds in the place of what is live, unless somebody said so.
+/// `place`: what `(component, archive)` is restored to.
+pub(crate) fn refuse_nothing(
+    cx: &RunContext,
+    (component, archive): (&str, &str),
+    place: &str,
+    live: Measured,
+) -> Result<()> {
+    if cx.allows_empty() || !is_something(live) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Preflight,
+        "volume.empty_archive",
+        format!(
+            "{archive} holds no file, and {place} has {} in {} files and directories",
+            bytes(live.bytes),
+            live.entries
+        ),
+    )
+    .because(NeedsAWord)
+    .hint(format!(
+        "choose another backup; --allow-empty {component} puts it in the place of the live data"
+    )))
+}
+
+/// An archive that is no larger is read for its plan: one of directories alone is small.
+const LOOKED_INTO: u64 = 16 << 10;
+
+/// No archive that has a member is so small, however it is compressed.
+const NOTHING: u64 = 64;
+
+/// Whether a plan sees that nothing would be restored of an archive. What is wrong with it otherwise is
+/// left to the verification and to the staging to say.
+///
+/// # Errors
+///
+/// That it is no archive at all, but the compressed form of nothing, and was made so.
+pub(crate) async fn restores_nothing(
+    cx: &RunContext,
+    archive: &str,
+    mut policy: UnpackPolicy,
+) -> Result<bool> {
+    let size = cx.backup().file(archive).map_or(u64::MAX, |file| file.size);
+    if size > LOOKED_INTO {
+        return Ok(false);
+    }
+    let Ok(source) = cx.source(archive) else {
+        return Ok(false);
+    };
+    // Only whether there is anything is asked.
+    policy.any_links = true;
+    policy.set_uid = true;
+    policy.reader = None;
+    match walk(source.clone(), &policy, Progress::hidden()).await {
+        Ok(read) => Ok(read.files.saturating_add(read.links) == 0),
+        Err(error) if error.kind() == ErrorKind::Interrupted => Err(error),
+        Err(error) if error.is(&Damaged) && size <= NOTHING => {
+            let Some(content) = content_of_nothing(source).await else {
+                return Ok(false);
+            };
+            let is_nothing = content.is_empty() || is_compressed(&content);
+            let found = Digest(Sha256::digest(&content).into());
+            let expected = cx.backup().expected_digest(archive);
+            match is_nothing && expected.is_none_or(|it| it == found) {
+                true => Err(error),
+                false => Ok(false),
+            }
+        }
+        Err(_) => Ok(false),
+    }
+}
+
+/// The content of a file that is no larger than [`NOTHING`]; `None` where it is another one by now. Others may
+/// write to the store: a pipe there, a device or a link is not read.
+async fn content_of_nothing(source: Source) -> Option<Vec<u8>> {
+    let read = blocking(move || {
+        let content = source
+            .open()
+            .and_then(|file| read_small_from(file, NOTHING));
+        content.map_err(|error| Error::io(format!("read {}", source.label()), error))
+    });
+    read.await.ok()
+}
+
+/// Makes of what a look into an archive came to a finding of the plan.
+pub(crate) fn tell(looked: Result<()>, component: &str, inspection: &mut Inspection) -> Result<()> {
+    match looked {
+        Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+        Err(error) => inspection
+            .findings
+            .push(Finding::from_error(component, &error)),
+        Ok(()) => {}
+    }
+    Ok(())
 }
 
 /// About how much more of a disk a file takes up than its content.
@@ -101,13 +232,20 @@ async fn expected(cx: &RunContext, archive: &str) -> Expected {
 
 /// About as much as a file of the backup unpacks to, by its size and its first bytes.
 pub(crate) async fn guessed(cx: &RunContext, archive: &str) -> u64 {
+    guess(cx, archive, estimate_source).await
+}
+
+/// The most that a file of the backup may unpack to, however unlikely: no more is refused than that.
+async fn guessed_most(cx: &RunContext, archive: &str) -> u64 {
+    guess(cx, archive, estimate_most).await
+}
+
+async fn guess(cx: &RunContext, archive: &str, of: fn(&Source) -> Result<u64>) -> u64 {
     let size = cx.backup().file(archive).map_or(0, |file| file.size);
     let Ok(source) = cx.backup().source(archive) else {
         return size;
     };
-    let estimate =
-        tokio::task::spawn_blocking(move || crate::archive::estimate_source(&source)).await;
-    match estimate {
+    match tokio::task::spawn_blocking(move || of(&source)).await {
         Ok(Ok(bytes)) => bytes.max(size),
         // Whatever is wrong with the file, verification says it better.
         Ok(Err(_)) | Err(_) => size,
@@ -131,11 +269,11 @@ pub(crate) async fn limit(cx: &RunContext, component: &str, archive: &str) -> Li
                 members => limit.with_members(members),
             }
         }
-        Expected::Guessed { bytes } => Limit::guessed(bytes, &key),
+        Expected::Guessed { .. } => Limit::guessed(guessed_most(cx, archive).await, &key),
     }
 }
 
-/// The same of a file that is no archive of ours: what the site says, or what its size makes
+/// The limit of a file that is no archive of ours: what the site says, or what its size makes
 /// likely.
 pub(crate) async fn file_limit(
     cx: &RunContext,
@@ -144,7 +282,7 @@ pub(crate) async fn file_limit(
 ) -> Limit {
     let key = key(component);
     match max_bytes {
-        0 => Limit::guessed(guessed(cx, file).await, &key),
+        0 => Limit::guessed(guessed_most(cx, file).await, &key),
         most => Limit::of_site(most, &key),
     }
 }
@@ -198,21 +336,42 @@ pub(crate) async fn other_runs(cx: &RunContext, volume: &dyn Volume, findings: &
             continue;
         }
         let run = name.trim_start_matches(".restore-");
-        findings.push(
-            Finding::info(
-                "volume.other_run",
-                in_volume(volume, &name),
-                format!("run {run} keeps data there, which takes up room and stays where it is"),
-            )
-            .hint(format!(
-                "once that run has ended, `restore confirm {run}` deletes it"
-            )),
-        );
+        let finding = Finding::info(
+            "volume.other_run",
+            in_volume(volume, &name),
+            format!("run {run} keeps data there, which takes up room and stays where it is"),
+        )
+        .hint(format!(
+            "once that run has ended, `restore confirm {run}` deletes it"
+        ));
+        findings.push(match run.parse() {
+            Ok(run) => finding.kept_by(run),
+            Err(_) => finding,
+        });
     }
 }
 
+/// What is to be said of what files had in the archive and do not have now.
+pub(crate) fn lost(found: &str, unpacked: &Unpacked) -> Vec<Finding> {
+    let lost = [acls_lost(found, unpacked), attributes_lost(found, unpacked)];
+    lost.into_iter().flatten().collect()
+}
+
+/// What is to be said of extended attributes that were not given back.
+fn attributes_lost(found: &str, unpacked: &Unpacked) -> Option<Finding> {
+    let many = unpacked.attributes_lost;
+    (many > 0).then(|| {
+        Finding::warning(
+            "archive.attributes_lost",
+            found,
+            format!("{many} extended attributes were not given back: they belong to the system that the archive was made on (trusted.*, security.*), or the file system does not take them"),
+        )
+        .hint("where a program needs them, set them by hand with `setfattr`: `tar --xattrs --xattrs-include='*'` unpacks them from the archive")
+    })
+}
+
 /// What is to be said of access control lists that could not be set.
-pub(crate) fn acls_lost(found: &str, unpacked: &Unpacked) -> Option<Finding> {
+fn acls_lost(found: &str, unpacked: &Unpacked) -> Option<Finding> {
     let many = unpacked.acls_lost;
     (many > 0).then(|| {
         Finding::warning(
@@ -358,9 +517,9 @@ pub(crate) async fn ensure_kept(
                 ErrorKind::Failed,
                 "volume.kept_gone",
                 format!(
-                    "of {} entries that the run replaced in {place}, {} are gone from {}: {}",
-                    kept.swapped,
+                    "what the run replaced in {place} is not all there: {} of {} gone from {}: {}",
                     kept.swapped.saturating_sub(kept.present),
+                    kept.swapped,
                     cx.run().folder(),
                     kept.gone.join(", ")
                 ),
@@ -369,6 +528,35 @@ pub(crate) async fn ensure_kept(
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses where nothing can be moved in a volume as things are now: see
+/// [`Component::can_undo`](crate::contract::Component::can_undo). What cannot be measured is left to the
+/// undo.
+pub(crate) async fn ensure_movable(cx: &RunContext, volume: &dyn Volume) -> Result<()> {
+    match volume.state(cx.run()).await? {
+        SwapState::Nothing | SwapState::Staged => Ok(()),
+        SwapState::Swapping | SwapState::Swapped => match volume.free_space().await {
+            Ok(space) => ensure_writable(&space, &volume.describe()),
+            Err(_) => Ok(()),
+        },
+    }
+}
+
+/// Refuses where nothing can be written in a place that has this room.
+pub(crate) fn ensure_writable(space: &Space, place: &str) -> Result<()> {
+    if !space.read_only {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Failed,
+        "volume.read_only",
+        format!(
+            "nothing can be moved in {place}: its file system, {}, is mounted read-only",
+            space.shown()
+        ),
+    )
+    .hint("where its disk fails, `dmesg` says so; else mount it read-write"))
 }
 
 /// Whether something was left out of what a run has staged, which the facts of that count.
@@ -507,7 +695,12 @@ async fn is_empty(path: &std::path::Path) -> bool {
 /// is neither.
 pub(crate) async fn replaced_at(cx: &RunContext, volume: &dyn Volume) -> Result<Option<String>> {
     Ok(match volume.state(cx.run()).await? {
-        SwapState::Swapped | SwapState::Swapping => Some(volume.replaced_at(cx.run())),
+        // There may have been nothing that it replaced.
+        SwapState::Swapped => match volume.kept(cx.run()).await? {
+            Some(kept) if kept.swapped == 0 => None,
+            _ => Some(volume.replaced_at(cx.run())),
+        },
+        SwapState::Swapping => Some(volume.replaced_at(cx.run())),
         SwapState::Staged if cx.cut_over() == CutOver::TakenBack => {
             Some(in_volume(volume, &cx.run().folder()))
         }
@@ -533,4 +726,42 @@ pub(crate) async fn owner(path: PathBuf) -> Option<(u32, u32)> {
         .await
         .ok()
         .map(|meta| (meta.uid(), meta.gid()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pipe would hold the plan up for ever, a device would fill the memory.
+    #[tokio::test]
+    async fn of_what_is_put_in_the_place_of_an_archive_only_a_small_file_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("small"), [b'x'; 64]).unwrap();
+        std::fs::write(path("larger"), [b'x'; 65]).unwrap();
+        std::os::unix::fs::symlink(path("small"), path("link")).unwrap();
+        let pipe = path("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        for (name, size) in [
+            ("small", Some(64)),
+            ("larger", None),
+            ("link", None),
+            ("pipe", None),
+            ("none", None),
+        ] {
+            let source = Source::new(path(name), name, None, None).below(Some(dir.path()));
+            let content = content_of_nothing(source).await;
+            assert_eq!(content.map(|it| it.len()), size, "{name}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_moved_where_nothing_can_be_written() {
+        let space = Space::new(1, 1, "device 8:1");
+        ensure_writable(&space, "directory /srv").unwrap();
+        let refused = ensure_writable(&space.read_only(true), "directory /srv").unwrap_err();
+        assert_eq!(refused.code(), "volume.read_only");
+        assert!(refused.message().contains("device 8:1"), "{refused}");
+    }
 }

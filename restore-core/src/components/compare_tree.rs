@@ -14,8 +14,7 @@ use rustix::io::Errno;
 use crate::archive::path_set::PathSet;
 use crate::archive::{Listed, MemberType, TreePaths, UnpackPolicy, list};
 use crate::contract::RunContext;
-use crate::model::{Difference, Error, ErrorKind, Result};
-use crate::swap::FOLDER_PREFIX;
+use crate::model::{Difference, Error, ErrorKind, Result, RunId};
 use crate::sys::blocking::blocking;
 use crate::sys::{open_beneath, open_beneath_across, open_directory};
 
@@ -139,12 +138,8 @@ impl Comparison {
     }
 
     fn is_kept(&self, path: &Path) -> bool {
-        let run = path.components().next().is_some_and(|first| {
-            first
-                .as_os_str()
-                .as_bytes()
-                .starts_with(FOLDER_PREFIX.as_bytes())
-        });
+        let first = path.components().next();
+        let run = first.is_some_and(|it| RunId::of_folder(it.as_os_str().as_bytes()).is_some());
         run || path.ancestors().any(|above| self.kept.holds(above))
     }
 

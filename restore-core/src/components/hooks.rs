@@ -3,11 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
-
 use crate::contract::Platform;
 use crate::model::{Error, ErrorKind, Result};
-use crate::sys::process::command::{Command, Process};
+use crate::sys::process::command::{Command, Process, to_its_end};
 use crate::sys::process::programs::plain_process;
 
 /// Longer than any configuration test takes; a hang must not hold up an undo for ever.
@@ -16,13 +14,13 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const OUTPUT: usize = 4 * 1024;
 
 /// What a program answered.
-pub(crate) struct Answer {
+pub(crate) struct ProgramOutput {
     pub(crate) code: i32,
     /// The end of what it wrote.
     pub(crate) output: String,
 }
 
-impl Answer {
+impl ProgramOutput {
     pub(crate) fn success(&self) -> bool {
         self.code == 0
     }
@@ -34,7 +32,7 @@ pub(crate) async fn run(
     platform: &Arc<dyn Platform>,
     service: Option<&str>,
     argv: &[String],
-) -> Result<Answer> {
+) -> Result<ProgramOutput> {
     let shown = argv.join(" ");
     let work = async {
         let command = Command::new(argv.iter().cloned());
@@ -42,7 +40,7 @@ pub(crate) async fn run(
             Some(service) => platform.exec_each(service, command).await?,
             None => vec![plain_process(&command)?],
         };
-        let mut last = Answer {
+        let mut last = ProgramOutput {
             code: 0,
             output: String::new(),
         };
@@ -68,25 +66,16 @@ pub(crate) async fn run(
     }
 }
 
-async fn answer(mut process: Box<dyn Process>) -> Result<Answer> {
-    drop(process.stdin());
-    let stdout = process.stdout();
-    let read = async {
-        let mut text = Vec::new();
-        if let Some(mut stdout) = stdout {
-            // Reading on past what is kept: a full pipe would stop the program.
-            let mut chunk = [0; 4096];
-            while let Ok(length @ 1..) = stdout.read(&mut chunk).await {
-                text.extend_from_slice(chunk.get(..length).unwrap_or_default());
-                let surplus = text.len().saturating_sub(OUTPUT);
-                text.drain(..surplus);
-            }
-        }
-        text
-    };
-    let (stdout, exit) = tokio::join!(read, process.wait());
-    let exit = exit?;
-    Ok(Answer {
+async fn answer(process: Box<dyn Process>) -> Result<ProgramOutput> {
+    let mut stdout = Vec::new();
+    // What cannot be read of it is not told; how it ended is.
+    let (exit, _) = to_its_end(process, |piece| {
+        stdout.extend_from_slice(piece);
+        let surplus = stdout.len().saturating_sub(OUTPUT);
+        stdout.drain(..surplus);
+    })
+    .await?;
+    Ok(ProgramOutput {
         code: exit.code,
         output: both(&stdout, exit.stderr.as_bytes()),
     })
@@ -105,5 +94,27 @@ fn both(stdout: &[u8], stderr: &[u8]) -> String {
         (true, _) => stderr,
         (false, true) => stdout,
         (false, false) => format!("{stdout}\n{stderr}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// A reload that starts a server in the background ends with its own process, not with the server.
+    #[tokio::test]
+    async fn a_daemon_that_a_hook_leaves_does_not_hold_the_run() {
+        let script = "sleep 60 & echo $!; echo went on >&2";
+        let begun = Instant::now();
+        let process = plain_process(&Command::new(["sh", "-c", script])).unwrap();
+        let answer = answer(process).await.unwrap();
+        assert!(answer.success());
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        let (pid, said) = answer.output.split_once('\n').unwrap();
+        assert_eq!(said, "went on");
+        let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     }
 }

@@ -324,3 +324,14 @@ pub(crate) async fn path_of(
         None => Ok(platform.volume(name).await?.path()),
     }
 }
+
+/// Where a volume of the site is on another machine, with that machine's name, where that is known.
+pub(crate) async fn path_elsewhere(
+    platform: &dyn Platform,
+    name: &str,
+) -> Result<Option<(String, std::path::PathBuf)>> {
+    match platform.nodes().is_some() {
+        true => Ok(platform.volume(name).await?.path_elsewhere()),
+        false => Ok(None),
+    }
+}

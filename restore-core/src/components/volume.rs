@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::members::{Links, MemberKeys};
 use super::not_there::planned_volume;
-use super::{archive, hooks, place};
+use super::{archive, hooks, place, readers};
 use crate::archive::path_set::relative as tree_path;
-use crate::archive::{Owners, UnpackPolicy, Unpacked};
+use crate::archive::{Measured, Owners, UnpackPolicy, Unpacked};
 use crate::contract::{
     BackedUp, Backup, BackupWriter, Component, ComponentDeps, Contents, Create, Inspection,
     KeptByRun, Platform, Program, RunContext, SharedComponent, Staged, Table, Target, Volume,
@@ -136,6 +136,13 @@ impl VolumeComponent {
         Ok(below)
     }
 
+    /// A path that begins with the component's name, relative to the volume; `None`: it is not in it.
+    fn named(&self, path: &str) -> Result<Option<String>> {
+        let path = tree_path(path)?;
+        let below = path.strip_prefix(&self.name).ok();
+        Ok(below.map(|below| below.to_string_lossy().into_owned()))
+    }
+
     /// The paths of a run relative to the volume; none: all of it. They may be named below the
     /// component's name, or as on the machine.
     async fn paths(&self, paths: &[String]) -> Result<Vec<String>> {
@@ -143,11 +150,7 @@ impl VolumeComponent {
         for path in paths {
             let relative = match path.starts_with('/') {
                 true => self.below(path).await?,
-                false => {
-                    let path = tree_path(path)?;
-                    let below = path.strip_prefix(&self.name).ok();
-                    below.map(|below| below.to_string_lossy().into_owned())
-                }
+                false => self.named(path)?,
             };
             let Some(relative) = relative else {
                 return Err(Error::new(
@@ -217,6 +220,31 @@ impl VolumeComponent {
             ),
         )
         .hint("run it by hand and see what the service's log says"))
+    }
+
+    /// Refuses to put nothing in the place of what is live, unless somebody said so.
+    async fn allow_empty(&self, cx: &RunContext, found: &str) -> Result<()> {
+        let place = format!("volume {}", self.section.volume);
+        let live = self.live().await;
+        archive::refuse_nothing(cx, (&self.name, found), &place, live).map_err(self.at())
+    }
+
+    /// How much is live; nothing where nobody knows.
+    async fn live(&self) -> Measured {
+        let Ok(volume) = self.volume().await else {
+            return Measured::default();
+        };
+        let there = volume.measure(&[archive::never_packed()]).await;
+        there.ok().flatten().unwrap_or_default()
+    }
+
+    /// Refuses an archive that is seen to hold nothing before it is staged.
+    async fn look_into(&self, cx: &RunContext, found: &str) -> Result<()> {
+        let policy = self.section.members().policy("");
+        match archive::restores_nothing(cx, found, policy).await? {
+            true => self.allow_empty(cx, found).await,
+            false => Ok(()),
+        }
     }
 
     /// What is to be said where the site does not say which services are to be stopped. An empty
@@ -343,8 +371,19 @@ impl Component for VolumeComponent {
         Ok(target.into_iter().collect())
     }
 
+    async fn targets_elsewhere(&self, paths: &[String]) -> Result<Vec<(String, Target)>> {
+        let found = place::path_elsewhere(self.platform.as_ref(), &self.section.volume)
+            .await
+            .map_err(self.at())?;
+        let Some((machine, path)) = found else {
+            return Ok(Vec::new());
+        };
+        let scope = self.scope(paths).await.map_err(self.at())?;
+        Ok(vec![(machine, Target::new(path, scope))])
+    }
+
     fn artifacts(&self, backup: &Backup) -> Vec<String> {
-        backup.find(&self.archive)
+        backup.find_of(&self.name, &self.archive)
     }
 
     fn programs(&self) -> Vec<Program> {
@@ -384,7 +423,7 @@ impl Component for VolumeComponent {
     async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {
         let mut inspection = Inspection::default();
         let only = self.paths(cx.paths()).await.map_err(self.at())?;
-        let found = archive::find(cx.backup(), &self.archive);
+        let found = archive::find(cx.backup(), &self.name, &self.archive);
         if let Err(error) = &found {
             inspection
                 .findings
@@ -404,6 +443,10 @@ impl Component for VolumeComponent {
                 .await
                 .map_err(self.at())?;
             let volume = &self.section.volume;
+            if only.is_empty() {
+                let looked = self.look_into(cx, &found).await;
+                archive::tell(looked, &self.name, &mut inspection).map_err(self.at())?;
+            }
             inspection.summary = match only.is_empty() {
                 true => format!("volume {volume}"),
                 false => format!("{} in volume {volume}", only.join(", ")),
@@ -422,7 +465,7 @@ impl Component for VolumeComponent {
 
     async fn stage(&self, cx: &RunContext) -> Result<Staged> {
         cx.check_cancelled()?;
-        let found = archive::find(cx.backup(), &self.archive).map_err(self.at())?;
+        let found = archive::find(cx.backup(), &self.name, &self.archive).map_err(self.at())?;
         place::ensure_ours(cx).await.map_err(self.at())?;
         let volume = self.volume().await.map_err(self.at())?;
         // A path that the archive lacks is an error there: it must not take the live one away.
@@ -430,6 +473,8 @@ impl Component for VolumeComponent {
         let whole = only.is_empty();
         let mut policy = self.policy(volume.as_ref()).await;
         policy.only = only;
+        let service = self.section.service.as_deref();
+        policy.reader = readers::of(self.platform.as_ref(), service).await;
         if policy.max_bytes == 0 {
             policy.limit = Some(archive::limit(cx, &self.name, &found).await);
         }
@@ -442,13 +487,20 @@ impl Component for VolumeComponent {
         let mut staged = Staged {
             bytes: unpacked.bytes,
             facts: archive::facts(&unpacked),
-            findings: archive::acls_lost(&found, &unpacked).into_iter().collect(),
+            findings: archive::lost(&found, &unpacked),
         };
         let outside = outside(&self.name, &self.section, &found, &unpacked);
         staged.findings.extend(outside.filter(|_| whole));
+        staged.findings.extend(readers::finding(
+            (self.name.as_str(), found.as_str()),
+            (service, policy.reader.as_ref()),
+            &unpacked,
+            policy.owner,
+        ));
         cx.record("staged", Value::Object(staged.facts.clone()))
             .await?;
         if whole && unpacked.files + unpacked.links == 0 {
+            self.allow_empty(cx, &found).await?;
             staged.findings.push(
                 Finding::warning(
                     "volume.empty_archive",
@@ -460,6 +512,12 @@ impl Component for VolumeComponent {
                 )
                 .hint("stop here if the volume should have content, and look for another backup"),
             );
+        }
+        if whole && unpacked.files + unpacked.links > 0 && !cx.allows_empty() {
+            let live = self.live().await;
+            staged
+                .findings
+                .extend(archive::far_smaller((&self.name, &found), &unpacked, live));
         }
         Ok(staged)
     }
@@ -505,6 +563,13 @@ impl Component for VolumeComponent {
             Some(volume) => {
                 archive::ensure_kept(cx, Some(volume.as_ref()), &volume.describe()).await
             }
+            None => Ok(()),
+        }
+    }
+
+    async fn can_undo(&self, cx: &RunContext) -> Result<()> {
+        match self.still_there(cx).await? {
+            Some(volume) => archive::ensure_movable(cx, volume.as_ref()).await,
             None => Ok(()),
         }
     }

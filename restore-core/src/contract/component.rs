@@ -1,6 +1,7 @@
 //! The restorable parts of a platform: the trait that each implements, and the registry that
 //! makes them from configuration.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,8 +12,8 @@ use serde_json::{Map, Value};
 use super::{Backup, BackupWriter, Contents, Program, RunContext};
 use crate::archive::UnpackPolicy;
 use crate::model::{
-    BackupId, CheckOutcome, Error, ErrorKind, Finding, Recoverable, RecoveryTarget, Result, RunId,
-    Timestamp,
+    BackupId, CheckOutcome, Error, ErrorKind, Finding, NeverBackedUp, Recoverable, RecoveryTarget,
+    Result, RunId, Timestamp,
 };
 use crate::swap::scope::{Discard, SwapScope};
 use crate::sys::space::Space;
@@ -39,6 +40,10 @@ pub struct Inspection {
     /// What of it root will obey once it is restored, in a few words each: `the crontab of root`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub obeyed: Vec<String>,
+    /// What is restored besides that no signature of the backup is about, in a few words each: `the log in
+    /// /srv/wal`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsigned: Vec<String>,
     /// What of its live side is absent and would be made, in a few words each: `directory
     /// /srv/shop`, `role app`. What only a run makes that may [create](RunContext::may_create) is
     /// otherwise an error among the findings.
@@ -47,6 +52,70 @@ pub struct Inspection {
     /// Whether some of that is made by [`Create::create`] before anything is staged.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub create_first: bool,
+    /// Whether what is live is to be backed up before this is staged, and not while it is: a backup would
+    /// meet what is staged.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub save_first: bool,
+    /// What its deployment makes as a whole, where nothing of it is there: `stack shop`. Services of the plan may
+    /// come with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub makes_services: Option<String>,
+    /// The services of the site that are not there and that its deployment makes, where other parts of what it
+    /// deploys are there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services_made: Vec<String>,
+    /// What its deployment needs and does not find, and another component of the run may bring: a plan tells what
+    /// none of them does.
+    #[serde(skip)]
+    pub prerequisites: Vec<Prerequisite>,
+    /// What speaks against its deployment alone: nothing against a drill, which deploys nothing. A plan moves it to
+    /// its findings.
+    #[serde(skip)]
+    pub deployment_findings: Vec<Finding>,
+    /// What it restores beside what is live and leaves there, in a few words: `database shop_monday`.
+    /// `None`: it replaces what is live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<String>,
+    /// The services that cannot run yet, and that [`Create::create`] starts once it has made what they
+    /// need: that they are down speaks against nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub starts: Vec<String>,
+}
+
+/// Something that is not there and that a deployment needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Needed {
+    /// A file or directory of this host.
+    Path(PathBuf),
+    /// An image, by its repository and tag.
+    Image(String),
+}
+
+impl fmt::Display for Needed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => write!(f, "{}", path.display()),
+            Self::Image(name) => f.write_str(name),
+        }
+    }
+}
+
+/// What a deployment needs that is not there, and what is said where no component of the run brings it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Prerequisite {
+    /// All of it.
+    pub needs: Vec<Needed>,
+    /// What is said of those that nothing brings: their names are put behind its message.
+    pub otherwise: Finding,
+}
+
+impl Prerequisite {
+    /// These, of which that is said.
+    pub fn new(needs: Vec<Needed>, otherwise: Finding) -> Self {
+        Self { needs, otherwise }
+    }
 }
 
 /// Room that staging needs.
@@ -222,6 +291,52 @@ pub trait Component: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// As [`targets`](Self::targets), of other machines whose paths are known, each with the machine's name: as
+    /// the platform's [nodes](super::Nodes::name_of) call it.
+    async fn targets_elsewhere(&self, _paths: &[String]) -> Result<Vec<(String, Target)>> {
+        Ok(Vec::new())
+    }
+
+    /// Whether a run that restores it, as a whole or only these paths of it, brings what a deployment needs. By
+    /// default a path of its [targets](Self::targets), or on the way to one.
+    async fn brings(&self, _backup: &Backup, paths: &[String], needed: &Needed) -> bool {
+        let Needed::Path(path) = needed else {
+            return false;
+        };
+        let targets = self.targets(paths).await.unwrap_or_default();
+        let covers =
+            |target: &Target| path.starts_with(&target.path) || target.path.starts_with(path);
+        targets.iter().any(covers)
+    }
+
+    /// Where on this host the server that it works on keeps its data and takes connections, each with the server's
+    /// service: a plan refuses to move that away while the server runs. Asks the server. Empty where it works on
+    /// none, or on one whose files are not seen here, and without what its [targets](Self::targets) cover. `Err`
+    /// where the server does not tell: one that is down.
+    async fn lives_in(&self) -> Result<Vec<(String, PathBuf)>> {
+        Ok(Vec::new())
+    }
+
+    /// The directory of this host that its live side needs and that is not there: it may be a disk which is not
+    /// mounted. `None` where nothing is missing, or nobody knows.
+    async fn absent(&self) -> Result<Option<PathBuf>> {
+        let targets = self.targets(&[]).await?;
+        let absent = |path: &PathBuf| matches!(path.try_exists(), Ok(false));
+        Ok(targets.into_iter().map(|it| it.path).find(absent))
+    }
+
+    /// Whether it restores what services are made from (files, images), and so before there are any. What lies in
+    /// a service's volume, or in the server that it is, is restored once that is there.
+    fn comes_before_services(&self) -> bool {
+        false
+    }
+
+    /// Whether it can restore under [another name](RunContext::restore_as), or
+    /// [some tables](RunContext::tables), beside what is live, and leave that there: its cut-over then replaces nothing, and its undo takes away what was restored.
+    fn restores_beside(&self) -> bool {
+        false
+    }
+
     /// What it is in a run with a recovery target.
     fn recovery(&self) -> Recovery {
         Recovery::None
@@ -301,14 +416,15 @@ pub trait Component: Send + Sync {
     /// `Ok` with a [finding](BackedUp::findings) that says so; is it a loss (no database, a disk that
     /// is not mounted), `Err`, as where something cannot be read. `Err` fails a backup that somebody
     /// asked for. The safety backup before a run does without the component where the plan said so,
-    /// as [`live_bytes`](Self::live_bytes) is an error too; otherwise the run asks, or turns back. The code `component.no_back_up`, which the default gives,
-    /// means that this kind never can: every backup does without it.
+    /// as [`live_bytes`](Self::live_bytes) is an error too; otherwise the run asks, or turns back. An error [because](Error::because) of
+    /// [`NeverBackedUp`], as the default gives it, means that this kind never can: every backup does without it.
     async fn back_up(&self, _writer: &BackupWriter) -> Result<BackedUp> {
         Err(Error::new(
             ErrorKind::Preflight,
             "component.no_back_up",
             format!("components of kind {} cannot be backed up", self.kind()),
         )
+        .because(NeverBackedUp)
         .hint("back it up by its own means, and leave it out with --only"))
     }
 
@@ -340,6 +456,10 @@ pub trait Component: Send + Sync {
         Ok(())
     }
 
+    /// Takes back what [`before_stop`](Self::before_stop) did to a service that was not stopped after it, as the
+    /// run turned back. Nothing waits for what cannot be taken back.
+    async fn not_stopped(&self, _service: &str) {}
+
     /// Looks whether what [`stage`](Self::stage) brought is still there, and whole: called when another
     /// process takes the run up, before it touches anything, of a component that is staged and of which
     /// nothing is live. `Err`: it is not, or its place is out of reach; the run then waits. A server that
@@ -362,6 +482,15 @@ pub trait Component: Send + Sync {
     /// what was put aside is not there, or not whole, or is somebody else's. What cannot be looked
     /// at now (a server that is down) is no error. Changes nothing.
     async fn way_back(&self, _cx: &RunContext) -> Result<()> {
+        Ok(())
+    }
+
+    /// Looks whether [`undo`](Self::undo) could do its work as things are now: called after
+    /// [`way_back`](Self::way_back), and only of a run that has ended, while users are served. `Err`:
+    /// it could not (a disk is mounted read-only, a server that runs lets nobody in), and nothing is
+    /// begun that would then stop halfway. What was broken off is taken back as far as it can be, and
+    /// not asked first. Changes nothing.
+    async fn can_undo(&self, _cx: &RunContext) -> Result<()> {
         Ok(())
     }
 
@@ -389,6 +518,12 @@ pub trait Component: Send + Sync {
     /// `None`: nothing, and it is never called.
     fn deploys(&self) -> Option<String> {
         None
+    }
+
+    /// What its deployment would make as a whole, where nothing of it is there, as
+    /// [`Inspection::makes_services`] has it; needs no backup and changes nothing.
+    async fn makes_services(&self) -> Result<Option<String>> {
+        Ok(None)
     }
 
     /// Makes the platform run as the restored data describes it, and returns once it does. Called

@@ -45,10 +45,27 @@ pub trait Contents: Send + Sync {
         Vec::new()
     }
 
-    /// A path as people name it (absolute, or as the archive has it), relative to what the component
-    /// restores, empty for all of it; `None` where it lies elsewhere. Says nothing of whether a backup has it.
+    /// A path as people name it (absolute, below the component's name, or as the archive has it), relative
+    /// to what the component restores, empty for all of it; `None` where it lies elsewhere. Says nothing of whether
+    /// a backup has it.
     async fn inside(&self, _path: &str) -> Option<String> {
         None
+    }
+
+    /// Looks whether a restore would take an artifact for what the component restores, beyond what its kind
+    /// of file tells: deep verification asks, of files of this host that are sound. What a plan refuses
+    /// because of what is in the file is an error here as well, so that both give one verdict.
+    ///
+    /// # Errors
+    ///
+    /// Why a restore would refuse it; `Interrupted` once `cancel` is cancelled.
+    async fn examine(
+        &self,
+        _backup: &Backup,
+        _artifact: &str,
+        _cancel: &CancellationToken,
+    ) -> Result<()> {
+        Ok(())
     }
 
     /// The tables of an artifact that is a dump, its hash compared; `None` where it is none.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
 
 use crate::archive::Source;
-use crate::model::{Error, ErrorKind, Progress, Result};
+use crate::model::{Error, ErrorKind, NeverBackedUp, Progress, Result};
 use crate::sys::space::Space;
 
 /// An image that was loaded, and the names that its archive gives it.
@@ -42,6 +42,9 @@ pub struct ImageUser {
     pub image: String,
     /// The description names a digest besides: whatever the tag means, that image is run.
     pub pinned: bool,
+    /// Whoever described it named the tag alone: the digest is what the platform found it to mean then.
+    #[serde(default)]
+    pub resolved: bool,
     /// Machines where it runs, or may be started, and where images cannot be loaded from here:
     /// the name of each, and what to do about it.
     pub beyond: Vec<(String, String)>,
@@ -61,6 +64,7 @@ impl ImageUser {
             key: None,
             image: image.into(),
             pinned: false,
+            resolved: false,
             beyond: Vec::new(),
             running: Vec::new(),
             keeps_image: false,
@@ -91,7 +95,8 @@ pub trait Images: Send + Sync {
             ErrorKind::Preflight,
             "component.no_back_up",
             format!("this platform cannot save the image {name}"),
-        ))
+        )
+        .because(NeverBackedUp))
     }
 
     /// Makes a name mean an image.

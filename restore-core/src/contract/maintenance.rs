@@ -1,9 +1,11 @@
 //! Maintenance mode: users are told to wait, by every web server, for every host name, and it is
 //! proven that they are.
 
+use std::path::PathBuf;
+
 use async_trait::async_trait;
 
-use super::Program;
+use super::{Program, Table};
 use crate::model::{Finding, Result, RunId, Timestamp};
 
 /// Whether there is anybody to turn away now, and a way to do it.
@@ -16,6 +18,14 @@ pub enum Readiness {
     Down {
         /// The service that would show it.
         service: String,
+    },
+    /// What would show the page is not there at all: nobody is served where the run makes it, and otherwise
+    /// nobody knows by whom users are served.
+    Absent {
+        /// The service that would show it.
+        service: String,
+        /// Why it is taken for absent.
+        why: String,
     },
     /// Users may be served, and the page cannot be shown.
     Broken {
@@ -35,9 +45,23 @@ pub trait Maintenance: Send + Sync {
         Vec::new()
     }
 
+    /// What of this host's files decides on whether it can be shown: where that is broken and a run restores
+    /// something of it, the run does without the page.
+    fn reads(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     /// Whether there is anybody to turn away, and a way to do it; changes nothing.
     async fn readiness(&self) -> Readiness {
         Readiness::Ready
+    }
+
+    /// What makes it once more, to turn it off where the configuration has changed meanwhile or no
+    /// longer has it: a section as `[maintenance]` is one, `kind` included, with absolute paths and
+    /// without secrets. Each run that turns it on keeps it. `None`: the configuration alone says how it
+    /// is turned off.
+    fn section(&self) -> Option<Table> {
+        None
     }
 
     /// Turns users away and returns once that is proven from outside, for every host name and

@@ -1,4 +1,4 @@
-//! The traits that components, platforms, stores, checks and maintenance modes implement, with the
+//! The traits that components, platforms, stores, checks, hooks and maintenance modes implement, with the
 //! values that pass through them, and the registry of their kinds.
 //!
 //! A part of an embedder's own needs nothing but this layer and those above it. No implementation
@@ -10,6 +10,8 @@ pub(crate) mod check;
 pub(crate) mod component;
 pub(crate) mod config;
 pub(crate) mod contents;
+pub(crate) mod guard;
+pub(crate) mod hook;
 pub(crate) mod images;
 pub(crate) mod maintenance;
 pub(crate) mod nodes;
@@ -18,6 +20,7 @@ pub(crate) mod program;
 pub(crate) mod registry;
 pub(crate) mod remote_task;
 pub(crate) mod run_context;
+pub(crate) mod secret_files;
 pub(crate) mod service_state;
 pub(crate) mod stacks;
 pub(crate) mod store;
@@ -30,24 +33,30 @@ pub use backup::{
 pub use backup_folder::BackupFolder;
 pub use check::{Check, RetryMode, When};
 pub use component::{
-    BackedUp, Component, Create, Inspection, KeptByRun, Recovery, SharedComponent, SpaceNeed,
-    Staged, Target,
+    BackedUp, Component, Create, Inspection, KeptByRun, Needed, Prerequisite, Recovery,
+    SharedComponent, SpaceNeed, Staged, Target,
 };
-pub use config::{ConfigDuration, SecretSource, SiteConfig, SiteSection, Table, parse_section};
+pub use config::{
+    ConfigDuration, SecretSource, SiteConfig, SiteSection, Table, forget_secret, keep_secret,
+    parse_section,
+};
 pub use contents::{Contents, DumpedTable};
+pub(crate) use guard::StopGuard;
+pub use hook::{Hook, HookMoment, HookNotice, HookSubject};
 pub use images::{ImageUser, Images, LoadedImage};
 pub use maintenance::{Maintenance, Readiness};
-pub use nodes::Nodes;
+pub use nodes::{NoTree, Nodes};
 pub use platform::{Platform, PlatformLock};
 pub use program::Program;
 pub use registry::{
-    CheckFactory, ComponentDeps, ComponentFactory, MaintenanceFactory, PlatformFactory, Registry,
-    StoreFactory,
+    CheckFactory, ComponentDeps, ComponentFactory, HookFactory, MaintenanceFactory,
+    PlatformFactory, Registry, StoreFactory,
 };
 pub use remote_task::{RemoteTask, Steps};
 pub use run_context::{CutOver, FactStore, MemoryFacts, RunContext};
-pub(crate) use run_context::{MADE, REMOVED};
+pub(crate) use run_context::{MADE, NeedsAWord, REMOVED};
+pub use secret_files::SecretFiles;
 pub use service_state::ServiceState;
-pub use stacks::Stacks;
-pub use store::{BackupStore, OddEntry, PackedBackup, StoredFile};
+pub use stacks::{StackPart, StackPlan, StackSource, Stacks};
+pub use store::{BackupStore, OddEntry, PackedBackup, StoreReason, StoredFile};
 pub use volume::Volume;

@@ -12,9 +12,15 @@ use crate::model::{Error, ErrorKind, Result};
 #[async_trait]
 pub trait Nodes: Send + Sync {
     /// The directory at the absolute `path` of the node, which is called by its name or id; it
-    /// is this host's own where that is the node. `NotFound` (`platform.no_tree`) where the node
-    /// has none there; looking never makes one.
+    /// is this host's own where that is the node. `NotFound`, [because](Error::because) of
+    /// [`NoTree`], where the node has none there; looking never makes one.
     async fn tree(&self, node: &str, path: &Path) -> Result<Arc<dyn Volume>>;
+
+    /// The name by which the node goes among all of them, whichever way it is called here; `None` where it is this
+    /// host. Starts nothing there.
+    async fn name_of(&self, node: &str) -> Result<Option<String>> {
+        Ok(Some(node.to_owned()))
+    }
 
     /// The names of the nodes that a service runs on, or last ran on; empty where this host is
     /// one of them, where nobody knows, and for a service of this host itself.
@@ -27,8 +33,10 @@ pub trait Nodes: Send + Sync {
     }
 }
 
-/// The code of the error that a node has no directory at a path.
-pub(crate) const NO_TREE: &str = "platform.no_tree";
+/// What [`Nodes::tree`] gives its error as the [reason](Error::because) where a node has no directory at
+/// the path: a component then takes it for absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoTree;
 
 /// The error of a configuration that names a node where there are none; `place` is where.
 pub(crate) fn no_nodes(place: &str, out: &str) -> Error {

@@ -31,6 +31,13 @@ pub trait Platform: Send + Sync {
     /// already is changes nothing. On failure the error carries the service's last log lines.
     async fn scale(&self, name: &str, replicas: u32) -> Result<()>;
 
+    /// As [`scale`](Self::scale), but where some of the instances have no place to run (a machine is away or
+    /// takes no work) it returns once all others run, unless these are fewer than `least`. With a `least` of
+    /// 0 it does not wait for any to run. Without an implementation it waits for all, as `scale` does.
+    async fn scale_at_least(&self, name: &str, replicas: u32, _least: u32) -> Result<()> {
+        self.scale(name, replicas).await
+    }
+
     /// Starts a program in the context of a service, which need not run.
     async fn exec(&self, service: &str, command: Command) -> Result<Box<dyn Process>>;
 
@@ -123,6 +130,13 @@ pub trait Platform: Send + Sync {
     /// worth knowing before; changes nothing.
     async fn inspect(&self, _services: &[String]) -> Result<Vec<Finding>> {
         Ok(Vec::new())
+    }
+
+    /// Why a service that runs would not count as ready, where its start waits for its endpoint to take
+    /// connections: the address and what came of trying it, `127.0.0.1:8080: connection refused`. `None` where it
+    /// does take them, where its start does not wait for that, or where it does not run.
+    async fn unanswered(&self, _service: &str) -> Result<Option<String>> {
+        Ok(None)
     }
 
     /// The programs of this host that start the service, stop it and ask after it.

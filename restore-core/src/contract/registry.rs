@@ -1,11 +1,11 @@
-//! From `kind = "…"` to a component, a platform, a store, a check, a maintenance mode.
+//! From `kind = "…"` to a component, a platform, a store, a check, a hook, a maintenance mode.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{
-    BackupStore, Check, Maintenance, Platform, SharedComponent, SiteConfig, Table, config,
+    BackupStore, Check, Hook, Maintenance, Platform, SharedComponent, SiteConfig, Table, config,
 };
 use crate::model::Result;
 
@@ -40,7 +40,7 @@ impl ComponentDeps {
         }
     }
 
-    /// The same with the sections of the site's components.
+    /// These parts, with the sections of the site's components.
     #[must_use]
     pub fn with_sections(mut self, sections: BTreeMap<String, Table>) -> Self {
         self.sections = Arc::new(sections);
@@ -68,6 +68,10 @@ pub type StoreFactory =
 /// Makes a check of one kind from its name and its table (without `kind`).
 pub type CheckFactory =
     Arc<dyn Fn(&str, Table, &ComponentDeps) -> Result<Arc<dyn Check>> + Send + Sync>;
+
+/// Makes a hook of one kind from its name and its table (without `kind`).
+pub type HookFactory =
+    Arc<dyn Fn(&str, Table, &ComponentDeps) -> Result<Arc<dyn Hook>> + Send + Sync>;
 
 /// Makes a maintenance mode of one kind from its table (without `kind`).
 pub type MaintenanceFactory =
@@ -128,7 +132,7 @@ pub type ComponentFactory =
 /// }
 ///
 /// let registry = Registry::default().with("sqlite", Arc::new(make));
-/// let site = Site::open_with("restore.toml".as_ref(), &registry);
+/// let site = Site::open_with("restore.toml", &registry);
 /// # assert!(site.is_err());
 /// ```
 #[derive(Clone)]
@@ -137,6 +141,7 @@ pub struct Registry {
     platforms: BTreeMap<String, PlatformFactory>,
     stores: BTreeMap<String, StoreFactory>,
     checks: BTreeMap<String, CheckFactory>,
+    hooks: BTreeMap<String, HookFactory>,
     maintenance: BTreeMap<String, MaintenanceFactory>,
 }
 
@@ -148,18 +153,19 @@ impl Registry {
             platforms: BTreeMap::new(),
             stores: BTreeMap::new(),
             checks: BTreeMap::new(),
+            hooks: BTreeMap::new(),
             maintenance: BTreeMap::new(),
         }
     }
 
-    /// The same with one more kind of components, or another factory for a known one.
+    /// This registry with one more kind of components, or another factory for a known one.
     #[must_use]
     pub fn with(mut self, kind: &str, factory: ComponentFactory) -> Self {
         self.components.insert(kind.to_owned(), factory);
         self
     }
 
-    /// The same with one more kind of platforms, `[platform] kind = "…"`, or another factory for one
+    /// This registry with one more kind of platforms, `[platform] kind = "…"`, or another factory for one
     /// of the library's.
     #[must_use]
     pub fn with_platform(mut self, kind: &str, factory: PlatformFactory) -> Self {
@@ -167,7 +173,7 @@ impl Registry {
         self
     }
 
-    /// The same with one more kind of stores, `[stores.NAME] kind = "…"`, or another factory for one of
+    /// This registry with one more kind of stores, `[stores.NAME] kind = "…"`, or another factory for one of
     /// the library's.
     ///
     /// ```
@@ -203,7 +209,7 @@ impl Registry {
         self
     }
 
-    /// The same with one more kind of checks, `[checks.NAME] kind = "…"`, or another factory for one of
+    /// This registry with one more kind of checks, `[checks.NAME] kind = "…"`, or another factory for one of
     /// the library's.
     #[must_use]
     pub fn with_check(mut self, kind: &str, factory: CheckFactory) -> Self {
@@ -211,7 +217,15 @@ impl Registry {
         self
     }
 
-    /// The same with one more kind of maintenance modes, `[maintenance] kind = "…"`, or another factory
+    /// This registry with one more kind of hooks, `[hooks.NAME] kind = "…"`, or another factory for one of the
+    /// library's.
+    #[must_use]
+    pub fn with_hook(mut self, kind: &str, factory: HookFactory) -> Self {
+        self.hooks.insert(kind.to_owned(), factory);
+        self
+    }
+
+    /// This registry with one more kind of maintenance modes, `[maintenance] kind = "…"`, or another factory
     /// for one of the library's.
     #[must_use]
     pub fn with_maintenance(mut self, kind: &str, factory: MaintenanceFactory) -> Self {
@@ -253,6 +267,10 @@ impl Registry {
 
     pub(crate) fn checks(&self) -> &BTreeMap<String, CheckFactory> {
         &self.checks
+    }
+
+    pub(crate) fn hooks(&self) -> &BTreeMap<String, HookFactory> {
+        &self.hooks
     }
 
     pub(crate) fn maintenance(&self) -> &BTreeMap<String, MaintenanceFactory> {

@@ -7,9 +7,14 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::Backup;
+use super::{Backup, SecretFiles};
 use crate::archive::Source;
 use crate::model::{Error, Event, EventSink, Finding, Progress, RecoveryTarget, Result, RunId};
+
+/// The reason of an error: what is empty would take the place of live data, which
+/// [`allows_empty`](RunContext::allows_empty) allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NeedsAWord;
 
 /// Where facts survive a crash: the journal of a run.
 #[async_trait]
@@ -57,7 +62,7 @@ impl FactStore for MemoryFacts {
 
 /// How the keys of the facts begin that a run makes something that was absent.
 pub(crate) const MADE: &str = "made:";
-/// The same of what it has removed again.
+/// What the facts begin with that tell what it has removed again.
 pub(crate) const REMOVED: &str = "removed:";
 
 /// How far the journal says that a component's cut-over has come.
@@ -96,7 +101,10 @@ pub struct RunContext {
     cut_over: CutOver,
     empty: bool,
     create: bool,
+    restore_as: Option<String>,
+    tables: Vec<String>,
     creates: Option<Arc<[String]>>,
+    secrets: SecretFiles,
     facts: Arc<dyn FactStore>,
     events: Arc<dyn EventSink>,
     cancel: CancellationToken,
@@ -123,7 +131,10 @@ impl RunContext {
             cut_over: CutOver::NotBegun,
             empty: false,
             create: false,
+            restore_as: None,
+            tables: Vec::new(),
             creates: None,
+            secrets: SecretFiles::default(),
             facts,
             events,
             cancel,
@@ -206,12 +217,50 @@ impl RunContext {
         self.create
     }
 
+    /// The same context; names what is restored beside what is live.
+    #[must_use]
+    pub fn with_restore_as(mut self, name: Option<String>) -> Self {
+        self.restore_as = name;
+        self
+    }
+
+    /// The name under which it is restored beside what is live, and left there; `None`: it replaces
+    /// what is live.
+    pub fn restore_as(&self) -> Option<&str> {
+        self.restore_as.as_deref()
+    }
+
+    /// The same context, restricted to these tables (`public.orders`), which are left beside the
+    /// live ones.
+    #[must_use]
+    pub fn with_tables(mut self, tables: Vec<String>) -> Self {
+        self.tables = tables;
+        self
+    }
+
+    /// The only tables to restore, beside the live ones; empty: everything.
+    pub fn tables(&self) -> &[String] {
+        &self.tables
+    }
+
     /// The same context; says what was absent when the run was planned, of all components, in the words
     /// of [`Inspection::creates`](super::Inspection::creates).
     #[must_use]
     pub fn with_creates(mut self, absent: Vec<String>) -> Self {
         self.creates = Some(absent.into());
         self
+    }
+
+    /// The same context; says where the values of secrets are that are to be made.
+    #[must_use]
+    pub fn with_secrets(mut self, secrets: SecretFiles) -> Self {
+        self.secrets = secrets;
+        self
+    }
+
+    /// Where the values of secrets are that are to be made.
+    pub fn secrets(&self) -> &SecretFiles {
+        &self.secrets
     }
 
     /// Whether something that is absent now was so when the run was planned, or nobody knows. What is

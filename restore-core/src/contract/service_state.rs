@@ -19,6 +19,14 @@ pub struct ServiceState {
     /// Since when all of them have run, where the platform knows that.
     #[serde(default)]
     pub since: Option<Timestamp>,
+    /// Why its instances had to be killed when it was stopped last, as in "it did not end within 10s of
+    /// SIGTERM"; `None`: they ended by themselves, or it has been started since.
+    #[serde(default)]
+    pub killed: Option<String>,
+    /// How many instances of those that are wanted have done what they are for, and are not started again
+    /// by themselves.
+    #[serde(default)]
+    pub done: u32,
 }
 
 impl ServiceState {
@@ -35,6 +43,8 @@ impl ServiceState {
             running,
             detail: detail.into(),
             since: None,
+            killed: None,
+            done: 0,
         }
     }
 
@@ -42,6 +52,20 @@ impl ServiceState {
     #[must_use]
     pub fn since(mut self, since: Option<Timestamp>) -> Self {
         self.since = since;
+        self
+    }
+
+    /// The same service, whose instances had to be killed for this reason when it was stopped.
+    #[must_use]
+    pub fn killed(mut self, why: Option<String>) -> Self {
+        self.killed = why;
+        self
+    }
+
+    /// The same service, so many instances of which have done what they are for.
+    #[must_use]
+    pub fn done(mut self, count: u32) -> Self {
+        self.done = count;
         self
     }
 }

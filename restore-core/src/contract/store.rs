@@ -11,6 +11,19 @@ use crate::contract::BackupFolder;
 use crate::model::{BackupFile, BackupId, Error, ErrorKind, Result};
 use crate::sys::space::Space;
 
+/// Why a store has not what it is asked for: the [reason](Error::because) of its error, by which
+/// readers tell that somebody changes the store while they read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreReason {
+    /// The place itself is not there.
+    Absent,
+    /// What was listed is not there any more.
+    Vanished,
+    /// What was listed is another by now.
+    Changed,
+}
+
 /// Something in a backup's folder that is neither a regular file nor a folder, or cannot be named.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OddEntry {
@@ -84,7 +97,7 @@ pub trait BackupStore: Send + Sync {
     /// has no such backup.
     async fn files(&self, id: &BackupId) -> Result<Vec<BackupFile>>;
 
-    /// The same with the version of each file, to tell later whether one was changed meanwhile.
+    /// As [`files`](Self::files), with the version of each file, to tell later whether one was changed meanwhile.
     async fn stored_files(&self, id: &BackupId) -> Result<Vec<StoredFile>> {
         let files = self.files(id).await?;
         let stored = |file| StoredFile {
@@ -120,7 +133,7 @@ pub trait BackupStore: Send + Sync {
         offset: u64,
     ) -> Result<Box<dyn AsyncRead + Send + Unpin>>;
 
-    /// The same of the very version that [`stored_files`](Self::stored_files) gave: where the store
+    /// As [`read`](Self::read), of the very version that [`stored_files`](Self::stored_files) gave: where the store
     /// can tell, another one is an error with the code `store.changed`.
     async fn read_stored(
         &self,
@@ -169,6 +182,12 @@ pub trait BackupStore: Send + Sync {
     /// Deletes a backup, finished or not. Killed in between, what is left of it is unfinished.
     async fn remove(&self, _id: &BackupId) -> Result<()> {
         Err(read_only(&self.describe()))
+    }
+
+    /// Refuses where somebody else than who may write backups here could lead the way to the place elsewhere, and so put
+    /// others in their place.
+    fn check_way(&self) -> Result<()> {
+        Ok(())
     }
 
     /// The directory of this host that holds the backups, into which others can be fetched;

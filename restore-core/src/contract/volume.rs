@@ -27,6 +27,12 @@ pub trait Volume: Send + Sync {
     /// Where the volume's files are on this host, when they are reachable here.
     fn path(&self) -> Option<PathBuf>;
 
+    /// The machine that has it, as the platform's [nodes](super::Nodes::name_of) call it, and where its files are
+    /// there; `None` where they are on this host, and where nobody knows.
+    fn path_elsewhere(&self) -> Option<(String, PathBuf)> {
+        None
+    }
+
     /// Room where the volume is.
     async fn free_space(&self) -> Result<Space>;
 

@@ -4,10 +4,9 @@ use crate::archive::Compression;
 use crate::backup::unlock::{Unlock, sign};
 use crate::contract::backup::{CONFIGURATION, DESCRIPTION, NewBackup};
 use crate::contract::{BackupStore, Manifest, Platform, ServiceState, SharedComponent};
-use crate::model::backup_report::NEVER;
 use crate::model::{
     BackedUpComponent, BackupFile, BackupId, BackupReport, Error, ErrorKind, Event, EventSink,
-    Finding, MissingComponent, Result, RunId, Timestamp,
+    Finding, MissingComponent, NeverBackedUp, Result, RunId, Timestamp,
 };
 use std::path::Path;
 
@@ -21,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a store may take to clear away what was not finished.
 const ABANDON: Duration = Duration::from_secs(30);
+
+/// What findings call the backup before a run.
+pub(crate) const SAFETY_BACKUP: &str = "the safety backup";
 
 /// One backup to be made.
 pub(crate) struct BackupJob<'a> {
@@ -44,6 +46,14 @@ pub(crate) struct BackupJob<'a> {
     pub(crate) jobs: usize,
     pub(crate) events: Arc<dyn EventSink>,
     pub(crate) cancel: CancellationToken,
+}
+
+/// Why a backup would have nothing in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NothingBackedUp {
+    /// What is missing was known to be: of kinds that are never backed up, or not readable.
+    Expected,
+    Unexpected,
 }
 
 /// How one component's part ended.
@@ -88,6 +98,10 @@ impl BackupJob<'_> {
             at: Timestamp::now(),
         });
         made.map_err(|error| {
+            // A run deletes what is left of its own.
+            if self.run.is_some() {
+                return error;
+            }
             let message = format!("backup {} stays unfinished in {}", new.id(), new.place());
             let hint = match error.hint_text() {
                 Some(hint) => format!("{hint}; {message}, and is never restored"),
@@ -147,7 +161,7 @@ impl BackupJob<'_> {
             .unzip();
         let mut findings: Vec<Finding> = findings.into_iter().flatten().collect();
         let what = match self.run {
-            Some(_) => "the safety backup",
+            Some(_) => SAFETY_BACKUP,
             None => "the backup",
         };
         findings.extend(missing.iter().map(|missing| not_taken(missing, what)));
@@ -180,6 +194,10 @@ impl BackupJob<'_> {
             ("Created By".to_owned(), created_by()),
             ("Backup Type".to_owned(), kind.to_owned()),
         ];
+        let folder = self.file.and_then(Path::parent).and_then(Path::to_str);
+        if let Some(folder) = folder.filter(|it| !it.contains(char::is_control)) {
+            header.push((Manifest::CONFIGURED_IN.to_owned(), folder.to_owned()));
+        }
         let nothing: Vec<&str> = report
             .components
             .iter()
@@ -203,11 +221,15 @@ impl BackupJob<'_> {
             missing.is_of_a_kind() || self.without.contains(&missing.name)
         };
         let why = missing.iter().find(|it| !known(it)).or(missing.first());
+        let reason = match missing.iter().all(known) {
+            true => NothingBackedUp::Expected,
+            false => NothingBackedUp::Unexpected,
+        };
         Error::new(
             ErrorKind::Preflight,
-            match missing.iter().all(known) {
-                true => "backup.nothing",
-                false => "backup.nothing_read",
+            match reason {
+                NothingBackedUp::Expected => "backup.nothing",
+                NothingBackedUp::Unexpected => "backup.nothing_read",
             },
             format!(
                 "nothing could be backed up{}",
@@ -215,6 +237,7 @@ impl BackupJob<'_> {
                     .unwrap_or_default()
             ),
         )
+        .because(reason)
         .hint("`restore check` shows what works; --only backs up the parts that do")
     }
 
@@ -222,7 +245,7 @@ impl BackupJob<'_> {
     /// without it, unless it is the store or the caller that stops it. Any backup does without
     /// what nobody has ever written down how to back up.
     fn does_without(&self, new: &NewBackup, error: &Error) -> bool {
-        if error.code() == NEVER {
+        if error.is(&NeverBackedUp) {
             return true;
         }
         self.run.is_some() && !new.store_failed() && error.kind() != ErrorKind::Interrupted
@@ -277,9 +300,14 @@ impl BackupJob<'_> {
             }
             Err(error) => {
                 let error = error.in_component(name);
+                // Nobody has interrupted it where it stops for the sake of another.
+                let stopped = error.kind() == ErrorKind::Interrupted && !self.cancel.is_cancelled();
                 self.events.emit(&Event::StepFailed {
                     step,
-                    error: error.to_string(),
+                    error: match stopped {
+                        true => "not finished, because another component failed".to_owned(),
+                        false => error.to_string(),
+                    },
                 });
                 Err(error)
             }
@@ -334,15 +362,18 @@ impl BackupJob<'_> {
     }
 }
 
-fn not_taken(missing: &MissingComponent, what: &str) -> Finding {
+/// What is said of a component that is not in a backup, `what` being which.
+pub(crate) fn not_taken(missing: &MissingComponent, what: &str) -> Finding {
     Finding::warning(
         "backup.not_taken",
         &missing.name,
         format!("not in {what}: {}", missing.reason),
     )
     .hint(match what {
-        "the backup" => "back it up by its own means",
-        _ => "what the run replaces of it is kept all the same, until the run is confirmed",
+        SAFETY_BACKUP => {
+            "what the run replaces of it is kept all the same, until the run is confirmed"
+        }
+        _ => "back it up by its own means",
     })
 }
 

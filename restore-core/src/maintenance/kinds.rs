@@ -19,7 +19,7 @@ pub fn make(
     make_registered(table, &Registry::empty(), &parts)
 }
 
-/// The same of a kind that the registry may know.
+/// As [`make`], also of a kind that the registry knows.
 pub(crate) fn make_registered(
     mut table: Table,
     registry: &Registry,

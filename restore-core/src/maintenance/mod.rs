@@ -4,8 +4,8 @@
 pub(crate) mod kinds;
 pub(crate) mod nginx;
 pub(crate) mod page;
+pub(crate) mod page_probe;
 pub(crate) mod parse;
-pub(crate) mod proof;
 pub(crate) mod servers;
 pub(crate) mod tokens;
 pub(crate) mod tool;

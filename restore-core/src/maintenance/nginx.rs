@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::page;
-use super::page::Words;
+use super::page::PageText;
+use super::page_probe::{NotShown, PageProbe, PublishedPorts, ports};
 use super::parse::Config;
-use super::proof::{PageProbe, PublishedPorts, ports};
 use super::tool::Tool;
 use crate::contract::{Maintenance, Platform, Program, Readiness, Table, parse_section};
 use crate::model::{Error, ErrorKind, FILE_NAME, Finding, Result, RunId, Timestamp};
+use crate::sys::durable::{self, Access};
 use crate::sys::{check_ancestors, read_small};
 
 /// What a new file is called until it is whole: nginx's `*.conf` does not take it in.
@@ -50,7 +52,7 @@ pub(crate) struct Nginx {
     reload: Vec<String>,
     dump: Vec<String>,
     probe: Vec<String>,
-    words: Words,
+    words: PageText,
 }
 
 impl Nginx {
@@ -75,7 +77,7 @@ impl Nginx {
             reload: or(section.reload, &["nginx", "-s", "reload"]),
             dump: or(section.dump, &["nginx", "-T"]),
             probe,
-            words: Words::new(section.title, section.message)?,
+            words: PageText::new(section.title, section.message)?,
             tool: Tool {
                 platform,
                 service: section.service,
@@ -91,7 +93,7 @@ impl Nginx {
     async fn config(&self) -> Result<Config> {
         let said = self
             .tool
-            .must(&self.dump, "maintenance.config_broken")
+            .run_checked(&self.dump, "maintenance.config_broken")
             .await
             .map_err(|e| {
                 e.hint("nginx does not accept its own configuration: fix that first (nginx -t)")
@@ -114,7 +116,7 @@ impl Nginx {
         .await
     }
 
-    /// The same, also where a file left over from another run is what is wrong with it.
+    /// As `config`, also where a file left over from another run is what is wrong with it.
     async fn config_without_leftovers(&self) -> Result<Config> {
         match self.config().await {
             Err(_) if self.read().await?.is_some() => {
@@ -186,13 +188,13 @@ impl Nginx {
 
     async fn test(&self) -> Result<()> {
         self.tool
-            .must_each(&self.test, "maintenance.test_failed")
+            .run_checked_in_each(&self.test, "maintenance.test_failed")
             .await
     }
 
     async fn reload(&self) -> Result<()> {
         self.tool
-            .must_each(&self.reload, "maintenance.reload_failed")
+            .run_checked_in_each(&self.reload, "maintenance.reload_failed")
             .await
             .map_err(|e| e.hint("does nginx run?"))
     }
@@ -290,11 +292,11 @@ impl Nginx {
                     "maintenance.leftover",
                     "maintenance",
                     format!(
-                        "{} is there, of run {run}: users may be turned away already",
+                        "{} is there, put up by hand (`restore page on`) or by a run, with the reference {run}: users may be turned away already",
                         self.file().display()
                     ),
                 )
-                .hint("finish that run with `restore resume` or `restore rollback`; where there is none, `restore page off` takes the page down"),
+                .hint("where `restore history` knows an unfinished run of that id, finish it with `restore resume` or `restore rollback`; else `restore page off` takes the page down"),
             );
         }
         findings.extend(self.out_of_reach().await?);
@@ -304,11 +306,14 @@ impl Nginx {
             findings.push(Finding::from_error("maintenance", &error));
         }
         if config.servers.is_empty() {
-            findings.push(Finding::error(
-                "maintenance.no_servers",
-                "maintenance",
-                "nginx has no servers: there is nobody whom it could turn away",
-            ));
+            findings.push(
+                Finding::error(
+                    "maintenance.no_servers",
+                    "maintenance",
+                    "nginx has no servers: there is nobody whom it could turn away",
+                )
+                .hint("is it the nginx that users reach? --no-maintenance restores without a page"),
+            );
         }
         if !config.streams.is_empty() {
             findings.push(Finding::warning(
@@ -368,13 +373,23 @@ impl Maintenance for Nginx {
         named.into_iter().flatten().collect()
     }
 
+    fn reads(&self) -> Vec<PathBuf> {
+        let main = self.conf_dir.parent().map(|it| it.join("nginx.conf"));
+        main.into_iter().chain([self.conf_dir.clone()]).collect()
+    }
+
     async fn readiness(&self) -> Readiness {
-        if let Some(service) = &self.tool.service
-            && let Ok(state) = self.tool.platform.service(service).await
-            && state.running == 0
-        {
+        if let Some(service) = &self.tool.service {
+            let state = self.tool.platform.service(service).await;
             let service = service.clone();
-            return Readiness::Down { service };
+            match state {
+                Ok(state) if state.running == 0 => return Readiness::Down { service },
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    let why = error.message().to_owned();
+                    return Readiness::Absent { service, why };
+                }
+                _ => {}
+            }
         }
         match self.config().await {
             Ok(_) => Readiness::Ready,
@@ -382,6 +397,27 @@ impl Maintenance for Nginx {
                 why: error.message().to_owned(),
             },
         }
+    }
+
+    fn section(&self) -> Option<Table> {
+        let conf_dir = std::path::absolute(&self.conf_dir).ok()?;
+        let section = json!({
+            "kind": "nginx",
+            "conf_dir": conf_dir.to_str()?,
+            "shared": self.shared,
+            "follow": self.follow,
+            "test": self.test,
+            "reload": self.reload,
+            "dump": self.dump,
+            "probe": self.probe,
+        });
+        let Value::Object(mut section) = section else {
+            return None;
+        };
+        if let Some(service) = &self.tool.service {
+            section.insert("service".to_owned(), json!(service));
+        }
+        Some(section)
     }
 
     async fn on(&self, run: &RunId, since: Timestamp) -> Result<()> {
@@ -393,14 +429,15 @@ impl Maintenance for Nginx {
                 ErrorKind::Preflight,
                 "maintenance.no_servers",
                 "nginx has no servers: there is nobody whom it could turn away",
-            ));
+            )
+            .hint("is it the nginx that users reach? --no-maintenance restores without a page"));
         }
         let Err(error) = self.put_up(&config, run, since).await else {
             return Ok(());
         };
         // Which servers are in the way says more than which host they answered.
         let error = match self.in_the_way(&config) {
-            Some(cause) if error.code() == "maintenance.not_shown" => cause.source(error),
+            Some(cause) if error.is(&NotShown) => cause.source(error),
             _ => error,
         };
         match self.take_down(&config, run).await {
@@ -422,16 +459,21 @@ impl Maintenance for Nginx {
         let before = self.read().await?;
         self.remove().await?;
         if let Err(error) = self.test().await {
-            match before {
+            let why = match before {
                 // What a restart would make of this configuration is worse than the page.
-                Some(text) => self.write(text).await?,
+                Some(text) => {
+                    self.write(text).await?;
+                    "users stay turned away: nginx refuses its configuration without the page"
+                }
                 // Nothing to lift, where users see no page: what else is wrong with the
                 // configuration is not for us to hold a run up for.
                 None if self.is_gone(run).await => return Ok(()),
-                None => {}
-            }
+                None => {
+                    "there is no file of a page, and users may still be shown one: nginx refuses its configuration"
+                }
+            };
             return Err(error
-                .context("users stay turned away: nginx refuses its configuration without the page")
+                .context(why)
                 .hint("mend what nginx names (nginx -t shows it again), then try again"));
         }
         if let Err(error) = self.reload().await {
@@ -443,45 +485,35 @@ impl Maintenance for Nginx {
             };
         }
         let config = self.config().await?;
-        self.proof(&config, run).await?.gone().await
+        let gone = self.proof(&config, run).await?.gone().await;
+        match before {
+            Some(_) => gone,
+            None => gone.map_err(|error| {
+                error.hint(format!(
+                    "there was no {FILE_NAME} in {}: where conf_dir was another when the page went up, delete the file there and reload nginx; else see nginx's error log: did it refuse the reload?",
+                    self.conf_dir.display()
+                ))
+            }),
+        }
     }
 }
 
 /// Writes our file: whole and durable, or not at all.
 fn put(dir: &Path, text: &str) -> Result<()> {
-    use std::io::Write;
-    let new = dir.join(NEW);
     let path = dir.join(FILE_NAME);
-    let failed = |e| Error::io(format!("write {}", path.display()), e);
-    // A link put there by someone is not followed.
-    match std::fs::remove_file(&new) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
-        _ => {}
-    }
-    let mut file = std::fs::File::create_new(&new).map_err(failed)?;
-    file.write_all(text.as_bytes())
-        .and_then(|()| {
-            // Each replica reads it, as whatever user it runs.
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-            file.set_permissions(mode)
-        })
-        .and_then(|()| file.sync_all())
-        .and_then(|()| std::fs::rename(&new, &path))
-        .and_then(|()| std::fs::File::open(dir)?.sync_all())
-        .map_err(failed)
+    // Each replica reads it, as whatever user it runs.
+    let access = Access {
+        mode: 0o644,
+        owner: None,
+    };
+    durable::replace(&path, &dir.join(NEW), access, text)
+        .map_err(|e| Error::io(format!("write {}", path.display()), e))
 }
 
 /// Removes our file, durably: a page that a power cut brings back would turn users away.
 fn take_away(dir: &Path) -> Result<()> {
-    use std::io::ErrorKind::NotFound;
     let path = dir.join(FILE_NAME);
-    let gone = |result: std::io::Result<()>| match result {
-        Err(e) if e.kind() != NotFound => Err(Error::io(format!("remove {}", path.display()), e)),
-        _ => Ok(()),
-    };
-    gone(std::fs::remove_file(&path))?;
-    // Also where it was gone: whoever removed it may have been killed before this.
-    gone(std::fs::File::open(dir).and_then(|dir| dir.sync_all()))
+    durable::remove(&path).map_err(|e| Error::io(format!("remove {}", path.display()), e))
 }
 
 /// Whether our file could be written.

@@ -12,12 +12,12 @@ const LONGEST: usize = 3800;
 
 /// The words of the page.
 #[derive(Clone, Debug)]
-pub(crate) struct Words {
+pub(crate) struct PageText {
     pub(crate) title: String,
     pub(crate) message: String,
 }
 
-impl Words {
+impl PageText {
     /// The given words, or plain ones.
     pub(crate) fn new(title: Option<String>, message: Option<String>) -> Result<Self> {
         let words = Self {
@@ -105,7 +105,7 @@ pub(crate) fn places(servers: &[Server]) -> Vec<(ListenAddr, Options, Vec<&Serve
 /// be repeated; the catch-all expression `~^`, tried before the other expressions, and the empty
 /// name take the rest, so that nothing needs to be a (second) default server. Where there is
 /// TLS, each server is stood in for by one of its own, with its certificates.
-pub(crate) fn file(servers: &[Server], words: &Words, run: &RunId, since: Timestamp) -> String {
+pub(crate) fn file(servers: &[Server], words: &PageText, run: &RunId, since: Timestamp) -> String {
     let page = words.html(run, since);
     let mut text = format!(
         "# Written by restore, run {run}, since {since}: turns users away while data is restored.\n\
@@ -189,7 +189,7 @@ mod tests {
 
     fn made(servers: &[&str]) -> String {
         let servers: Vec<Server> = servers.iter().map(|s| server(&directives(s))).collect();
-        let words = Words::new(None, None).unwrap();
+        let words = PageText::new(None, None).unwrap();
         let run = "20240215-093000-7f3a".parse().unwrap();
         file(
             &servers,
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn words_cannot_break_out_of_the_page() {
-        let words = Words::new(
+        let words = PageText::new(
             Some("a'; }\\ $host".to_owned()),
             Some("<script>\"&\u{1}\nsecond".to_owned()),
         )
@@ -252,6 +252,6 @@ mod tests {
         assert!(!html.contains(['\'', '\\', '$']), "{html}");
         assert!(!html.contains("<script>"));
         assert!(html.contains("<br>second"));
-        assert!(Words::new(None, Some("x".repeat(5000))).is_err());
+        assert!(PageText::new(None, Some("x".repeat(5000))).is_err());
     }
 }

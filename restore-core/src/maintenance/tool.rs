@@ -3,18 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
-
 use crate::contract::Platform;
 use crate::model::{Error, ErrorKind, Result};
-use crate::sys::process::command::{Command, Process};
+use crate::sys::process::command::{Command, Process, to_its_end};
 use crate::sys::process::programs::plain_process;
 
 /// How long one of them may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// No configuration is larger.
-const LARGEST: u64 = 64 << 20;
+const LARGEST: usize = 64 << 20;
 
 /// Runs nginx's commands, in the context of its service where there is one.
 #[derive(Clone)]
@@ -24,7 +22,7 @@ pub(crate) struct Tool {
 }
 
 /// What a command said.
-pub(crate) struct Said {
+pub(crate) struct CommandOutput {
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -32,7 +30,7 @@ pub(crate) struct Said {
 
 impl Tool {
     /// Runs `argv` to its end.
-    pub(crate) async fn run(&self, argv: &[String]) -> Result<Said> {
+    pub(crate) async fn run(&self, argv: &[String]) -> Result<CommandOutput> {
         let command = Command::new(argv.to_vec());
         let work = async {
             let process = match &self.service {
@@ -45,9 +43,13 @@ impl Tool {
     }
 
     /// Runs `argv` in each instance of the web server, where it must succeed.
-    pub(crate) async fn must_each(&self, argv: &[String], code: &'static str) -> Result<()> {
+    pub(crate) async fn run_checked_in_each(
+        &self,
+        argv: &[String],
+        code: &'static str,
+    ) -> Result<()> {
         let Some(service) = &self.service else {
-            return self.must(argv, code).await.map(drop);
+            return self.run_checked(argv, code).await.map(drop);
         };
         let work = async {
             let command = Command::new(argv.to_vec());
@@ -79,31 +81,33 @@ impl Tool {
         }
     }
 
-    /// The same, where it must succeed; the error carries nginx's own words.
-    pub(crate) async fn must(&self, argv: &[String], code: &'static str) -> Result<Said> {
+    /// Runs `argv` to its end, where it must succeed; the error carries nginx's own words.
+    pub(crate) async fn run_checked(
+        &self,
+        argv: &[String],
+        code: &'static str,
+    ) -> Result<CommandOutput> {
         succeeded(argv, self.run(argv).await?, code)
     }
 }
 
 /// Waits for a command's end.
-async fn listen(argv: &[String], mut process: Box<dyn Process>) -> Result<Said> {
-    drop(process.stdin());
+async fn listen(argv: &[String], process: Box<dyn Process>) -> Result<CommandOutput> {
     let mut stdout = Vec::new();
-    if let Some(pipe) = process.stdout() {
-        pipe.take(LARGEST)
-            .read_to_end(&mut stdout)
-            .await
-            .map_err(|e| Error::io(format!("read what `{}` says", argv.join(" ")), e))?;
-    }
-    let exit = process.wait().await?;
-    Ok(Said {
+    let (exit, read) = to_its_end(process, |piece| {
+        let room = LARGEST.saturating_sub(stdout.len()).min(piece.len());
+        stdout.extend_from_slice(piece.get(..room).unwrap_or_default());
+    })
+    .await?;
+    read.map_err(|e| Error::io(format!("read what `{}` says", argv.join(" ")), e))?;
+    Ok(CommandOutput {
         code: exit.code,
         stdout: String::from_utf8_lossy(&stdout).into_owned(),
         stderr: exit.stderr,
     })
 }
 
-fn succeeded(argv: &[String], said: Said, code: &'static str) -> Result<Said> {
+fn succeeded(argv: &[String], said: CommandOutput, code: &'static str) -> Result<CommandOutput> {
     if said.code == 0 {
         return Ok(said);
     }
@@ -114,13 +118,13 @@ fn succeeded(argv: &[String], said: Said, code: &'static str) -> Result<Said> {
             "`{}` ended with exit code {}: {}",
             argv.join(" "),
             said.code,
-            words(&said.stderr)
+            short_message(&said.stderr)
         ),
     ))
 }
 
 /// The lines that matter: warnings are left out where there is something worse.
-fn words(stderr: &str) -> String {
+fn short_message(stderr: &str) -> String {
     let worst: Vec<&str> = ["[emerg]", "[alert]", "[crit]", "[error]"]
         .iter()
         .flat_map(|level| stderr.lines().filter(move |line| line.contains(level)))

@@ -62,6 +62,8 @@ pub struct MissingComponent {
     /// The stable code of why; empty where an earlier version wrote none.
     #[serde(default)]
     pub code: String,
+    #[serde(skip)]
+    never: bool,
 }
 
 impl MissingComponent {
@@ -71,15 +73,18 @@ impl MissingComponent {
             name: name.to_owned(),
             reason: error.message().to_owned(),
             code: error.code().to_owned(),
+            never: error.is(&NeverBackedUp),
         }
     }
 
-    /// Whether components of its kind are never backed up.
+    /// Whether components of its kind are never backed up; known where the backup was made.
     pub(crate) fn is_of_a_kind(&self) -> bool {
-        self.code == NEVER
+        self.never
     }
 }
 
-/// The code of what can never be backed up, of which [`Component::back_up`](crate::component::Component::back_up)
-/// tells.
-pub(crate) const NEVER: &str = "component.no_back_up";
+/// What [`Component::back_up`](crate::component::Component::back_up) gives its error as the
+/// [reason](Error::because) where components of its kind are never backed up: any backup does without
+/// them, and says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeverBackedUp;

@@ -26,7 +26,7 @@ impl Changes {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Difference {
-    /// What is compared: `files`, `lines`, `tables`, `rows`, `keys`.
+    /// What is compared: `files`, `lines`, `tables`, `rows`, `settings`, `keys`.
     pub of: String,
     /// How many of them the backup has, where that is known.
     pub backup: Option<u64>,

@@ -27,7 +27,7 @@ impl Endpoint {
         }
     }
 
-    /// The same; what is sent there does not leave this host.
+    /// This endpoint; what is sent there does not leave this host.
     #[must_use]
     pub fn on_this_host(mut self) -> Self {
         self.on_this_host = true;

@@ -1,7 +1,9 @@
 //! The one error type of the library: what happened, to what, what to do next.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use super::Report;
 use super::text::shown;
@@ -37,11 +39,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// An error with a stable code, one line of explanation and, where there is one, the next step.
 ///
 /// `Display` is one line: what happened and to what, the cause included. The hint is kept
-/// apart so that each program can show it in its own way.
-#[derive(Debug)]
+/// apart so that each program can show it in its own way; the alternate form (`{:#}`) has it in
+/// parentheses.
+#[derive(Clone, Debug)]
 pub struct Error(Box<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     kind: ErrorKind,
     code: Cow<'static, str>,
@@ -49,11 +52,18 @@ struct Inner {
     hint: Option<String>,
     component: Option<String>,
     retryable: bool,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    reason: Option<Arc<dyn Reason>>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
     report: Option<BoxedReport>,
 }
 
+/// A value that callers of one family of errors decide by.
+trait Reason: Any + fmt::Debug + Send + Sync {}
+
+impl<T: Any + fmt::Debug + Send + Sync> Reason for T {}
+
 /// What a run did. A report is long: `unwrap` and `{:?}` show its first line.
+#[derive(Clone)]
 struct BoxedReport(Box<Report>);
 
 impl fmt::Debug for BoxedReport {
@@ -77,6 +87,7 @@ impl Error {
             hint: None,
             component: None,
             retryable: false,
+            reason: None,
             source: None,
             report: None,
         }))
@@ -101,6 +112,7 @@ impl Error {
             },
             format!("cannot {what}: {source}"),
         )
+        .because(source.kind())
         .source(source);
         error.0.hint = hint;
         error
@@ -133,6 +145,7 @@ impl Error {
     /// person needs belongs into the message.
     #[must_use]
     pub fn source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        let source: Box<dyn std::error::Error + Send + Sync> = source.into();
         self.0.source = Some(source.into());
         self
     }
@@ -141,6 +154,15 @@ impl Error {
     #[must_use]
     pub fn retryable(mut self) -> Self {
         self.0.retryable = true;
+        self
+    }
+
+    /// The same error with a value that says what it was, for callers that go on in another way then:
+    /// they ask with [`is`](Self::is), and never compare codes or messages. One stays, the last. An error
+    /// of [`io`](Self::io) has its [`std::io::ErrorKind`].
+    #[must_use]
+    pub fn because<T: PartialEq + fmt::Debug + Send + Sync + 'static>(mut self, reason: T) -> Self {
+        self.0.reason = Some(Arc::new(reason));
         self
     }
 
@@ -178,7 +200,7 @@ impl Error {
         self.0.report.as_ref().map(|report| &*report.0)
     }
 
-    /// The same by value; the error itself where there is no report.
+    /// As [`report`](Self::report), by value; the error itself where there is no report.
     pub fn into_report(mut self) -> Result<Report> {
         match self.0.report.take() {
             Some(report) => Ok(*report.0),
@@ -201,7 +223,9 @@ impl Error {
         &self.0.message
     }
 
-    /// The next step, where there is one.
+    /// The next step, where there is one, in the words of the command line: its verbs in backticks, its
+    /// options as they are typed. What an option means for a library call is told where the option is:
+    /// `--allow-unverified` is `PlanRequest::allow_unverified`.
     pub fn hint_text(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }
@@ -209,6 +233,12 @@ impl Error {
     /// The component that it befell, where it was one.
     pub fn component(&self) -> Option<&str> {
         self.0.component.as_deref()
+    }
+
+    /// Whether it has this value, given by [`because`](Self::because).
+    pub fn is<T: PartialEq + fmt::Debug + Send + Sync + 'static>(&self, reason: &T) -> bool {
+        let known: Option<&dyn Any> = self.0.reason.as_deref().map(|it| it as &dyn Any);
+        known.and_then(<dyn Any>::downcast_ref) == Some(reason)
     }
 
     /// Whether the same call may succeed when simply made again.
@@ -222,13 +252,35 @@ impl fmt::Display for Error {
         if let Some(component) = &self.0.component {
             write!(f, "{component}: ")?;
         }
-        f.write_str(&self.0.message)
+        f.write_str(&self.0.message)?;
+        match &self.0.hint {
+            Some(hint) if f.alternate() => write!(f, " ({hint})"),
+            _ => Ok(()),
+        }
     }
 }
 
 impl std::error::Error for Error {
+    /// The hint, where there is one, then the cause: programs that print chains of causes, as `anyhow` does
+    /// with `{:#}` and `{:?}`, show it.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
+        match self.0.hint {
+            Some(_) => Some(&*self.0),
+            None => std::error::Error::source(&*self.0),
+        }
+    }
+}
+
+/// As a link of the chain of causes it is the hint.
+impl fmt::Display for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hint: {}", self.hint.as_deref().unwrap_or_default())
+    }
+}
+
+impl std::error::Error for Inner {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
     }
 }
 
@@ -282,6 +334,39 @@ mod tests {
             .hint("try\nthis");
         assert_eq!(error.to_string(), "redis: first; second");
         assert_eq!(error.hint_text(), Some("try; this"));
+        assert_eq!(format!("{error:#}"), "redis: first; second (try; this)");
+    }
+
+    #[test]
+    fn a_chain_of_causes_has_the_hint() {
+        let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let error = Error::io("read x", denied);
+        let mut chain = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(known) = cause {
+            chain += &format!(": {known}");
+            cause = known.source();
+        }
+        assert_eq!(
+            chain,
+            "cannot read x: permission denied: hint: run as a user who may, usually root: \
+             permission denied"
+        );
+    }
+
+    #[test]
+    fn what_it_was_stays_with_an_error_that_is_told_in_other_words() {
+        #[derive(Debug, PartialEq)]
+        enum Why {
+            Gone,
+            Changed,
+        }
+        let error = Error::interrupted().because(Why::Gone).context("there");
+        let error = error.hint("look").with_kind(ErrorKind::NotFound);
+        assert!(error.is(&Why::Gone) && !error.is(&Why::Changed) && !error.is(&"Gone"));
+        let full = Error::io("write", std::io::ErrorKind::StorageFull.into());
+        assert!(full.is(&std::io::ErrorKind::StorageFull));
+        assert!(!Error::interrupted().is(&Why::Gone));
     }
 
     #[test]

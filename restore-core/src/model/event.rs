@@ -44,7 +44,7 @@ pub enum Event {
     StepStarted {
         /// The step's id, `stage:postgres`.
         step: String,
-        /// The same in words.
+        /// The step in words.
         what: String,
     },
     /// A step is done.
@@ -126,6 +126,12 @@ impl EventSink for NoEvents {
 impl<F: Fn(&Event) + Send + Sync> EventSink for F {
     fn emit(&self, event: &Event) {
         self(event);
+    }
+}
+
+impl<S: EventSink + ?Sized> EventSink for Arc<S> {
+    fn emit(&self, event: &Event) {
+        (**self).emit(event);
     }
 }
 

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ErrorKind;
 use super::text::shown;
+use super::{ErrorKind, RunId};
 
 /// Whether a [`Finding`] stops a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -36,7 +36,24 @@ pub struct Finding {
     /// The kind of the error that it was, where that is known: what a run that it stops ends with.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub kind: Option<ErrorKind>,
+    /// Whether a run goes on only with a yes to it: it is asked once all is staged, before users are turned
+    /// away.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub asks: bool,
+    #[serde(skip)]
+    bearing: Bearing,
 }
+
+/// What a plan must know of a finding, beyond its severity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Bearing {
+    #[default]
+    None,
+    KeptBy(RunId),
+    StopsDeployment,
+}
+
+const KILLED: &str = "service.killed";
 
 impl Finding {
     /// A finding that stops a run.
@@ -67,6 +84,8 @@ impl Finding {
             message: shown(&Into::<String>::into(message)).into_owned(),
             hint: None,
             kind: None,
+            asks: false,
+            bearing: Bearing::None,
         }
     }
 
@@ -77,6 +96,32 @@ impl Finding {
         self
     }
 
+    /// The same finding, as one that a run goes on with only after a yes.
+    #[must_use]
+    pub fn asking(mut self) -> Self {
+        self.asks = true;
+        self
+    }
+
+    /// That a service had to be killed.
+    pub(crate) fn killed(service: &str, detail: impl Into<String>) -> Self {
+        Self::warning(KILLED, service, detail)
+    }
+
+    /// Whether it is one of [`killed`](Self::killed), also as a journal or a report has it.
+    pub(crate) fn tells_of_a_kill(&self) -> bool {
+        self.code == KILLED
+    }
+
+    /// What it is about and what is so, in one line: a message that names its subject is not told twice whose
+    /// it is.
+    pub fn line(&self) -> String {
+        match names(&self.message, &self.subject) {
+            true => self.message.clone(),
+            false => format!("{}: {}", self.subject, self.message),
+        }
+    }
+
     /// The same finding, as the error of a kind: one of [`Verification`](ErrorKind::Verification) says that
     /// the backup is not what it claims to be.
     #[must_use]
@@ -85,10 +130,75 @@ impl Finding {
         self
     }
 
+    /// The same finding, as one that tells only of data which an earlier run keeps: a plan that tells of
+    /// that run leaves it out.
+    #[must_use]
+    pub fn kept_by(mut self, run: RunId) -> Self {
+        self.bearing = Bearing::KeptBy(run);
+        self
+    }
+
+    /// The run whose data it tells of, where it tells of nothing else.
+    pub fn keeper(&self) -> Option<&RunId> {
+        match &self.bearing {
+            Bearing::KeptBy(run) => Some(run),
+            _ => None,
+        }
+    }
+
+    /// The same finding, as one that stops a run which deploys: in a plan of such a run it is an error.
+    #[must_use]
+    pub fn stops_deployment(mut self) -> Self {
+        self.bearing = Bearing::StopsDeployment;
+        self
+    }
+
+    /// The same finding, as it is in the plan of a run that deploys.
+    pub(crate) fn with_deployment(mut self) -> Self {
+        if self.bearing == Bearing::StopsDeployment {
+            self.severity = Severity::Error;
+        }
+        self
+    }
+
     /// An [`Error`](crate::Error) as a finding that stops a run.
     pub fn from_error(subject: impl Into<String>, error: &crate::model::Error) -> Self {
         let mut finding = Self::error(error.code(), subject, error.message());
         finding.hint = error.hint_text().map(str::to_owned);
         finding.of_kind(error.kind())
+    }
+}
+
+/// Whether a message begins with its subject, or names it anywhere where that is a path: any word could be
+/// the name of a component.
+fn names(message: &str, subject: &str) -> bool {
+    let ends = |rest: &str| rest.starts_with([' ', ':', ',', ';', ')']) || rest.is_empty();
+    if message.strip_prefix(subject).is_some_and(ends) {
+        return !subject.is_empty();
+    }
+    subject.contains('/')
+        && message
+            .match_indices(&format!(" {subject}"))
+            .any(|(at, found)| message.get(at + found.len()..).is_some_and(ends))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_is_named_once() {
+        let line = |subject: &str, message: &str| Finding::error("x.y", subject, message).line();
+        let (file, missing) = ("redis/a.rdb", "redis/a.rdb is listed and is not there");
+        assert_eq!(line(file, missing), missing);
+        let inside = "line 1 of redis/a.rdb is no line";
+        assert_eq!(line(file, inside), inside);
+        assert_eq!(line("app", "does not run"), "app: does not run");
+        let other = "redis/a.rdb.gz is not there";
+        assert_eq!(line(file, other), format!("{file}: {other}"));
+        // A name that is a word of the sentence says nothing.
+        let word = "the service redis does not answer";
+        assert_eq!(line("redis", word), format!("redis: {word}"));
+        assert_eq!(line("", "it is so"), ": it is so");
     }
 }

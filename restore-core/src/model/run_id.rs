@@ -13,6 +13,9 @@ use super::{Error, ErrorKind, Result, Timestamp};
 #[serde(try_from = "String", into = "String")]
 pub struct RunId(String);
 
+/// How long an id is.
+const LENGTH: usize = 20;
+
 impl RunId {
     /// A new id for a run that begins now.
     pub fn generate() -> Self {
@@ -38,6 +41,18 @@ impl RunId {
         format!(".restore-{}", self.0)
     }
 
+    /// The run whose hidden folder has this name, or something beside that: what is about to be deleted of it
+    /// (`.trash`), the log that is fetched for it (`.wal`), a directory that is being made (`.new-…`). What people
+    /// have called `.restore-notes` is theirs.
+    pub(crate) fn of_folder(name: &[u8]) -> Option<Self> {
+        let rest = name.strip_prefix(b".restore-")?;
+        let (run, more) = rest.split_at_checked(LENGTH)?;
+        let own =
+            matches!(more, b"" | b".trash" | b".wal" | b".wal.trash") || more.starts_with(b".new-");
+        let run = std::str::from_utf8(run).ok().filter(|_| own)?;
+        run.parse().ok()
+    }
+
     /// The id with `_` for `-`, for names of databases.
     pub fn sql(&self) -> String {
         self.0.replace('-', "_")
@@ -48,7 +63,7 @@ impl FromStr for RunId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let shaped = text.len() == 20
+        let shaped = text.len() == LENGTH
             && text.bytes().enumerate().all(|(at, byte)| match at {
                 8 | 15 => byte == b'-',
                 0..15 => byte.is_ascii_digit(),

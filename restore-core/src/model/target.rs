@@ -58,14 +58,14 @@ impl RecoveryTarget {
         }
     }
 
-    /// The same; what happened exactly at the target is left out.
+    /// This target; what happened exactly at the target is left out.
     #[must_use]
     pub fn exclusive(mut self, exclusive: bool) -> Self {
         self.inclusive = !exclusive;
         self
     }
 
-    /// The same along this timeline.
+    /// This target, along this timeline.
     #[must_use]
     pub fn timeline(mut self, timeline: impl Into<Option<u32>>) -> Self {
         self.timeline = timeline.into();

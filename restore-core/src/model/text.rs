@@ -35,6 +35,15 @@ pub(crate) fn needed_and_had(needed: u64, had: u64) -> (String, String) {
     }
 }
 
+/// A text as one word of a command that somebody may type.
+pub(crate) fn shell_word(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./,:@=".contains(&byte);
+    match !text.is_empty() && text.bytes().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
 /// The text on one line: what is no visible character is written as its escape (`\n`, `\u{1b}`).
 pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     if text.chars().all(is_harmless) {
@@ -53,7 +62,7 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The same of all texts in a value.
+/// Does what [`shown`] does to all texts in a value.
 pub(crate) fn shown_in(value: &mut serde_json::Value) {
     match value {
         serde_json::Value::String(text) => {

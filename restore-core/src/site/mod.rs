@@ -7,6 +7,6 @@ pub(crate) mod open;
 pub use self::config_check::{ConfigCheck, ConfigFinding};
 pub use crate::engine::operations::{
     BackupKind, BackupListing, ComponentDifference, FoundData, GetReport, GetRequest, Gotten,
-    KeptData, ListedBackup, MembersReport, MembersRequest, NewestBackup, ProvenBackup, Room, Site,
-    SiteDifference, SiteStatus, StoreStatus, UnfinishedRun,
+    KeptData, LastDrill, ListedBackup, MembersReport, MembersRequest, NewestBackup, ProvenBackup,
+    Room, Site, SiteDifference, SiteStatus, StoreStatus, UnfinishedRun,
 };

@@ -6,21 +6,22 @@ use std::sync::Arc;
 
 use crate::contract::config::ServiceOrder;
 use crate::contract::{BackupStore, ComponentDeps, Platform, Registry, SiteConfig, config};
-use crate::engine::operations::Site;
+use crate::engine::operations::{MakePage, Site};
 use crate::model::{Error, ErrorKind, Result};
 use crate::stores::directory::DirectoryStore;
-use crate::{checks, maintenance, platforms, stores};
+use crate::{checks, hooks, maintenance, platforms, stores};
 
 impl Site {
     /// Opens the site that the `restore.toml` at `path` describes. Reads no password
     /// yet, connects to nothing and writes nothing.
-    pub async fn open(path: &Path) -> Result<Self> {
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_with(path, &Registry::default())
     }
 
-    /// The same with kinds of components, platforms, stores, checks or maintenance modes of the
+    /// As [`open`](Self::open), with kinds of components, platforms, stores, checks or maintenance modes of the
     /// caller's own, which `registry` knows.
-    pub fn open_with(path: &Path, registry: &Registry) -> Result<Self> {
+    pub fn open_with(path: impl AsRef<Path>, registry: &Registry) -> Result<Self> {
+        let path = path.as_ref();
         let config = SiteConfig::read(path)?;
         // A bare file name has an empty parent, which means here.
         let base = match path.parent() {
@@ -33,7 +34,7 @@ impl Site {
         Ok(site)
     }
 
-    /// The same from a configuration at hand; relative paths in it are taken from `base`.
+    /// As [`open_with`](Self::open_with), from a configuration at hand; relative paths in it are taken from `base`.
     /// `registry` knows the kinds of what a site has.
     pub fn from_config(config: SiteConfig, base: &Path, registry: &Registry) -> Result<Self> {
         let base = std::path::absolute(base)
@@ -43,7 +44,7 @@ impl Site {
         Self::with_platform(config, &base, registry, platform)
     }
 
-    /// The same on a platform of the caller's own making.
+    /// As [`from_config`](Self::from_config), on a platform of the caller's own making.
     pub fn with_platform(
         config: SiteConfig,
         base: &Path,
@@ -104,6 +105,10 @@ impl Site {
                 name, value, registry, &parts,
             )?);
         }
+        let mut made_hooks = Vec::new();
+        for (name, value) in &config.hooks {
+            made_hooks.push(hooks::kinds::make(name, value, registry, &parts)?);
+        }
         let maintenance = match &config.maintenance {
             Some(table) => Some(maintenance::kinds::make_registered(
                 table.clone(),
@@ -112,6 +117,10 @@ impl Site {
             )?),
             None => None,
         };
+        let (kinds, of_pages) = (registry.clone(), parts.clone());
+        let make_page: MakePage =
+            Arc::new(move |table| maintenance::kinds::make_registered(table, &kinds, &of_pages));
+        let guards = crate::components::redis::unlisted(&config, &platform, base);
         Ok(Self {
             log: config.site.log.as_ref().map(|log| base.join(log)),
             config,
@@ -126,8 +135,12 @@ impl Site {
             open_directory: |path| Arc::new(DirectoryStore::new(path)),
             components,
             checks,
+            hooks: made_hooks,
             maintenance,
+            make_page,
+            guards,
             not_started: Default::default(),
+            found_paths: Default::default(),
         })
     }
 }

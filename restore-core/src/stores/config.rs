@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::directory::DirectoryStore;
+use super::names::NamePattern;
 use super::ssh::{SshConfig, SshStore};
 use crate::backup::remote::Folder;
 use crate::backup::unlock::{StoreKeys, Unlock};
@@ -85,6 +86,8 @@ section!(Directory {
     id: Option<String>,
     #[serde(default)]
     files: Option<String>,
+    #[serde(default)]
+    follow: bool,
 });
 
 section!(Ssh {
@@ -98,6 +101,10 @@ section!(Ssh {
     config: Option<PathBuf>,
     #[serde(default)]
     sftp_server: Option<String>,
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    files: Option<String>,
 });
 
 /// Makes the store that the section `name` describes; relative paths are taken from `base`.
@@ -123,26 +130,14 @@ pub(crate) fn make(
         "directory" => {
             let mut directory: Directory = config::parse_section(&path, table)?;
             let keys = directory.keys();
-            let mut store = DirectoryStore::new(base.join(directory.path));
+            let mut store =
+                DirectoryStore::new(base.join(directory.path)).followed(directory.follow);
             if let Some(group) = &directory.group {
                 store = store.readable_by(group_id(&path, group)?);
             }
-            let at = |error: Error| error.context(format!("[{path}]"));
-            store = match (&directory.id, &directory.files) {
-                (None, None) => store,
-                (Some(id), None) => store.named(id).map_err(at)?,
-                (None, Some(files)) => store.of_files(files).map_err(at)?,
-                (Some(_), Some(_)) => {
-                    return Err(Error::new(
-                        ErrorKind::Config,
-                        "config.bad_value",
-                        format!(
-                            "[{path}] `id` names folders and `files` files: a store has one of them"
-                        ),
-                    )
-                    .hint("describe them as two stores of the same path"));
-                }
-            };
+            if let Some(names) = pattern(&path, (&directory.id, &directory.files))? {
+                store = store.with_names(names);
+            }
             (Arc::new(store), keys, directory.unlocked)
         }
         "ssh" => {
@@ -157,6 +152,28 @@ pub(crate) fn make(
     let unlock = keys.unlock(&path, base)?;
     let keys = StoreKeys { unlock, unlocked };
     Ok(Configured { store, keys })
+}
+
+/// What `id` and `files` of the section at `path` say of the names of another tool's backups.
+pub(super) fn pattern(
+    path: &str,
+    keys: (&Option<String>, &Option<String>),
+) -> Result<Option<NamePattern>> {
+    let pattern = match keys {
+        (None, None) => return Ok(None),
+        (Some(id), None) => NamePattern::parse(id, false),
+        (None, Some(files)) => NamePattern::parse(files, true),
+        (Some(_), Some(_)) => {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "config.bad_value",
+                format!("[{path}] `id` names folders and `files` files: a store has one of them"),
+            )
+            .hint("describe them as two stores of the same path"));
+        }
+    };
+    let pattern = pattern.map_err(|error| error.context(format!("[{path}]")))?;
+    Ok(Some(pattern))
 }
 
 /// The keys that every kind has, out of the section of a kind that is not the library's.
@@ -194,7 +211,8 @@ fn group_id(path: &str, name: &str) -> Result<u32> {
 fn ssh(path: &str, table: config::Table, base: &Path) -> Result<(Arc<SshStore>, Keys)> {
     let mut ssh: Ssh = config::parse_section(path, table)?;
     let keys = ssh.keys();
-    let store = SshStore::new(SshConfig {
+    let names = pattern(path, (&ssh.id, &ssh.files))?;
+    let mut store = SshStore::new(SshConfig {
         host: ssh.host,
         path: ssh.path,
         user: ssh.user,
@@ -203,6 +221,9 @@ fn ssh(path: &str, table: config::Table, base: &Path) -> Result<(Arc<SshStore>, 
         sftp_server: ssh.sftp_server,
     })
     .map_err(|error| error.context(format!("[{path}]")))?;
+    if let Some(names) = names {
+        store = store.with_names(names);
+    }
     Ok((Arc::new(store), keys))
 }
 
@@ -210,18 +231,18 @@ fn ssh(path: &str, table: config::Table, base: &Path) -> Result<(Arc<SshStore>, 
 /// is the folder itself.
 pub(crate) fn folder(path: &str, mut table: config::Table, base: &Path) -> Result<Folder> {
     let kind = config::take_kind(path, &mut table, &KINDS)?;
+    if ["id", "files"].iter().any(|key| table.contains_key(*key)) {
+        return Err(Error::new(
+            ErrorKind::Config,
+            "config.bad_value",
+            format!("[{path}] `id` and `files` are of backups alone"),
+        )
+        .hint("leave them away"));
+    }
     let (folder, keys) = match kind.as_str() {
         "directory" => {
             let mut directory: Directory = config::parse_section(path, table)?;
             let keys = directory.keys();
-            if directory.id.is_some() || directory.files.is_some() {
-                return Err(Error::new(
-                    ErrorKind::Config,
-                    "config.bad_value",
-                    format!("[{path}] `id` and `files` are of backups alone"),
-                )
-                .hint("leave them away"));
-            }
             (Folder::Here(base.join(directory.path)), keys)
         }
         "ssh" => {

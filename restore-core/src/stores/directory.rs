@@ -16,9 +16,9 @@ use rustix::io::Errno;
 use tokio::io::AsyncRead;
 
 use super::directory_write;
-use super::names::{Found, Names, survey};
+use super::names::{Found, NamePattern, not_ours, survey};
 use crate::contract::store::{bad_path, is_inside};
-use crate::contract::{BackupFolder, BackupStore, OddEntry, PackedBackup, StoredFile};
+use crate::contract::{BackupFolder, BackupStore, OddEntry, PackedBackup, StoreReason, StoredFile};
 use crate::model::{BackupFile, BackupId, Error, ErrorKind, Result};
 use crate::sys::open_beneath_across;
 use crate::sys::space::Space;
@@ -31,8 +31,10 @@ use crate::sys::space::Space;
 pub struct DirectoryStore {
     root: PathBuf,
     readers: directory_write::Readers,
+    /// Whether it is used also where somebody else could lead its path elsewhere.
+    follow: bool,
     /// How backups of other tools are named.
-    names: Option<Arc<Names>>,
+    names: Option<Arc<NamePattern>>,
     /// Which folders backups of other tools were found in: where to look first, and no answer.
     folders: Arc<Mutex<HashMap<BackupId, String>>>,
 }
@@ -43,33 +45,47 @@ impl DirectoryStore {
         Self {
             root: root.into(),
             readers: directory_write::Readers::default(),
+            follow: false,
             names: None,
             folders: Arc::default(),
         }
     }
 
+    /// The same store, which is used also where somebody else than root or we could lead its path to another
+    /// directory. Without that nothing is written there or deleted then, and no plan is made of what is not signed.
+    #[must_use]
+    pub fn followed(mut self, follow: bool) -> Self {
+        self.follow = follow;
+        self
+    }
+
     /// The same store, whose folders another tool names: `pattern` is text with `{year}`, `{month}`,
-    /// `{day}`, `{hour}`, `{minute}`, `{second}`, `{date}`, `{time}`, `{epoch}`, `{n}` for a number and
-    /// `*` for anything. Where it has no date, a backup is of the time at which its folder was last
-    /// changed. Ids are made of that time. Such backups may have no manifest, and are never deleted.
+    /// `{day}`, `{hour}`, `{minute}`, `{second}`, `{yy}`, `{mon}` for the name of a month, `{date}`, `{time}`,
+    /// `{epoch}`, `{weekday}`, `{n}` for a number and `*` for anything. Where it has no date, a backup is of the
+    /// time at which its folder was last changed; with `{manifest}`, which is anything, of the time that its
+    /// `MANIFEST.txt` says (`Backup ID:`, `Created:`). Ids are made of that time. Such backups may have no
+    /// manifest otherwise, and are never deleted.
     ///
     /// # Errors
     ///
     /// `Config` (`store.bad_pattern`) where it is no such pattern.
-    pub fn named(mut self, pattern: &str) -> Result<Self> {
-        self.names = Some(Arc::new(Names::parse(pattern, false)?));
-        Ok(self)
+    pub fn named(self, pattern: &str) -> Result<Self> {
+        Ok(self.with_names(NamePattern::parse(pattern, false)?))
+    }
+
+    pub(super) fn with_names(mut self, names: NamePattern) -> Self {
+        self.names = Some(Arc::new(names));
+        self
     }
 
     /// The same store, in which files lie side by side with a date in their names, as the pattern
-    /// says: those of one time are a backup.
+    /// says, or in a folder for each part (`*/{date}.*`): those of one time are a backup.
     ///
     /// # Errors
     ///
     /// As [`Self::named`]; also where the pattern has no date.
-    pub fn of_files(mut self, pattern: &str) -> Result<Self> {
-        self.names = Some(Arc::new(Names::parse(pattern, true)?));
-        Ok(self)
+    pub fn of_files(self, pattern: &str) -> Result<Self> {
+        Ok(self.with_names(NamePattern::parse(pattern, true)?))
     }
 
     /// Where the files of a backup are.
@@ -99,14 +115,14 @@ impl DirectoryStore {
         if self.root.join(id.as_str()).is_dir() {
             return Ok(in_folder(id.as_str()));
         }
-        if names.is_of(&self.root.join(path), path, id) {
+        if names.is_of(&self.root, path, id) {
             return Ok(path.to_owned());
         }
         let known = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         let name = known.get(id).cloned();
         drop(known);
         if let Some(name) = name
-            && names.is_of(&self.root.join(&name), &name, id)
+            && names.is_of(&self.root, &name, id)
         {
             return Ok(in_folder(&name));
         }
@@ -224,14 +240,14 @@ impl BackupStore for DirectoryStore {
     }
 
     async fn room(&self) -> Result<Option<Space>> {
-        self.blocking(|store| directory_write::room(&store.root).map(Some))
+        self.blocking(|store| directory_write::room(&store.root, store.follow).map(Some))
             .await
     }
 
     async fn begin(&self, id: &BackupId) -> Result<Arc<dyn BackupFolder>> {
         let (id, readers) = (id.clone(), self.readers);
         let folder = self
-            .blocking(move |store| directory_write::begin(&store.root, &id, readers))
+            .blocking(move |store| directory_write::begin(&store.root, &id, readers, store.follow))
             .await?;
         Ok(Arc::new(folder))
     }
@@ -241,19 +257,15 @@ impl BackupStore for DirectoryStore {
         self.blocking(move |store| {
             let root = &store.root;
             if store.names.is_some() && !root.join(id.as_str()).is_dir() {
-                return Err(Error::new(
-                    ErrorKind::Preflight,
-                    "store.not_ours",
-                    format!(
-                        "backup {id} in {} is another tool's, and is not deleted",
-                        root.display()
-                    ),
-                )
-                .hint("let the tool that made it delete it"));
+                return Err(not_ours(&id, &root.display().to_string()));
             }
-            directory_write::remove(root, &id)
+            directory_write::remove(root, &id, store.follow)
         })
         .await
+    }
+
+    fn check_way(&self) -> Result<()> {
+        crate::sys::check_file(&self.root, self.follow).map(drop)
     }
 
     fn directory(&self) -> Option<&Path> {
@@ -406,7 +418,7 @@ fn open_root(root: &Path) -> Result<OwnedFd> {
 }
 
 /// Opens the file at `path` below the store for reading, without following links put there meanwhile.
-fn open(root: &Path, path: &str, offset: u64) -> Result<File> {
+pub(super) fn open(root: &Path, path: &str, offset: u64) -> Result<File> {
     let what = || format!("open {}/{path}", root.display());
     let failed = |e: Errno| Error::io(what(), e.into());
     let at = open_root(root)?;
@@ -453,11 +465,14 @@ pub(crate) fn unreachable_store(path: &Path, error: std::io::Error) -> Error {
             "see `dmesg` and `findmnt`: the mount may be stale or its server away",
         ),
     };
-    Error::new(
+    let failed = Error::new(
         kind,
         code,
         format!("cannot read the backup store {path}: {error}"),
-    )
-    .hint(hint)
-    .source(error)
+    );
+    let failed = match kind {
+        ErrorKind::NotFound => failed.because(StoreReason::Absent),
+        _ => failed,
+    };
+    failed.hint(hint).source(error)
 }

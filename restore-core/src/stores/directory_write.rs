@@ -15,6 +15,7 @@ use super::directory;
 use crate::archive::{SinkFile, unwritable};
 use crate::contract::{BackupFolder, Manifest};
 use crate::model::{BackupId, Error, ErrorKind, Result};
+use crate::sys::durable::{self, Access};
 use crate::sys::private;
 use crate::sys::space::Space;
 
@@ -37,6 +38,9 @@ const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::CLOEXEC);
 
+/// Of a file that a group may read too.
+const FILE: u32 = 0o640;
+
 /// Who may read what is written, besides its owner.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Readers(pub(crate) Option<u32>);
@@ -54,12 +58,32 @@ impl Readers {
     }
 
     fn file(self, file: &File) -> io::Result<()> {
-        self.admit(file, 0o640)
+        self.admit(file, FILE)
+    }
+
+    /// What a file is made with that they may read.
+    fn access(self) -> Access {
+        let ourselves = rustix::process::geteuid().as_raw();
+        self.0.map_or(Access::PRIVATE, |group| Access {
+            mode: FILE,
+            owner: Some((ourselves, group)),
+        })
     }
 }
 
 /// Makes the folder of a new backup; the store's own directory is never made.
-pub(crate) fn begin(root: &Path, id: &BackupId, readers: Readers) -> Result<DirectoryFolder> {
+///
+/// # Errors
+///
+/// `Preflight` with `path.untrusted` where somebody else could lead the way to the store elsewhere, and all that is backed
+/// up with it. `follow` says that this is meant.
+pub(crate) fn begin(
+    root: &Path,
+    id: &BackupId,
+    readers: Readers,
+    follow: bool,
+) -> Result<DirectoryFolder> {
+    let root = &crate::sys::check_file(root, follow)?;
     let store = open_root(root)?;
     let path = root.join(id.as_str());
     let failed = |e: rustix::io::Errno| unwritable(&path.display().to_string(), e.into());
@@ -105,8 +129,10 @@ fn open_root(root: &Path) -> Result<OwnedFd> {
         .map_err(|e| directory::unreachable_store(root, e.into()))
 }
 
-/// The room in the directory; an error where nothing can be written there.
-pub(crate) fn room(root: &Path) -> Result<Space> {
+/// The room in the directory; an error where nothing can be written there, or is not as [`begin`] asks.
+pub(crate) fn room(root: &Path, follow: bool) -> Result<Space> {
+    let root = crate::sys::check_file(root, follow)?;
+    let root = root.as_path();
     let failed = |e: rustix::io::Errno| {
         let e = io::Error::from(e);
         match e.kind() {
@@ -127,7 +153,13 @@ pub(crate) fn room(root: &Path) -> Result<Space> {
 
 /// Deletes a backup, its manifest first: killed in between, what is left is unfinished and never
 /// taken for whole.
-pub(crate) fn remove(root: &Path, id: &BackupId) -> Result<()> {
+///
+/// # Errors
+///
+/// `Preflight` with `path.untrusted` where somebody else could lead the way to the store elsewhere: what
+/// would be deleted is then not what was looked at. `follow` says that this is meant.
+pub(crate) fn remove(root: &Path, id: &BackupId, follow: bool) -> Result<()> {
+    let root = &crate::sys::check_file(root, follow)?;
     let folder = root.join(id.as_str());
     let failed = |e: rustix::io::Errno| Error::io(format!("delete {}", folder.display()), e.into());
     let store = open_root(root)?;
@@ -241,19 +273,10 @@ impl BackupFolder for DirectoryFolder {
                 }
                 sync(&directory)?;
             }
-            let (beside, place) = (
-                folder.join(format!(".{}.new", Manifest::FILE_NAME)),
-                folder.join(Manifest::FILE_NAME),
-            );
-            let write = || {
-                let mut file = private::create(&beside)?;
-                readers.file(&file)?;
-                file.write_all(text.as_bytes())?;
-                file.sync_all()?;
-                std::fs::rename(&beside, &place)
-            };
-            write().map_err(|e| unwritable(&shown.display().to_string(), e))?;
-            sync(folder)
+            let beside = folder.join(format!(".{}.new", Manifest::FILE_NAME));
+            let place = folder.join(Manifest::FILE_NAME);
+            durable::replace(&place, &beside, readers.access(), text)
+                .map_err(|e| unwritable(&shown.display().to_string(), e))
         })
         .await
     }
@@ -290,6 +313,33 @@ impl Drop for DirectoryFile {
         if !self.sealed {
             // Half an artifact is no artifact; where it stays, the backup is unfinished anyway.
             let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_manifest_that_cannot_be_put_there_leaves_nothing_beside() {
+        let root = tempfile::tempdir().unwrap();
+        let id: BackupId = "20240215-020000".parse().unwrap();
+        let readers = Readers(Some(rustix::process::getegid().as_raw()));
+        for (readers, mode) in [(Readers::default(), 0o600), (readers, 0o640)] {
+            let folder = begin(root.path(), &id, readers, false).unwrap();
+            let path = root.path().join(id.as_str());
+            let manifest = path.join(Manifest::FILE_NAME);
+            std::fs::create_dir(&manifest).unwrap();
+            let error = folder.publish("text").await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Failed, "{error}");
+            std::fs::remove_dir(&manifest).unwrap();
+            assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
+            folder.publish("text").await.unwrap();
+            assert_eq!(std::fs::read_to_string(&manifest).unwrap(), "text");
+            let found = manifest.metadata().unwrap().permissions().mode();
+            assert_eq!(found & 0o777, mode);
+            std::fs::remove_dir_all(&path).unwrap();
         }
     }
 }

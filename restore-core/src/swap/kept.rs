@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::record::{Move, Record};
+use super::record::{Move, SwapRecord};
 use super::scope::Compared;
 use super::undo::below_directories;
 use super::{Dir, Found, LocalVolume, Phase, REPLACED, STAGED};
@@ -29,7 +29,7 @@ impl LocalVolume {
 
 /// How many entries were live when the swap began, and which of them are neither live nor put aside.
 pub(super) fn lost<'a>(
-    record: &'a Record,
+    record: &'a SwapRecord,
     live: &Dir,
     staged: Option<&Dir>,
     replaced: Option<&Dir>,
@@ -80,7 +80,7 @@ pub(super) fn kept_gone(live: &Dir, all: u64, gone: &[&Path]) -> Error {
         ErrorKind::Failed,
         "volume.kept_gone",
         format!(
-            "of {all} entries that the run replaced in {}, {} are gone from where it put them: {}; nothing was moved",
+            "what the run replaced in {} is not all there: {} of {all} gone from where it was put: {}; nothing was moved",
             live.path().display(),
             gone.len(),
             names.join(", ")

@@ -10,7 +10,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
 use super::dir::{Dir, Inode};
-use super::record::{RECORD, Record};
+use super::record::{RECORD, SwapRecord};
 use super::{REPLACED, STAGED};
 use crate::model::{Error, ErrorKind, Result, RunId};
 
@@ -182,7 +182,7 @@ pub(crate) struct Found {
     pub(crate) folder: Dir,
     /// The name that somebody gave the folder, where it is not its own.
     pub(crate) renamed: Option<OsString>,
-    pub(crate) record: Record,
+    pub(crate) record: SwapRecord,
     pub(crate) ledger: Ledger,
 }
 
@@ -207,7 +207,7 @@ impl Ledger {
     }
 
     /// Replaces the list; durable once this returns.
-    pub(crate) fn write(&self, record: &Record) -> Result<()> {
+    pub(crate) fn write(&self, record: &SwapRecord) -> Result<()> {
         let list = record.bytes()?;
         let bytes = match &self.key {
             Some(key) => key.seal(&list),
@@ -217,7 +217,7 @@ impl Ledger {
     }
 
     /// Sets room aside for the undo's list, which names each entry once more.
-    pub(crate) fn reserve(&self, record: &Record) -> Result<()> {
+    pub(crate) fn reserve(&self, record: &SwapRecord) -> Result<()> {
         let room = vec![0; record.bytes()?.len() * 3];
         self.place.write(&reserve_of(&self.name), &room)
     }
@@ -240,7 +240,7 @@ impl Ledger {
     }
 
     /// The list; `None` where there is none.
-    fn read(&self, folder: Option<&Dir>) -> Result<Option<Record>> {
+    fn read(&self, folder: Option<&Dir>) -> Result<Option<SwapRecord>> {
         let Some((bytes, ours)) = self.place.read(&self.name)? else {
             return Ok(None);
         };
@@ -254,7 +254,7 @@ impl Ledger {
             }
             None => &bytes,
         };
-        Record::parse(list, &self.place.show(Path::new(&self.name))).map(Some)
+        SwapRecord::parse(list, &self.place.show(Path::new(&self.name))).map(Some)
     }
 }
 
@@ -335,7 +335,7 @@ fn unlisted(records: &Records, root: &Path, folder: Dir, run: &RunId) -> Result<
     if !folder.is_private()? || is_empty(STAGED)? || !is_empty(REPLACED)? {
         return Ok(None);
     }
-    let record = Record::staged(run, folder.inode()?, staged.inode()?);
+    let record = SwapRecord::staged(run, folder.inode()?, staged.inode()?);
     let ledger = Ledger::of(records, root, run, &folder)?;
     Ok(Some(Found {
         folder,
@@ -368,7 +368,7 @@ fn beside(records: &Records, root: &Path, folder: Dir, run: &RunId) -> Result<Fo
                 apart: false,
                 in_folder: true,
             };
-            plain.read(Some(&folder))?.filter(Record::is_legacy)
+            plain.read(Some(&folder))?.filter(SwapRecord::is_legacy)
         }
         other => other?,
     };

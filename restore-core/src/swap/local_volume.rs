@@ -12,8 +12,8 @@ use rustix::io::Errno;
 use super::kept::{kept_gone, lost};
 use super::scope::{Compared, Discard, SwapScope, SwapState};
 use super::{
-    Dir, FOLDER_PREFIX, Found, IN_THE_WAY, LEFT_OUT, Ledger, Meta, Phase, REPLACED, Record,
-    RecordKey, Records, STAGED, StagingDir, SwapDirs, SwapExecutor, below_directories, claim, find,
+    Dir, EntryMeta, Found, IN_THE_WAY, LEFT_OUT, Ledger, Phase, REPLACED, RecordKey, Records,
+    STAGED, StagingDir, SwapDirs, SwapExecutor, SwapRecord, below_directories, claim, find,
     not_ours, plan, plan_undo,
 };
 use crate::archive::path_set::PathSet;
@@ -22,7 +22,7 @@ use crate::sys::absent::AbsentDirectory;
 
 /// How long other work on the same volume is waited for.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
-/// The same where the lock is one that whoever owns the volume can take, too.
+/// How long it is waited for where the lock is one that whoever owns the volume can take, too.
 const SHORT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A directory of this host as a volume.
@@ -108,7 +108,7 @@ impl LocalVolume {
             })?
     }
 
-    /// The same for work that moves or deletes: one at a time on a volume. The work of a caller
+    /// As `blocking`, for work that moves or deletes: one at a time on a volume. The work of a caller
     /// who went away goes on; whoever comes next waits for its end.
     pub(crate) async fn alone<T: Send + 'static>(
         &self,
@@ -200,7 +200,7 @@ impl LocalVolume {
         find(&self.records, &self.root, live, run)
     }
 
-    /// The same for work that moves or deletes: see [`claim`].
+    /// As `find`, for work that moves or deletes: see [`claim`].
     pub(crate) fn claim(&self, live: &Dir, run: &RunId) -> Result<Option<Found>> {
         claim(&self.records, &self.root, live, run)
     }
@@ -235,7 +235,7 @@ impl LocalVolume {
         self.delete_folder(&live, run)?;
         let meta = live
             .entry(Path::new(""))?
-            .map_or_else(Meta::private, |entry| entry.meta);
+            .map_or_else(EntryMeta::private, |entry| entry.meta);
         let folder = live.make_new(&run.folder())?;
         let staged = folder.make_new(STAGED)?;
         // What is unpacked must not inherit the volume's access control lists: its own come with it.
@@ -244,7 +244,7 @@ impl LocalVolume {
         staged.sync()?;
         folder.sync()?;
         live.sync()?;
-        let record = Record::staged(run, folder.inode()?, staged.inode()?);
+        let record = SwapRecord::staged(run, folder.inode()?, staged.inode()?);
         Ledger::of(&self.records, &self.root, run, &folder)?.write(&record)?;
         Ok(StagingDir::of(folder, staged))
     }
@@ -259,7 +259,7 @@ impl LocalVolume {
         Ok(StagingDir::of(found.folder, staged))
     }
 
-    fn area(live: Dir, found: Found, run: &RunId) -> Result<(SwapDirs, Record)> {
+    fn area(live: Dir, found: Found, run: &RunId) -> Result<(SwapDirs, SwapRecord)> {
         // Since the swap it was its data's owner's.
         found.folder.take()?;
         let staged = staged_in(&live, &found, run)?;
@@ -415,7 +415,7 @@ impl LocalVolume {
         let mut names = Vec::new();
         for name in self.open()?.names(Path::new(""))? {
             if let Ok(name) = name.into_string()
-                && name.starts_with(FOLDER_PREFIX)
+                && RunId::of_folder(name.as_bytes()).is_some()
                 // About to be deleted, and the log that a recovery fetches.
                 && !name.ends_with(".trash")
                 && !name.ends_with(".wal")

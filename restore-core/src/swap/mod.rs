@@ -23,7 +23,7 @@ mod undo;
 
 pub use held::StagingDir;
 
-pub(crate) use dir::{Dir, Meta};
+pub(crate) use dir::{Dir, EntryMeta};
 pub(crate) use ledger::not_ours;
 pub(crate) use ledger::{Found, Ledger, RecordKey, Records, claim, find};
 pub use local_volume::LocalVolume;
@@ -34,7 +34,7 @@ pub(crate) use plan::plan;
 pub(crate) use record::RECORD;
 #[cfg(feature = "fuzzing")]
 pub(crate) use record::fuzz;
-pub(crate) use record::{Phase, Record};
+pub(crate) use record::{Phase, SwapRecord};
 pub(crate) use undo::{below_directories, plan_undo};
 
 /// What holds the staged tree inside the folder of a run.

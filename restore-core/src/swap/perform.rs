@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::record::{Move, Record, UndoMove, UndoTarget};
+use super::record::{Move, SwapRecord, UndoMove, UndoTarget};
 use super::undo::below_directories;
 use super::{Dir, Phase, REPLACED, RESERVE, SwapDirs};
 use crate::model::Result;
@@ -32,7 +32,7 @@ impl SwapExecutor {
     }
 
     /// Makes all moves of the list that are not made, and writes down that they are.
-    pub(crate) fn swap(&mut self, area: &SwapDirs, record: &mut Record) -> Result<()> {
+    pub(crate) fn swap(&mut self, area: &SwapDirs, record: &mut SwapRecord) -> Result<()> {
         for item in &mut record.moves {
             self.forth(area, item)?;
         }
@@ -53,7 +53,7 @@ impl SwapExecutor {
 
     /// Writes a swap's list down, before the first of its moves, and sets room aside for its
     /// undo: for the list, and for the directories that it may have to make.
-    pub(crate) fn begin(&mut self, record: &Record, area: &SwapDirs) -> Result<()> {
+    pub(crate) fn begin(&mut self, record: &SwapRecord, area: &SwapDirs) -> Result<()> {
         const DIRECTORIES: usize = 256 * 1024;
         self.change()?;
         area.ledger.reserve(record)?;
@@ -63,7 +63,7 @@ impl SwapExecutor {
     }
 
     /// Writes an undo's list down, before the first of its moves.
-    pub(crate) fn turn_round(&mut self, record: &Record, area: &SwapDirs) -> Result<()> {
+    pub(crate) fn turn_round(&mut self, record: &SwapRecord, area: &SwapDirs) -> Result<()> {
         self.change()?;
         area.ledger.release()?;
         area.folder.unlink(Path::new(RESERVE))?;
@@ -97,7 +97,7 @@ impl SwapExecutor {
 
     /// Makes all moves of the undo's list that are not made, and writes down that they are: what
     /// was live is live, and the rest is staged.
-    pub(crate) fn unswap(&mut self, area: &SwapDirs, record: &mut Record) -> Result<()> {
+    pub(crate) fn unswap(&mut self, area: &SwapDirs, record: &mut SwapRecord) -> Result<()> {
         for dir in &record.dirs {
             self.have_directory(area, &dir.path.0)?;
         }

@@ -7,9 +7,9 @@ use super::dir::{Dir, Entry};
 use super::mounts::{mounted, refuse_mounts};
 use super::record::{DirRecord, Move, RelPath};
 use super::scope::SwapScope;
-use super::{FOLDER_PREFIX, SwapDirs, SwapExecutor};
+use super::{SwapDirs, SwapExecutor};
 use crate::archive::path_set::{PathSet, relative};
-use crate::model::{Error, ErrorKind, Result};
+use crate::model::{Error, ErrorKind, Result, RunId};
 
 /// Compares the trees and lists the moves. Nothing live changes; staged entries that the scope
 /// leaves out are moved aside.
@@ -397,9 +397,5 @@ pub(super) fn keep_of(scope: &SwapScope) -> Result<PathSet> {
 /// Whether it is the folder of a run.
 pub(super) fn is_own(path: &Path) -> bool {
     use std::os::unix::ffi::OsStrExt;
-    path.parent() == Some(Path::new(""))
-        && path
-            .as_os_str()
-            .as_bytes()
-            .starts_with(FOLDER_PREFIX.as_bytes())
+    path.parent() == Some(Path::new("")) && RunId::of_folder(path.as_os_str().as_bytes()).is_some()
 }

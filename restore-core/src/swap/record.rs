@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::dir::{Acl, Inode, Meta};
+use super::dir::{Acl, EntryMeta, Inode};
 use super::scope::SwapScope;
 use crate::model::{Error, ErrorKind, Result, RunId};
 
@@ -33,7 +33,7 @@ pub(crate) enum Phase {
 
 /// Everything that a swap or an undo needs to be finished by another process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Record {
+pub(crate) struct SwapRecord {
     version: u32,
     /// Of whom it is.
     #[serde(default)]
@@ -58,9 +58,9 @@ pub(crate) struct Record {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DirRecord {
     pub(crate) path: RelPath,
-    pub(crate) old: Meta,
+    pub(crate) old: EntryMeta,
     /// `None` where the staged tree has no such directory.
-    pub(crate) new: Option<Meta>,
+    pub(crate) new: Option<EntryMeta>,
     /// Whether an undo moves entries away that neither tree had when the swap began.
     pub(crate) whole: bool,
     /// Its access control lists; `None` in lists of version 0.1.
@@ -106,7 +106,7 @@ pub(crate) enum UndoTarget {
     InTheWay,
 }
 
-impl Record {
+impl SwapRecord {
     /// That of a run which has staged, and moved nothing.
     pub(crate) fn staged(run: &RunId, folder: Inode, staged: Inode) -> Self {
         Self {
@@ -251,7 +251,7 @@ impl From<RelPath> for RelForm {
 /// For `fuzz/`: foreign bytes, in pieces and whole.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn fuzz(bytes: &[u8]) {
-    let Ok(record) = Record::parse(bytes, "it") else {
+    let Ok(record) = SwapRecord::parse(bytes, "it") else {
         return;
     };
     for (path, _) in record.made_live() {
@@ -260,6 +260,6 @@ pub(crate) fn fuzz(bytes: &[u8]) {
         assert!(path.components().all(inside), "{path:?}");
     }
     if let Ok(text) = record.bytes() {
-        assert!(Record::parse(&text, "it").is_ok());
+        assert!(SwapRecord::parse(&text, "it").is_ok());
     }
 }

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use super::SwapDirs;
 use super::dir::{Dir, Entry};
 use super::plan::{is_own, keep_of};
-use super::record::{Record, RelPath, UndoMove, UndoTarget};
+use super::record::{RelPath, SwapRecord, UndoMove, UndoTarget};
 use super::scope::SwapScope;
 use crate::archive::path_set::{PathSet, relative};
 use crate::model::Result;
 
 /// Looks at what became of a swap's entries, finished or not, and lists how each gets back.
-pub(crate) fn plan_undo(area: &SwapDirs, record: &Record) -> Result<Vec<UndoMove>> {
+pub(crate) fn plan_undo(area: &SwapDirs, record: &SwapRecord) -> Result<Vec<UndoMove>> {
     let keep = keep_of(&record.scope)?;
     let mut backs = Vec::new();
     let known: BTreeSet<&Path> = record
@@ -62,7 +62,7 @@ pub(crate) fn plan_undo(area: &SwapDirs, record: &Record) -> Result<Vec<UndoMove
 /// Live entries that were in neither tree when the swap began: made by a service since.
 fn strays(
     area: &SwapDirs,
-    record: &Record,
+    record: &SwapRecord,
     keep: &PathSet,
     known: &BTreeSet<&Path>,
 ) -> Result<Vec<PathBuf>> {

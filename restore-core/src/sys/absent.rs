@@ -9,7 +9,8 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::{open_above, remove_tree};
+use super::birth::Birth;
+use super::{open_above, open_above_of, remove_tree};
 use crate::model::{Error, ErrorKind, Result};
 
 /// What a directory is given of which nothing else is known: its owner may write, all may look.
@@ -20,11 +21,15 @@ const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
+/// To look at a directory, as whoever may not read it can.
+const LOOK: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
 /// A directory of this host that is not there, and could be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AbsentDirectory {
     path: PathBuf,
     follow: bool,
+    user: Option<u32>,
 }
 
 /// What is missing of the way to a directory.
@@ -42,6 +47,9 @@ pub(crate) struct MadeDirectories {
     /// The directory that was there, and its inode.
     above: PathBuf,
     above_inode: u64,
+    /// When that was made. Earlier versions did not keep that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    above_born: Option<Birth>,
     /// What was made, the topmost first.
     made: Vec<MadeDirectory>,
     /// Its name until all of it was.
@@ -49,12 +57,43 @@ pub(crate) struct MadeDirectories {
     /// See [`AbsentDirectory::followed`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     follow: bool,
+    /// See [`AbsentDirectory::within`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct MadeDirectory {
     path: PathBuf,
     inode: u64,
+    /// When it was made. Earlier versions did not keep that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    born: Option<Birth>,
+}
+
+/// What a directory is, whatever its name.
+#[derive(Clone, Copy, Debug)]
+struct Identity {
+    /// The number of its file system, which is good until that is mounted anew.
+    device: u64,
+    inode: u64,
+    born: Option<Birth>,
+}
+
+impl Identity {
+    fn of(directory: &OwnedFd) -> rustix::io::Result<Self> {
+        let stat = rustix::fs::fstat(directory)?;
+        Ok(Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            born: Birth::of(directory)?,
+        })
+    }
+
+    /// Whether it is the one that was noted so. Of one that was not noted wholly the number tells.
+    fn is(&self, inode: u64, born: Option<Birth>) -> bool {
+        self.inode == inode && born.is_none_or(|born| self.born == Some(born))
+    }
 }
 
 /// Directories that are made and have not got their name yet.
@@ -80,13 +119,21 @@ impl AbsentDirectory {
         Self {
             path: path.into(),
             follow: false,
+            user: None,
         }
     }
 
-    /// The same, whoever could lead its path elsewhere, and where it leads now.
+    /// This directory, whoever could lead its path elsewhere, and where it leads now.
     #[must_use]
     pub fn followed(self, follow: bool) -> Self {
         Self { follow, ..self }
+    }
+
+    /// This directory, below directories of `user`, whose own it will be: that user can lead its path among its
+    /// own directories only, as no link is followed there.
+    #[must_use]
+    pub(crate) fn within(self, user: Option<u32>) -> Self {
+        Self { user, ..self }
     }
 
     /// Where it would be.
@@ -116,7 +163,7 @@ impl AbsentDirectory {
         })
     }
 
-    /// The same with the directory that is there.
+    /// What is missing, with the directory above it that is there.
     fn look(&self) -> Result<Option<(OwnedFd, Missing)>> {
         let path = std::path::absolute(&self.path)
             .map_err(|error| Error::io(format!("look at {}", self.path.display()), error))?;
@@ -131,7 +178,7 @@ impl AbsentDirectory {
         let mut paths = Vec::new();
         let mut at = path.as_path();
         loop {
-            let found = match open_above(at, self.follow)? {
+            let found = match open(at, self.follow, self.user)? {
                 Ok((above, name)) => {
                     match rustix::fs::statat(&above, &name, AtFlags::SYMLINK_NOFOLLOW) {
                         Ok(_) if paths.is_empty() => return Ok(None),
@@ -182,6 +229,7 @@ impl AbsentDirectory {
         };
         remove_tree(above.as_fd(), OsStr::new(temporary)).map_err(failed)?;
         let there = rustix::fs::fstat(&above).map_err(failed)?;
+        let above_born = Birth::of(&above).map_err(failed)?;
         let inherited = (there.st_uid, there.st_gid);
         let mut opened: Vec<OwnedFd> = Vec::new();
         let mut made = Vec::new();
@@ -200,6 +248,7 @@ impl AbsentDirectory {
             made.push(MadeDirectory {
                 path: path.clone(),
                 inode: stat.st_ino,
+                born: Birth::of(&fd).map_err(failed)?,
             });
             opened.push(fd);
         }
@@ -220,9 +269,11 @@ impl AbsentDirectory {
             made: MadeDirectories {
                 above: missing.above,
                 above_inode: there.st_ino,
+                above_born,
                 made,
                 temporary: temporary.to_owned(),
                 follow: self.follow,
+                user: self.user,
             },
         }))
     }
@@ -237,9 +288,9 @@ impl MadeDirectories {
     /// Those that are still there.
     pub(crate) fn left(&self) -> Result<Vec<PathBuf>> {
         let mut left = Vec::new();
-        for MadeDirectory { path, inode } in &self.made {
-            if self.inode_of(path)? == Some(*inode) {
-                left.push(path.clone());
+        for directory in &self.made {
+            if self.is_at_its_path(directory)? {
+                left.push(directory.path.clone());
             }
         }
         Ok(left)
@@ -253,25 +304,30 @@ impl MadeDirectories {
     /// Whether what was made is still what the path leads to.
     pub(crate) fn is_there(&self) -> Result<bool> {
         match self.made.last() {
-            Some(last) => Ok(self.inode_of(&last.path)? == Some(last.inode)),
+            Some(last) => self.is_at_its_path(last),
             None => Ok(false),
         }
+    }
+
+    fn is_at_its_path(&self, directory: &MadeDirectory) -> Result<bool> {
+        let there = self.identity_of(&directory.path)?;
+        Ok(there.is_some_and(|there| there.is(directory.inode, directory.born)))
     }
 
     /// Whether the directory in which it was made is the one that was there then, with nothing
     /// mounted over what was made in it: one that is not mounted now hides what was made in it, and
     /// so does another one that is.
     pub(crate) fn is_reachable(&self) -> Result<bool> {
-        let Some((device, inode)) = self.identity_of(&self.above)? else {
+        let Some(above) = self.identity_of(&self.above)? else {
             return Ok(false);
         };
-        if inode != self.above_inode {
+        if !above.is(self.above_inode, self.above_born) {
             return Ok(false);
         }
         for made in &self.made {
             match self.identity_of(&made.path)? {
-                Some(there) if there == (device, made.inode) => {}
-                Some((other, _)) if other != device => return Ok(false),
+                Some(there) if there.device != above.device => return Ok(false),
+                Some(there) if there.is(made.inode, made.born) => {}
                 // Another's by now, or gone: so is what was made below it.
                 _ => break,
             }
@@ -279,33 +335,21 @@ impl MadeDirectories {
         Ok(true)
     }
 
-    /// The inode of the directory at `path`; `None` where there is none.
-    fn inode_of(&self, path: &Path) -> Result<Option<u64>> {
-        Ok(self.identity_of(path)?.map(|(_, inode)| inode))
-    }
-
-    /// The same with the number of its file system, which is good until that is mounted anew.
-    fn identity_of(&self, path: &Path) -> Result<Option<(u64, u64)>> {
-        if path.parent().is_none() {
-            let root = rustix::fs::stat(path);
-            return Ok(root.ok().map(|stat| (stat.st_dev, stat.st_ino)));
-        }
-        match open_above(path, self.follow)? {
-            Ok((above, name)) => {
-                let flags = match self.follow {
-                    true => AtFlags::empty(),
-                    false => AtFlags::SYMLINK_NOFOLLOW,
-                };
-                match rustix::fs::statat(&above, &name, flags) {
-                    Ok(stat) if is_directory(stat.st_mode) => Ok(Some((stat.st_dev, stat.st_ino))),
-                    Ok(_) | Err(Errno::NOENT) => Ok(None),
-                    Err(error) => Err(Error::io(
-                        format!("look at {}", path.display()),
-                        error.into(),
-                    )),
-                }
-            }
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+    /// What the directory at `path` is; `None` where there is none.
+    fn identity_of(&self, path: &Path) -> Result<Option<Identity>> {
+        let flags = match self.follow {
+            true => LOOK,
+            false => LOOK.union(OFlags::NOFOLLOW),
+        };
+        let opened = match path.parent() {
+            None => rustix::fs::open(path, flags, Mode::empty()),
+            Some(_) => open(path, self.follow, self.user)?
+                .and_then(|(above, name)| rustix::fs::openat(above, name, flags, Mode::empty())),
+        };
+        match opened.and_then(|opened| Identity::of(&opened)) {
+            Ok(there) => Ok(Some(there)),
+            // A link that is not followed is no directory either.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
             Err(error) => Err(Error::io(
                 format!("look at {}", path.display()),
                 error.into(),
@@ -321,13 +365,23 @@ impl MadeDirectories {
             let path = &directory.path;
             let failed =
                 |error: Errno| Error::io(format!("remove {}", path.display()), error.into());
-            let (above, name) = match open_above(path, self.follow)? {
+            let (above, name) = match open(path, self.follow, self.user)? {
                 Ok(found) => found,
                 Err(Errno::NOENT) => continue,
                 Err(error) => return Err(failed(error)),
             };
             match rustix::fs::statat(&above, &name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) if is_directory(stat.st_mode) && stat.st_ino == directory.inode => {}
+                Ok(_) => return Ok(Some(Stays::Foreign(path.clone()))),
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(failed(error)),
+            }
+            // The same number may be another's by now.
+            let flags = LOOK.union(OFlags::NOFOLLOW);
+            match rustix::fs::openat(&above, &name, flags, Mode::empty())
+                .and_then(|opened| Identity::of(&opened))
+            {
+                Ok(there) if there.is(directory.inode, directory.born) => {}
                 Ok(_) => return Ok(Some(Stays::Foreign(path.clone()))),
                 Err(Errno::NOENT) => continue,
                 Err(error) => return Err(failed(error)),
@@ -347,7 +401,7 @@ impl MadeDirectories {
     /// Deletes what was prepared and did not get its name.
     fn forget(&self) -> Result<()> {
         let place = self.above.join(&self.temporary);
-        match open_above(&place, self.follow)? {
+        match open(&place, self.follow, self.user)? {
             Ok((above, name)) => remove_tree(above.as_fd(), &name)
                 .map_err(|error| Error::io(format!("remove {}", place.display()), error.into())),
             // Where the directory above is gone, so is that.
@@ -395,6 +449,18 @@ impl Prepared {
                 error.into(),
             )),
         }
+    }
+}
+
+/// The directory above a path, and its name there.
+fn open(
+    path: &Path,
+    follow: bool,
+    user: Option<u32>,
+) -> Result<rustix::io::Result<(OwnedFd, OsString)>> {
+    match follow {
+        true => open_above(path, true),
+        false => open_above_of(path, user),
     }
 }
 
@@ -455,6 +521,35 @@ mod tests {
         let stays = made.remove().unwrap();
         assert_eq!(stays, Some(Stays::Foreign(at.path().to_owned())));
         assert!(at.path().exists());
+    }
+
+    #[test]
+    fn a_directory_of_the_same_number_that_was_made_at_another_time_is_another() {
+        let top = tempfile::tempdir().unwrap();
+        let at = AbsentDirectory::new(top.path().join("a"));
+        let made = made(&at);
+        let mut other = made.clone();
+        // Not every file system keeps when a directory was made.
+        if let Some(born) = &mut other.made[0].born {
+            born.nanoseconds ^= 1;
+            assert!(!other.is_there().unwrap());
+            assert!(other.left().unwrap().is_empty());
+            let stays = other.remove().unwrap();
+            assert_eq!(stays, Some(Stays::Foreign(at.path().to_owned())));
+        }
+        let mut moved = made.clone();
+        if let Some(born) = &mut moved.above_born {
+            born.nanoseconds ^= 1;
+            assert!(!moved.is_reachable().unwrap());
+        }
+        // As earlier versions noted it.
+        let mut old = serde_json::to_value(&made).unwrap();
+        let top_level = old.as_object_mut().unwrap();
+        top_level.remove("above_born");
+        top_level["made"][0].as_object_mut().unwrap().remove("born");
+        let old: MadeDirectories = serde_json::from_value(old).unwrap();
+        assert!(old.is_there().unwrap() && old.is_reachable().unwrap());
+        assert_eq!(old.remove().unwrap(), None);
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! The way to a directory: whether somebody else could lead it elsewhere.
 
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::beneath::{no_link, open_beneath_across, open_regular};
 use crate::model::{Error, ErrorKind, Result};
 
 const WAY: OFlags = OFlags::PATH
@@ -52,7 +55,17 @@ pub(crate) fn open_directory(path: &Path, follow: bool) -> Result<rustix::io::Re
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         return Ok(rustix::fs::open(path, flags, Mode::empty()));
     }
-    match walk(path) {
+    open_directory_of(path, None)
+}
+
+/// As [`open_directory`], where directories on the way may also belong to `user`, whose own the directory is. Below the
+/// first of these no link is followed: that user could lead the way among its own directories, and to
+/// none of anybody else's.
+pub(crate) fn open_directory_of(
+    path: &Path,
+    user: Option<u32>,
+) -> Result<rustix::io::Result<OwnedFd>> {
+    match walk(path, user) {
         Ok((above, Some(name))) => Ok(rustix::fs::openat(&above, &name, DIRECTORY, Mode::empty())),
         Ok((above, None)) => Ok(rustix::fs::openat(&above, ".", DIRECTORY, Mode::empty())),
         Err(Refused::System(error)) => Ok(Err(error)),
@@ -76,7 +89,15 @@ pub(crate) fn open_above(
         let opened = rustix::fs::open(above, flags, Mode::empty());
         return Ok(opened.map(|above| (above, name.to_owned())));
     }
-    match walk(path) {
+    open_above_of(path, None)
+}
+
+/// As [`open_above`], where directories on the way may also belong to `user`: see [`open_directory_of`].
+pub(crate) fn open_above_of(
+    path: &Path,
+    user: Option<u32>,
+) -> Result<rustix::io::Result<(OwnedFd, OsString)>> {
+    match walk(path, user) {
         Ok((above, Some(name))) => Ok(Ok((above, name))),
         Ok((_, None)) => Ok(Err(Errno::INVAL)),
         Err(Refused::System(error)) => Ok(Err(error)),
@@ -90,13 +111,13 @@ pub(crate) fn check_ancestors(path: &Path, follow: bool) -> Result<()> {
     if follow {
         return Ok(());
     }
-    match walk(path) {
+    match walk(path, None) {
         Ok(_) | Err(Refused::System(_)) => Ok(()),
         Err(refused) => Err(refused.told(path)),
     }
 }
 
-/// The same for a file that root reads and replaces by its name. A link of ours in a directory of
+/// As [`check_ancestors`], for a file that root reads and replaces by its name. A link of ours in a directory of
 /// ours may stand for it: what it leads to is asked the same. What is returned has that file's
 /// own name.
 pub(crate) fn check_file(path: &Path, follow: bool) -> Result<PathBuf> {
@@ -104,7 +125,7 @@ pub(crate) fn check_file(path: &Path, follow: bool) -> Result<PathBuf> {
     if follow {
         return Ok(real());
     }
-    match walk(path) {
+    match walk(path, None) {
         Ok(_) | Err(Refused::System(_)) => Ok(path.to_owned()),
         // It lies where nobody else can make one, or put another in its place.
         Err(Refused::Link(_)) => {
@@ -113,6 +134,100 @@ pub(crate) fn check_file(path: &Path, follow: bool) -> Result<PathBuf> {
             Ok(real)
         }
         Err(refused) => Err(refused.told(path)),
+    }
+}
+
+/// Opens what is at `path`. A symbolic link is followed where only root and we can have made it; from
+/// the first directory on in which somebody else makes names, none is. The second value says whether
+/// there is such a directory on the way, and what was opened may so be anything.
+pub(crate) fn open_by_our_links(path: &Path, flags: OFlags) -> rustix::io::Result<(OwnedFd, bool)> {
+    let led = Led::along(path)?;
+    let opened = open_beneath_across(led.at.as_fd(), &led.rest, flags)?;
+    Ok((opened, led.theirs))
+}
+
+/// Opens the regular file at `path` for reading, which may lie in a folder of somebody else's: links
+/// are followed as [`open_by_our_links`] does, and there a file with a further name is refused, as that
+/// may be one of root's.
+pub(crate) fn open_theirs(path: &Path) -> std::io::Result<File> {
+    let led = Led::along(path)?;
+    let open = |flags| open_beneath_across(led.at.as_fd(), &led.rest, flags);
+    let file = open_regular(open).map_err(no_link)?;
+    if led.theirs && file.metadata()?.nlink() > 1 {
+        return Err(std::io::Error::other(
+            "it has another name elsewhere (a hard link), and may be somebody else's file",
+        ));
+    }
+    Ok(file)
+}
+
+/// How far only root and we say where a path leads.
+struct Led {
+    /// The directory to which it leads so far.
+    at: OwnedFd,
+    /// What is left of the path from there: the last name, or all from the first on that somebody else
+    /// can have made.
+    rest: PathBuf,
+    /// Whether somebody else can have made what is left.
+    theirs: bool,
+}
+
+impl Led {
+    fn along(path: &Path) -> rustix::io::Result<Self> {
+        let path = std::path::absolute(path)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))?;
+        // The directories that lead here: `..` of a link goes back.
+        let mut way: Vec<OwnedFd> = vec![rustix::fs::open("/", WAY, Mode::empty())?];
+        let mut pending: Vec<OsString> = reversed(&path);
+        let mut links = 0;
+        while let Some(name) = pending.pop() {
+            let at = way.last().ok_or(Errno::INVAL)?;
+            if name == ".." {
+                if way.len() > 1 {
+                    way.pop();
+                }
+                continue;
+            }
+            let above = rustix::fs::fstat(at)?;
+            let found = match rustix::fs::statat(at, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(found) => Some(found),
+                Err(Errno::NOENT) if pending.is_empty() => None,
+                Err(error) => return Err(error),
+            };
+            let link = found
+                .as_ref()
+                .is_some_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Symlink);
+            let theirs = trust(&above, found.as_ref(), Path::new(""), None).is_err()
+                || (link && found.as_ref().is_some_and(|found| !ours(found.st_uid)));
+            if theirs || (!link && pending.is_empty()) {
+                let at = way.pop().ok_or(Errno::INVAL)?;
+                let rest = std::iter::once(name)
+                    .chain(pending.into_iter().rev())
+                    .collect();
+                return Ok(Self { at, rest, theirs });
+            }
+            if link {
+                links += 1;
+                if links > LINKS {
+                    return Err(Errno::LOOP);
+                }
+                let target = rustix::fs::readlinkat(at, &name, Vec::new())?;
+                let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+                if target.is_absolute() {
+                    way.truncate(1);
+                }
+                pending.extend(reversed(&target));
+                continue;
+            }
+            let next = rustix::fs::openat(at, &name, WAY, Mode::empty())?;
+            way.push(next);
+        }
+        let at = way.pop().ok_or(Errno::INVAL)?;
+        Ok(Self {
+            at,
+            rest: PathBuf::new(),
+            theirs: false,
+        })
     }
 }
 
@@ -144,7 +259,10 @@ impl Refused {
 }
 
 /// The directory above the last name, and that name; `None` where the path ends in none.
-fn walk(path: &Path) -> std::result::Result<(OwnedFd, Option<OsString>), Refused> {
+fn walk(
+    path: &Path,
+    user: Option<u32>,
+) -> std::result::Result<(OwnedFd, Option<OsString>), Refused> {
     let path = std::path::absolute(path)
         .map_err(|error| Refused::System(Errno::from_io_error(&error).unwrap_or(Errno::INVAL)))?;
     let slash = || rustix::fs::open("/", WAY, Mode::empty());
@@ -153,6 +271,7 @@ fn walk(path: &Path) -> std::result::Result<(OwnedFd, Option<OsString>), Refused
     let mut shown = vec![PathBuf::from("/")];
     let mut pending: Vec<OsString> = reversed(&path);
     let mut links = 0;
+    let mut below_user = false;
     let top = path
         .components()
         .next_back()
@@ -176,7 +295,8 @@ fn walk(path: &Path) -> std::result::Result<(OwnedFd, Option<OsString>), Refused
             Err(Errno::NOENT) if last => None,
             Err(error) => return Err(error.into()),
         };
-        trust(&above, found.as_ref(), here)?;
+        trust(&above, found.as_ref(), here, user)?;
+        below_user |= !ours(above.st_uid);
         let link = found
             .as_ref()
             .is_some_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Symlink);
@@ -185,7 +305,7 @@ fn walk(path: &Path) -> std::result::Result<(OwnedFd, Option<OsString>), Refused
             if last && links == 0 && top.as_ref() == Some(&name) {
                 return Err(Refused::Link(there));
             }
-            if found.is_some_and(|found| !ours(found.st_uid)) {
+            if below_user || found.is_some_and(|found| !ours(found.st_uid)) {
                 return Err(Refused::Stranger(
                     there,
                     "is a symbolic link of another user".to_owned(),
@@ -230,10 +350,15 @@ fn ours(uid: u32) -> bool {
     uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
 
-/// Whether nobody but root and us can give another meaning to a name in the directory `above`.
-fn trust(above: &Stat, found: Option<&Stat>, here: &Path) -> std::result::Result<(), Refused> {
+/// Whether nobody but root, us and `user` can give another meaning to a name in the directory `above`.
+fn trust(
+    above: &Stat,
+    found: Option<&Stat>,
+    here: &Path,
+    user: Option<u32>,
+) -> std::result::Result<(), Refused> {
     let stranger = |who: String| Err(Refused::Stranger(here.to_owned(), who));
-    if !ours(above.st_uid) {
+    if !ours(above.st_uid) && user != Some(above.st_uid) {
         return stranger(format!("belongs to the user {}", above.st_uid));
     }
     // A group of our own is nobody else: many give each user one. That of root may have others in
@@ -331,6 +456,78 @@ mod tests {
             assert_eq!(code(&top.join("a/b/c")), "path.untrusted");
             assert_eq!(code(&top.join("link/c")), "path.untrusted");
             assert!(open_directory(&top.join("a/b/c"), true).unwrap().is_ok());
+            // Its user may own the way, and leads it nowhere by links.
+            mode("a/b/c", 0o755);
+            let of = |path: &str, user| match open_directory_of(&top.join(path), Some(user)) {
+                Ok(opened) => opened.is_ok(),
+                Err(error) => {
+                    assert_eq!(error.code(), "path.untrusted");
+                    false
+                }
+            };
+            assert!(of("a/b/c", 65_534) && of("link/c", 65_534));
+            assert!(!of("a/b/c", 65_533));
+            symlink("c", top.join("a/b/bent")).unwrap();
+            std::fs::create_dir(top.join("a/b/c/d")).unwrap();
+            assert!(of("a/b/c/d", 65_534) && !of("a/b/bent/d", 65_534));
+            mode("a/b", 0o757);
+            assert!(!of("a/b/c", 65_534), "others can write there");
         }
+    }
+
+    #[test]
+    fn links_are_followed_only_where_nobody_else_can_have_made_them() {
+        use std::io::Read;
+        let temporary = tempfile::tempdir().unwrap();
+        let top = temporary.path();
+        std::fs::create_dir_all(top.join("real/logs")).unwrap();
+        std::fs::write(top.join("secret"), "secret").unwrap();
+        std::fs::write(top.join("real/logs/own"), "own").unwrap();
+        symlink("../../secret", top.join("real/logs/away")).unwrap();
+        std::fs::hard_link(top.join("secret"), top.join("real/logs/second")).unwrap();
+        symlink("real", top.join("way")).unwrap();
+        let read = |path: &str| {
+            let mut text = String::new();
+            open_theirs(&top.join(path))?.read_to_string(&mut text)?;
+            Ok::<_, std::io::Error>(text)
+        };
+        // All of it is ours: as every program opens it.
+        for (path, text) in [
+            ("way/logs/own", "own"),
+            ("way/logs/../logs/away", "secret"),
+            ("real/logs/second", "secret"),
+        ] {
+            assert_eq!(read(path).unwrap(), text, "{path}");
+        }
+        assert_eq!(
+            read("way/logs/none").unwrap_err().kind(),
+            std::io::ErrorKind::NotFound
+        );
+        // The folder is everybody's: the way to it is still ours.
+        let mode = PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(top.join("real/logs"), mode).unwrap();
+        assert_eq!(read("way/logs/own").unwrap(), "own");
+        for (path, why) in [
+            ("way/logs/away", "symbolic link"),
+            ("real/logs/second", "hard link"),
+        ] {
+            let error = read(path).unwrap_err().to_string();
+            assert!(error.contains(why), "{path}: {error}");
+        }
+        let theirs = |path: &str| open_by_our_links(&top.join(path), OFlags::PATH).map(|it| it.1);
+        assert_eq!(theirs("way/logs"), Ok(false));
+        assert_eq!(theirs("way/logs/own"), Ok(true));
+        assert_eq!(theirs("way/none"), Err(Errno::NOENT));
+        // So are all links below it.
+        std::fs::create_dir(top.join("real/logs/deep")).unwrap();
+        std::fs::write(top.join("real/logs/deep/own"), "deep").unwrap();
+        symlink("deep", top.join("real/logs/bent")).unwrap();
+        assert_eq!(read("way/logs/deep/own").unwrap(), "deep");
+        assert!(read("way/logs/bent/own").is_err());
+        // In a sticky one it is by whose the entry is.
+        let mode = PermissionsExt::from_mode(0o1777);
+        std::fs::set_permissions(top.join("real/logs"), mode).unwrap();
+        assert_eq!(theirs("way/logs/own"), Ok(false));
+        assert_eq!(read("way/logs/bent/own").unwrap(), "deep");
     }
 }

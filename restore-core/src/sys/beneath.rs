@@ -1,7 +1,7 @@
 //! Opening what is below a held directory, and nothing else.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ pub(crate) fn open_beneath(
     open(root, path, flags, ResolveFlags::NO_XDEV)
 }
 
-/// The same, also where another file system is mounted on the way: for reading.
+/// As [`open_beneath`], also where another file system is mounted on the way: for reading.
 pub(crate) fn open_beneath_across(
     root: BorrowedFd<'_>,
     path: &Path,
@@ -39,27 +39,24 @@ pub(crate) fn open_beneath_across(
 /// Opens a regular file below `root` for reading; anything else there is an error. A pipe is not
 /// waited for.
 pub(crate) fn open_file(root: BorrowedFd<'_>, path: &Path) -> std::io::Result<std::fs::File> {
-    let file = open_beneath(root, path, OFlags::RDONLY | OFlags::NONBLOCK)?;
-    let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
-    if kind == FileType::RegularFile {
-        return Ok(file.into());
-    }
-    Err(std::io::Error::other("it is no regular file"))
+    open_regular(|flags| open_beneath(root, path, flags))
+}
+
+/// As [`open_file`], also where another file system is mounted on the way.
+pub(crate) fn open_file_across(
+    root: BorrowedFd<'_>,
+    path: &Path,
+) -> std::io::Result<std::fs::File> {
+    open_regular(|flags| open_beneath_across(root, path, flags))
 }
 
 /// Opens the file at `path` for reading as usual, but does not wait where somebody has put a pipe
 /// there: what is no regular file is an error.
 pub(crate) fn open_to_read(path: &Path) -> std::io::Result<std::fs::File> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty())?;
-    let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
-    if kind == FileType::RegularFile {
-        return Ok(file.into());
-    }
-    Err(std::io::Error::other("it is no regular file"))
+    open_regular(|flags| rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()))
 }
 
-/// The same of a file below the directory `root`, which may be a link itself: none is followed below
+/// As [`open_to_read`], of a file below the directory `root`, which may be a link itself: none is followed below
 /// it.
 pub(crate) fn open_to_read_below(root: &Path, path: &Path) -> std::io::Result<std::fs::File> {
     let below = path
@@ -67,19 +64,44 @@ pub(crate) fn open_to_read_below(root: &Path, path: &Path) -> std::io::Result<st
         .map_err(|_| std::io::Error::other(format!("it is not below {}", root.display())))?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(root, flags, Mode::empty())?;
+    open_regular(|flags| open_beneath_across(root.as_fd(), below, flags)).map_err(no_link)
+}
+
+/// Opens a regular file for reading with what opens it with given flags. It is looked at before: to
+/// open a device, a watchdog or a tape for one, has effects of its own.
+pub(super) fn open_regular(
+    open: impl Fn(OFlags) -> rustix::io::Result<OwnedFd>,
+) -> std::io::Result<std::fs::File> {
+    let seen = open(OFlags::PATH)?;
+    must_be_regular(&seen)?;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-    let opened = open_beneath_across(root.as_fd(), below, flags);
-    let file = opened.map_err(|errno| match errno {
-        Errno::LOOP | Errno::MLINK => std::io::Error::other(
+    let again = format!("/proc/self/fd/{}", seen.as_raw_fd());
+    let file = match rustix::fs::open(again, flags | OFlags::CLOEXEC, Mode::empty()) {
+        // There is no /proc here.
+        Err(Errno::NOENT) => open(flags)?,
+        opened => opened?,
+    };
+    must_be_regular(&file)?;
+    Ok(file.into())
+}
+
+fn must_be_regular(file: &OwnedFd) -> std::io::Result<()> {
+    match FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode) {
+        FileType::RegularFile => Ok(()),
+        // What would have been said of it had it been opened.
+        FileType::Symlink => Err(Errno::LOOP.into()),
+        _ => Err(std::io::Error::other("it is no regular file")),
+    }
+}
+
+/// The error of what follows no links, in words where it met one.
+pub(crate) fn no_link(error: std::io::Error) -> std::io::Error {
+    match Errno::from_io_error(&error) {
+        Some(Errno::LOOP | Errno::MLINK) => std::io::Error::other(
             "it is a symbolic link or lies behind one, and none is followed here",
         ),
-        errno => errno.into(),
-    })?;
-    let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
-    if kind == FileType::RegularFile {
-        return Ok(file.into());
+        _ => error,
     }
-    Err(std::io::Error::other("it is no regular file"))
 }
 
 /// All of a small file that somebody else may have put there: neither a pipe nor a file of more
@@ -88,7 +110,7 @@ pub(crate) fn read_small(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
     read_small_from(open_to_read(path)?, limit)
 }
 
-/// The same of a file that is open.
+/// As [`read_small`], of a file that is open.
 pub(crate) fn read_small_from(file: std::fs::File, limit: u64) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
     let mut bytes = Vec::new();
@@ -242,6 +264,48 @@ mod tests {
         assert!(made.unwrap().success());
         assert!(read_small(&pipe, 5).is_err());
         assert!(open_to_read(&pipe).is_err());
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_looked_at_and_not_opened() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        std::os::unix::fs::symlink(&path, top.path().join("link")).unwrap();
+        let root = rustix::fs::open(top.path(), DIRECTORY, Mode::empty()).unwrap();
+        assert!(open_to_read(&top.path().join("link")).is_err());
+        assert!(open_file(root.as_fd(), Path::new("pipe")).is_err());
+        let link = open_file(root.as_fd(), Path::new("link")).unwrap_err();
+        assert_eq!(Errno::from_io_error(&link), Some(Errno::LOOP));
+        let below = open_to_read_below(top.path(), &top.path().join("link")).unwrap_err();
+        assert!(below.to_string().contains("symbolic link"), "{below}");
+        // Whoever opens something tells how: only to look.
+        let seen = std::cell::RefCell::new(Vec::new());
+        let opened = open_regular(|flags| {
+            seen.borrow_mut().push(flags);
+            rustix::fs::open(&path, flags | OFlags::CLOEXEC, Mode::empty())
+        });
+        assert!(opened.is_err());
+        assert_eq!(seen.into_inner(), [OFlags::PATH]);
+    }
+
+    #[test]
+    fn a_regular_file_is_read_from_its_start_whatever_has_its_name() {
+        use std::io::Read;
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("file");
+        std::fs::write(&path, "old").unwrap();
+        let mut file = open_regular(|flags| {
+            let opened = rustix::fs::open(&path, flags | OFlags::CLOEXEC, Mode::empty());
+            std::fs::remove_file(&path).unwrap();
+            std::fs::write(&path, "new").unwrap();
+            opened
+        })
+        .unwrap();
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "old");
     }
 
     #[test]

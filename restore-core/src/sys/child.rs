@@ -6,8 +6,12 @@
 //! Ctrl-C that is meant for us does not reach it.
 
 use std::ffi::{OsStr, OsString};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// As much of a script's first line as the kernel reads.
+const LINE: u64 = 256;
 
 /// What every program gets of our environment, besides `LC_*`.
 const KEPT: [&str; 5] = ["LANG", "LANGUAGE", "TZ", "HOME", "USER"];
@@ -58,7 +62,7 @@ pub(crate) fn command(program: &str) -> Command {
     command
 }
 
-/// The same for programs of tokio's.
+/// As [`command`], for programs of tokio's.
 pub(crate) fn tokio_command(program: &str) -> tokio::process::Command {
     command(program).into()
 }
@@ -96,6 +100,12 @@ pub(crate) fn environment(command: &mut Command, user: Option<Identity<'_>>) {
     }
 }
 
+/// A span that is open for as long as somebody holds it: while a program runs. Its arguments may name what
+/// is nobody's business.
+pub(crate) fn span(name: &str, pid: Option<u32>) -> tracing::Span {
+    tracing::debug_span!("program", name, pid)
+}
+
 /// The program of util-linux that makes a session without code between fork and exec.
 pub(crate) fn setsid() -> Option<PathBuf> {
     find("setsid")
@@ -114,6 +124,28 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
     folders()
         .map(|dir| dir.join(name))
         .find(|path| path.is_file())
+}
+
+/// What the first line of a script names to run it.
+pub(crate) fn interpreter(script: &Path) -> Option<PathBuf> {
+    let mut head = Vec::new();
+    let file = super::open_to_read(script).ok()?;
+    file.take(LINE).read_to_end(&mut head).ok()?;
+    let line = head
+        .strip_prefix(b"#!")?
+        .split(|byte| *byte == b'\n')
+        .next()?;
+    let word = std::str::from_utf8(line).ok()?.split_whitespace().next()?;
+    word.starts_with('/').then(|| PathBuf::from(word))
+}
+
+/// Whether what `PATH` has by this name is Debian's launcher for the programs of PostgreSQL. It looks
+/// for a cluster of this machine and starts the program of its version: four times as slow as the
+/// program itself, which is the same one.
+pub(crate) fn is_postgres_launcher(name: &str) -> bool {
+    find(name)
+        .and_then(|path| path.canonicalize().ok())
+        .is_some_and(|path| path.file_name().is_some_and(|name| name == "pg_wrapper"))
 }
 
 /// Our own path without folders that depend on where we stand, and the usual ones behind it.

@@ -12,6 +12,7 @@ use crate::model::{Error, ErrorKind, Result};
 
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
 /// Of a folder that only its owner enters.
@@ -58,8 +59,9 @@ pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
     create(path)?.write_all(content.as_ref())
 }
 
-/// Opens the directory `path`, for its owner alone. Where it is missing it is made with those above
-/// it if `make` says so; `None` otherwise.
+/// Opens the directory `path`; a link in its place is not followed. Where it is missing it is made with those above it
+/// if `make` says so; `None` otherwise. One that is there and open to others is closed to them if `make` says so: who
+/// only reads changes nothing.
 ///
 /// # Errors
 ///
@@ -93,7 +95,7 @@ pub(crate) fn open_directory(path: &Path, make: bool) -> Result<Option<OwnedFd>>
             path.display()
         )));
     }
-    if stat.st_mode & 0o077 != 0 {
+    if make && stat.st_mode & 0o077 != 0 {
         rustix::fs::fchmod(&directory, Mode::RWXU).map_err(|e| failed(e.into()))?;
     }
     Ok(Some(directory))
@@ -129,5 +131,22 @@ mod tests {
         std::os::unix::fs::symlink(&victim, &link).unwrap();
         assert!(write(&link, "theirs").is_err());
         assert_eq!(std::fs::read(&victim).unwrap(), b"mine");
+    }
+
+    #[test]
+    fn a_directory_is_closed_by_who_works_in_it_and_through_no_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (victim, link) = (dir.path().join("victim"), dir.path().join("link"));
+        std::fs::create_dir(&victim).unwrap();
+        std::fs::set_permissions(&victim, Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::symlink(&victim, &link).unwrap();
+        for make in [false, true] {
+            assert!(open_directory(&link, make).is_err());
+            assert_eq!(mode(&victim), 0o755);
+        }
+        assert!(open_directory(&victim, false).unwrap().is_some());
+        assert_eq!(mode(&victim), 0o755);
+        assert!(open_directory(&victim, true).unwrap().is_some());
+        assert_eq!(mode(&victim), 0o700);
     }
 }

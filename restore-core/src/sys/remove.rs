@@ -3,15 +3,17 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Dir, FileType, OFlags, RenameFlags, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
 
 use super::beneath::open_beneath;
 
 /// So many levels are gone down to; what is deeper is first moved up.
 const DEPTH: usize = 48;
+/// How many entries are looked at for what cannot be deleted.
+const LOOKED_AT: usize = 200_000;
 /// How often a directory is emptied that others fill meanwhile.
 const TRIES: u32 = 16;
 
@@ -166,6 +168,35 @@ fn lift(
             Err(error) => return Err(error),
         }
     }
+}
+
+/// What of a tree nobody may delete, whoever tries, as it is immutable or append-only: the first that is found.
+pub(crate) fn fixed_in(above: BorrowedFd<'_>, name: &OsStr) -> Option<PathBuf> {
+    let mut todo = vec![PathBuf::from(name)];
+    let mut seen = 0_usize;
+    while let Some(path) = todo.pop()
+        && seen < LOOKED_AT
+    {
+        seen += 1;
+        let Ok(entry) = open_beneath(above, &path, OFlags::PATH | OFlags::NOFOLLOW) else {
+            continue;
+        };
+        let fixed = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
+        let stat = statx(&entry, "", AtFlags::EMPTY_PATH, StatxFlags::empty());
+        if stat.is_ok_and(|stat| stat.stx_attributes.intersects(fixed)) {
+            return Some(path);
+        }
+        let Ok(directory) = open_beneath(above, &path, DIRECTORY) else {
+            continue;
+        };
+        for entry in Dir::read_from(&directory).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                todo.push(path.join(OsStr::from_bytes(name)));
+            }
+        }
+    }
+    None
 }
 
 /// The hint that goes with such an error, where there is one.

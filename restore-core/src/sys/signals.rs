@@ -6,9 +6,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::{Error, ErrorKind, Result};
 
-/// A token that the first SIGINT, SIGTERM or SIGHUP cancels: for
-/// [`RunOptions::cancelled_by`](crate::RunOptions::cancelled_by), so that Ctrl-C, `systemctl stop`
-/// and `docker stop` have a run undo itself instead of leaving users on the maintenance page.
+/// A token that the first SIGINT, SIGTERM, SIGHUP or SIGQUIT cancels: for
+/// [`RunOptions::cancelled_by`](crate::RunOptions::cancelled_by), so that Ctrl-C, Ctrl-\,
+/// `systemctl stop` and `docker stop` have a run undo itself instead of leaving users on the
+/// maintenance page.
 ///
 /// From then on none of these ends the process any more: await what comes of the run, then return
 /// from `main`. An undo takes as long as a cut-over; give it more time than the ten seconds of
@@ -42,6 +43,7 @@ pub fn stop_on_signals() -> Result<CancellationToken> {
     let mut interrupt = on(SignalKind::interrupt())?;
     let mut terminate = on(SignalKind::terminate())?;
     let mut hangup = on(SignalKind::hangup())?;
+    let mut quit = on(SignalKind::quit())?;
     let stop = CancellationToken::new();
     let token = stop.clone();
     runtime.spawn(async move {
@@ -49,6 +51,7 @@ pub fn stop_on_signals() -> Result<CancellationToken> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
             _ = hangup.recv() => {}
+            _ = quit.recv() => {}
         }
         token.cancel();
     });

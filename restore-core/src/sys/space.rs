@@ -40,7 +40,7 @@ impl Space {
         }
     }
 
-    /// The same; says where the file system is that a path lies on.
+    /// This room; says where the file system is that a path lies on.
     #[must_use]
     pub fn placed(mut self, path: &Path) -> Self {
         self.place = mounted_at(path);
@@ -55,7 +55,7 @@ impl Space {
         }
     }
 
-    /// The same; says whether nothing can be written there at all.
+    /// This room; says whether nothing can be written there at all.
     #[must_use]
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
@@ -101,7 +101,9 @@ impl Space {
 /// The mount point that a path lies below, with the kind of its file system; empty where the table
 /// of mounts does not tell.
 fn mounted_at(path: &Path) -> String {
-    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    // Names in it may be no text.
+    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let table = String::from_utf8_lossy(&table);
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     mount_of(&table, &path).unwrap_or_default()
 }

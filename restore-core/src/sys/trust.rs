@@ -37,6 +37,16 @@ pub(crate) enum Trust {
 /// the user who runs us has a say in what it holds. Outer error: it is not to be trusted. Inner
 /// error: it cannot be read.
 pub(crate) fn read(path: &Path, what: &str, trust: Trust) -> Result<io::Result<String>> {
+    let bytes = read_bytes(path, what, trust)?;
+    let text = |bytes| {
+        let not_text = |_| io::Error::new(io::ErrorKind::InvalidData, "it is no text in UTF-8");
+        String::from_utf8(bytes).map_err(not_text)
+    };
+    Ok(bytes.and_then(text))
+}
+
+/// As [`read`], of a file that need not be text.
+pub(crate) fn read_bytes(path: &Path, what: &str, trust: Trust) -> Result<io::Result<Vec<u8>>> {
     match walk(path) {
         Ok(steps) => judge(&steps, path, what, trust)?,
         Err(error) => return Ok(Err(error)),
@@ -46,20 +56,20 @@ pub(crate) fn read(path: &Path, what: &str, trust: Trust) -> Result<io::Result<S
         Err(error) => return Ok(Err(error)),
     };
     // The one that is open is the one that counts, whatever has its name by now.
-    let text = match file.metadata() {
+    let bytes = match file.metadata() {
         Ok(meta) => {
             let step = Step::new(path.to_owned(), &meta, Is::File);
             // What hides it from other readers was seen on the way.
             judge(&[step], path, what, Trust::Obeyed)?;
-            let mut text = String::new();
+            let mut bytes = Vec::new();
             (&mut file)
                 .take(LARGEST)
-                .read_to_string(&mut text)
-                .map(|_| text)
+                .read_to_end(&mut bytes)
+                .map(|_| bytes)
         }
         Err(error) => Err(error),
     };
-    Ok(text)
+    Ok(bytes)
 }
 
 /// The same judgement of a file or folder that another program reads. What is not there is for

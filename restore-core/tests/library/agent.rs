@@ -103,11 +103,12 @@ async fn a_remote_volume_is_staged_swapped_and_taken_back() {
     assert_eq!(volume.state(run).await.unwrap(), SwapState::Nothing);
     let space = volume.free_space().await.unwrap();
     assert!(space.free_bytes > 0 && space.file_system.ends_with(" of worker"));
-    let others = [".restore-other", ".restore-other.trash"].map(|name| case.root.join(name));
+    const OTHER: &str = ".restore-20240101-000000-abcd";
+    let others = [OTHER, ".restore-20240101-000000-abcd.trash"].map(|name| case.root.join(name));
     for other in &others {
         std::fs::create_dir(other).unwrap();
     }
-    assert_eq!(volume.run_folders().await.unwrap(), [".restore-other"]);
+    assert_eq!(volume.run_folders().await.unwrap(), [OTHER]);
     for other in &others {
         std::fs::remove_dir(other).unwrap();
     }

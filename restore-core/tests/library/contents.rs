@@ -8,7 +8,6 @@ use restore_core::backup::{Backup, BackupMember, MemberKind};
 use restore_core::run::RunOptions;
 use restore_core::site::{GetReport, GetRequest, MembersReport, MembersRequest};
 use restore_core::{ErrorKind, PlanRequest, Result, Site};
-use restore_testing::Ended as _;
 use restore_testing::archives::{ID, Site as Folder, code, put};
 use restore_testing::trees::fingerprint;
 
@@ -87,19 +86,12 @@ impl Parts {
         );
         put(folder.artifact(&format!("postgres/shop-{ID}.sql")), SQL);
         folder.list();
-        let here = folder
-            .path("")
-            .to_str()
-            .unwrap()
-            .trim_end_matches('/')
-            .to_owned();
-        let config = CONFIG.replace('@', &here).replace("\n    ", "\n");
-        put(folder.path("restore.toml"), &config);
+        folder.configure(CONFIG);
         Self { folder }
     }
 
     async fn site(&self) -> (Site, Backup) {
-        let site = Site::open(&self.folder.path("restore.toml")).await.unwrap();
+        let site = self.folder.open().await;
         let backup = site.backup(ID).await.unwrap();
         (site, backup)
     }
@@ -220,6 +212,15 @@ async fn a_pattern_and_components_choose() {
     let (members, _) = parts.members(MembersRequest::all().only(["db"])).await;
     assert_eq!(members.len(), 1);
     let (site, backup) = parts.site().await;
+    // A filter that matched nothing, and a variable without a value, are not everything.
+    let nobody = MembersRequest::all().only(Vec::<String>::new());
+    let unset = MembersRequest::all().pattern(String::new());
+    for request in [nobody, unset] {
+        let told = site
+            .members(&backup, &request, &RunOptions::new(), |_| ())
+            .await;
+        assert_eq!(code(told), "plan.nothing_selected");
+    }
     let unknown = MembersRequest::all().only(["dbx"]);
     let told = site
         .members(&backup, &unknown, &RunOptions::new(), |_| ())
@@ -538,7 +539,7 @@ async fn a_path_of_a_volume_is_restored_alone() {
         let request = PlanRequest::all().paths([path]).no_safety_backup(true);
         let (site, backup) = parts.site().await;
         let plan = site
-            .plan(&backup, request, &RunOptions::new())
+            .plan_with(&backup, request, &RunOptions::new())
             .await
             .unwrap();
         let findings: Vec<_> = plan.errors().collect();
@@ -564,17 +565,14 @@ async fn a_path_of_a_volume_is_restored_alone() {
     live(&parts);
     let (site, backup) = parts.site().await;
     for (path, expected) in [
-        ("uploads/none", "archive.member_missing"),
+        ("uploads/none", "plan.path_missing"),
         ("elsewhere/x", "plan.unknown_path"),
     ] {
         let before = fingerprint(&parts.folder.path("srv"));
         let request = PlanRequest::all().paths([path]).no_safety_backup(true);
         let options = RunOptions::new();
-        let code = match site.plan(&backup, request, &options).await {
-            Ok(plan) => {
-                let report = site.run(plan, options).await.ended().unwrap();
-                report.failure.map_or_else(String::new, |it| it.code)
-            }
+        let code = match site.plan_with(&backup, request, &options).await {
+            Ok(plan) => plan.errors().map(|it| it.code.clone()).collect(),
             Err(error) => error.code().to_owned(),
         };
         assert_eq!(code, expected, "{path}");
@@ -586,7 +584,7 @@ async fn a_path_of_a_volume_is_restored_alone() {
     for path in ["nginx/conf.d", "etc/nginx/conf.d"] {
         let request = PlanRequest::all().paths([path]);
         let plan = site
-            .plan(&backup, request, &RunOptions::new())
+            .plan_with(&backup, request, &RunOptions::new())
             .await
             .unwrap();
         assert_eq!(plan.components[0].name, "nginx", "{path}");

@@ -77,14 +77,7 @@ impl Ruins {
         let table = folder.artifact(&format!("configs/crontab-{ID}.txt"));
         std::fs::copy(folder.path("var/cron/jobs"), table).unwrap();
         folder.list();
-        let here = folder
-            .path("")
-            .to_str()
-            .unwrap()
-            .trim_end_matches('/')
-            .to_owned();
-        let config = CONFIG.replace('@', &here).replace("\n    ", "\n");
-        put(folder.path("restore.toml"), &config);
+        folder.configure(CONFIG);
         let mut ruins = Self {
             folder,
             whole: Trees::new(),
@@ -122,7 +115,7 @@ impl Ruins {
     }
 
     async fn site(&self) -> Site {
-        Site::open(&self.folder.path("restore.toml")).await.unwrap()
+        self.folder.open().await
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -141,7 +134,7 @@ impl Ruins {
         let site = self.site().await;
         let backup = site.backup(ID).await.unwrap();
         let request = PlanRequest::all().create(create);
-        site.plan(&backup, request, &RunOptions::new())
+        site.plan_with(&backup, request, &RunOptions::new())
             .await
             .unwrap()
     }
@@ -378,7 +371,7 @@ async fn a_drill_makes_nothing_that_stays() {
     let site = ruins.site().await;
     let backup = site.backup(ID).await.unwrap();
     let request = PlanRequest::all().create(true).drill(true);
-    let plan = site.plan(&backup, request, &RunOptions::new()).await;
+    let plan = site.plan_with(&backup, request, &RunOptions::new()).await;
     let report = site.run(plan.unwrap(), RunOptions::new()).await.unwrap();
     assert_eq!(report.outcome, Outcome::Drilled, "{}", report.to_text());
     assert_eq!(ruins.now(), Trees::new());
@@ -579,4 +572,30 @@ async fn what_is_mounted_over_what_was_made_is_not_taken_for_it() {
     site.rollback(None, RunOptions::new()).await.unwrap();
     ruins.confirm().await;
     assert_eq!(ruins.now(), Trees::new());
+}
+
+/// Nothing is said to be deleted, or swapped back, of what never was.
+#[tokio::test]
+async fn a_run_that_replaced_nothing_says_so() {
+    let ruins = Ruins::nothing();
+    let report = ruins.run(RunOptions::new()).await.unwrap();
+    assert!(report.components.iter().all(|it| it.kept_at.is_none()));
+    let said = report.to_summary();
+    assert!(said.contains("nothing was replaced"), "{said}");
+    assert!(!said.contains("replaced data"), "{said}");
+    let site = ruins.site().await;
+    let report = site.confirm(None, RunOptions::new()).await.unwrap();
+    assert!(report.confirmed && report.replaced_nothing);
+    assert!(report.to_text().contains("it had replaced nothing"));
+    ruins.assert_whole("confirmed");
+
+    let ruins = Ruins::without(&["srv/volumes/one"]);
+    let report = ruins.run(RunOptions::new()).await.unwrap();
+    let one = &report.components[0];
+    assert_eq!((one.name.as_str(), &one.kept_at), ("one", &None));
+    let said = report.to_summary();
+    assert!(said.contains("deletes the replaced data"), "{said}");
+    let site = ruins.site().await;
+    let report = site.confirm(None, RunOptions::new()).await.unwrap();
+    assert!(report.confirmed && !report.replaced_nothing);
 }

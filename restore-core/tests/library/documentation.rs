@@ -1,7 +1,8 @@
-//! `docs/configuration.md` against the code that reads a `restore.toml`: every example opens, and
-//! the tables name exactly the keys that are known.
+//! The documentation against the code that reads a `restore.toml`: every example of every page opens, and the
+//! tables of `docs/configuration.md` name exactly the keys that are known.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use restore_core::component::Registry;
 use restore_core::config::SiteConfig;
@@ -10,11 +11,42 @@ use serde_json::{Map, Value, json};
 
 const DOCUMENT: &str = include_str!("../../../docs/configuration.md");
 
-/// The code blocks whose first line is so.
-fn blocks(language: &str) -> Vec<String> {
+/// README.md, and the pages of `docs` and its folders: the name of each, and its text.
+fn pages() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut files = vec![root.join("README.md")];
+    for folder in ["docs", "docs/help", "docs/how-to"] {
+        let listed = std::fs::read_dir(root.join(folder)).unwrap();
+        files.extend(listed.map(|entry| entry.unwrap().path()));
+    }
+    files.retain(|file| file.extension().is_some_and(|end| end == "md"));
+    files.sort();
+    let read = |file: &std::path::PathBuf| {
+        let text = std::fs::read_to_string(file).unwrap();
+        (file.display().to_string(), text)
+    };
+    files.iter().map(read).collect()
+}
+
+/// The code blocks of all pages whose first line is so, each with the page that it is on.
+fn blocks_of_pages(language: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (page, text) in pages() {
+        let blocks = blocks_of(&text, language).into_iter();
+        found.extend(blocks.map(|block| (page.clone(), block)));
+    }
+    found
+}
+
+/// The code blocks of the reference whose first line is so.
+pub fn blocks(language: &str) -> Vec<String> {
+    blocks_of(DOCUMENT, language)
+}
+
+fn blocks_of(page: &str, language: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut open: Option<(bool, String)> = None;
-    for line in DOCUMENT.lines() {
+    for line in page.lines() {
         match (&mut open, line.strip_prefix("```")) {
             (None, Some(words)) => open = Some((words == language, String::new())),
             (Some(_), Some(_)) => {
@@ -34,7 +66,7 @@ fn blocks(language: &str) -> Vec<String> {
     found
 }
 
-fn open(site: Value) -> Result<Site, Error> {
+pub fn open(site: Value) -> Result<Site, Error> {
     let base = tempfile::tempdir().unwrap();
     Site::from_config(
         SiteConfig::from_value(site)?,
@@ -44,7 +76,7 @@ fn open(site: Value) -> Result<Site, Error> {
 }
 
 /// The least that opens, and the servers that the examples name.
-fn least() -> Value {
+pub fn least() -> Value {
     let service = json!({"command": ["true"], "endpoint": "127.0.0.1:1"});
     json!({
         "site": {"name": "x", "state": "state"},
@@ -56,7 +88,7 @@ fn least() -> Value {
 }
 
 /// The least that opens on a swarm: services and volumes need no keys there.
-fn least_on_a_swarm() -> Value {
+pub fn least_on_a_swarm() -> Value {
     let mut site = least();
     site["platform"] = json!({"kind": "swarm"});
     for service in ["postgres", "redis", "app", "nginx"] {
@@ -67,7 +99,7 @@ fn least_on_a_swarm() -> Value {
 }
 
 /// The least that opens on a Docker host with Compose: there services and volumes need no keys either.
-fn least_with_compose() -> Value {
+pub fn least_with_compose() -> Value {
     let mut site = least_on_a_swarm();
     site["platform"] = json!({"kind": "compose", "project": "shop"});
     site
@@ -99,26 +131,29 @@ fn merge(site: &mut Value, more: Value) {
 
 #[test]
 fn whole_files_open() {
-    let files = blocks("toml restore.toml");
-    assert!(!files.is_empty());
-    for text in files {
-        open(toml::from_str(&text).unwrap()).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let files = blocks_of_pages("toml restore.toml");
+    assert!(files.len() > 1, "{} files", files.len());
+    for (page, text) in files {
+        let site: Value = toml::from_str(&text).unwrap_or_else(|e| panic!("{page}: {e}\n{text}"));
+        open(site).unwrap_or_else(|e| panic!("{page}: {e} {:?}\n{text}", e.hint_text()));
     }
 }
 
 #[test]
 fn examples_of_sections_open() {
-    let examples = blocks("toml");
-    assert!(examples.len() > 15, "{} examples", examples.len());
-    for text in examples {
-        let more: Value = toml::from_str(&text).unwrap();
+    let examples = blocks_of_pages("toml");
+    assert!(examples.len() > 40, "{} examples", examples.len());
+    for (page, text) in examples {
+        let more: Value = toml::from_str(&text).unwrap_or_else(|e| panic!("{page}: {e}\n{text}"));
         let mut site = match more.pointer("/platform/kind").and_then(Value::as_str) {
             Some("swarm") => least_on_a_swarm(),
             Some("compose") => least_with_compose(),
+            // Only a swarm reads these.
+            None if more.get("nodes").is_some() => least_on_a_swarm(),
             _ => least(),
         };
         merge(&mut site, more);
-        open(site).unwrap_or_else(|e| panic!("{e} {:?}\n{text}", e.hint_text()));
+        open(site).unwrap_or_else(|e| panic!("{page}: {e} {:?}\n{text}", e.hint_text()));
     }
 }
 
@@ -135,7 +170,7 @@ fn listed(error: &Error) -> BTreeSet<String> {
 }
 
 /// A site with this table as `group.name`, or as `group`.
-fn with(mut site: Value, group: &str, name: Option<&str>, table: Value) -> Value {
+pub fn with(mut site: Value, group: &str, name: Option<&str>, table: Value) -> Value {
     match name {
         Some(name) => site[group] = json!({ name: table }),
         None => site[group] = table,
@@ -151,7 +186,7 @@ fn refusal(site: Value) -> Error {
 }
 
 /// The keys of the table below a heading, each with its row.
-fn documented(heading: &str) -> Vec<(String, String)> {
+pub fn documented(heading: &str) -> Vec<(String, String)> {
     let mut lines = DOCUMENT.lines().skip_while(|line| {
         line.trim_start_matches('#').trim() != heading || !line.starts_with('#')
     });
@@ -208,7 +243,7 @@ fn compare_in(site: Value, heading: &str, group: &str, name: Option<&str>, kind:
 }
 
 /// The kinds that a section may have.
-fn kinds(group: &str) -> BTreeSet<String> {
+pub fn kinds(group: &str) -> BTreeSet<String> {
     listed(&refusal(with(
         least(),
         group,
@@ -251,7 +286,7 @@ fn every_key_is_documented_and_every_documented_key_exists() {
         compare_in(compose(), heading, group, name, kind);
     }
     compare("[maintenance]", "maintenance", None, Some("nginx"));
-    for group in ["stores", "components", "checks"] {
+    for group in ["stores", "components", "checks", "hooks"] {
         for kind in kinds(group) {
             let heading = format!("[{group}.NAME] kind = \"{kind}\"");
             compare(&heading, group, Some("x"), Some(&kind));
@@ -302,7 +337,7 @@ fn the_example_of_a_swarm_has_every_key() {
     look("[services.NAME] on a swarm", "services");
     look("[volumes.NAME] on a swarm", "volumes");
     look("[maintenance]", "maintenance nginx");
-    for group in ["components", "checks"] {
+    for group in ["components", "checks", "hooks"] {
         for kind in kinds(group) {
             look(
                 &format!("[{group}.NAME] kind = \"{kind}\""),

@@ -7,9 +7,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use restore_core::ErrorKind;
 use restore_core::maintenance::FILE_NAME;
 use restore_core::platform::Discard;
+use restore_core::{ErrorKind, Severity};
 use restore_testing::archives::{ID, Site, code, put};
 use restore_testing::trees::fingerprint;
 
@@ -135,6 +135,42 @@ async fn single_paths_are_restored_alone() {
     }
 }
 
+/// An archive with an empty tree takes the place of a live one only where somebody says so, and one of far
+/// fewer files asks, as of volumes.
+#[tokio::test]
+async fn a_tree_of_nothing_needs_a_word() {
+    let (site, ..) = damaged();
+    let tree = site.path("host/mnt/nfs/nginx");
+    let component = site.component(CONFIG);
+    let cx = site.context().await;
+    for number in 0..300 {
+        put(tree.join(format!("many/{number}")), "x");
+    }
+    let staged = component.stage(&cx).await.unwrap();
+    let mut findings = staged.findings.iter();
+    let asks = findings.any(|it| it.code == "volume.far_smaller" && it.asks);
+    assert!(asks, "{:?}", staged.findings);
+    component.discard(&cx, Discard::Staged).await.unwrap();
+    std::fs::remove_dir_all(tree.join("many")).unwrap();
+
+    let nothing = site.path("nothing");
+    std::fs::create_dir_all(nothing.join("mnt/nfs/nginx/conf.d")).unwrap();
+    site.pack(&artifact(), &nothing, &["mnt"]);
+    let live = fingerprint(&tree);
+    let cx = site.context().await;
+    let planned = component.inspect(&cx).await.unwrap();
+    let mut found = planned.findings.iter();
+    let told = found.any(|it| it.code == "volume.empty_archive" && it.severity == Severity::Error);
+    assert!(told, "{:?}", planned.findings);
+    let refused = component.stage(&cx).await.unwrap_err();
+    assert_eq!(refused.code(), "volume.empty_archive");
+    assert!(refused.hint_text().unwrap().contains("--allow-empty it"));
+    assert_eq!(fingerprint(&tree), live);
+    let said = cx.with_empty(true);
+    component.stage(&said).await.unwrap();
+    component.discard(&said, Discard::Staged).await.unwrap();
+}
+
 #[tokio::test]
 async fn paths_that_cannot_be_restored_are_refused() {
     let (site, _, bad) = damaged();
@@ -168,7 +204,6 @@ async fn paths_that_cannot_be_restored_are_refused() {
     }
 }
 
-/// Trap 34.
 #[tokio::test]
 async fn members_outside_of_the_tree_are_left_out_and_said() {
     let (site, _, _) = damaged();
@@ -199,7 +234,6 @@ async fn members_outside_of_the_tree_are_left_out_and_said() {
     assert_eq!(code(component.stage(&cx).await), "archive.member_missing");
 }
 
-/// Trap 10.
 #[tokio::test]
 async fn maintenance_pages_neither_come_back_nor_go_away() {
     let (site, good, _) = damaged();
@@ -401,7 +435,7 @@ impl Drop for Nginx {
     }
 }
 
-/// Trap 32, and nginx's own `-t` before anything reloads.
+/// nginx runs on while its files are replaced, and its own `-t` comes before anything reloads.
 #[tokio::test]
 async fn nginx_serves_the_restored_tree_or_the_old_one() {
     let site = Site::new();

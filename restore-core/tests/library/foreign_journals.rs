@@ -54,7 +54,7 @@ impl Restored {
         let site = Site::open(&folder.path("restore.toml")).await.unwrap();
         let backup = site.backup(ID).await.unwrap();
         let plan = site
-            .plan(&backup, PlanRequest::all(), &RunOptions::new())
+            .plan_with(&backup, PlanRequest::all(), &RunOptions::new())
             .await
             .unwrap();
         let report = site.run(plan, RunOptions::new()).await.unwrap();

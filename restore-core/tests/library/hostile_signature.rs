@@ -1,9 +1,17 @@
 //! Signed backups in a store that others can write to.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use restore_core::{ErrorKind, PlanRequest, RunOptions, Site};
+use async_trait::async_trait;
+use restore_core::backup::{BackupFile, BackupId};
+use restore_core::component::Registry;
+use restore_core::config::Table;
+use restore_core::store::{BackupStore, DirectoryStore};
+use restore_core::{ErrorKind, PlanRequest, Result, RunOptions, Site};
+use tokio::io::AsyncRead;
 
 const ID: &str = "20240215-020000";
 
@@ -22,17 +30,14 @@ fn shell(dir: &Path, script: &str) -> String {
 async fn trust(site: &Site) -> String {
     let backup = site.backup(ID).await.unwrap();
     let plan = site
-        .plan(&backup, PlanRequest::all(), &RunOptions::new())
+        .plan_with(&backup, PlanRequest::all(), &RunOptions::new())
         .await
         .unwrap();
     plan.provenance.unwrap()
 }
 
-/// An old backup, put in the place of a newer one together with its signature, is not taken for it.
-#[tokio::test]
-async fn a_signed_manifest_counts_for_its_own_backup_only() {
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path();
+/// Makes a signed backup; the fingerprint of the key.
+fn signed(dir: &Path) -> String {
     shell(
         dir,
         &format!(
@@ -44,10 +49,111 @@ async fn a_signed_manifest_counts_for_its_own_backup_only() {
                gpg --batch -q --armor --detach-sign MANIFEST.txt"#
         ),
     );
-    let key = shell(
+    shell(
         dir,
         "gpg --batch --with-colons --list-keys | awk -F: '/^fpr/{print $10; exit}'",
-    );
+    )
+}
+
+/// Shows another manifest at one read.
+struct TwoFaced {
+    directory: DirectoryStore,
+    forged: Vec<u8>,
+    /// Which read gets it.
+    at: usize,
+    reads: AtomicUsize,
+}
+
+#[async_trait]
+impl BackupStore for TwoFaced {
+    fn describe(&self) -> String {
+        self.directory.describe()
+    }
+    async fn list(&self) -> Result<Vec<BackupId>> {
+        self.directory.list().await
+    }
+    async fn files(&self, id: &BackupId) -> Result<Vec<BackupFile>> {
+        self.directory.files(id).await
+    }
+    async fn read(
+        &self,
+        id: &BackupId,
+        path: &str,
+        offset: u64,
+    ) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
+        if path == "MANIFEST.txt" && self.reads.fetch_add(1, Ordering::Relaxed) == self.at {
+            return Ok(Box::new(std::io::Cursor::new(self.forged.clone())));
+        }
+        self.directory.read(id, path, offset).await
+    }
+    fn local_path(&self, _: &BackupId, _: &str) -> Option<PathBuf> {
+        None
+    }
+}
+
+/// The manifest that is obeyed is the one whose signature was checked, whatever a store shows at which read.
+#[tokio::test]
+async fn a_manifest_that_changes_between_two_reads_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let key = signed(dir);
+    let toml = dir.join("restore.toml");
+    std::fs::write(
+        &toml,
+        format!(
+            "[site]\nname = 's'\nstate = 'state'\n[stores.main]\nkind = 'two-faced'\n\
+             signed_by = ['{key}']\ngnupg_home = 'keys'\n\
+             [components.crontab]\nkind = 'crontab'\nfile = 'crontab'\n"
+        ),
+    )
+    .unwrap();
+    let folder = dir.join("backups").join(ID);
+    let manifest = std::fs::read_to_string(folder.join("MANIFEST.txt")).unwrap();
+    let hash = manifest.trim_end().rsplit('|').next().unwrap();
+    let forged = manifest.replace(hash, &"0".repeat(hash.len()));
+    assert_ne!(manifest, forged);
+    let mut refused = 0;
+    for at in 0..4 {
+        let (backups, text) = (dir.join("backups"), forged.clone().into_bytes());
+        let make = move |_: &str, _: Table, _: &Path| -> Result<Arc<dyn BackupStore>> {
+            Ok(Arc::new(TwoFaced {
+                directory: DirectoryStore::new(&backups),
+                forged: text.clone(),
+                at,
+                reads: AtomicUsize::new(0),
+            }))
+        };
+        let registry = Registry::default().with_store("two-faced", Arc::new(make));
+        let site = Site::open_with(&toml, &registry).unwrap();
+        match site.backup(ID).await {
+            // What it lists is what was signed: the forged bytes were read for something else.
+            Ok(backup) => {
+                assert_eq!(backup.signer(), Some(key.as_str()));
+                let listed = format!("{:?}", backup.manifest().unwrap());
+                let is_forged =
+                    listed.contains(&"0".repeat(64)) || listed.contains("0, 0, 0, 0, 0, 0, 0, 0");
+                assert!(!is_forged, "{at}: {listed}");
+            }
+            Err(error) => {
+                assert_eq!(
+                    (error.code(), error.kind()),
+                    ("signature.changed", ErrorKind::Verification),
+                    "{error}"
+                );
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0);
+    shell(dir, "gpgconf --kill all");
+}
+
+/// An old backup, put in the place of a newer one together with its signature, is not taken for it.
+#[tokio::test]
+async fn a_signed_manifest_counts_for_its_own_backup_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let key = signed(dir);
     let toml = dir.join("restore.toml");
     std::fs::write(
         &toml,

@@ -4,6 +4,7 @@
 
 mod agent;
 mod backup;
+mod compose_files;
 mod conformance;
 mod contents;
 mod create;
@@ -20,6 +21,9 @@ mod kinds;
 mod layers;
 mod node_files;
 mod pins;
+mod schema;
+mod spans;
+mod stack_source;
 mod stream;
 mod unlock;
 mod unmounted;

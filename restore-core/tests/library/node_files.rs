@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
-use restore_core::component::SharedComponent;
+use restore_core::component::{Registry, SharedComponent};
+use restore_core::config::SiteConfig;
 use restore_core::maintenance::FILE_NAME;
-use restore_core::platform::Discard;
-use restore_core::{ErrorKind, Severity};
+use restore_core::platform::{Discard, local};
+use restore_core::{ErrorKind, PlanRequest, RunOptions, Severity};
 use restore_testing::archives::{ID, Site, code, put};
 use restore_testing::nodes::TwoNodes;
 use restore_testing::trees::fingerprint;
@@ -60,7 +61,7 @@ fn damaged() -> (Site, Tree, Tree) {
 async fn a_tree_is_restored_on_its_node_and_taken_back() {
     let (site, good, bad) = damaged();
     let tree = site.path("host/srv/app");
-    let other = tree.join(".restore-20240101-000000-abcdef");
+    let other = tree.join(".restore-20240101-000000-abcd");
     std::fs::create_dir(&other).unwrap();
     let component = on_two_nodes(&site, CONFIG).unwrap();
     let cx = site.context().await;
@@ -178,4 +179,82 @@ async fn what_cannot_be_done_on_another_node_is_refused_at_once() {
         let config = CONFIG.replacen(from, to, 1);
         assert_eq!(code(on_two_nodes(&site, &config)), expected, "{config}");
     }
+}
+
+/// What lies where on a node is known by its paths alone: enough to see that two could not be undone one by one.
+#[tokio::test]
+async fn trees_of_one_node_that_overlap_are_refused() {
+    let site = Site::new();
+    put(site.path("host/srv/app/kept"), "live");
+    put(site.path("host/srv/app/data/x"), "live");
+    site.pack(
+        &format!("configs/app-{ID}.tar.gz"),
+        &site.path("host"),
+        &["srv/app"],
+    );
+    let backups = site.path("backups");
+    let here = backups.parent().unwrap();
+    let overlaps = async |exclude: &str, node: &str| -> Vec<String> {
+        let text = format!(
+            "
+            [site]
+            name = 'test'
+            state = '@/state'
+            [stores.main]
+            kind = 'directory'
+            path = '@/backups'
+            [components.app]
+            kind = 'files'
+            root = '@/host'
+            tree = 'srv/app'
+            node = 'worker'
+            exclude = [{exclude}]
+            [components.data]
+            kind = 'files'
+            root = '@/host/srv/app'
+            tree = 'data'
+            optional = true
+            {node}
+            "
+        );
+        let text = text.replace('@', here.to_str().unwrap());
+        let config = SiteConfig::from_toml(&text).unwrap();
+        let host = local::make(&config, here, &site.path("state")).unwrap();
+        let platform = TwoNodes::made(host, &["worker"]);
+        let registry = Registry::default();
+        let opened = restore_core::Site::with_platform(config, here, &registry, platform).unwrap();
+        let backup = opened.backup(ID).await.unwrap();
+        let plan = opened
+            .plan_with(&backup, PlanRequest::all(), &RunOptions::new())
+            .await
+            .unwrap();
+        let findings = plan.findings.into_iter();
+        let told = findings.filter(|it| it.code == "plan.overlap");
+        told.map(|it| it.message).collect()
+    };
+    let app = site.path("host/srv/app");
+    let (app, data) = (app.display(), app.join("data"));
+    assert_eq!(
+        overlaps("", "node = 'worker'").await,
+        [format!(
+            "{} of the node worker, which the component data restores, lies in {app} of the node worker, which the \
+             run replaces for app: neither could be undone without the other",
+            data.display()
+        )]
+    );
+    assert!(overlaps("'data'", "node = 'worker'").await.is_empty());
+    assert!(overlaps("", "").await.is_empty(), "on two machines");
+}
+
+#[tokio::test]
+async fn what_is_replaced_on_a_node_is_none_of_this_host() {
+    let site = Site::new();
+    let component = on_two_nodes(&site, CONFIG).unwrap();
+    assert!(component.targets(&[]).await.unwrap().is_empty());
+    let told = component.targets_elsewhere(&[]).await.unwrap();
+    let [(node, target)] = told.as_slice() else {
+        panic!("{told:?}")
+    };
+    assert_eq!(node, "worker");
+    assert_eq!(target.path, site.path("host/srv/app"));
 }

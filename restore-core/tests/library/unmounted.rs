@@ -56,9 +56,7 @@ impl Disks {
         let host = folder.path("disk3");
         folder.pack(&format!("configs/conf-{ID}.tar.gz"), &host, &["app"]);
         put(folder.path("disk3/app/conf"), "old");
-        let here = folder.path("");
-        let here = here.to_str().unwrap().trim_end_matches('/').to_owned();
-        put(folder.path("restore.toml"), &CONFIG.replace('@', &here));
+        folder.configure(CONFIG);
         Self { folder }
     }
 
@@ -67,14 +65,14 @@ impl Disks {
     }
 
     async fn site(&self) -> Site {
-        Site::open(&self.path("restore.toml")).await.unwrap()
+        self.folder.open().await
     }
 
     async fn run(&self, options: RunOptions, create: bool) -> Result<Report> {
         let site = self.site().await;
         let backup = site.backup(ID).await.unwrap();
         let request = PlanRequest::all().create(create);
-        let plan = site.plan(&backup, request, &RunOptions::new()).await?;
+        let plan = site.plan_with(&backup, request, &RunOptions::new()).await?;
         assert!(plan.refusal().is_none(), "{:?}", plan.findings);
         site.run(plan, options).await
     }

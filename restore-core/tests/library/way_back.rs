@@ -34,6 +34,7 @@ async fn swapped_volume() -> (Site, SharedComponent, RunContext) {
 async fn a_volume_whose_replaced_data_is_gone_is_no_way_back() {
     let (site, component, cx) = swapped_volume().await;
     component.way_back(&cx).await.unwrap();
+    component.can_undo(&cx).await.unwrap();
     let replaced = site.path("volume").join(cx.run().folder()).join("replaced");
     std::fs::remove_file(replaced.join("more")).unwrap();
     let gone = component.way_back(&cx).await.unwrap_err();
@@ -88,6 +89,21 @@ async fn another_crontab_than_the_one_that_was_replaced_is_no_way_back() {
     let old = site.path("state/scratch").join(cx.run().as_str());
     std::fs::remove_file(old.join("it.crontab.old")).unwrap();
     assert_eq!(code(component.way_back(&cx).await), "crontab.old_gone");
+}
+
+#[tokio::test]
+async fn a_crontab_that_an_undo_could_not_write_is_seen_before() {
+    let (site, component, cx) = installed_crontab("0 3 * * * old\n").await;
+    component.can_undo(&cx).await.unwrap();
+    let path = site.path("crontab");
+    std::fs::remove_file(&path).unwrap();
+    component.can_undo(&cx).await.unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let refused = component.can_undo(&cx).await.unwrap_err();
+    assert!(refused.message().contains("crontab"), "{refused}");
+    std::fs::remove_dir(&path).unwrap();
+    component.undo(&cx).await.unwrap();
+    assert_eq!(std::fs::read_to_string(path).unwrap(), "0 3 * * * old\n");
 }
 
 /// Crontabs hold passwords: a copy that is needed no more goes, also where both texts are the same.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use restore_core::platform::Discard;
+use restore_core::{BackupRequest, RunOptions, Site};
+use restore_testing::local::Ground;
 use restore_testing::pg::{Cluster, Rig};
 
 const NOBODY: u32 = 65534;
@@ -136,6 +138,57 @@ async fn an_honest_dump_is_restored_to_its_last_row() {
     }
 }
 
+/// What reaches beyond the database is refused before anything is run, in a dump of any format; and what a
+/// dump says of a database by its name is not said to the live one.
+#[tokio::test]
+async fn no_dump_reaches_another_database() {
+    let rig = rig(Cluster::start("postgres"));
+    let admin = |sql: &str| rig.cluster.sql("template1", sql);
+    admin("CREATE DATABASE other");
+    admin("COMMENT ON DATABASE shop IS 'live'");
+    let component = rig.component("database = 'shop'");
+    let refused = async |what: &str| {
+        let error = component.stage(&rig.cx().await).await.unwrap_err();
+        assert_eq!(error.code(), "postgres.sql_beyond", "{what}: {error}");
+        assert!(error.message().contains("DROP DATABASE"), "{what}: {error}");
+        let there = "SELECT count(*) FROM pg_database WHERE datname = 'other'";
+        assert_eq!(admin(there), "1", "{what}");
+        component
+            .discard(&rig.cx().await, Discard::Staged)
+            .await
+            .unwrap();
+    };
+
+    // The contents of an archive are not compressed: a comment becomes a command of the same length.
+    const COMMENT: &[u8] = b"COMMENT ON TABLE public.t IS ";
+    const COMMAND: &[u8] = b"DROP DATABASE other; --";
+    rig.cluster
+        .sql("gold", "COMMENT ON TABLE t IS 'what is said of it'");
+    rig.back_up("gold");
+    let mut dump_file = std::fs::read(rig.dump_file()).unwrap();
+    let at = dump_file
+        .windows(COMMENT.len())
+        .position(|window| window == COMMENT)
+        .unwrap();
+    dump_file[at..at + COMMAND.len()].copy_from_slice(COMMAND);
+    std::fs::write(rig.dump_file(), dump_file).unwrap();
+    rig.list();
+    refused("an archive").await;
+
+    only_sql(&rig, dump("drop  database other;").as_bytes());
+    refused("a script").await;
+
+    only_sql(
+        &rig,
+        dump("COMMENT ON DATABASE shop IS 'theirs';").as_bytes(),
+    );
+    component.stage(&rig.cx().await).await.unwrap();
+    let said = admin(
+        "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'shop'",
+    );
+    assert_eq!(said, "live");
+}
+
 #[tokio::test]
 async fn what_a_stranger_changes_after_it_was_hashed_is_not_what_is_run() {
     if !rustix::process::geteuid().is_root() {
@@ -243,4 +296,89 @@ async fn a_dump_that_grows_without_end_is_stopped() {
     assert_eq!(rig.cluster.sql("template1", &left), "0");
     let running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'INSERT%'";
     assert_eq!(rig.cluster.sql("template1", running), "0");
+}
+
+/// An index whose expression is planned with every query of its table, by whoever asks.
+const TRAP: &str = "
+CREATE FUNCTION act() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+  IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN
+    COPY (SELECT 1) TO PROGRAM 'cat > pwned';
+  END IF;
+  RETURN 1;
+END $$;
+CREATE FUNCTION trap() RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN public.act(); END $$;
+CREATE INDEX ON a ((public.trap()));
+CREATE INDEX ON z ((public.trap()))";
+
+/// What a role has put into its own tables is not called as the superuser whom the component signs in as: not
+/// by a backup, which counts their rows, not by a run, and not by its checks.
+#[tokio::test]
+async fn no_table_calls_what_its_owner_wants_as_a_superuser() {
+    let cluster = Cluster::start("postgres");
+    cluster.sql("template1", "CREATE ROLE app LOGIN");
+    cluster.sql("template1", "CREATE DATABASE shop OWNER app");
+    let rig = Rig::new(cluster);
+    let app = |sql: &str| {
+        let sql = format!("SET SESSION AUTHORIZATION app; {sql}");
+        rig.cluster.sql("shop", &sql)
+    };
+    app(
+        "CREATE TABLE a (t text, x int, \"Y\" bool); INSERT INTO a VALUES (E'\\n', 1, NULL); \
+         CREATE TABLE z (x text); INSERT INTO z VALUES (E'1\\n2'), (NULL)",
+    );
+    let args = ["-Fc", "--exclude-table-data=z"];
+    rig.cluster.dump("shop", &args, &rig.dump_file());
+    rig.list();
+    let pwned = || {
+        let look = "SELECT count(*) FROM pg_ls_dir('.') AS f WHERE f = 'pwned'";
+        rig.cluster.sql("template1", look) != "0"
+    };
+    app(TRAP);
+
+    let endpoint = rig.cluster.endpoint();
+    let ground = Ground::new();
+    std::fs::create_dir(ground.path().join("made")).unwrap();
+    let config = ground.file(
+        "restore.toml",
+        &format!(
+            "[site]\nname = 'shop'\nstate = 'state'\n\
+             [stores.main]\nkind = 'directory'\npath = 'made'\n\
+             [services.postgres]\nstart = ['true']\nstop = ['true']\nstatus = ['true']\n\
+             endpoint = '{}:{}'\n\
+             [components.db]\nkind = 'postgres'\nservice = 'postgres'\ndatabase = 'shop'\n\
+             user = 'postgres'\nstops = []\n",
+            endpoint.host, endpoint.port
+        ),
+    );
+    let site = Site::open(&config).await.unwrap();
+    let made = site.back_up(BackupRequest::all(), RunOptions::new());
+    let made = made.await.unwrap();
+    let uncounted = |it: &restore_core::Finding| it.code == "postgres.not_counted";
+    assert!(!made.findings.iter().any(uncounted), "{:?}", made.findings);
+    assert_eq!(made.components[0].facts["total_rows"], 3);
+    assert!(!pwned(), "a backup");
+
+    let component = rig.component("database = 'shop'");
+    let staged = component.stage(&rig.cx().await).await.unwrap();
+    assert_eq!(staged.facts["total_rows"], 1);
+    assert_eq!(staged.facts["rows"]["public.a"], 1);
+    assert!(!staged.facts.contains_key("uncounted_tables"), "{staged:?}");
+    let without = |it: &&restore_core::Finding| it.code == "postgres.tables_without_rows";
+    let told = staged.findings.iter().find(without).unwrap();
+    assert!(told.message.ends_with(": public.z"), "{}", told.message);
+    assert!(!pwned(), "a run");
+
+    component.cut_over(&rig.cx().await).await.unwrap();
+    app(TRAP);
+    let outcomes = component.check(&rig.cx().await).await.unwrap();
+    assert!(outcomes.iter().all(|it| it.passed), "{outcomes:?}");
+    assert!(!pwned(), "a check");
+    app("TRUNCATE a");
+    let outcomes = component.check(&rig.cx().await).await.unwrap();
+    let rows = outcomes.iter().find(|it| it.name == "db/rows").unwrap();
+    assert!(!rows.passed, "{rows:?}");
+    assert!(rows.detail.ends_with("empty since: public.a"), "{rows:?}");
+    // And so it would have been.
+    rig.cluster.sql("shop", "SELECT count(*) FROM z");
+    assert!(pwned());
 }

@@ -50,6 +50,64 @@ async fn it_starts_and_stops_once_however_often_it_is_asked() {
     platform.scale("app", 0).await.unwrap();
 }
 
+/// A server that finds its files by relative paths serves another directory where it is started in another.
+#[tokio::test]
+async fn a_service_is_started_in_its_directory_and_not_in_ours() {
+    let ground = Ground::new();
+    std::fs::create_dir(ground.path().join("www")).unwrap();
+    let platform = ground.platform(
+        r#"
+[services.app]
+command = ["sh", "-c", "pwd > @/app.at; while :; do sleep 0.02; done"]
+directory = "www"
+[services.plain]
+command = ["sh", "-c", "pwd > @/plain.at; while :; do sleep 0.02; done"]
+[services.triple]
+start = ["sh", "-c", "pwd > @/triple.at"]
+stop = ["true"]
+status = ["test", "-e", "triple.at"]
+[services.lost]
+command = ["sh", "-c", "sleep 600; : @"]
+directory = "gone"
+"#,
+    );
+    let top = ground.path().to_str().unwrap().to_owned();
+    for (name, expected) in [
+        ("app", format!("{top}/www\n")),
+        ("plain", format!("{top}\n")),
+        ("triple", format!("{top}\n")),
+    ] {
+        platform.scale(name, 1).await.unwrap();
+        let file = format!("{name}.at");
+        until("it said where it is", || ground.read(&file) == expected).await;
+        let pwd = Command::new(["pwd"]);
+        let mut said = String::new();
+        let mut process = platform.exec(name, pwd).await.unwrap();
+        let mut stdout = process.stdout().unwrap();
+        stdout.read_to_string(&mut said).await.unwrap();
+        assert!(process.wait().await.unwrap().success());
+        assert_eq!(said, expected, "{name}");
+    }
+    // One that was started in another directory than the site would have it is told of.
+    let other = ground.platform("[services.app]\ncommand = ['sh', '-c', ': @']\n");
+    let findings = other.inspect(&["app".to_owned()]).await.unwrap();
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!(findings[0].code, "local.other_directory");
+    assert!(findings[0].message.contains("/www now"), "{findings:?}");
+    for name in ["app", "plain"] {
+        platform.scale(name, 0).await.unwrap();
+    }
+    let error = platform.scale("lost", 1).await.unwrap_err();
+    assert_eq!(error.code(), "local.no_directory");
+    let findings = platform
+        .inspect(&["app".to_owned(), "lost".to_owned()])
+        .await
+        .unwrap();
+    let codes: Vec<&str> = findings.iter().map(|it| it.code.as_str()).collect();
+    assert_eq!(codes, ["local.no_directory"]);
+    assert_eq!(findings[0].subject, "lost");
+}
+
 #[tokio::test]
 async fn stopping_waits_for_the_real_end() {
     let ground = Ground::new();
@@ -84,8 +142,11 @@ stop_timeout = "300ms"
         state.detail,
         "killed: it did not end within 300ms of SIGTERM"
     );
+    let why = state.killed.as_deref();
+    assert_eq!(why, Some("it did not end within 300ms of SIGTERM"));
     // The next start is a new life.
     platform.scale("app", 1).await.unwrap();
+    assert_eq!(platform.service("app").await.unwrap().killed, None);
     platform.scale("app", 0).await.unwrap();
 }
 
@@ -183,6 +244,9 @@ async fn ready_means_that_the_endpoint_answers() {
 #[tokio::test]
 async fn a_recycled_pid_is_not_the_service() {
     let ground = Ground::new();
+    // A process is known by its number and when it began, which the kernel tells in hundredths of a second: this
+    // test and the service must not have begun in the same one.
+    std::thread::sleep(Duration::from_millis(50));
     let platform = ground.platform(PLAIN);
     platform.scale("app", 1).await.unwrap();
     let record = ground.read("state/services/app.pid");
@@ -216,6 +280,94 @@ async fn one_that_was_started_and_not_written_down_is_found() {
     std::fs::remove_file(ground.path().join("state/services/app.pid")).unwrap();
     other.scale("app", 0).await.unwrap();
     assert!(!lives(pid));
+}
+
+/// What a script or a change of the user ends in has nothing of the command left.
+#[tokio::test]
+async fn one_that_has_become_another_program_or_another_users_is_found_too() {
+    let ground = Ground::new();
+    let script = ground.file("run.sh", "#!/bin/sh\nexec sleep 600 # there\n");
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&script, open).unwrap();
+    let mut commands = vec![r#"["@/run.sh"]"#];
+    if rustix::process::geteuid().is_root() {
+        commands.push(
+            r#"["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", "@/run.sh"]"#,
+        );
+    }
+    for command in commands {
+        let sections = format!("[services.app]\ncommand = {command}\nstop_timeout = '10s'\n");
+        let platform = ground.platform(&sections);
+        platform.scale("app", 1).await.unwrap();
+        let pid = pid_of(&ground, "app");
+        let line = || std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+        until("it is another program", || {
+            line().starts_with(b"sleep\x00600")
+        })
+        .await;
+        // As if we had been killed right after the fork: what was written down before stays.
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+        let environment = String::from_utf8(environment).unwrap();
+        let token = environment
+            .split('\0')
+            .find_map(|entry| entry.strip_prefix("RESTORE_SERVICE_START="))
+            .expect("each start has a token");
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        let record = ground.file(
+            "state/services/app.pid",
+            &format!("starting {token} {boot}"),
+        );
+        let other = ground.platform(&sections);
+        other.scale("app", 1).await.unwrap();
+        assert_eq!(pid_of(&ground, "app"), pid, "{command}");
+        // Another start's token is not this one's.
+        std::fs::write(&record, format!("starting {token}0 {boot}")).unwrap();
+        assert_eq!(running(&*other, "app").await, 0, "{command}");
+        std::fs::write(&record, format!("starting {token} {boot}")).unwrap();
+        other.scale("app", 0).await.unwrap();
+        assert!(!lives(pid), "{command}");
+    }
+}
+
+/// Anybody can name our mark in the environment of a process of his own.
+#[tokio::test]
+async fn a_mark_in_somebody_elses_environment_is_not_believed() {
+    use std::os::unix::process::CommandExt;
+    let ground = Ground::new();
+    let platform = ground.platform(PLAIN);
+    let record = ground.path().join("state/services/app.pid");
+    let start = |program: &str, arguments: &[&str], user: Option<u32>| {
+        let mut command = std::process::Command::new(program);
+        command
+            .args(arguments)
+            .env("RESTORE_SERVICE", &record)
+            .process_group(0);
+        if let Some(user) = user {
+            command.uid(user).gid(user);
+        }
+        command.spawn().unwrap()
+    };
+    // Of the right user and another program; and the other way round.
+    let mut fakes = vec![start("sleep", &["600"], None)];
+    if rustix::process::geteuid().is_root() {
+        fakes.push(start("sh", &["-c", "sleep 600; true"], Some(65_534)));
+    }
+    assert_eq!(running(&*platform, "app").await, 0);
+    platform.scale("app", 1).await.unwrap();
+    let pid = pid_of(&ground, "app");
+    assert!(fakes.iter().all(|fake| fake.id() != pid.unsigned_abs()));
+    // Nor is it stopped with the service.
+    std::fs::remove_file(&record).unwrap();
+    platform.scale("app", 0).await.unwrap();
+    assert!(!lives(pid));
+    for fake in &mut fakes {
+        assert!(fake.try_wait().unwrap().is_none());
+        let _ = rustix::process::kill_process_group(
+            rustix::process::Pid::from_raw(fake.id().cast_signed()).unwrap(),
+            rustix::process::Signal::KILL,
+        );
+        fake.wait().unwrap();
+    }
 }
 
 #[tokio::test]
@@ -449,4 +601,41 @@ async fn a_service_outlives_us_and_a_scratch_server_does_not() {
     .await;
     platform.scale("app", 0).await.unwrap();
     assert!(!lives(pid));
+}
+
+/// The pid file of a service may leave before its process does.
+#[tokio::test]
+async fn a_triple_that_still_ends_runs_whatever_its_pid_file_says() {
+    let ground = Ground::new();
+    let sections = r#"
+[services.web]
+start = ["sh", "-c", "sleep 600 & echo $! > @/web.pid; echo started >> @/starts"]
+stop = ["sh", "-c", "rm @/web.pid"]
+status = ["sh", "-c", "test -e @/web.pid"]
+pid_file = "web.pid"
+stop_timeout = "500ms"
+start_timeout = "2s"
+"#;
+    let platform = ground.platform(sections);
+    platform.scale("web", 1).await.unwrap();
+    let pid: i32 = ground.read("web.pid").trim().parse().unwrap();
+    // Whoever tries again, be it another process, waits for the same one.
+    for _ in 0..2 {
+        let other = ground.platform(sections);
+        let error = other.scale("web", 0).await.unwrap_err();
+        assert_eq!(error.code(), "local.does_not_end", "{error}");
+        assert!(error.message().contains(&format!("process {pid}")));
+        assert_eq!(running(&*other, "web").await, 1);
+        assert!(lives(pid));
+    }
+    // Nor is another one started beside it.
+    let error = platform.scale("web", 1).await.unwrap_err();
+    assert_eq!(error.code(), "local.does_not_end", "{error}");
+    assert_eq!(ground.read("starts"), "started\n");
+    let process = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+    until("it has ended", || !lives(pid)).await;
+    platform.scale("web", 0).await.unwrap();
+    assert_eq!(running(&*platform, "web").await, 0);
+    assert!(!ground.path().join("state/services/web.ending").exists());
 }

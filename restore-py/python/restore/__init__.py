@@ -13,7 +13,7 @@ until confirmed.
 
 A run ends restored and checked, or it raises and the platform is as it was: a failure, Ctrl-C, a
 cancelled task and an exception of ``on_event`` all undo it first. Every slow call has a twin whose
-name ends in ``_async``, for asyncio.
+name ends in ``_async``, for asyncio, and each long one gives a handle: ``start_…``.
 """
 
 import atexit as _atexit
@@ -28,6 +28,7 @@ from ._component import (
     RunContext,
     Staged,
 )
+from ._config import Secret
 from ._difference import Changes, ComponentDifference, Difference, SiteDifference
 from ._errors import (
     ConfigError,
@@ -44,15 +45,19 @@ from ._errors import (
     VerificationError,
 )
 from ._events import (
+    Action,
     BackupFinished,
     BackupStarted,
     CheckMade,
     DowntimeEnded,
     DowntimeStarted,
     Event,
+    EventPhase,
     Noticed,
     OtherEvent,
+    Phase,
     Progress,
+    RunEnd,
     RunFinished,
     RunStarted,
     StepFailed,
@@ -61,16 +66,26 @@ from ._events import (
 )
 from ._log import log_event
 from ._members import BackupMember, GetReport, Gotten, Members
-from ._plan import EarlierRun, Phase, Plan, PlannedComponent, PlannedSafety, PlannedService, Step
-from ._report import ComponentReport, Failure, Made, Outcome, Report, SafetyBackup, StepTime
+from ._plan import EarlierRun, Plan, PlannedComponent, PlannedSafety, PlannedService, Step
+from ._report import (
+    ComponentReport,
+    Failure,
+    Made,
+    Outcome,
+    Report,
+    SafetyBackup,
+    ServiceDown,
+    StepTime,
+)
 from ._restore import __version__, stop_all as _stop_all
-from ._run import Run
+from ._run import CallState, Events, ProgressUpdates, Run, RunProgress
 from ._signals import stop_on_signals
 from ._site import Site
 from ._status import (
     ConfigCheck,
     ConfigFinding,
     KeptData,
+    LastDrill,
     NewestBackup,
     ProvenBackup,
     Room,
@@ -92,6 +107,7 @@ from ._task import OnEvent, OnEventAsync
 from ._values import (
     BackupFile,
     BackupKind,
+    BackupRecovery,
     CheckOutcome,
     FileStatus,
     Finding,
@@ -99,15 +115,18 @@ from ._values import (
     Manifest,
     ManifestEntry,
     MissingComponent,
+    Recoverable,
     Severity,
     Verdict,
     Verification,
+    WalGap,
 )
 
 # A program that ends in the middle of a run waits for its undo.
 _atexit.register(_stop_all)
 
 __all__ = [
+    "Action",
     "BackedUp",
     "BackedUpComponent",
     "Backup",
@@ -116,9 +135,11 @@ __all__ = [
     "BackupFinished",
     "BackupKind",
     "BackupMember",
+    "BackupRecovery",
     "BackupReport",
     "BackupStarted",
     "Backups",
+    "CallState",
     "Changes",
     "CheckMade",
     "CheckOutcome",
@@ -134,6 +155,8 @@ __all__ = [
     "DowntimeStarted",
     "EarlierRun",
     "Event",
+    "EventPhase",
+    "Events",
     "FailedError",
     "Failure",
     "FetchReport",
@@ -144,6 +167,7 @@ __all__ = [
     "Inspection",
     "InternalError",
     "KeptData",
+    "LastDrill",
     "ListedBackup",
     "LockedError",
     "Made",
@@ -168,18 +192,24 @@ __all__ = [
     "PlannedService",
     "PreflightError",
     "Progress",
+    "ProgressUpdates",
     "ProvenBackup",
     "PrunePlan",
     "Pruned",
+    "Recoverable",
     "RecoveryTarget",
     "Report",
     "RestoreError",
     "Room",
     "Run",
     "RunContext",
+    "RunEnd",
     "RunFinished",
+    "RunProgress",
     "RunStarted",
     "SafetyBackup",
+    "Secret",
+    "ServiceDown",
     "Severity",
     "Site",
     "SiteDifference",
@@ -199,6 +229,7 @@ __all__ = [
     "Verdict",
     "Verification",
     "VerificationError",
+    "WalGap",
     "__version__",
     "log_event",
     "stop_on_signals",

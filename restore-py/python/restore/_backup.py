@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from . import _html, _restore
-from ._arguments import number
+from ._arguments import flags, number, text
 from ._errors import ConfigError, NotFoundError
-from ._task import OnEvent, OnEventAsync, drive, wait
+from ._run import Run
+from ._task import OnEvent, OnEventAsync, long
 from ._values import BackupFile, ListedBackup, Manifest, Verification, local_time
 
 if TYPE_CHECKING:
-    from ._site import Site
+    from ._site_base import SiteBase
 
 LATEST = "latest"
 
@@ -71,12 +72,23 @@ class Backup:
 
     def local_path(self, path: str) -> Optional[Path]:
         """Where this host can read a file of the backup itself."""
-        return self._native.local_path(path)
+        return self._native.local_path(text("path", path))
 
     def find(self, *patterns: str) -> list[str]:
         """The files of the first pattern that fits any (``{id}`` for the backup's id, ``*`` for
         anything but ``/``)."""
-        return self._native.find(list(patterns))
+        return self._native.find([text("patterns", pattern) for pattern in patterns])
+
+    @long
+    def _verify(self, *, deep: bool = False, jobs: int = 0) -> Run[Verification]:
+        """Compares every file with the manifest; ``deep``: also reads each to its end as what it
+        is. What is wrong with the backup is in the result, and no exception. ``jobs``: how many
+        files at the same time; 0 for one a core."""
+        (whole,) = flags(deep=deep)
+        task = self._native.verify(whole, number("jobs", jobs, 1024))
+        return Run(task.then(Verification._of))
+
+    # --- written by scripts/python-calls.py from what is marked above -----------------------
 
     def verify(
         self, *, deep: bool = False, jobs: int = 0, on_event: Optional[OnEvent] = None
@@ -84,18 +96,34 @@ class Backup:
         """Compares every file with the manifest; ``deep``: also reads each to its end as what it
         is. What is wrong with the backup is in the result, and no exception. ``jobs``: how many
         files at the same time; 0 for one a core."""
-        result: Verification = wait(self._verifying(deep, jobs), on_event)
-        return result
+        return self._verify(deep=deep, jobs=jobs)._wait(on_event)
 
     async def verify_async(
         self, *, deep: bool = False, jobs: int = 0, on_event: Optional[OnEventAsync] = None
     ) -> Verification:
-        """The same on an asyncio loop."""
-        result: Verification = await drive(self._verifying(deep, jobs), on_event)
-        return result
+        """Compares every file with the manifest; ``deep``: also reads each to its end as what it
+        is. What is wrong with the backup is in the result, and no exception. ``jobs``: how many
+        files at the same time; 0 for one a core."""
+        return await self._verify(deep=deep, jobs=jobs)._drive(on_event)
 
-    def _verifying(self, deep: bool, jobs: int) -> _restore.Task:
-        return self._native.verify(deep, number("jobs", jobs, 1024)).then(Verification._of)
+    def start_verify(self, *, deep: bool = False, jobs: int = 0) -> Run[Verification]:
+        """Compares every file with the manifest; ``deep``: also reads each to its end as what it
+        is. What is wrong with the backup is in the result, and no exception. ``jobs``: how many
+        files at the same time; 0 for one a core."""
+        return self._verify(deep=deep, jobs=jobs).start()
+
+    # --- end of what is written by scripts/python-calls.py from what is marked above -----------------------
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, Backup) and (self.id, self.store) == (other.id, other.store)
+        return same and self._value == getattr(other, "_value", None)
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.store))
+
+    def _repr_html_(self) -> str:
+        head = f"<p><b>Backup {_html.escape(self.id)}</b> in {_html.escape(self.store)}</p>"
+        return f"<div>{head}{_html.values(self.files)}</div>"
 
     def __repr__(self) -> str:
         what = f"{len(self.files)} files, {_html.size(self.size)}"
@@ -109,15 +137,15 @@ class Backups(Mapping[str, Backup]):
     :attr:`listed` alone: ``site.fetch`` unpacks them.
     """
 
-    def __init__(self, site: Site, listed: Sequence[ListedBackup]) -> None:
+    def __init__(self, site: SiteBase, listed: Sequence[ListedBackup]) -> None:
         self._site = site
         self._ids = list(dict.fromkeys(item.id for item in listed if item.kind != "packed"))
-        self.listed = tuple(listed)
+        self.listed: tuple[ListedBackup, ...] = tuple(listed)
         """Every backup of every store: one that several hold is listed for each."""
 
     def __getitem__(self, id: str) -> Backup:
         try:
-            return self._site.backup(id)
+            return self._site._backup(id)._wait()
         except ConfigError as error:
             # What is not even an id names no backup.
             raise NotFoundError(str(error), code=error.code, hint=error.hint) from error
@@ -132,10 +160,13 @@ class Backups(Mapping[str, Backup]):
         if id != LATEST:
             return id in self._ids
         try:
-            self._site.backup(LATEST)
+            self._site._backup(LATEST)._wait()
         except NotFoundError:
             return False
         return True
+
+    def _repr_html_(self) -> str:
+        return _html.values(self.listed)
 
     def __repr__(self) -> str:
         return f"<restore.Backups of {self._site.name}: {', '.join(self._ids) or 'none'}>"

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Optional, Union
 
 from . import _restore
+from ._arguments import flags, number, path, text
 from ._backup import Backup
 from ._errors import ConfigError, PreflightError
 from ._values import CheckOutcome, Finding
 
 Pathname = Union[str, "os.PathLike[str]"]
+_MOST = 2**64 - 1
 
 
 @dataclass
@@ -122,25 +124,26 @@ class BackupContext:
 
     def progress(self, action: str, total: Optional[int] = None) -> _restore.Progress:
         """Progress of doing ``action`` (a verb): ``add`` bytes to it, and ``finish`` it."""
-        return self._native.progress(action, total)
+        return self._native.progress(text("action", action), number("total", total, _MOST))
 
     def name(self, *patterns: str) -> str:
         """The artifact's name: the first of the patterns without a ``*``, with the backup's id for
         ``{id}``. Give it the patterns that ``artifacts`` finds."""
-        return self._native.name(list(patterns))
+        return self._native.name([text("patterns", pattern) for pattern in patterns])
 
     def copy(self, source: Pathname, artifact: str) -> int:
         """Copies a file of this host into the backup, compressed where ``artifact`` ends in
         ``.gz`` or ``.zst``; hashed in the same pass, durable once this returns. Gives the
         artifact's bytes. Nobody may write to ``source`` meanwhile: where somebody may, make a
         snapshot first and copy that; it is yours to delete, also what a killed process has left."""
-        return self._native.copy(os.fspath(source), artifact)
+        return self._native.copy(path("source", source), text("artifact", artifact))
 
     def write(self, artifact: str, content: Union[bytes, str], *, private: bool = False) -> None:
         """Writes a small artifact; ``private``: readable by nobody else, as there are passwords
         in it."""
         data = content.encode() if isinstance(content, str) else bytes(content)
-        self._native.write(artifact, data, private)
+        (kept,) = flags(private=private)
+        self._native.write(text("artifact", artifact), data, kept)
 
 
 class RunContext:
@@ -203,13 +206,14 @@ class RunContext:
 
     def progress(self, action: str, total: Optional[int] = None) -> _restore.Progress:
         """Progress of doing ``action`` (a verb): ``add`` bytes to it, and ``finish`` it."""
-        return self._native.progress(action, total)
+        return self._native.progress(text("action", action), number("total", total, _MOST))
 
     def copy(self, artifact: str, target: Pathname, *, mode: int = 0o600) -> int:
         """Copies a file of the backup to ``target``, which must not exist; decompressed where it
         is gzip or Zstandard. Verified in the same pass, durable once this returns; on any error
         there is no ``target``. Gives the bytes written."""
-        return self._native.copy(artifact, os.fspath(target), mode)
+        permissions = number("mode", mode, 0o7777)
+        return self._native.copy(text("artifact", artifact), path("target", target), permissions)
 
     def unpack(
         self, artifact: str, target: Pathname, *, prefix: str = "", live: Optional[Pathname] = None
@@ -218,7 +222,9 @@ class RunContext:
         members below ``prefix``. Verified in the same pass. Members that reach out are refused;
         links may lead to places below ``live``, where the tree will live. Gives counts."""
         live = target if live is None else live
-        return self._native.unpack(artifact, os.fspath(target), prefix, os.fspath(live))
+        below = text("prefix", prefix)
+        places = path("target", target), path("live", live)
+        return self._native.unpack(text("artifact", artifact), places[0], below, places[1])
 
 
 class Component(ABC):

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 def moment(text: str) -> datetime:
     """An RFC 3339 moment in UTC, as an aware datetime."""
-    whole, _, fraction = text.rstrip("Z").partition(".")
+    whole, _, fraction = text.removesuffix("Z").removesuffix("+00:00").partition(".")
     micros = int(fraction.ljust(6, "0")[:6]) if fraction else 0
     return datetime.fromisoformat(whole).replace(microsecond=micros, tzinfo=timezone.utc)
 
@@ -45,6 +45,10 @@ def _value(hint: Any, value: Any) -> Any:
         return Path(value)
     if hint is datetime:
         return moment(value)
+    if isinstance(hint, type) and issubclass(hint, BaseException) and isinstance(value, dict):
+        from ._errors import make
+
+        return make(**value)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return decode(hint, value)
     return value

@@ -5,20 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from ._base import Value
 from ._decode import decode
 from ._values import Finding
 
 
-@dataclass(frozen=True)
-class Changes:
+@dataclass(frozen=True, repr=False)
+class Changes(Value):
     """So many things, the first of them by name."""
 
     count: int
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Difference:
+@dataclass(frozen=True, repr=False)
+class Difference(Value):
     """How what a backup has differs from what is live, of one kind of thing; true where it does."""
 
     of: str
@@ -40,8 +41,8 @@ class Difference:
         return self.added.count + self.changed.count + self.removed.count > 0
 
 
-@dataclass(frozen=True)
-class ComponentDifference:
+@dataclass(frozen=True, repr=False)
+class ComponentDifference(Value):
     """How what a backup has of a component differs from what is live."""
 
     name: str
@@ -51,8 +52,8 @@ class ComponentDifference:
     """Why it is not known, where it is not."""
 
 
-@dataclass(frozen=True)
-class SiteDifference:
+@dataclass(frozen=True, repr=False)
+class SiteDifference(Value):
     """How what a backup has differs from what is live."""
 
     backup: str

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
-from typing import TYPE_CHECKING, ClassVar, Optional
+from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
 from ._hints import here
 
@@ -55,6 +54,17 @@ class RestoreError(Exception):
             add_note = getattr(self, "add_note", None)
             if add_note is not None:
                 add_note(f"hint: {hint}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error as what JSON knows."""
+        return {
+            "kind": self.kind,
+            "message": self.message,
+            "code": self.code,
+            "hint": self.hint,
+            "component": self.component,
+            "retryable": self.retryable,
+        }
 
     # Not KeyError's, which quotes.
     def __str__(self) -> str:
@@ -161,21 +171,26 @@ def make(
 class Described:
     """What the library keeps of an exception."""
 
-    def __init__(self, kind: str, code: str, message: str, hint: Optional[str]) -> None:
+    def __init__(
+        self, kind: str, code: str, message: str, hint: Optional[str], retryable: bool
+    ) -> None:
         self.kind = kind
         self.code = code
         self.message = message
         self.hint = hint
+        self.retryable = retryable
 
 
 def describe(error: BaseException) -> Described:
     """An exception of a component in words; called by the native half."""
     if isinstance(error, RestoreError):
-        return Described(error.kind, error.code, error.message, error.hint)
+        return Described(error.kind, error.code, error.message, error.hint, error.retryable)
     message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    import traceback  # Slow to import, and seldom needed.
+
     frames = traceback.extract_tb(error.__traceback__)
     hint = f"raised at {frames[-1].filename}:{frames[-1].lineno}" if frames else None
-    return Described("failed", "python.exception", message, hint)
+    return Described("failed", "python.exception", message, hint, False)
 
 
 def stopped(reason: BaseException, ended: object) -> BaseException:

@@ -10,20 +10,32 @@ _FLAGS = {
     "--allow-missing": "allow_missing=",
     "--allow-time-gap": "allow_time_gap=True",
     "--allow-unverified": "allow_unverified=True",
+    "--as": "as_=",
     "--base": "base=True",
     "--create": "create=True",
     "--deep": "deep=True",
     "--from": "from_store=",
+    "--keep": "keep=",
+    "--keep-daily": "keep_daily=",
+    "--keep-monthly": "keep_monthly=",
+    "--keep-weekly": "keep_weekly=",
     "--no-maintenance": "maintenance=False",
     "--no-safety-backup": "safety_backup=False",
+    "--older-than": "older_than=",
     "--only": "only=",
     "--over": "over=",
     "--over-unconfirmed": "over_unconfirmed=True",
     "--path": "paths=",
+    "--secret": "secrets=",
+    "--secrets": "secrets=",
+    "--table": "tables=",
     "--timeline": "timeline=",
     "--to": "to=",
 }
 """The command line's options and their names here; those with a value end in ``=``."""
+
+_OF_FETCH = {"--to": "to_store="}
+"""Those that are called otherwise where a backup is fetched."""
 
 _CALLS = {
     "abandon": "site.abandon({})",
@@ -32,10 +44,11 @@ _CALLS = {
     "confirm": "site.confirm({})",
     "drill": "site.drill({})",
     "fetch": "site.fetch({})",
+    "get": "site.get({})",
     "history": "site.history({})",
     "list": "site.backups({})",
     "plan": "site.plan({})",
-    "prune": "site.plan_prune(keep=…).run()",
+    "prune": "site.plan_prune({}).run()",
     "report": "site.report({})",
     "resume": "site.resume({})",
     "rollback": "site.rollback({})",
@@ -44,15 +57,27 @@ _CALLS = {
     "unlock": "site.unlock({})",
 }
 
+_LEAST = {"get": "ID, paths, to", "prune": "keep=…", "plan": "ID", "run": "ID", "drill": "ID", "fetch": "ID"}
+"""What a call needs that is named without anything."""
+
 _WHOLE = {
     "name it with --config FILE or in RESTORE_CONFIG": "Site.open(path) takes its path",
 }
 """Hints that are about the program."""
 
-_COMMAND = re.compile(r"`restore ([^`]+)`")
+_PHRASES = {
+    "`restore run` does so by itself": "`site.bring(ID)` does so where need be, and opens it",
+}
+"""What the program does and no call of that name here."""
+
+_SPAN = re.compile(r"`([^`]*)`")
 _FLAG = re.compile(
-    r"(?<![\w-])(--(?:allow-empty|allow-missing|over|timeline) [^\s;,)]+|--to latest"
-    r"|--only (?:[A-Z]+\b|\S+?(?=\)|$))|--[a-z][a-z-]*)"
+    r"(?<![\w-])(--allow-(?:empty|missing) [^\s;,)]+"
+    r"|--(?:as|table|timeline|secrets|keep(?:-[a-z]+)?) [A-Z]+\b"
+    r"|--(?:over|timeline) \d[\w-]*"
+    r"|--older-than \w+|--secret NAME=FILE|--to latest"
+    r"|--only (?:[A-Z]+\b|\S+?(?=\)|$))"
+    r"|--[a-z][a-z-]*)"
 )
 """An option in a sentence, with its value where it is certain that the next word is one."""
 
@@ -63,23 +88,34 @@ def here(hint: Optional[str]) -> Optional[str]:
         return hint
     if hint in _WHOLE:
         return _WHOLE[hint]
+    for phrase, words in _PHRASES.items():
+        hint = hint.replace(phrase, words)
+    fetched = re.search(r"\bfetch\b", hint) is not None
     parts: list[str] = []
     at = 0
-    for found in _COMMAND.finditer(hint):
-        parts += [_flags(hint[at : found.start()]), _call(found[0], found[1].split())]
+    for found in _SPAN.finditer(hint):
+        program, *rest = found[1].split() or [""]
+        # The command of another program has options of its own.
+        call = _call(found[0], rest) if program == "restore" and rest else found[0]
+        parts += [_flags(hint[at : found.start()], fetched), call]
         at = found.end()
-    return "".join([*parts, _flags(hint[at:])])
+    return "".join([*parts, _flags(hint[at:], fetched)])
 
 
-def _flags(text: str) -> str:
-    return _FLAG.sub(lambda found: _flag(*found[1].split(" ", 1)), text)
+def _flags(text: str, fetched: bool) -> str:
+    return _FLAG.sub(lambda found: _flag(fetched, *found[1].split(" ", 1)), text)
 
 
-def _flag(flag: str, value: str = "…") -> str:
-    name = _FLAGS.get(flag)
+def _flag(fetched: bool, flag: str, value: str = "…") -> str:
+    # A moment is never a store.
+    name = _name(flag, fetched and value != "latest")
     if name is None:
         return flag if value == "…" else f"{flag} {value}"
-    return name + _value(value) if name.endswith("=") else name
+    return _given(name, value) if name.endswith("=") else name
+
+
+def _name(flag: str, fetched: bool) -> Optional[str]:
+    return (_OF_FETCH.get(flag) if fetched else None) or _FLAGS.get(flag)
 
 
 def _call(command: str, words: list[str]) -> str:
@@ -88,24 +124,38 @@ def _call(command: str, words: list[str]) -> str:
         return f"`site.page({rest == ['on']})`"
     if (verb, rest) == ("config", ["check"]):
         return "`Site.check_config(path)`"
-    arguments: list[str] = []
-    values = iter(rest)
+    members = verb == "show" and "--files" in rest
+    placed: list[str] = []
+    named: list[str] = []
+    values = iter([word for word in rest if not (members and word == "--files")])
     for word in values:
-        name = _FLAGS.get(word)
-        if name is None and word.startswith("--"):
-            return command  # It is the command line alone that has this.
+        if not word.startswith("--"):
+            placed.append(_value(word))
+            continue
+        name = _name(word, verb == "fetch")
         if name is None:
-            arguments.append(_value(word))
-        elif name.endswith("="):
-            arguments.append(name + _value(next(values, "…")))
-        else:
-            arguments.append(name)
+            return command  # It is the command line alone that has this.
+        named.append(_given(name, next(values, "…")) if name.endswith("=") else name)
     if verb in ("show", "verify"):
-        made, options = arguments[:1] or ["ID"], arguments[1:]
-        opened = f"site.backup({', '.join(made)})"
-        return f"`{opened}.verify({', '.join(options)})`" if verb == "verify" else f"`{opened}`"
+        placed = placed or ["ID"]
+        if members:
+            return f"`site.members({', '.join([*placed, *named])})`"
+        opened = f"site.backup({', '.join(placed)})"
+        return f"`{opened}.verify({', '.join(named)})`" if verb == "verify" else f"`{opened}`"
     call = _CALLS.get(verb)
-    return command if call is None else f"`{call.format(', '.join(arguments))}`"
+    arguments = ", ".join([*placed, *named]) or _LEAST.get(verb, "")
+    return command if call is None else f"`{call.format(arguments)}`"
+
+
+def _given(name: str, value: str) -> str:
+    """An argument with its value."""
+    secret, equals, file = value.partition("=")
+    if name == "secrets=" and equals:
+        return f'secrets={{"{secret}": {file}}}'
+    days = re.fullmatch(r"(\d+)d", value) if name == "older_than=" else None
+    if days is not None:
+        return f"older_than=timedelta(days={days[1]})"
+    return name + _value(value)
 
 
 def _value(word: str) -> str:

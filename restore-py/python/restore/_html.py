@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
-from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._base import Value
     from ._plan import Plan
     from ._report import Report
     from ._values import CheckOutcome, Finding
+
+
+def escape(text: str) -> str:
+    """The text as HTML has it."""
+    import html  # Slow to import, and needed in notebooks alone.
+
+    return html.escape(text)
 
 
 def size(count: int) -> str:
@@ -42,6 +50,42 @@ def findings(found: Sequence[Finding]) -> str:
         return ""
     rows = [(it.severity, it.subject, it.message, it.hint or "") for it in found]
     return table(("", "noticed at", "what", "next step"), rows)
+
+
+def value(it: Value) -> str:
+    """Any value: its fields, and a table of each list of values in it."""
+    rows: list[tuple[str, str]] = []
+    tables: list[str] = []
+    for field in dataclasses.fields(it):  # type: ignore[arg-type]
+        held = getattr(it, field.name)
+        name = field.name.replace("_", " ")
+        if isinstance(held, tuple) and held and dataclasses.is_dataclass(held[0]):
+            tables.append(f"<p>{escape(name)}</p>" + values(held))
+        else:
+            rows.append((name, _cell(held)))
+    title = f"<p><b>{escape(type(it).__name__)}</b></p>"
+    return f"<div>{title}{table(('', ''), rows)}{''.join(tables)}</div>"
+
+
+def values(held: Sequence[Any]) -> str:
+    """A table of values of one class."""
+    if not held:
+        return "<p>none</p>"
+    names = [field.name for field in dataclasses.fields(held[0])]
+    rows = [[_cell(getattr(it, name)) for name in names] for it in held[:_MOST]]
+    more = f"<p>and {len(held) - _MOST} more</p>" if len(held) > _MOST else ""
+    return table([name.replace("_", " ") for name in names], rows) + more
+
+
+def _cell(held: Any) -> str:
+    if held is None:
+        return ""
+    if isinstance(held, tuple):
+        return ", ".join(str(item) for item in held)
+    return str(held)
+
+
+_MOST = 200
 
 
 def plan(it: Plan) -> str:

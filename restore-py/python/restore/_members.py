@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, Optional, Union, overload
 
 from . import _html
+from ._base import Value
 from ._decode import decode
 from ._errors import RestoreError
 from ._values import Finding
 
 
-@dataclass(frozen=True)
-class BackupMember:
+@dataclass(frozen=True, repr=False)
+class BackupMember(Value):
     """One thing in an artifact: a member of an archive, a table of a dump, or the artifact itself.
     Names that are not UTF-8 have U+FFFD in the place of what is not."""
 
@@ -52,7 +53,7 @@ class Members(Sequence[BackupMember]):
         self._members = members
         self.total: int = report["total"]
         """How many there are, those that were not asked for included."""
-        self.findings = tuple(Finding(**finding) for finding in report["findings"])
+        self.findings: tuple[Finding, ...] = tuple(decode(Finding, finding) for finding in report["findings"])
         self.error: Optional[RestoreError] = None
 
     @classmethod
@@ -83,12 +84,15 @@ class Members(Sequence[BackupMember]):
     def __len__(self) -> int:
         return len(self._members)
 
+    def _repr_html_(self) -> str:
+        return _html.values(self._members)
+
     def __repr__(self) -> str:
         return f"<restore.Members: {len(self)} of {self.total}>"
 
 
-@dataclass(frozen=True)
-class Gotten:
+@dataclass(frozen=True, repr=False)
+class Gotten(Value):
     """What was taken from one artifact."""
 
     artifact: str
@@ -100,8 +104,8 @@ class Gotten:
     """Where in the directory it is."""
 
 
-@dataclass(frozen=True)
-class GetReport:
+@dataclass(frozen=True, repr=False)
+class GetReport(Value):
     """What bringing files out of a backup came to."""
 
     backup: str

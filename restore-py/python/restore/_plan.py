@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
-from . import _html, _report, _restore
+from . import _html, _restore
+from ._arguments import seconds, wrong
+from ._base import Value
 from ._decode import decode, moment
 from ._errors import RestoreError
+from ._events import Phase
 from ._report import Report
 from ._run import Run
-from ._task import OnEvent, OnEventAsync, drive, wait
-from ._values import Finding
+from ._task import OnEvent, OnEventAsync, long
+from ._values import Finding, MissingComponent
 
 if TYPE_CHECKING:
-    from ._site import Site
-
-Phase = Literal["before", "stage", "background", "cut_over", "after"]
+    from ._site_base import SiteBase
 
 
-@dataclass(frozen=True)
-class Step:
+@dataclass(frozen=True, repr=False)
+class Step(Value):
     """One step of a plan."""
 
     id: str
@@ -33,8 +34,8 @@ class Step:
     """``cut_over`` is the downtime."""
 
 
-@dataclass(frozen=True)
-class PlannedComponent:
+@dataclass(frozen=True, repr=False)
+class PlannedComponent(Value):
     """One component's part in a plan."""
 
     name: str
@@ -59,8 +60,8 @@ class PlannedComponent:
     """What of its live side is absent and will be made."""
 
 
-@dataclass(frozen=True)
-class PlannedService:
+@dataclass(frozen=True, repr=False)
+class PlannedService(Value):
     """A service that a plan stops and starts again."""
 
     name: str
@@ -74,10 +75,12 @@ class PlannedService:
     """Those of the plan's services that it comes after; ``None``: all that are stopped later."""
     waits: bool = True
     """Whether it is started only once those are ready."""
+    ran: Optional[int] = None
+    """Instances that run now, where these are fewer than ``replicas``; ``None``: all."""
 
 
-@dataclass(frozen=True)
-class PlannedSafety:
+@dataclass(frozen=True, repr=False)
+class PlannedSafety(Value):
     """The backup of what is live that a run makes first."""
 
     store: str
@@ -86,10 +89,12 @@ class PlannedSafety:
     """The store, in words."""
     bytes: int
     """About how many there are to back up, before they are compressed."""
+    without: tuple[MissingComponent, ...] = ()
+    """What it will be without, as it cannot be read now."""
 
 
-@dataclass(frozen=True)
-class EarlierRun:
+@dataclass(frozen=True, repr=False)
+class EarlierRun(Value):
     """An earlier run whose replaced data is still kept."""
 
     run: str
@@ -107,15 +112,21 @@ class Plan:
 
     __slots__ = ("_native", "_site", "_value")
 
-    def __init__(self, site: Site, native: _restore.Plan) -> None:
+    def __init__(self, site: SiteBase, native: _restore.Plan) -> None:
         self._site = site
         self._native = native
         self._value: dict[str, Any] = native.to_dict()
 
     @classmethod
-    def from_dict(cls, site: Site, value: Mapping[str, Any]) -> Plan:
+    def from_dict(cls, site: SiteBase, value: Mapping[str, Any]) -> Plan:
         """A plan that :meth:`to_dict` had saved. Running it is refused where what it says is no
         longer so."""
+        from ._site_base import SiteBase
+
+        if not isinstance(site, SiteBase):
+            raise wrong("site", "a Site", site, "restore.Plan.from_dict(site, saved)")
+        if not isinstance(value, Mapping):
+            raise wrong("value", "what Plan.to_dict() gave", value)
         return cls(site, _restore.Plan.from_dict(dict(value)))
 
     @property
@@ -177,7 +188,7 @@ class Plan:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Everything noticed, of the site and of all components."""
-        return tuple(Finding(**value) for value in self._value["findings"])
+        return tuple(decode(Finding, value) for value in self._value["findings"])
 
     @property
     def read_bytes(self) -> int:
@@ -189,7 +200,8 @@ class Plan:
         """The exception that running it would raise before anything is touched."""
         return self._native.refusal()
 
-    def run(self, on_event: Optional[OnEvent] = None) -> Report:
+    @long
+    def _run(self, *, wait: float = 0) -> Run[Report]:
         """Executes the plan and waits for its end.
 
         Returns once the platform is restored and checked. Otherwise raises: before anything was
@@ -199,21 +211,62 @@ class Plan:
 
         Ctrl-C, or an exception of ``on_event``, stops the run: it undoes itself, then the
         exception is raised. The third Ctrl-C leaves the undo half done, for :meth:`Site.resume`.
+        ``wait``: so many seconds for the lock of another process.
         """
-        report: Report = wait(self._task(), on_event)
-        return report
+        task = self._site._native.run(self._native, seconds(wait))
+        return Run(task.then(Report._of))
 
-    async def run_async(self, on_event: Optional[OnEventAsync] = None) -> Report:
-        """The same on an asyncio loop; cancelling it stops and undoes the run."""
-        report: Report = await drive(self._task(), on_event)
-        return report
+    def start(self, *, wait: float = 0) -> Run[Report]:
+        """Begins the run; what is given follows it, and waits for it: see :class:`Run`."""
+        return self._run(wait=wait).start()
 
-    def start(self) -> Run:
-        """The run as something to iterate over: see :class:`Run`."""
-        return Run(self._task())
+    # --- written by scripts/python-calls.py from what is marked above -----------------------
 
-    def _task(self) -> _restore.Task:
-        return self._site._native.run(self._native).then(_report.ended)
+    def run(self, *, wait: float = 0, on_event: Optional[OnEvent] = None) -> Report:
+        """Executes the plan and waits for its end.
+
+        Returns once the platform is restored and checked. Otherwise raises: before anything was
+        touched (the plan is refused or out of date, another run is under way), or, with the
+        exception's ``report`` saying what happened, once the platform is as it was; a
+        :class:`~restore.StuckError` alone says that it is neither.
+
+        Ctrl-C, or an exception of ``on_event``, stops the run: it undoes itself, then the
+        exception is raised. The third Ctrl-C leaves the undo half done, for :meth:`Site.resume`.
+        ``wait``: so many seconds for the lock of another process.
+        """
+        return self._run(wait=wait)._wait(on_event)
+
+    async def run_async(
+        self, *, wait: float = 0, on_event: Optional[OnEventAsync] = None
+    ) -> Report:
+        """Executes the plan and waits for its end.
+
+        Returns once the platform is restored and checked. Otherwise raises: before anything was
+        touched (the plan is refused or out of date, another run is under way), or, with the
+        exception's ``report`` saying what happened, once the platform is as it was; a
+        :class:`~restore.StuckError` alone says that it is neither.
+
+        Ctrl-C, or an exception of ``on_event``, stops the run: it undoes itself, then the
+        exception is raised. The third Ctrl-C leaves the undo half done, for :meth:`Site.resume`.
+        ``wait``: so many seconds for the lock of another process.
+        """
+        return await self._run(wait=wait)._drive(on_event)
+
+    def start_run(self, *, wait: float = 0) -> Run[Report]:
+        """Executes the plan and waits for its end.
+
+        Returns once the platform is restored and checked. Otherwise raises: before anything was
+        touched (the plan is refused or out of date, another run is under way), or, with the
+        exception's ``report`` saying what happened, once the platform is as it was; a
+        :class:`~restore.StuckError` alone says that it is neither.
+
+        Ctrl-C, or an exception of ``on_event``, stops the run: it undoes itself, then the
+        exception is raised. The third Ctrl-C leaves the undo half done, for :meth:`Site.resume`.
+        ``wait``: so many seconds for the lock of another process.
+        """
+        return self._run(wait=wait).start()
+
+    # --- end of what is written by scripts/python-calls.py from what is marked above -----------------------
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as what JSON knows: what ``restore plan --json`` gives."""
@@ -227,7 +280,7 @@ class Plan:
         return hash((self.site, self.backup, self._value["made"]))
 
     def __str__(self) -> str:
-        return _text(self)
+        return self._native.text()
 
     def __repr__(self) -> str:
         names = ", ".join(it.name for it in self.components)
@@ -253,54 +306,3 @@ def _component(value: dict[str, Any]) -> PlannedComponent:
         facts=found["facts"],
         creates=tuple(found.get("creates", ())),
     )
-
-
-_TITLES = {
-    "before": "First, while the platform serves:",
-    "stage": "Beside the live data, while the platform serves:",
-    "background": "Of services that users do not see, while the platform serves:",
-    "cut_over": "Downtime:",
-    "after": "Once users are let in again:",
-}
-
-
-def _text(plan: Plan) -> str:
-    lines = [
-        f"Plan: restore backup {plan.backup} into {plan.site}",
-        f"From: {plan.store}",
-        "",
-        f"Components ({_html.size(plan.read_bytes)} to read):",
-    ]
-    rows = [(it.name, _html.size(it.read_bytes), it) for it in plan.components]
-    names = max((len(name) for name, _, _ in rows), default=0)
-    sizes = max((len(size) for _, size, _ in rows), default=0)
-    for name, size, component in rows:
-        source = ", ".join(component.artifacts) or "see the findings"
-        goal = f" -> {component.summary}" if component.summary else ""
-        lines.append(f"  {name:<{names}}  {size:>{sizes}}  {source}{goal}")
-    absent = [(it.name, what) for it in plan.components for what in it.creates]
-    if absent:
-        lines += ["", "Absent, and will be made (and removed again if the run is taken back):"]
-    lines += [f"  {name:<{names}}  {what}" for name, what in absent]
-    number = 0
-    for phase, title in _TITLES.items():
-        steps = [step for step in plan.steps if step.phase == phase]
-        if steps:
-            lines += ["", title]
-        for step in steps:
-            number += 1
-            what = step.what
-            if step.phase == "before" and plan.safety is not None:
-                size = _html.size(plan.safety.bytes)
-                what += f" to {plan.safety.place} (about {size} to read)"
-            lines.append(f"  {number}. {what}")
-    if plan.findings:
-        lines += ["", "Findings:"]
-    for finding in plan.findings:
-        lines.append(f"  {finding}")
-        if finding.hint:
-            lines.append(f"    {finding.hint}")
-    refusal = plan.refusal
-    if refusal is not None:
-        lines += ["", f"REFUSED: {refusal}"]
-    return "\n".join(lines)

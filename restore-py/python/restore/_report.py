@@ -8,20 +8,23 @@ from datetime import datetime
 from typing import Any, Literal, Optional
 
 from . import _html, _restore
+from ._arguments import wrong
+from ._base import Hinted, Value
 from ._decode import decode
 from ._errors import RestoreError
 from ._values import CheckOutcome, Finding, MissingComponent
 
-Answer = tuple[dict[str, Any], str, Optional[RestoreError]]
-"""A report as the native half gives it: its value, its text, the exception that it amounts to."""
+Answer = tuple[dict[str, Any], str, Optional[RestoreError], bool]
+"""A report as the native half gives it: its value, its text, the exception that it amounts to, whether the
+platform does not work although the run has ended."""
 
 Outcome = Literal[
     "unfinished", "restored", "drilled", "undone", "rolled_back", "stuck", "abandoned"
 ]
 
 
-@dataclass(frozen=True)
-class Failure:
+@dataclass(frozen=True, repr=False)
+class Failure(Hinted):
     """Why a run did not end as asked."""
 
     step: str
@@ -35,8 +38,21 @@ class Failure:
     """Whether another run may succeed without any change."""
 
 
-@dataclass(frozen=True)
-class StepTime:
+@dataclass(frozen=True, repr=False)
+class ServiceDown(Hinted):
+    """A service that the way back could not start on its old data."""
+
+    name: str
+    error: str
+    """Why it did not start."""
+    hint: Optional[str] = None
+    """What to do about it, where that is known."""
+    ran_before: bool = False
+    """Whether it ran before the run."""
+
+
+@dataclass(frozen=True, repr=False)
+class StepTime(Value):
     """How long a step took."""
 
     step: str
@@ -44,27 +60,31 @@ class StepTime:
     started: datetime
     seconds: Optional[float]
     """``None`` where it did not end well."""
+    failed: bool = False
+    """Whether it failed; one that neither ended nor failed was broken off."""
 
 
-@dataclass(frozen=True)
-class ComponentReport:
+@dataclass(frozen=True, repr=False)
+class ComponentReport(Value):
     """What became of one component."""
 
     name: str
     kind: str
     artifacts: tuple[str, ...]
     restored: bool
-    """Whether its restored data is live now."""
+    """Whether its restored data is live now, or there beside what is live."""
     bytes: int
     """Bytes staged."""
     facts: dict[str, Any]
     """What was staged: tables, rows, keys, files."""
     kept_at: Optional[str]
     """Where the other copy is kept, while there is one."""
+    beside: Optional[str] = None
+    """What it was restored as beside what is live, where it did not replace that."""
 
 
-@dataclass(frozen=True)
-class Made:
+@dataclass(frozen=True, repr=False)
+class Made(Value):
     """Something that was absent before a run, and that the run made."""
 
     component: str
@@ -75,8 +95,8 @@ class Made:
     """Whether the run has removed it again."""
 
 
-@dataclass(frozen=True)
-class SafetyBackup:
+@dataclass(frozen=True, repr=False)
+class SafetyBackup(Value):
     """The backup that a run made first, of what it was to replace."""
 
     id: str
@@ -89,8 +109,10 @@ class SafetyBackup:
     """Components that could not be read."""
 
 
-@dataclass(frozen=True)
-class _Report:
+@dataclass(frozen=True, repr=False)
+class _Report(Value):
+    """What the library says of a run."""
+
     site: str
     run: str
     backup: str
@@ -113,14 +135,21 @@ class _Report:
     findings: tuple[Finding, ...]
     next: tuple[str, ...]
     made: tuple[Made, ...] = ()
+    services_down: tuple[ServiceDown, ...] = ()
+    page_up: bool = False
+    damaged: Optional[str] = None
+    under_way: Optional[str] = None
 
 
 class Report:
     """What a run did, as far as it has come. Printed, it is the text of the site's log."""
 
-    __slots__ = ("_error", "_raw", "_text", "_value")
+    __slots__ = ("_error", "_failing", "_raw", "_text", "_value")
 
-    def __init__(self, raw: dict[str, Any], text: str, error: Optional[RestoreError]) -> None:
+    def __init__(
+        self, raw: dict[str, Any], text: str, error: Optional[RestoreError], failing: bool
+    ) -> None:
+        self._failing = failing
         self._raw = raw
         self._text = text
         self._error = error
@@ -167,6 +196,34 @@ class Report:
     def is_as_before(self) -> bool:
         """Whether the platform is as it was before the run."""
         return self.outcome in ("undone", "rolled_back")
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the run has ended and the platform does not work all the same: a check fails that failed
+        before too, a service did not start on its old data, or the page did not come down. Of a restore
+        that succeeded there is no exception for it; ``restore run`` exits with 8."""
+        return self._failing
+
+    @property
+    def under_way(self) -> Optional[str]:
+        """Who is at work on it right now, in words; ``None``: nobody, so that one which has not ended waits
+        for somebody to finish it."""
+        return self._value.under_way
+
+    @property
+    def damaged(self) -> Optional[str]:
+        """Why its journal cannot be believed wholly: all else is what can be read of it."""
+        return self._value.damaged
+
+    @property
+    def page_up(self) -> bool:
+        """Whether the maintenance page is up, or may be."""
+        return self._value.page_up
+
+    @property
+    def services_down(self) -> tuple[ServiceDown, ...]:
+        """Services that did not start when the run was taken back."""
+        return self._value.services_down
 
     @property
     def confirmed(self) -> bool:
@@ -272,6 +329,8 @@ class Report:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Report:
         """A report that :meth:`to_dict` or ``restore report --json`` had saved."""
+        if not isinstance(value, Mapping):
+            raise wrong("value", "what Report.to_dict() gave", value)
         return cls._of(_restore.Site.read_report(dict(value)))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -291,17 +350,6 @@ class Report:
 
     def _repr_html_(self) -> str:
         return _html.report(self)
-
-
-def ended(answer: Answer) -> Report:
-    """The report of a run that was waited for; raises where it did not end as asked."""
-    return Report(*answer).raise_if_failed()
-
-
-def taken_back(answer: Answer) -> Report:
-    """The report of a rollback: that the run ends undone is what was asked for."""
-    report = Report(*answer)
-    return report if report.is_as_before else report.raise_if_failed()
 
 
 def told(answers: list[Answer]) -> Report:

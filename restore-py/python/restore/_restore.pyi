@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, final
 
 from ._errors import RestoreError
+from ._store import Keep
 from ._target import Native
 
 __all__ = [
     "Backup",
     "BackupContext",
+    "Follower",
     "Plan",
     "Progress",
     "RunContext",
@@ -18,6 +20,8 @@ __all__ = [
     "Task",
     "__version__",
     "cancel_all",
+    "command_line",
+    "keep_secret",
     "stop_all",
 ]
 
@@ -25,35 +29,52 @@ __version__: str
 
 @final
 class Task:
-    """Work that is begun by the first `start`, `wait` or `next`, and can be waited for once."""
+    """Work that is begun by the first `start`, `wait` or `drain`."""
 
     def then(self, then: Callable[[Any], Any]) -> Task:
         """The same task; its result goes through `then`."""
 
+    def start(self) -> None:
+        """Begins it, where nobody has."""
+
+    @property
+    def id(self) -> str | None:
+        """The run's id, once there is one."""
+
+    @property
+    def state(self) -> Any:
+        """How far it is: `not_begun`, `under_way`, `stopping`, `done`, `failed`."""
+
+    def progress(self) -> dict[str, Any]:
+        """How far it has come by now."""
+
+    def follow(self) -> Follower:
+        """Its events from the first on."""
+
     def wait(self, on_event: Callable[[dict[str, Any]], object] | None = None) -> Any:
         """Begins, waits for the end, and returns the result."""
 
-    def next(self) -> dict[str, Any] | None:
-        """Waits for the next event; `None` at the end."""
-
     def drain(self) -> None:
-        """Waits for the end without looking at the events."""
-
-    def start(self, wake: Callable[[], object]) -> None:
-        """Begins without waiting; `wake` is called once when there is something new."""
-
-    def events(self) -> tuple[dict[str, Any], ...]:
-        """The events that have come since."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether the work was begun and has ended."""
+        """Begins, and waits for the end without looking at the events."""
 
     def result(self) -> Any:
-        """The result of work that has ended; to be asked once."""
+        """The result of work that has ended, for all who ask."""
 
     def cancel(self) -> None:
         """Stops the work: a run undoes itself, whatever only reads ends at once."""
+
+@final
+class Follower:
+    """The events of a task, from the first on: each follower hears all of them."""
+
+    def next(self) -> dict[str, Any] | None:
+        """Begins the task, and waits for the next event; `None` at the end."""
+
+    def wake(self, wake: Callable[[], object]) -> None:
+        """Begins the task without waiting; `wake` is called once when there is something new."""
+
+    def ready(self) -> tuple[tuple[dict[str, Any], ...], bool]:
+        """The events that have come since, and whether they are the last."""
 
 @final
 class Backup:
@@ -85,6 +106,9 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """The plan as a value that can be saved."""
 
+    def text(self) -> str:
+        """The plan in words."""
+
     def steps(self) -> list[Any]:
         """The steps with their words and phases."""
 
@@ -112,26 +136,31 @@ class Site:
     def backup(self, id: str, to: Native | None) -> Task: ...
     def plan(
         self,
-        backup: Backup,
+        backup: str | Backup,
         selection: tuple[list[str] | None, list[str] | None, list[str], list[str]],
-        words: tuple[bool, bool, bool, bool, bool],
+        words: tuple[bool, ...],
         recovery: tuple[Native | None, bool],
-        over: str | None,
+        places: tuple[
+            str | None, str | None, list[str] | None, tuple[dict[str, str], str | None]
+        ],
+        wait: float,
     ) -> Task: ...
     def drill(
         self,
-        backup: Backup,
+        backup: str | Backup,
         only: list[str] | None,
         allow_unverified: bool,
         recovery: tuple[Native | None, bool],
+        wait: float,
     ) -> Task: ...
-    def run(self, plan: Plan) -> Task: ...
-    def resume(self, run: str | None) -> Task: ...
-    def rollback(self, run: str | None) -> Task: ...
-    def confirm(self, run: str | None) -> Task: ...
-    def abandon(self, run: str | None) -> Task: ...
+    def run(self, plan: Plan, wait: float) -> Task: ...
+    def resume(self, run: str | None, wait: float) -> Task: ...
+    def rollback(self, run: str | None, wait: float) -> Task: ...
+    def confirm(self, run: str | None, wait: float) -> Task: ...
+    def abandon(self, run: str | None, wait: float) -> Task: ...
     def page(self, up: bool) -> Task: ...
     def preview_rollback(self, run: str | None) -> Task: ...
+    def preview_abandon(self, run: str | None) -> Task: ...
     def preview_confirm(self, run: str | None) -> Task: ...
     @staticmethod
     def read_report(value: dict[str, Any]) -> Any:
@@ -148,30 +177,41 @@ class Site:
     def lock_holder(self) -> Task: ...
     def unlock(self) -> Task: ...
     def back_up(
-        self, only: list[str] | None, to: str | None, compression: str, level: int | None, base: bool
+        self,
+        only: list[str] | None,
+        to: str | None,
+        compression: tuple[str, int | None],
+        base: bool,
+        wait: float,
     ) -> Task: ...
-    def fetch(self, id: str, from_: str | None, to: str | None) -> Task: ...
-    def bring(self, id: str) -> Task:
+    def fetch(self, id: str, from_: str | None, to: str | None, wait: float) -> Task: ...
+    def bring(self, id: str, wait: float) -> Task:
         """The backup on this host: fetched first, where it is elsewhere or packed."""
 
-    def members(self, backup: Backup, pattern: str | None, only: list[str] | None) -> Task:
+    def recoverable(self, backup: str | Backup) -> Task:
+        """From when to when each cluster can be recovered from a backup."""
+
+    def members(self, backup: str | Backup, pattern: str | None, only: list[str] | None) -> Task:
         """What is in a backup's artifacts, and the error of those that are not what was backed up."""
 
     def difference(
-        self, backup: Backup, only: list[str] | None, paths: list[str] | None, most: int
+        self, backup: str | Backup, only: list[str] | None, paths: list[str] | None, most: int
     ) -> Task:
         """How what a backup has differs from what is live."""
 
     def get(
-        self, backup: Backup, paths: list[str], to: str, words: tuple[bool, bool, bool]
+        self, backup: str | Backup, paths: list[str], to: str, words: tuple[bool, ...]
     ) -> Task:
         """Brings files out of a backup into a directory."""
 
-    def plan_prune(
-        self, keep: int | None, older_than: int | None, store: str | None
-    ) -> Task: ...
+    def plan_prune(self, keep: Keep, older_than: int | None, store: str | None) -> Task: ...
     def prune(
-        self, keep: int | None, older_than: int | None, store: str | None, plan: dict[str, Any]
+        self,
+        keep: Keep,
+        older_than: int | None,
+        store: str | None,
+        plan: dict[str, Any],
+        wait: float,
     ) -> Task:
         """Deletes what a plan would, where it still may be; what was deleted."""
 
@@ -240,3 +280,9 @@ def cancel_all() -> None:
 
 def stop_all() -> None:
     """Stops all work under way and waits until it has ended: what a program does at its exit."""
+
+def command_line(argv: list[str], again: list[str]) -> int:
+    """What the program `restore` does with these arguments; its exit code. `again`: what starts it."""
+
+def keep_secret(text: str) -> str:
+    """Keeps a secret for a configuration; its name, for a key `…_env`."""

@@ -15,8 +15,8 @@ from ._restore import cancel_all
 
 @contextlib.contextmanager
 def stop_on_signals(*signals: int) -> Iterator[None]:
-    """Within it, SIGTERM and SIGHUP (or ``signals``) stop a run as Ctrl-C does, instead of killing
-    it in its middle: it undoes itself, and the program ends with ``SystemExit(128 + signal)``.
+    """Within it, SIGTERM, SIGHUP and SIGQUIT (or ``signals``) stop a run as Ctrl-C does, instead of
+    killing it in its middle: it undoes itself, and the program ends with ``SystemExit(128 + signal)``.
 
     ::
 
@@ -41,7 +41,7 @@ def stop_on_signals(*signals: int) -> Iterator[None]:
 
     before: dict[int, object] = {}
     try:
-        for number in signals or (signal.SIGTERM, signal.SIGHUP):
+        for number in signals or (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             before[number] = signal.signal(number, stop)
         yield
     finally:

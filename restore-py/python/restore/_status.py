@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Optional
 
+from ._base import Hinted, Value
 from ._decode import decode
 from ._errors import RestoreError
 from ._values import Finding, Severity
 
 
-@dataclass(frozen=True)
-class StoreStatus:
+@dataclass(frozen=True, repr=False)
+class StoreStatus(Value):
     """A store of a site."""
 
     name: str
@@ -23,8 +24,8 @@ class StoreStatus:
     """How many full backups it has; ``None`` where it could not be listed."""
 
 
-@dataclass(frozen=True)
-class NewestBackup:
+@dataclass(frozen=True, repr=False)
+class NewestBackup(Value):
     """The newest full backup: what ``latest`` means."""
 
     id: str
@@ -38,8 +39,8 @@ class NewestBackup:
     """Whether a drill or restore of all of it has passed."""
 
 
-@dataclass(frozen=True)
-class ProvenBackup:
+@dataclass(frozen=True, repr=False)
+class ProvenBackup(Value):
     """A backup that a run has proven to restore."""
 
     backup: str
@@ -47,12 +48,27 @@ class ProvenBackup:
     drill: bool
     """Whether it was a drill, and not a restore."""
     whole: bool
-    """Whether it took all components of the site."""
+    """Whether it took all components that a full backup has."""
     at: datetime
 
 
-@dataclass(frozen=True)
-class UnfinishedRun:
+@dataclass(frozen=True, repr=False)
+class LastDrill(Value):
+    """The newest drill that has ended."""
+
+    backup: str
+    run: str
+    passed: bool
+    """Whether the backup passed it."""
+    whole: bool
+    """Whether it took all components of the site."""
+    at: datetime
+    failure: Optional[str]
+    """Why it did not pass, in a line."""
+
+
+@dataclass(frozen=True, repr=False)
+class UnfinishedRun(Hinted):
     """A run that has not ended."""
 
     run: str
@@ -64,10 +80,12 @@ class UnfinishedRun:
     """Since when users are turned away by it, where they are."""
     page_up: bool
     """Whether its maintenance page is up, or may be."""
+    hint: str
+    """What to type about it, in a sentence."""
 
 
-@dataclass(frozen=True)
-class KeptData:
+@dataclass(frozen=True, repr=False)
+class KeptData(Value):
     """What a run keeps beside the live data."""
 
     run: str
@@ -77,8 +95,8 @@ class KeptData:
     """About how many; ``None`` where nobody knows."""
 
 
-@dataclass(frozen=True)
-class Space:
+@dataclass(frozen=True, repr=False)
+class Space(Value):
     """Room on a file system."""
 
     free_bytes: int
@@ -89,8 +107,8 @@ class Space:
     """Where it is mounted and of which kind it is; empty where that is not known."""
 
 
-@dataclass(frozen=True)
-class Room:
+@dataclass(frozen=True, repr=False)
+class Room(Value):
     """Room on a file system that a site uses."""
 
     uses: tuple[str, ...]
@@ -98,8 +116,8 @@ class Room:
     space: Space
 
 
-@dataclass(frozen=True)
-class SiteStatus:
+@dataclass(frozen=True, repr=False)
+class SiteStatus(Value):
     """What is known of a site at one moment. True where a restore could begin."""
 
     site: str
@@ -114,7 +132,9 @@ class SiteStatus:
     stores: tuple[StoreStatus, ...]
     newest: Optional[NewestBackup]
     proven: Optional[ProvenBackup]
-    """The newest drill or restore that proved a backup."""
+    """The last drill or restore that proved the newest full backup; else any."""
+    drill: Optional[LastDrill]
+    """The newest drill, however it ended."""
     unfinished: tuple[UnfinishedRun, ...]
     kept: tuple[KeptData, ...]
     room: tuple[Room, ...]
@@ -122,7 +142,7 @@ class SiteStatus:
     """Who works on the site right now, in words."""
     findings: tuple[Finding, ...]
     """What was noticed, what would stop a restore first."""
-    refusal: Optional[RestoreError] = None
+    refusal: Optional[RestoreError] = field(default=None, compare=False)
     """Why a restore could not begin."""
 
     def __bool__(self) -> bool:
@@ -135,8 +155,8 @@ class SiteStatus:
         return replace(decode(cls, value), refusal=refusal)
 
 
-@dataclass(frozen=True)
-class ConfigFinding:
+@dataclass(frozen=True, repr=False)
+class ConfigFinding(Hinted):
     """One thing about a configuration."""
 
     line: Optional[int]
@@ -159,8 +179,8 @@ class ConfigFinding:
         return f"{self.severity}: {at}{self.subject}: {self.message}"
 
 
-@dataclass(frozen=True)
-class ConfigCheck:
+@dataclass(frozen=True, repr=False)
+class ConfigCheck(Value):
     """What is known of a configuration without a backup. True where nothing of it is an error."""
 
     file: Path
@@ -168,7 +188,7 @@ class ConfigCheck:
     """Whether nothing of it is an error."""
     findings: tuple[ConfigFinding, ...]
     """Everything that was found, in the order of the lines."""
-    refusal: Optional[RestoreError] = None
+    refusal: Optional[RestoreError] = field(default=None, compare=False)
     """The error of a configuration that cannot be used as it is."""
 
     def __bool__(self) -> bool:

@@ -7,20 +7,22 @@ from datetime import datetime
 from typing import Optional, Union
 
 from ._arguments import number, wrong
+from ._base import Value
 
 Native = tuple[str, str, bool, Optional[int]]
 """A target as the native half takes it: what the text is, the text, and the way there."""
 
 
-@dataclass(frozen=True)
-class RecoveryTarget:
+@dataclass(frozen=True, repr=False)
+class RecoveryTarget(Value):
     """A moment that a PostgreSQL cluster is recovered to: one of the first four.
 
     ``RecoveryTarget(time="2024-02-15 10:00:00 UTC")``, ``RecoveryTarget(lsn="1/A2000028")``.
     """
 
     time: Union[str, datetime, None] = None
-    """What had been committed then: a text with its zone, ``latest``, or an aware datetime."""
+    """What had been committed then: a text with its zone, ``latest``, or an aware datetime, which is kept as such a
+    text."""
     lsn: Optional[str] = None
     """A place in the write-ahead log."""
     xid: Optional[int] = None
@@ -32,9 +34,13 @@ class RecoveryTarget:
     timeline: Optional[int] = None
     """The timeline to follow; ``None``: the live server's."""
 
+    def __post_init__(self) -> None:
+        # What is saved is a text: what comes back is to be the same.
+        object.__setattr__(self, "time", _text(self.time))
+
     def _native(self) -> Native:
         given = {
-            "time": _text(self.time),
+            "time": self.time,
             "lsn": self.lsn,
             "xid": None if self.xid is None else str(self.xid),
             "name": self.name,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Optional, Union
+from typing import Any, Optional, TypeVar, Union
 
 from . import _restore
+from ._arguments import callback
 from ._errors import RestoreError, stopped
 from ._events import Event, parse
 
@@ -16,10 +17,24 @@ OnEvent = Callable[[Event], object]
 OnEventAsync = Callable[[Event], Union[object, Awaitable[object]]]
 """The same on the loop; may be a coroutine function."""
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def long(maker: F) -> F:
+    """Marks what makes a long call: ``scripts/python-calls.py`` writes from ``_x`` the methods ``x``,
+    ``x_async`` and ``start_x``."""
+    return maker
+
+
+def short(maker: F) -> F:
+    """Marks what makes a short call: from ``_x`` come the methods ``x`` and ``x_async``."""
+    return maker
+
 
 def wait(task: _restore.Task, on_event: Optional[OnEvent] = None) -> Any:
     """Waits where it stands. Signals are handled meanwhile: Ctrl-C stops the work, and
     ``KeyboardInterrupt`` is raised once it has ended."""
+    callback(on_event)
     if on_event is None:
         return task.wait()
     take = on_event
@@ -29,9 +44,11 @@ def wait(task: _restore.Task, on_event: Optional[OnEvent] = None) -> Any:
 async def drive(task: _restore.Task, on_event: Optional[OnEventAsync] = None) -> Any:
     """Waits on the running loop. A cancelled wait stops the work, and ``CancelledError`` is raised
     once it has ended."""
+    callback(on_event)
+    follower = task.follow()
     while True:
         try:
-            values, over = await news(task)
+            values, over = await news(follower, task)
             for value in values:
                 if on_event is not None:
                     answer = on_event(parse(value))
@@ -44,10 +61,16 @@ async def drive(task: _restore.Task, on_event: Optional[OnEventAsync] = None) ->
             return task.result()
 
 
-async def news(task: _restore.Task) -> tuple[Sequence[dict[str, Any]], bool]:
-    """Waits for events, begins the task where it is not begun. With the last of them: true."""
+async def news(
+    follower: _restore.Follower, owned: Optional[_restore.Task] = None
+) -> tuple[Sequence[dict[str, Any]], bool]:
+    """Waits for events, begins the task where it is not begun. With the last of them: true. Where the
+    loop is closed meanwhile, the task that is ``owned`` by whoever waits is stopped."""
     import asyncio  # Programs without it need not wait for it.
 
+    values, over = follower.ready()
+    if values or over:
+        return values, over
     loop = asyncio.get_running_loop()
     arrived = asyncio.Event()
 
@@ -55,12 +78,12 @@ async def news(task: _restore.Task) -> tuple[Sequence[dict[str, Any]], bool]:
         try:
             loop.call_soon_threadsafe(arrived.set)
         except RuntimeError:
-            task.cancel()  # The loop was closed on us: nobody waits any more.
+            if owned is not None:
+                owned.cancel()  # The loop was closed on us: nobody waits any more.
 
-    task.start(wake)
+    follower.wake(wake)
     await arrived.wait()
-    over = task.ended
-    return task.events(), over
+    return follower.ready()
 
 
 async def settle(task: _restore.Task, reason: BaseException) -> BaseException:
@@ -68,10 +91,11 @@ async def settle(task: _restore.Task, reason: BaseException) -> BaseException:
     it ended. An undo is not broken off: to be cancelled once more changes nothing."""
     import asyncio
 
+    follower = task.follow()
     over = False
     while not over:
         try:
-            _, over = await news(task)
+            _, over = await news(follower, task)
         except asyncio.CancelledError:
             continue
         except RestoreError as error:

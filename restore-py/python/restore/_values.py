@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Optional
 
+from ._base import Hinted, Value
+from ._decode import decode
 from ._errors import RestoreError
-from ._hints import here
 
 Severity = Literal["info", "warning", "error"]
 
 
-@dataclass(frozen=True)
-class Finding:
+@dataclass(frozen=True, repr=False)
+class Finding(Hinted):
     """One thing that an inspection noticed."""
 
     severity: Severity
@@ -28,16 +29,15 @@ class Finding:
     """The next step, where there is one."""
     kind: Optional[str] = None
     """The kind of the error that it was, where that is known: ``verification`` where the backup is at fault."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "hint", here(self.hint))
+    asks: bool = False
+    """Whether a run goes on only where somebody agrees: ``allow_empty`` of :meth:`Site.plan` does."""
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.subject}: {self.message}"
 
 
-@dataclass(frozen=True)
-class CheckOutcome:
+@dataclass(frozen=True, repr=False)
+class CheckOutcome(Value):
     """One check's outcome; true where it passed."""
 
     name: str
@@ -51,8 +51,8 @@ class CheckOutcome:
         return f"{'ok' if self.passed else 'FAILED'} {self.name}: {self.detail}"
 
 
-@dataclass(frozen=True)
-class BackupFile:
+@dataclass(frozen=True, repr=False)
+class BackupFile(Value):
     """One file of a backup."""
 
     path: str
@@ -61,16 +61,16 @@ class BackupFile:
     """In bytes."""
 
 
-@dataclass(frozen=True)
-class MissingComponent:
+@dataclass(frozen=True, repr=False)
+class MissingComponent(Value):
     """A component that a backup is without."""
 
     name: str
     reason: str
 
 
-@dataclass(frozen=True)
-class ManifestEntry:
+@dataclass(frozen=True, repr=False)
+class ManifestEntry(Value):
     """One file line of a manifest."""
 
     path: str
@@ -81,8 +81,8 @@ class ManifestEntry:
     sha256: str
 
 
-@dataclass(frozen=True)
-class Manifest:
+@dataclass(frozen=True, repr=False)
+class Manifest(Value):
     """What ``MANIFEST.txt`` says."""
 
     header: dict[str, str]
@@ -110,8 +110,8 @@ def _entry(value: dict[str, Any]) -> ManifestEntry:
 Verdict = Literal["verified", "unverifiable", "failed", "unfinished"]
 
 
-@dataclass(frozen=True)
-class FileStatus:
+@dataclass(frozen=True, repr=False)
+class FileStatus(Value):
     """What verification says of one file."""
 
     path: str
@@ -122,8 +122,8 @@ class FileStatus:
     """What goes with it: ``expected`` and ``found`` bytes, a ``reason``."""
 
 
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, repr=False)
+class Verification(Value):
     """What reading a backup through has shown. Nothing of it is an exception: see
     :meth:`raise_if_failed`."""
 
@@ -137,7 +137,7 @@ class Verification:
     """Bytes read; deep verification reads a file twice."""
     files: tuple[FileStatus, ...]
     findings: tuple[Finding, ...]
-    error: Optional[RestoreError] = None
+    error: Optional[RestoreError] = field(default=None, compare=False)
     """The exception of a backup that failed or was never finished."""
 
     def __bool__(self) -> bool:
@@ -161,7 +161,7 @@ class Verification:
             deeply_verified=value["deeply_verified"],
             bytes=value["bytes"],
             files=files,
-            findings=tuple(Finding(**finding) for finding in value["findings"]),
+            findings=tuple(decode(Finding, finding) for finding in value["findings"]),
             error=error,
         )
 
@@ -173,11 +173,13 @@ def _status(path: str, status: Any) -> FileStatus:
     return FileStatus(path, name, details)
 
 
-BackupKind = Literal["full", "partial", "safety", "unfinished", "packed", "damaged"]
+BackupKind = Literal[
+    "full", "partial", "safety", "unfinished", "packed", "damaged", "unreadable"
+]
 
 
-@dataclass(frozen=True)
-class ListedBackup:
+@dataclass(frozen=True, repr=False)
+class ListedBackup(Value):
     """A backup in a listing, of which no artifact was read."""
 
     id: str
@@ -194,6 +196,12 @@ class ListedBackup:
     """When it was made, as its manifest says it."""
     problem: Optional[str] = None
     """Why it does not open, or what verification would call wrong of it."""
+    components: tuple[str, ...] = ()
+    """The site's components that it has something for; empty where that is not known before it is
+    unpacked."""
+    recovery: tuple[str, ...] = ()
+    """Those of them that are recovered from it to a moment: ``site.recoverable(id)`` says from when to
+    when."""
 
     @classmethod
     def _of(cls, value: dict[str, Any]) -> ListedBackup:
@@ -207,6 +215,72 @@ class ListedBackup:
             bytes=summary.get("bytes", packed.get("size")),
             created=summary.get("created"),
             problem=value["problem"],
+            components=tuple(value["components"]),
+            recovery=tuple(value["recovery"]),
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class WalGap(Value):
+    """Segments that an archive lacks although it has later ones."""
+
+    first: str
+    """The first missing file."""
+    last: str
+    """The last missing file."""
+    segments: int
+    """How many there are."""
+
+
+@dataclass(frozen=True, repr=False)
+class Recoverable(Value):
+    """From when to when a database cluster can be recovered from a backup."""
+
+    component: str
+    """The component that is recovered from it."""
+    from_: datetime
+    """The earliest time: when the base backup ended."""
+    from_lsn: str
+    """The place in the log where it ended."""
+    until: Optional[datetime]
+    """The last transaction that the archive has; ``None``: there was none since the base backup."""
+    until_lsn: str
+    """Where the archive's last record that can be reached ends."""
+    timeline: int
+    """The timeline that is followed."""
+    segments: int
+    """Segments to replay up to the end."""
+    archive: Optional[str]
+    """Where the archive is; ``None``: the component names none, and only the end of the base backup can
+    be recovered."""
+    holes: tuple[WalGap, ...]
+    """What the archive lacks; nothing behind the first of them can be reached."""
+    needs_timeline: Optional[str] = None
+    """Why it is reached only by whoever names the timeline; ``None``: none must be named."""
+
+    @classmethod
+    def _of(cls, value: dict[str, Any]) -> Recoverable:
+        return decode(cls, {"from_": value["from"], **value})
+
+
+@dataclass(frozen=True, repr=False)
+class BackupRecovery(Value):
+    """What can be recovered to a moment from a backup; true where anything can."""
+
+    ranges: tuple[Recoverable, ...]
+    """One for each database cluster that the backup has a base backup of."""
+    findings: tuple[Finding, ...]
+    """Why that cannot be told of a cluster."""
+
+    def __bool__(self) -> bool:
+        return bool(self.ranges)
+
+    @classmethod
+    def _of(cls, answer: tuple[list[dict[str, Any]], list[dict[str, Any]]]) -> BackupRecovery:
+        ranges, findings = answer
+        return cls(
+            tuple(Recoverable._of(value) for value in ranges),
+            tuple(decode(Finding, value) for value in findings),
         )
 
 

@@ -92,6 +92,44 @@ impl Cluster {
 
     /// Starts the server, also again after it died.
     pub fn run_server(&self) {
+        self.start_server(&[]);
+        self.until("the server lets nobody in", |answer| {
+            answer.is_ok_and(|answer| answer == "1")
+        });
+    }
+
+    /// Stops the server, and starts it with these arguments besides.
+    pub fn restart_with(&self, more: &[&str]) {
+        run(Command::new("kill").args(["-INT", &self.pid().to_string()]));
+        self.start_server(more);
+        self.until("the server lets nobody in", |answer| {
+            answer.is_ok_and(|answer| answer == "1")
+        });
+    }
+
+    /// Breaks the server off, and starts it so that it is recovering from that until
+    /// [`end_recovery`](Self::end_recovery): it answers, and lets nobody in.
+    pub fn begin_recovery(&self) {
+        // Else sequences would skip numbers.
+        self.sql("template1", "CHECKPOINT");
+        run(Command::new("kill").args(["-QUIT", &self.pid().to_string()]));
+        let signal = self.dir.path().join("data/standby.signal");
+        std::fs::write(&signal, "").unwrap();
+        let (uid, gid) = owner();
+        chown(&signal, Some(uid), Some(gid)).unwrap();
+        self.start_server(&["-c", "hot_standby=off"]);
+        self.until("the server does not recover", |answer| {
+            answer.is_err_and(|said| said.contains("the database system is"))
+        });
+    }
+
+    /// Lets a server that recovers come to its end; does not wait for it.
+    pub fn end_recovery(&self) {
+        std::fs::write(self.dir.path().join("data/promote"), "").unwrap();
+        run(Command::new("kill").args(["-USR1", &self.pid().to_string()]));
+    }
+
+    fn start_server(&self, more: &[&str]) {
         let mut server = self.server.lock().unwrap();
         if let Some(mut old) = server.take() {
             old.wait().unwrap();
@@ -106,22 +144,19 @@ impl Cluster {
             .args(["-p", &self.port.to_string(), "-c", listen])
             .args(["-c", "fsync=off", "-c", "max_prepared_transactions=5"])
             .args(["-c", "wal_level=logical", "-c", "max_connections=40"])
+            .args(more)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .unwrap();
         *server = Some(child);
-        drop(server);
+    }
+
+    /// Waits until the server gives such an answer.
+    fn until(&self, never: &str, gives: impl Fn(Result<String, String>) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        while !self
-            .psql("template1", "SELECT 1")
-            .is_ok_and(|answer| answer == "1")
-        {
-            assert!(
-                Instant::now() < deadline,
-                "{}",
-                std::fs::read_to_string(dir.join("log")).unwrap()
-            );
+        while !gives(self.psql("template1", "SELECT 1")) {
+            assert!(Instant::now() < deadline, "{never}: {}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
     }

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use restore_core::NoEvents;
 use restore_core::backup::Backup;
 use restore_core::component::{ComponentDeps, Postgres, SharedComponent};
 use restore_core::config::Table;
 use restore_core::platform::Command;
 use restore_core::run::{MemoryFacts, RunContext, RunId};
 use restore_core::store::DirectoryStore;
+use restore_core::{EventSink, NoEvents};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -113,6 +113,15 @@ impl Rig {
 
     /// The same for another component of the run, which knows other facts.
     pub async fn cx_with(&self, facts: Arc<MemoryFacts>) -> RunContext {
+        self.cx_of(facts, Arc::new(NoEvents)).await
+    }
+
+    /// The same, whose findings and progress are told.
+    pub async fn cx_telling(&self, events: Arc<dyn EventSink>) -> RunContext {
+        self.cx_of(self.facts.clone(), events).await
+    }
+
+    async fn cx_of(&self, facts: Arc<MemoryFacts>, events: Arc<dyn EventSink>) -> RunContext {
         let store = Arc::new(DirectoryStore::new(self.backups.path()));
         let backup = Backup::open(store, ID.parse().unwrap()).await.unwrap();
         RunContext::new(
@@ -120,7 +129,7 @@ impl Rig {
             "db",
             Arc::new(backup),
             facts,
-            Arc::new(NoEvents),
+            events,
             self.cancel.clone(),
         )
     }

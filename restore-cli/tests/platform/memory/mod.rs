@@ -1,5 +1,5 @@
 //! How much memory the program takes does not follow from how much it restores: more than 2 GiB
-//! are verified, read through, restored and backed up again within 64 MiB.
+//! are verified, read through, restored and backed up again within 72 MiB.
 
 mod archive;
 
@@ -13,7 +13,7 @@ use restore_testing::peak_memory;
 
 const ID: &str = "20240215-020000";
 const MIB: u64 = 1 << 20;
-const LIMIT: u64 = 64 * MIB;
+const LIMIT: u64 = 72 * MIB;
 
 /// The large volume's archive: more than 2 GiB of it.
 const LARGE: u64 = 9;
@@ -27,7 +27,7 @@ const SMALL_EACH: u64 = 600;
 const NEEDED: u64 = 3 * (LARGE * LARGE_EACH + SMALL * 4096) + 512 * MIB;
 
 #[test]
-fn stays_below_64_mib_with_2_gib() {
+fn stays_below_72_mib_with_2_gib() {
     // On the disk that things are built on: temporary files may be kept in memory.
     let site = tempfile::Builder::new()
         .prefix("memory-")

@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use restore_testing::{Sample, Share, assert_same};
+use restore_testing::{Sample, Share};
 
 use super::support::Whole;
 
@@ -68,7 +68,8 @@ fn confirm(whole: &Whole) {
 fn what_is_gone_is_made_and_removed_again() {
     let whole = ruins();
     let ran = whole.restore(&["plan", "latest"]).exits(4);
-    assert!(ran.out.contains("restore run ID --create"), "{}", ran.out);
+    let typed = format!("`restore run {} --create`", whole.id);
+    assert!(ran.out.contains(&typed), "{}", ran.out);
     whole.restore(&["run", "latest", "--yes"]).exits(4);
     is_gone(&whole, "refused");
 
@@ -144,84 +145,5 @@ fn killed_while_it_begins_from_nothing() {
         }
         confirm(&whole);
         is_gone(&whole, &what);
-    }
-}
-
-/// A server needs a cluster to start at all, and none is made for it: that is said, with the commands that
-/// make one, and after them the dumps restore all of it.
-#[test]
-fn a_server_whose_cluster_is_gone_or_garbage_is_restored_by_the_commands_that_the_plan_names() {
-    for gone in [true, false] {
-        let whole = Whole::new();
-        whole.hosting.service("app", "stop");
-        whole.hosting.service("postgres", "stop");
-        let data = whole.hosting.root().join("postgres/data");
-        match gone {
-            true => std::fs::remove_dir_all(&data).unwrap(),
-            false => std::fs::write(data.join("global/pg_control"), [7; 8192]).unwrap(),
-        }
-        let ran = whole
-            .restore(&["plan", "latest", "--create", "--json"])
-            .exits(4)
-            .json();
-        let findings = ran["plan"]["findings"].as_array().unwrap();
-        let mut refused = findings
-            .iter()
-            .filter(|it| it["code"] == "postgres.no_cluster");
-        let refused = refused.next().unwrap_or_else(|| panic!("{findings:?}"));
-        let why = refused["message"].as_str().unwrap();
-        let state = match gone {
-            true => "is not there",
-            false => "does not start on its data directory",
-        };
-        assert!(why.contains(state), "{why}");
-        let hint = refused["hint"].as_str().unwrap();
-        let mut commands = hint.split('`').filter(|part| part.contains("/initdb -D"));
-        let command = commands.next().unwrap_or_else(|| panic!("{hint}"));
-        let shell = std::process::Command::new("sh")
-            .args(["-ec", command])
-            .output();
-        let shell = shell.unwrap();
-        assert!(shell.status.success(), "{command}: {shell:?}");
-        assert_eq!(data.with_extension("broken").exists(), !gone);
-        assert!(!data.with_extension("password").exists());
-
-        let ran = whole
-            .restore(&["run", "latest", "--create", "--yes", "--json"])
-            .exits(0);
-        let report = ran.json()["report"].clone();
-        let made = report["made"].as_array().unwrap();
-        let made = |what: &str| made.iter().any(|it| it["what"] == what);
-        assert!(made("database hosting_db"), "{report}");
-        // Another database that was in the cluster is no part of the backup.
-        whole.sql("postgres", "CREATE DATABASE metrics_db");
-        let now = whole.hosting.fingerprint();
-        // Nor is a role that nothing in the dump needs made, so that its setting cannot be had: that is told.
-        let told = report["findings"].as_array().unwrap();
-        let mut lost = told
-            .iter()
-            .filter(|it| it["code"] == "postgres.properties_lost");
-        let lost = lost.next().unwrap_or_else(|| panic!("{told:#?}"));
-        assert!(
-            lost["message"].as_str().unwrap().contains("hosting_app"),
-            "{lost}"
-        );
-        let restored = |text: &str| -> String {
-            let lines = text
-                .lines()
-                .take_while(|line| !line.starts_with("=== untouched"));
-            let known = |line: &&str| {
-                !line.starts_with("=== postgres ")
-                    && *line != "setting hosting_app search_path=public, billing"
-            };
-            lines
-                .filter(known)
-                .map(|line| format!("{line}\n"))
-                .collect()
-        };
-        let (wanted, now) = (restored(&whole.at_backup), restored(&now));
-        assert!(wanted.contains("=== crontab "), "{wanted}");
-        assert_same(&wanted, &now, "restored into a new cluster");
-        whole.restore(&["confirm", "--yes"]).exits(0);
     }
 }

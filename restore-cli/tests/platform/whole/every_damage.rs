@@ -1,23 +1,19 @@
 //! Each part of the platform, damaged in each way: the run restores it, or refuses in the plan with
 //! a next step that works. No run ends in a state from which the program cannot go on.
+//!
+//! Parts alone, and two of them at once. What became of each is written into `target/damage`, of which
+//! `scripts/damage-table.py` makes one table.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::Command;
 
 use restore_testing::{Sample, Share, run};
 
 use super::support::{Ran, Whole};
-
-/// The kinds of damage.
-const KINDS: [&str; 6] = [
-    "stopped",
-    "data gone",
-    "data garbage",
-    "configuration broken",
-    "name gone",
-    "access lost",
-];
 
 /// What shell code can call, besides the platform's library.
 const HELP: &str = r#"
@@ -46,6 +42,27 @@ enum Then {
 
 use Then::{Mended, Restored, With, Without};
 
+impl Then {
+    /// The sections of the fingerprint that are not as at the backup then.
+    fn but(self) -> &'static [&'static str] {
+        match self {
+            Restored(but) => but,
+            With(..) => &["crontab", "postgres", "untouched"],
+            // A password that was set again has another hash.
+            Mended(..) => &["untouched"],
+            Without(..) => &[],
+        }
+    }
+
+    /// The options of the run.
+    fn with(self) -> &'static [&'static str] {
+        match self {
+            With(_, with) | Mended(_, _, with) => with,
+            Restored(_) | Without(..) => &[],
+        }
+    }
+}
+
 struct Cell {
     part: &'static str,
     kind: &'static str,
@@ -71,8 +88,9 @@ const fn cell(
     }
 }
 
+/// What is typed first.
+const RUN: &[&str] = &["run", "latest", "--yes"];
 const PLAIN: Then = Restored(&[]);
-const NO_PAGE: &[&str] = &["--no-maintenance"];
 const CREATE: &[&str] = &["--create"];
 /// What no backup has of the application goes with its folder.
 const LEFT_OUT: Then = Restored(&["untouched"]);
@@ -85,7 +103,8 @@ const CELLS: &[Cell] = &[
         "data gone",
         "",
         "svc postgres stop; emptied $data",
-        Without("postgres", "does not start"),
+        // With that, `new_cluster` has all of it.
+        Without("postgres", "--create"),
     ),
     cell(
         "postgres",
@@ -125,7 +144,7 @@ const CELLS: &[Cell] = &[
         "name gone",
         "",
         "svc postgres stop; mv $data $data.away",
-        Without("postgres", "does not start"),
+        Without("postgres", "--create"),
     ),
     cell(
         "postgres",
@@ -286,19 +305,13 @@ const CELLS: &[Cell] = &[
         "svc nginx stop; rm -r $root/volumes/nginx_logs $root/volumes/nginx_cache",
         With("--create", CREATE),
     ),
-    cell(
-        "nginx",
-        "data garbage",
-        "",
-        "garbage $nginx",
-        With("--no-maintenance", NO_PAGE),
-    ),
+    cell("nginx", "data garbage", "", "garbage $nginx", PLAIN),
     cell(
         "nginx",
         "configuration broken",
         "running",
         "echo 'server { nonsense' >>$nginx/conf.d/app.conf",
-        With("--no-maintenance", NO_PAGE),
+        PLAIN,
     ),
     cell(
         "nginx",
@@ -312,7 +325,7 @@ const CELLS: &[Cell] = &[
         "name gone",
         "",
         "mv $nginx $root/nginx.away",
-        With("--no-maintenance", NO_PAGE),
+        PLAIN,
     ),
     cell("nginx", "access lost", "", "closed $nginx", PLAIN),
     cell("app", "stopped", "", "svc app stop", PLAIN),
@@ -374,7 +387,7 @@ const CELLS: &[Cell] = &[
         "configuration broken",
         "nginx's, and the application gone",
         "svc app stop; rm -r $app; echo 'server { nonsense' >>$nginx/conf.d/app.conf",
-        With("--no-maintenance", NO_PAGE),
+        LEFT_OUT,
     ),
     cell(
         "pairs",
@@ -428,14 +441,9 @@ fn cases() -> Vec<Case> {
         });
     }
     for (part, place, unasked) in PLACES {
-        // nginx does not take a configuration whose cache and logs it cannot make.
-        let page: &[&str] = match part {
-            "nginx-cache" | "nginx-logs" => &["--create", "--no-maintenance"],
-            _ => CREATE,
-        };
         let gone = match unasked {
             true => PLAIN,
-            false => With("--create", page),
+            false => With("--create", CREATE),
         };
         let kinds = [
             ("data gone", "emptied @", PLAIN),
@@ -443,7 +451,7 @@ fn cases() -> Vec<Case> {
             (
                 "configuration broken",
                 "rm -r @; echo x >@",
-                Mended("move away", "rm @", page),
+                Mended("move away", "rm @", CREATE),
             ),
             ("name gone", "mv @ @.away", gone),
             ("access lost", "closed @", PLAIN),
@@ -466,56 +474,117 @@ fn cases() -> Vec<Case> {
     cases
 }
 
+/// Parts of which one is in the other, or which one service needs: damage of one may be that of the other.
+fn together(part: &str) -> &str {
+    match part {
+        "hosting_db" | "roles" => "postgres",
+        "nginx-logs" | "nginx-cache" => "nginx",
+        part => part,
+    }
+}
+
+/// All pairs of parts that are damaged each in its own way.
+fn pairs(cases: &[Case]) -> Vec<(&Case, &Case)> {
+    let single = cases.iter().filter(|case| case.part != "pairs");
+    let single: Vec<&Case> = single.collect();
+    let mut pairs = Vec::new();
+    for (at, one) in single.iter().enumerate() {
+        let others = single.iter().skip(at + 1);
+        let others = others.filter(|other| together(&one.part) != together(&other.part));
+        pairs.extend(others.map(|other| (*one, *other)));
+    }
+    pairs
+}
+
 #[test]
 fn every_damage_1_of_3() {
-    walk(Share::new(1, 3));
+    walk(1);
 }
 
 #[test]
 fn every_damage_2_of_3() {
-    walk(Share::new(2, 3));
+    walk(2);
 }
 
 #[test]
 fn every_damage_3_of_3() {
-    walk(Share::new(3, 3));
+    walk(3);
 }
 
-fn walk(share: Share) {
+fn walk(number: usize) {
     let ground = Ground::new();
     let chosen = Sample::of_this_run().choose(
         cases(),
         |case| case.name.clone(),
         |case| case.kind.to_owned(),
         2,
-        share,
+        Share::new(number, 3),
     );
-    let mut failed = Vec::new();
-    let mut table: BTreeMap<(String, &str), Vec<String>> = BTreeMap::new();
+    let mut table = Table::new(&format!("{number}-of-3"));
     for case in &chosen {
-        println!("{}", case.name);
-        // The others are tried all the same, so that the table is whole.
-        let tried = catch_unwind(AssertUnwindSafe(|| ground.try_out(case)));
-        let ended = tried.unwrap_or_else(|_| {
-            failed.push(case.name.as_str());
+        table.tries(&case.part, case.kind, &case.name, || ground.try_out(case));
+    }
+    table.ends();
+}
+
+/// Two parts at once, drawn anew by each seed: all of them would take hours.
+#[test]
+fn two_damages_at_once() {
+    let ground = Ground::new();
+    let cases = cases();
+    let name = |(one, other): &(&Case, &Case)| format!("{}, and {}", one.name, other.name);
+    let kinds = |(one, other): &(&Case, &Case)| {
+        let kinds = BTreeSet::from([one.kind, other.kind]);
+        kinds.into_iter().collect::<Vec<_>>().join(" and ")
+    };
+    let sample = Sample::of_this_run();
+    let chosen = match sample.is_exhaustive() {
+        // One of each two kinds.
+        true => sample
+            .of_each_kind()
+            .choose(pairs(&cases), name, kinds, 0, Share::WHOLE),
+        false => sample.choose(pairs(&cases), name, |_| String::new(), 1, Share::WHOLE),
+    };
+    let mut table = Table::new("pairs");
+    for pair in chosen {
+        let (one, other) = pair;
+        table.tries("two at once", &kinds(&pair), &name(&pair), || {
+            ground.try_both(one, other)
+        });
+    }
+    table.ends();
+}
+
+/// What became of damages, a line each: the part, the kind, the name, and that.
+struct Table {
+    file: File,
+    failed: Vec<String>,
+}
+
+impl Table {
+    fn new(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("damage");
+        std::fs::create_dir_all(&folder).unwrap();
+        Self {
+            file: File::create(folder.join(format!("{name}.tsv"))).unwrap(),
+            failed: Vec::new(),
+        }
+    }
+
+    /// One that fails does not keep the others from being tried, so that the table is whole.
+    fn tries(&mut self, part: &str, kind: &str, name: &str, work: impl FnOnce() -> String) {
+        println!("{name}");
+        let ended = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+            self.failed.push(name.to_owned());
             "FAILED".to_owned()
         });
-        println!("{}: {ended}", case.name);
-        let cell = table.entry((case.part.clone(), case.kind)).or_default();
-        cell.push(ended);
+        println!("{name}: {ended}");
+        writeln!(self.file, "{part}\t{kind}\t{name}\t{ended}").unwrap();
     }
-    println!("| part | {} |", KINDS.join(" | "));
-    println!("|---|{}", "---|".repeat(KINDS.len()));
-    let mut parts: Vec<&str> = chosen.iter().map(|case| case.part.as_str()).collect();
-    parts.dedup();
-    for part in parts {
-        let cells = KINDS.map(|kind| {
-            let cell = table.get(&(part.to_owned(), kind));
-            cell.map_or_else(|| "–".to_owned(), |all| all.join("; "))
-        });
-        println!("| {part} | {} |", cells.join(" | "));
+
+    fn ends(self) {
+        assert!(self.failed.is_empty(), "{:#?}", self.failed);
     }
-    assert!(failed.is_empty(), "{failed:#?}");
 }
 
 /// A platform with a backup, and a copy of it to begin from again.
@@ -564,54 +633,100 @@ impl Ground {
     fn try_out(&self, case: &Case) -> String {
         self.begin_again();
         self.shell(&case.damage);
-        let whole = &self.whole;
-        let plain: &[&str] = &["run", "latest", "--yes"];
-        let refused = |says: &str, with: &[&str]| {
-            let args = [plain, with].concat();
-            let ran = whole.restore(&args);
-            self.is_refused(ran, says, case)
-        };
+        let name = case.name.as_str();
+        let restores = |with: &[&str]| self.restores(name, &[RUN, with].concat(), case.then.but());
+        let refused = |says: &str| self.is_refused(self.whole.restore(RUN), says, name);
         match case.then {
-            Restored(but) => {
-                self.restores(case, plain, but);
+            Restored(_) => {
+                restores(&[]);
                 "restored".to_owned()
             }
             With(says, with) => {
-                let code = refused(says, &[]);
-                self.restores(
-                    case,
-                    &[plain, with].concat(),
-                    &["crontab", "postgres", "untouched"],
-                );
+                let code = refused(says);
+                restores(with);
                 format!("refused ({code}), restored with {}", with.join(" "))
             }
             Mended(says, code, with) => {
-                let refusal = refused(says, &[]);
+                let refusal = refused(says);
                 self.shell(code);
-                // A password that was set again has another hash.
-                self.restores(case, &[plain, with].concat(), &["untouched"]);
+                restores(with);
                 format!("refused ({refusal}), restored once that was put right")
             }
             Without(component, says) => {
-                let code = refused(says, &[]);
-                let ran = whole.restore(&["plan", "latest"]);
-                let others = others(&ran.out, component);
-                let args = [plain, &["--only", &others]].concat();
-                whole.restore(&args).restored();
-                whole.restore(&["rollback", "--yes"]).taken_back();
-                whole.restore(&["confirm", "--yes"]).exits(0);
+                let code = refused(says);
+                self.restores_others(component, &[]);
                 format!("refused ({code}), the others restored")
             }
         }
     }
 
+    /// The same of two at once: what is done about each of them alone is done about both.
+    fn try_both(&self, one: &Case, other: &Case) -> String {
+        self.begin_again();
+        self.shell(&one.damage);
+        self.shell(&other.damage);
+        let name = format!("{}, and {}", one.name, other.name);
+        let both = [one.then, other.then];
+        let but: Vec<&str> = both.iter().flat_map(|then| then.but()).copied().collect();
+        if both.iter().all(|then| matches!(then, Restored(_))) {
+            self.restores(&name, RUN, &but);
+            return "restored".to_owned();
+        }
+        let ran = self.whole.restore(RUN);
+        if ran.code == Some(0) {
+            self.takes_back();
+            self.restores(&name, RUN, &but);
+            return "restored".to_owned();
+        }
+        let code = self.is_refused(ran, "", &name);
+        for then in both {
+            if let Mended(_, mend, _) = then {
+                self.shell(mend);
+            }
+        }
+        let with: BTreeSet<&str> = both.iter().flat_map(|then| then.with()).copied().collect();
+        let with: Vec<&str> = with.into_iter().collect();
+        let without = both.iter().find_map(|then| match then {
+            Without(component, _) => Some(*component),
+            _ => None,
+        });
+        match without {
+            Some(component) => {
+                self.restores_others(component, &with);
+                format!("refused ({code}), the others restored")
+            }
+            None => {
+                self.restores(&name, &[RUN, &with].concat(), &but);
+                format!("refused ({code}), restored by what was said")
+            }
+        }
+    }
+
+    /// Restores all but one component, with these options.
+    #[track_caller]
+    fn restores_others(&self, component: &str, with: &[&str]) {
+        let whole = &self.whole;
+        let plan = whole.restore(&[&["plan", "latest"], with].concat());
+        let others = others(&plan.out, component);
+        let args = [RUN, with, &["--only", &others]].concat();
+        whole.restore(&args).restored();
+        self.takes_back();
+    }
+
+    #[track_caller]
+    fn takes_back(&self) {
+        let whole = &self.whole;
+        whole.restore(&["rollback", "--yes"]).taken_back();
+        whole.restore(&["confirm", "--yes"]).exits(0);
+    }
+
     /// Nothing was begun, and the hint says what to do; the code of the first error.
     #[track_caller]
-    fn is_refused(&self, ran: Ran, says: &str, case: &Case) -> String {
+    fn is_refused(&self, ran: Ran, says: &str, name: &str) -> String {
         let ran = ran.exits(4);
         let all = format!("{}{}", ran.out, ran.err);
-        assert!(all.contains(says), "{}: no {says:?}: {all}", case.name);
-        assert!(ran.err.contains("hint: "), "{}: {all}", case.name);
+        assert!(all.contains(says), "{name}: no {says:?}: {all}");
+        assert!(ran.err.contains("hint: "), "{name}: {all}");
         let plan = self.whole.restore(&["plan", "latest", "--json"]).exits(4);
         let findings = plan.json();
         let findings = findings["plan"]["findings"].as_array().unwrap();
@@ -620,22 +735,21 @@ impl Ground {
     }
 
     #[track_caller]
-    fn restores(&self, case: &Case, args: &[&str], but: &[&str]) {
+    fn restores(&self, name: &str, args: &[&str], but: &[&str]) {
         let whole = &self.whole;
         let like = |what: &str| {
             let now = whole.hosting.fingerprint();
             let (wanted, found) = (without(&whole.at_backup, but), without(&now, but));
-            restore_testing::assert_same(&wanted, &found, &format!("{}, {what}", case.name));
+            restore_testing::assert_same(&wanted, &found, &format!("{name}, {what}"));
             self.script("status");
         };
         whole.restore(args).exits(0);
         like("restored");
-        whole.restore(&["rollback", "--yes"]).taken_back();
-        whole.restore(&["confirm", "--yes"]).exits(0);
+        self.takes_back();
         whole.restore(args).exits(0);
         like("restored again");
         whole.restore(&["confirm", "--yes"]).exits(0);
-        whole.nothing_left(&case.name);
+        whole.nothing_left(name);
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use restore_testing::{Hosting, run};
 
-use super::support::{PATIENCE, Ran, Whole, bulk_table};
+use super::support::{PATIENCE, Ran, Whole, bulk_table, prepare_database};
 
 /// A small file system over a volume, with what was in it.
 struct SmallDisk(PathBuf);
@@ -119,15 +119,40 @@ fn postgres_dies_while_a_dump_is_loaded() {
         .is_empty()
     {
         assert!(ran.err.contains("run.leftover"), "{}", ran.err);
-        let run = whole.restore(&["report", "--json"]).json()["report"]["run"].clone();
-        whole
-            .restore(&["confirm", run.as_str().unwrap(), "--yes"])
-            .exits(0);
+        whole.restore(&["confirm", "--yes"]).exits(0);
     }
     whole.nothing_left("PostgreSQL died");
     whole.is(&damaged, "PostgreSQL died, tidied up");
     whole.restore(&["run", "latest", "--yes"]).exits(0);
     whole.is(&whole.at_backup, "with PostgreSQL up again");
+}
+
+/// What a program said of one component reaches other programs as it is: its code, and whose it was.
+#[test]
+fn a_dump_that_pg_restore_cannot_load() {
+    // The check finds its table only by a path that pg_restore does not set.
+    let whole = Whole::with(|hosting| {
+        prepare_database(
+            hosting,
+            "CREATE TABLE known (id int); INSERT INTO known VALUES (1); \
+             CREATE FUNCTION is_known(int) RETURNS bool LANGUAGE sql \
+             AS 'SELECT EXISTS (SELECT FROM known WHERE id = $1)'; \
+             CREATE TABLE checked (id int CHECK (is_known(id))); INSERT INTO checked VALUES (1)",
+        );
+    });
+    let damaged = whole.damaged();
+    let ran = whole.restore(&["run", "latest", "--yes", "--json"]);
+    let ran = undone(&whole, ran, &damaged, &["pg_restore failed", "known"]);
+    let document = ran.json();
+    let error = &document["error"];
+    assert_eq!(error["code"], "postgres.needs_search_path", "{error}");
+    assert_eq!(error["component"], "postgres", "{error}");
+    assert_eq!(error["kind"], "failed", "{error}");
+    let failure = &document["report"]["failure"];
+    assert_eq!(failure["code"], error["code"], "{failure}");
+    assert_eq!(failure["component"], error["component"], "{failure}");
+    assert_eq!(failure["step"], "stage:postgres", "{failure}");
+    whole.nothing_left("a dump that pg_restore cannot load");
 }
 
 fn executable(path: &Path, script: &str) {
@@ -170,7 +195,27 @@ fn redis_refuses_the_restored_data() {
     whole.nothing_left("Redis refused");
 }
 
-/// Trap 37: checks come before users, and their failure is no success.
+/// It has taken the restored data, and ends before it is asked for it: nobody waits for it to load that.
+#[test]
+fn redis_dies_once_it_was_started() {
+    let whole = Whole::new();
+    let damaged = whole.damaged();
+    let mut running = whole.start(&["run", "latest", "--yes"]);
+    running.until("step_finished", "step", "start:redis");
+    let pid_file = whole.hosting.root().join("run/redis/redis.pid");
+    let pid = std::fs::read_to_string(pid_file).unwrap();
+    run(Command::new("kill").args(["-KILL", pid.lines().next().unwrap()]));
+    let died = Instant::now();
+    let ran = running.end();
+    assert!(died.elapsed().as_secs() < 60, "{:?}", died.elapsed());
+    // The page, too, is what is compared.
+    undone(&whole, ran, &damaged, &["redis"]);
+    whole.nothing_left("Redis died");
+    whole.restore(&["run", "latest", "--yes"]).exits(0);
+    whole.is(&whole.at_backup, "with a Redis that lives");
+}
+
+/// Checks come before users, and their failure is no success.
 #[test]
 fn a_check_fails_after_the_swap() {
     let whole = Whole::new();

@@ -4,13 +4,17 @@
 
 mod backups;
 mod beginnings;
+mod beside;
 mod canary;
 mod crashes;
 mod create;
+mod disaster;
 mod drill;
 mod every_damage;
 mod failures;
 mod full;
+mod hooks;
+mod new_cluster;
 mod older;
 mod refusals;
 mod ruins;
@@ -18,6 +22,7 @@ mod safety;
 mod selection;
 mod stopped;
 pub mod support;
+mod sweep;
 mod traffic;
 mod two_runs;
 mod ways_out;

@@ -121,7 +121,6 @@ fn change_byte(path: &Path, at: usize) {
     std::fs::write(path, content).unwrap();
 }
 
-/// Traps 1, 5, 18.
 #[test]
 fn files_that_are_not_what_they_were() {
     let on = Refusals::new();
@@ -185,7 +184,6 @@ fn files_that_are_not_what_they_were() {
     whole.is(&whole.at_backup, "restored from the SQL dump");
 }
 
-/// Trap 34.
 #[test]
 fn archives_that_reach_out_of_their_place() {
     let on = Refusals::new();

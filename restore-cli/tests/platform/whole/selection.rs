@@ -66,7 +66,7 @@ fn only_what_was_asked_for() {
     let typo = "mnt/nfs/nginx/conf.d/ap.conf";
     whole
         .restore(&["run", "latest", "--yes", "--path", typo])
-        .exits(3)
+        .exits(4)
         .says(&[
             "ap.conf",
             &format!("nginx-config-{}.tar.gz", whole.id),
@@ -124,4 +124,35 @@ fn only_what_was_asked_for() {
     assert_ne!(after[3], before[3], "the application was not stopped");
     whole.restore(&["confirm", "--yes"]).exits(0);
     whole.nothing_left("two components");
+}
+
+/// What is empty takes the place of live data only where somebody says so.
+#[test]
+fn an_empty_archive_needs_a_word() {
+    let whole = Whole::new();
+    let live = whole.hosting.fingerprint();
+    let (name, path) = whole.artifact("volumes/grafana", ".tar.gz");
+    whole.shell(
+        r#"mkdir "$root/nothing" && tar -C "$root/nothing" -czf "$1" . && rmdir "$root/nothing""#,
+        &[path.to_str().unwrap()],
+    );
+    whole.list_in_manifest(&name);
+    let run = ["run", "latest", "--only", "grafana", "--yes"];
+    let ran = whole.restore(&run).exits(4);
+    assert!(
+        format!("{}{}", ran.out, ran.err).contains("--allow-empty grafana"),
+        "{ran:?}"
+    );
+    whole.is(&live, "refused by the plan");
+    let said = [&run[..], &["--allow-empty", "grafana"]].concat();
+    whole.restore(&said).restored();
+    let files = whole.shell(
+        r#"find "$root/volumes/grafana_data" -mindepth 1 ! -path '*/.restore-*' | wc -l"#,
+        &[],
+    );
+    assert_eq!(files.trim(), "0");
+    whole.restore(&["rollback", "--yes"]).taken_back();
+    whole.is(&live, "rolled back");
+    whole.restore(&["confirm", "--yes"]).exits(0);
+    whole.nothing_left("in the end");
 }

@@ -10,7 +10,7 @@ use restore_testing::{Hosting, assert_same, run, text};
 use serde_json::Value;
 
 /// How long anything may take that ends by itself.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// A platform with a backup of generation A.
 pub struct Whole {
@@ -82,6 +82,12 @@ impl Whole {
             "SELECT datname FROM pg_database WHERE datname ~ '_(restore|replaced)_'",
         );
         assert_eq!(databases, "", "{what}: databases are left");
+        self.nothing_unfinished(what);
+    }
+
+    /// No run is unfinished.
+    #[track_caller]
+    pub fn nothing_unfinished(&self, what: &str) {
         let history = self.restore(&["history", "--json"]).exits(0).json();
         for run in history["runs"].as_array().unwrap() {
             assert!(
@@ -161,18 +167,25 @@ impl Whole {
 
 /// Gives the platform a table of so many rows, for a dump that is more than its table of contents.
 pub fn bulk_table(hosting: &Hosting, rows: u32) {
+    let sql = format!(
+        "CREATE TABLE bulk AS SELECT n, md5(n::text) AS a, md5((n + 1)::text) AS b \
+         FROM generate_series(1, {rows}) n"
+    );
+    prepare_database(hosting, &sql);
+}
+
+/// Runs SQL in the platform's main database.
+pub fn prepare_database(hosting: &Hosting, sql: &str) {
     let library = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../examples/local-platform/lib.sh"
     );
-    let code = format!(
-        "set -e; . {library}; root=$1; load_platform; psql_ -d hosting_db -c \"\
-         CREATE TABLE bulk AS SELECT n, md5(n::text) AS a, md5((n + 1)::text) AS b \
-         FROM generate_series(1, {rows}) n\""
-    );
+    let code =
+        format!("set -e; . {library}; root=$1; load_platform; psql_ -d hosting_db -c \"$2\"");
     run(Command::new("bash")
         .args(["-c", &code, "bash"])
-        .arg(hosting.root()));
+        .arg(hosting.root())
+        .arg(sql));
 }
 
 /// The program, at its end.
@@ -302,6 +315,10 @@ impl Running {
     pub fn signal(&self, signal: &str) {
         let mut kill = Command::new("kill");
         run(kill.args([format!("-{signal}"), self.child.id().to_string()]));
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn is_running(&mut self) -> bool {

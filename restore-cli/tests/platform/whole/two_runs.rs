@@ -2,7 +2,6 @@
 
 use super::support::{Ran, Whole};
 
-/// Trap 40.
 #[test]
 fn one_at_a_time() {
     let whole = Whole::new();

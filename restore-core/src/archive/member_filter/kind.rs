@@ -1,10 +1,14 @@
 //! What a member is to become, and whether it may.
 
 use super::super::links::{LinkPlaces, parent};
-use super::super::member::{CAPABILITIES, Member, What};
+use super::super::member::{CAPABILITIES, Member, TarKind};
 use super::super::member_index::Kind;
 use super::super::refusal::{ALLOW_LINKS, ALLOW_SETUID, IMPOSSIBLE, Refusal, shortened};
 use super::{LONGEST, MemberFilter};
+
+/// What is to be done where the first name of a file is outside of what is restored: its content came with
+/// that name.
+const WIDER_PREFIX: &str = "its content is under that name: take a `prefix` that has both, or none, or make the archive with `tar --hard-dereference`";
 
 /// The kernel's NAME_MAX.
 const NAME: usize = 255;
@@ -22,13 +26,13 @@ impl MemberFilter<'_> {
         path: &[u8],
     ) -> Result<(Kind, Option<Vec<u8>>), Refusal> {
         let kind = match &member.what {
-            What::File(_) => {
+            TarKind::File(_) => {
                 self.check_powers(member, owner)?;
                 Kind::File
             }
-            What::Directory => Kind::Directory,
-            What::Dumpdir { absent: 0 } => Kind::Directory,
-            What::Dumpdir { absent } => {
+            TarKind::Directory => Kind::Directory,
+            TarKind::Dumpdir { absent: 0 } => Kind::Directory,
+            TarKind::Dumpdir { absent } => {
                 return Err(Refusal {
                     reason: format!(
                         "the archive is an increment: {absent} entries of this directory are not in it"
@@ -38,18 +42,18 @@ impl MemberFilter<'_> {
                     ),
                 });
             }
-            What::Fifo => Kind::Fifo,
-            What::Symlink(target) => {
+            TarKind::Fifo => Kind::Fifo,
+            TarKind::Symlink(target) => {
                 check_target(target)?;
                 match self.policy.any_links {
                     true => Kind::Link,
                     false => self.link(parent(path), target)?,
                 }
             }
-            What::Hardlink(target) => return self.hard_link(target, path),
-            What::CharacterDevice => return Err("it is a character device".into()),
-            What::BlockDevice => return Err("it is a block device".into()),
-            What::Continued => {
+            TarKind::Hardlink(target) => return self.hard_link(target, path),
+            TarKind::CharacterDevice => return Err("it is a character device".into()),
+            TarKind::BlockDevice => return Err("it is a block device".into()),
+            TarKind::Continued => {
                 return Err(Refusal {
                     reason: "it is the rest of a file that another volume of the archive begins"
                         .to_owned(),
@@ -58,8 +62,8 @@ impl MemberFilter<'_> {
                     ),
                 });
             }
-            What::Label | What::Global(_) => return Err("it describes other members".into()),
-            What::Unknown(byte) => {
+            TarKind::Label | TarKind::Global(_) => return Err("it describes other members".into()),
+            TarKind::Unknown(byte) => {
                 return Err(format!(
                     "it is of a type that is not known here ({:?})",
                     char::from(*byte)
@@ -100,16 +104,24 @@ impl MemberFilter<'_> {
         let shown = shortened(target);
         let not_selected = || Refusal {
             reason: format!("it is a hard link to {shown:?}, which is not selected"),
-            hint: Some("select the file that it is a link to as well"),
+            // Paths are selected one by one; what else leaves it out is the component's `prefix`.
+            hint: Some(match self.policy.only.is_empty() {
+                true => WIDER_PREFIX,
+                false => "select the file that it is a link to as well",
+            }),
         };
-        let target = self
-            .path_of(target)
-            .map_err(|_| {
-                Refusal::from(format!(
-                    "it is a hard link to {shown:?}, which lies outside the archive"
-                ))
-            })?
-            .ok_or_else(not_selected)?;
+        let outside = || {
+            Refusal::from(format!(
+                "it is a hard link to {shown:?}, which lies outside the archive"
+            ))
+        };
+        // No selection has what leads out of the archive.
+        let leads_out = target.split(|byte| *byte == b'/').any(|part| part == b"..");
+        let target = self.path_of(target).map_err(|_| outside())?;
+        let target = target.ok_or_else(|| match leads_out {
+            true => outside(),
+            false => not_selected(),
+        })?;
         let kind = match self.seen.get(&target) {
             Some(before) if target == path => before,
             None if self.refused.contains(&target) => Kind::FileLeftOut,

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::links::{below, normal, parent};
-use super::member::{Member, What};
+use super::member::{Member, TarKind};
 use super::member_index::{Kind, MemberIndex};
 use super::ownership::Ownership;
 use super::refusal::{Absolute, Refusal, refusals, shortened};
@@ -13,6 +13,10 @@ use crate::model::{Error, ErrorKind, Result};
 mod kind;
 
 use kind::{attributes, check_attributes, check_names, too_long};
+
+/// The reason of an error: something that the policy names is not in the archive.
+#[derive(Debug, PartialEq)]
+pub(crate) struct MemberMissing;
 
 /// What becomes of a member.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,7 +77,7 @@ struct Wanted {
 }
 
 /// Where a member's name leads.
-enum Place {
+enum Destination {
     /// To this path below the target.
     At(Vec<u8>),
     /// Outside of the prefix.
@@ -147,7 +151,7 @@ impl<'a> MemberFilter<'a> {
             .map_err(|refused| refusals(label, &[refused], 1))
     }
 
-    /// The same, with a refusal as a value. What is a link to a member that was refused is not
+    /// As `admit`, with a refusal as a value. What is a link to a member that was refused is not
     /// refused again for that.
     pub(super) fn judged(&mut self, member: &Member) -> Result<Verdict, RefusedMember> {
         let refusal = match self.judge(member) {
@@ -155,7 +159,7 @@ impl<'a> MemberFilter<'a> {
             Err(refusal) => refusal,
         };
         if self.refused.len() < MOST
-            && let Ok(Place::At(path)) = self.locate(&member.name)
+            && let Ok(Destination::At(path)) = self.locate(&member.name)
             && path.len() <= LONGEST
         {
             self.refused.insert(path);
@@ -193,6 +197,7 @@ impl<'a> MemberFilter<'a> {
         let missing = |what: String| {
             Err(
                 Error::new(ErrorKind::Verification, "archive.member_missing", what)
+                    .because(MemberMissing)
                     .hint("look at the names that the archive has: `tar tf ARCHIVE`"),
             )
         };
@@ -230,7 +235,7 @@ impl<'a> MemberFilter<'a> {
     }
 
     fn judge(&mut self, member: &Member) -> Result<Verdict, Refusal> {
-        if let What::Global(keys) = &member.what {
+        if let TarKind::Global(keys) = &member.what {
             return match keys.iter().find(|key| !is_harmless(key)) {
                 None => Ok(Verdict::Nothing),
                 Some(key) => Err(format!(
@@ -240,19 +245,19 @@ impl<'a> MemberFilter<'a> {
                 .into()),
             };
         }
-        if member.what == What::Label {
+        if member.what == TarKind::Label {
             return Ok(Verdict::Nothing);
         }
         // What is not written harms nobody: it is not judged.
         let directory = member.is_directory();
         let path = match self.locate(&member.name)? {
-            Place::At(path) => path,
-            Place::Outside => {
+            Destination::At(path) => path,
+            Destination::Outside => {
                 let above = directory && self.is_above(&member.name);
                 self.outside += u64::from(!above);
                 return Ok(Verdict::LeftOut);
             }
-            Place::TakenOff => {
+            Destination::TakenOff => {
                 self.take_off(directory);
                 return Ok(Verdict::LeftOut);
             }
@@ -345,16 +350,16 @@ impl<'a> MemberFilter<'a> {
     /// The path that a member of this name has below the target, if any.
     ///
     /// A leading slash means nothing where a prefix or `strip` says what is wanted.
-    fn locate(&self, name: &[u8]) -> Result<Place, &'static str> {
+    fn locate(&self, name: &[u8]) -> Result<Destination, &'static str> {
         if self.prefix.is_empty() && self.strip == 0 {
-            return normal(name).map(Place::At);
+            return normal(name).map(Destination::At);
         }
         let mut parts = name
             .split(|byte| *byte == b'/')
             .filter(|part| !part.is_empty() && *part != b".");
         for wanted in self.prefix.split(|byte| *byte == b'/') {
             if !wanted.is_empty() && parts.next() != Some(wanted) {
-                return Ok(Place::Outside);
+                return Ok(Destination::Outside);
             }
         }
         let rest: Vec<&[u8]> = parts.collect();
@@ -365,19 +370,19 @@ impl<'a> MemberFilter<'a> {
         let mut left = Some(&rest[..]);
         for _ in 0..self.strip {
             let Some(path) = left.filter(|path| !path.is_empty()) else {
-                return Ok(Place::TakenOff);
+                return Ok(Destination::TakenOff);
             };
             let end = path.iter().position(|byte| *byte == b'/');
             left = Some(end.and_then(|end| path.get(end + 1..)).unwrap_or_default());
         }
-        Ok(left.map_or(Place::TakenOff, |path| Place::At(path.to_vec())))
+        Ok(left.map_or(Destination::TakenOff, |path| Destination::At(path.to_vec())))
     }
 
     /// The path of a member below the target, if it has one.
     fn path_of(&self, name: &[u8]) -> Result<Option<Vec<u8>>, &'static str> {
         Ok(match self.locate(name)? {
-            Place::At(path) => Some(path),
-            Place::Outside | Place::TakenOff => None,
+            Destination::At(path) => Some(path),
+            Destination::Outside | Destination::TakenOff => None,
         })
     }
 
@@ -414,8 +419,8 @@ impl<'a> MemberFilter<'a> {
     /// Notes what a member is that is not selected, for those below it and links to it.
     fn leave_out(&mut self, path: &[u8], member: &Member) {
         let kind = match &member.what {
-            What::Symlink(_) => Kind::LinkLeftOut,
-            What::Hardlink(target) => {
+            TarKind::Symlink(_) => Kind::LinkLeftOut,
+            TarKind::Hardlink(target) => {
                 let target = self.path_of(target).ok().flatten();
                 match target.and_then(|target| self.seen.get(&target)) {
                     Some(Kind::Link | Kind::LinkFixed | Kind::LinkLeftOut) => Kind::LinkLeftOut,

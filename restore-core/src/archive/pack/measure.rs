@@ -13,6 +13,9 @@ use crate::archive::path_set::PathSet;
 use crate::model::{Error, ErrorKind, Result};
 use crate::sys::open_beneath_across;
 
+/// The largest file, in bytes, that some file systems keep without a block.
+const SMALL: u64 = 64 * 1024;
+
 /// What there is to pack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
@@ -36,7 +39,7 @@ pub async fn measure(root: &Path, except: &[String]) -> Result<Measured> {
     measured(open, except).await
 }
 
-/// The same of a directory that is held open, which messages call `shown`.
+/// As [`measure`], of a directory that is held open, which messages call `shown`.
 pub(crate) async fn measure_dir(
     root: OwnedFd,
     shown: &Path,
@@ -111,8 +114,9 @@ fn count(root: &OwnedFd, shown: &Path, keep: &PathSet) -> Result<Measured> {
                     let held = u64::try_from(stat.st_blocks)
                         .unwrap_or(0)
                         .saturating_mul(512);
-                    // Some file systems keep small files where no block counts.
-                    let bytes = if held == 0 { size } else { held };
+                    // Some file systems keep small files where no block counts; a large one without any
+                    // is a hole, however long it says it is.
+                    let bytes = if held == 0 { size.min(SMALL) } else { held };
                     measured.bytes = measured.bytes.saturating_add(bytes.min(size));
                 }
                 _ => {}

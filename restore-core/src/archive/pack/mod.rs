@@ -175,7 +175,7 @@ pub async fn pack(
     packed(open, policy, sink, progress, cancel).await
 }
 
-/// The same of a directory that is held open, whatever becomes of its name, which messages give
+/// As [`pack`], of a directory that is held open, whatever becomes of its name, which messages give
 /// as `shown`.
 pub(crate) async fn pack_dir(
     root: OwnedFd,

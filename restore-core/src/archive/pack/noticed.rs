@@ -9,12 +9,12 @@ const LONG: usize = 200;
 
 /// Names, the first few, and how many there are.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(super) struct NameSample {
     first: Vec<String>,
     count: u64,
 }
 
-impl Names {
+impl NameSample {
     pub(super) fn add(&mut self, name: &[u8]) {
         self.count += 1;
         if self.first.len() < NAMED {
@@ -56,15 +56,17 @@ struct Kind<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Noticed {
     /// Files that were written to while they were read.
-    pub(super) changed: Names,
+    pub(super) changed: NameSample,
     /// Files that only became longer, as logs do.
-    pub(super) grown: Names,
+    pub(super) grown: NameSample,
     /// What was there when the directory was listed and not any more when it was to be read.
-    pub(super) vanished: Names,
+    pub(super) vanished: NameSample,
     /// What lies too deep for any archive.
-    pub(super) deep: Names,
-    pub(super) sockets: Names,
-    pub(super) devices: Names,
+    pub(super) deep: NameSample,
+    pub(super) sockets: NameSample,
+    pub(super) devices: NameSample,
+    /// What has extended attributes that no archive of ours holds.
+    pub(super) attributes: NameSample,
     /// What a restore would refuse: the first refusal in words, and how many there are.
     refused: Vec<(String, Option<String>)>,
     refusals: u64,
@@ -153,6 +155,15 @@ impl Noticed {
                 "pack.grown",
                 "file grew while it was read; the backup has what was there at first",
                 "files grew while they were read; the backup has what was there at first",
+                "",
+            ),
+        ));
+        findings.extend(self.attributes.finding(
+            info,
+            &kind(
+                "pack.attributes",
+                "entry has extended attributes of this system that are not backed up",
+                "entries have extended attributes of this system that are not backed up",
                 "",
             ),
         ));

@@ -8,8 +8,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{SeekFrom, Stat};
 use rustix::io::Errno;
 
-use super::super::acl::is_acl;
-use super::super::member::{CAPABILITIES, Time};
+use super::super::member::{Fate, Time, fate};
 
 /// Files up to this size are read as a whole before anything is written of them, so that they can
 /// be read again.
@@ -144,20 +143,29 @@ pub(super) fn pieces(file: &File, stat: &Stat) -> io::Result<Option<Vec<(u64, u6
     Ok((data.saturating_add(HOLES) <= size).then_some(pieces))
 }
 
-/// The attributes that a restore gives back.
-pub(super) fn xattrs(file: impl AsFd) -> io::Result<Vec<(String, Vec<u8>)>> {
+/// The extended attributes of a file.
+#[derive(Default)]
+pub(super) struct Attributes {
+    /// Those that a restore gives back.
+    pub(super) kept: Vec<(String, Vec<u8>)>,
+    /// Whether it has others, which are not packed.
+    pub(super) lost: bool,
+}
+
+/// The attributes of a file that is open.
+pub(super) fn xattrs(file: impl AsFd) -> io::Result<Attributes> {
     let file = file.as_fd();
     let none = |error: Errno| matches!(error, Errno::OPNOTSUPP | Errno::NODATA);
     let mut list = vec![0_u8; 0];
     let length = match rustix::fs::flistxattr_query(file) {
-        Ok(0) => return Ok(Vec::new()),
+        Ok(0) => return Ok(Attributes::default()),
         Ok(length) => length,
-        Err(error) if none(error) => return Ok(Vec::new()),
+        Err(error) if none(error) => return Ok(Attributes::default()),
         Err(error) => return Err(error.into()),
     };
     list.resize(length + 256, 0);
     let length = rustix::fs::flistxattr(file, &mut list[..])?;
-    let mut found = Vec::new();
+    let mut found = Attributes::default();
     for name in list
         .get(..length)
         .unwrap_or_default()
@@ -166,8 +174,14 @@ pub(super) fn xattrs(file: impl AsFd) -> io::Result<Vec<(String, Vec<u8>)>> {
         let Ok(name) = std::str::from_utf8(name) else {
             continue;
         };
-        if !(name.starts_with("user.") || name == CAPABILITIES || is_acl(name)) {
-            continue;
+        match fate(name) {
+            Fate::Kept => {}
+            Fate::Lost => {
+                // After the last name the list has zeros.
+                found.lost |= !name.is_empty();
+                continue;
+            }
+            Fate::MadeAnew => continue,
         }
         // The largest that Linux has.
         let mut value = vec![0_u8; 64 * 1024];
@@ -176,7 +190,7 @@ pub(super) fn xattrs(file: impl AsFd) -> io::Result<Vec<(String, Vec<u8>)>> {
             Err(error) if none(error) => continue,
             Err(error) => return Err(error.into()),
         }
-        found.push((name.to_owned(), value));
+        found.kept.push((name.to_owned(), value));
     }
     Ok(found)
 }

@@ -9,13 +9,14 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use tokio_tar::EntryType;
 
 use super::super::abort::{Aborted, PipelineAbort};
-use super::super::member::{Layout, Member, What};
+use super::super::member::{ContentLayout, Member, TarKind};
 use super::super::member_filter::MemberFilter;
 use super::blocks::Blocks;
 use super::encode::Entry;
@@ -85,6 +86,10 @@ pub(super) fn open(root: &Path) -> crate::model::Result<OwnedFd> {
         ),
     })
 }
+
+/// How often a file is tried that somebody has a lease on, and how long after the try before: ten seconds together.
+const LEASE_TRIES: u32 = 200;
+const LEASE_PAUSE: Duration = Duration::from_millis(50);
 
 /// So many directories are held open, however deep the tree is.
 const OPEN: usize = 64;
@@ -199,7 +204,11 @@ impl Walk<'_> {
             looked.map_err(|error| self.failed("read the directory", &path, error))?;
         let mut name = self.member_name(&path);
         name.push(b'/');
-        self.admit(&name, What::Directory, &stat, 0, &xattrs);
+        if xattrs.lost {
+            self.walked.noticed.attributes.add(&name);
+        }
+        let xattrs = xattrs.kept;
+        self.admit(&name, TarKind::Directory, &stat, 0, &xattrs);
         entry(EntryType::Directory, &name, &stat, &xattrs).write(&mut self.out)?;
         self.walked.directories += 1;
         Ok(Level {
@@ -244,7 +253,7 @@ impl Walk<'_> {
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(directory, name, Vec::new())?;
                 let member = self.member_name(path);
-                let what = What::Symlink(target.as_bytes().to_vec());
+                let what = TarKind::Symlink(target.as_bytes().to_vec());
                 self.admit(&member, what, &stat, 0, &[]);
                 let mut entry = entry(EntryType::Symlink, &member, &stat, &[]);
                 entry.link = target.as_bytes();
@@ -253,7 +262,7 @@ impl Walk<'_> {
             }
             FileType::Fifo => {
                 let member = self.member_name(path);
-                self.admit(&member, What::Fifo, &stat, 0, &[]);
+                self.admit(&member, TarKind::Fifo, &stat, 0, &[]);
                 entry(EntryType::Fifo, &member, &stat, &[]).write(&mut self.out)?;
             }
             FileType::Socket => self.walked.noticed.sockets.add(path),
@@ -264,7 +273,17 @@ impl Walk<'_> {
 
     fn file(&mut self, directory: &OwnedFd, name: &CString, path: &[u8]) -> Result<(), Failure> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::openat(directory, name, flags, Mode::empty())?);
+        let open = || rustix::fs::openat(directory, name, flags, Mode::empty());
+        let mut opened = open();
+        // Whoever has a lease on a file, as Samba takes them, is told by the first try, and has to let go.
+        for _ in 0..LEASE_TRIES {
+            if !matches!(opened, Err(Errno::AGAIN)) {
+                break;
+            }
+            std::thread::sleep(LEASE_PAUSE);
+            opened = open();
+        }
+        let file = File::from(opened?);
         let stat = rustix::fs::fstat(&file)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             // Replaced by something else just now.
@@ -275,7 +294,7 @@ impl Walk<'_> {
         if stat.st_nlink > 1 {
             let key = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.several_names.get(&key).cloned() {
-                let what = What::Hardlink(first.clone());
+                let what = TarKind::Hardlink(first.clone());
                 self.admit(&member, what, &stat, 0, &[]);
                 let mut entry = entry(EntryType::Link, &member, &stat, &[]);
                 entry.link = &first;
@@ -286,6 +305,10 @@ impl Walk<'_> {
             self.several_names.insert(key, member.clone());
         }
         let xattrs = read::xattrs(&file)?;
+        if xattrs.lost {
+            self.walked.noticed.attributes.add(&member);
+        }
+        let xattrs = xattrs.kept;
         let before = State::of(&stat);
         if before.size <= SMALL
             && let Some(stood) = self.small(&file, &stat, &member, &xattrs)?
@@ -323,7 +346,13 @@ impl Walk<'_> {
                 FileStability::Still => rustix::fs::fstat(file)?,
                 _ => *stat,
             };
-            self.admit(member, What::File(Layout::Whole), &now, size, xattrs);
+            self.admit(
+                member,
+                TarKind::File(ContentLayout::Whole),
+                &now,
+                size,
+                xattrs,
+            );
             let mut entry = entry(EntryType::Regular, member, &now, xattrs);
             entry.size = size;
             entry.write(&mut self.out)?;
@@ -347,7 +376,13 @@ impl Walk<'_> {
         let before = State::of(&stat);
         let size = before.size;
         let pieces = read::pieces(file, &stat)?;
-        self.admit(member, What::File(Layout::Whole), &stat, size, xattrs);
+        self.admit(
+            member,
+            TarKind::File(ContentLayout::Whole),
+            &stat,
+            size,
+            xattrs,
+        );
         let mut entry = entry(EntryType::Regular, member, &stat, xattrs);
         entry.size = size;
         match &pieces {
@@ -412,7 +447,7 @@ impl Walk<'_> {
     fn admit(
         &mut self,
         name: &[u8],
-        what: What,
+        what: TarKind,
         stat: &Stat,
         size: u64,
         xattrs: &[(String, Vec<u8>)],
@@ -427,6 +462,7 @@ impl Walk<'_> {
             group: None,
             mtime: read::mtime(stat),
             xattrs: xattrs.to_vec(),
+            attributes_lost: 0,
             size,
         };
         if let Err(error) = self.gate.admit(&member) {
@@ -486,13 +522,7 @@ fn entry<'a>(
     }
 }
 
-/// `.restore-RUN`, what is about to be deleted of one, and the log that is fetched for one: a way
-/// back, no live data.
+/// A way back, no live data.
 pub(super) fn is_run_folder(name: &[u8]) -> bool {
-    let Some(run) = name.strip_prefix(b".restore-") else {
-        return false;
-    };
-    let run = run.strip_suffix(b".trash").unwrap_or(run);
-    let run = run.strip_suffix(b".wal").unwrap_or(run);
-    std::str::from_utf8(run).is_ok_and(|run| run.parse::<RunId>().is_ok())
+    RunId::of_folder(name).is_some()
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use restore_testing::stream::{Header, Raw};
 
 use super::tree::Tree;
-use super::write::{Meta, finish_directories};
+use super::write::{MemberMeta, finish_directories};
 use super::*;
 use crate::model::{Error, Progress, Result};
 
@@ -167,13 +167,44 @@ async fn directories_that_names_imply_count_as_members() {
     ground.both(&policy).await.unwrap();
 }
 
+/// They belong to another system, and are never set; only the label of SELinux comes by itself.
+#[tokio::test]
+async fn attributes_that_are_not_given_back_are_counted() {
+    let raw = Raw::default()
+        .pax(&[
+            ("SCHILY.xattr.trusted.overlay.opaque", b"y"),
+            ("SCHILY.xattr.security.ima", b"x"),
+            ("SCHILY.xattr.security.selinux", b"label"),
+            ("SCHILY.xattr.user.mine", b"kept"),
+        ])
+        .file("f", b"")
+        .pax(&[("SCHILY.xattr.trusted.other", b"y")])
+        .file("g", b"");
+    let ground = Ground::new(raw);
+    let unpacked = ground.both(&UnpackPolicy::default()).await.unwrap();
+    assert_eq!(unpacked.attributes_lost, 3);
+    let mut names = vec![0; 1024];
+    let length = rustix::fs::listxattr(ground.target().join("f"), &mut names[..]).unwrap();
+    let names = String::from_utf8_lossy(&names[..length]).into_owned();
+    assert!(names.contains("user.mine"), "{names}");
+    assert!(
+        !names.contains("trusted") && !names.contains("ima"),
+        "{names}"
+    );
+    let only = UnpackPolicy {
+        only: vec!["g".to_owned()],
+        ..UnpackPolicy::default()
+    };
+    assert_eq!(ground.both(&only).await.unwrap().attributes_lost, 1);
+}
+
 #[test]
 fn what_is_kept_of_directories_is_counted() {
     let policy = UnpackPolicy::default();
     let mut gate = member_filter::MemberFilter::new("a", &policy).unwrap();
     let mut member = member::Member {
         name: b"a/b/c".to_vec(),
-        what: member::What::File(member::Layout::Whole),
+        what: member::TarKind::File(member::ContentLayout::Whole),
         mode: 0o644,
         uid: 0,
         gid: 0,
@@ -181,13 +212,14 @@ fn what_is_kept_of_directories_is_counted() {
         group: None,
         mtime: (0, 0),
         xattrs: vec![("user.x".to_owned(), vec![0; 60_000])],
+        attributes_lost: 0,
         size: 0,
     };
     gate.admit(&member).unwrap();
     let implied = gate.held();
     assert!((4..1000).contains(&implied), "{implied}");
     member.name = b"a/b".to_vec();
-    member.what = member::What::Directory;
+    member.what = member::TarKind::Directory;
     gate.admit(&member).unwrap();
     assert!(gate.held() > implied + 60_000, "{}", gate.held());
 }
@@ -197,7 +229,7 @@ fn directories_leave_room_to_the_services_too() {
     let dir = tempfile::tempdir().unwrap();
     let mut tree = Tree::open(dir.path(), "a").unwrap();
     tree.limits = floor::Limits::everything();
-    let name = |at: usize| (format!("{at:03}").into_bytes(), Meta::implied(None));
+    let name = |at: usize| (format!("{at:03}").into_bytes(), MemberMeta::implied(None));
     let directories = (0..500).map(name).collect();
     let halt = abort::PipelineAbort::new(Default::default());
     let done = halt.outcome(finish_directories(&tree, &directories, &halt));
@@ -385,6 +417,89 @@ async fn the_list_of_a_large_directory_is_no_header() {
         .await
         .unwrap();
     assert_eq!((done.files, done.directories), (1, 1));
+}
+
+/// No selection has what leads out of the archive.
+#[tokio::test]
+async fn a_hard_link_that_leads_out_is_not_to_be_selected() {
+    let policy = UnpackPolicy {
+        prefix: "app".to_owned(),
+        ..UnpackPolicy::default()
+    };
+    let target = "../../../etc/passwd";
+    let raw = Raw::default().file("app/a", b"").hard_link("app/l", target);
+    let error = Ground::new(raw).refused(&policy).await;
+    let told = format!("a hard link to {target:?}, which lies outside the archive");
+    assert!(error.message().contains(&told), "{error}");
+    let hint = error.hint_text().unwrap_or_default();
+    assert!(!hint.contains("select the file"), "{hint}");
+    let raw = Raw::default()
+        .file("other/a", b"")
+        .file("app/a", b"")
+        .hard_link("app/l", "other/a");
+    let ground = Ground::new(raw);
+    // A prefix is one directory: no file can be selected besides.
+    let error = ground.refused(&policy).await;
+    let hint = error.hint_text().unwrap_or_default();
+    assert!(!hint.contains("select the file"), "{hint}");
+    assert!(hint.contains("`prefix`"), "{hint}");
+    let policy = UnpackPolicy {
+        only: vec!["app".to_owned()],
+        ..UnpackPolicy::default()
+    };
+    let error = ground.refused(&policy).await;
+    let hint = error.hint_text().unwrap_or_default();
+    assert!(hint.contains("select the file"), "{hint}");
+}
+
+/// Neither a limit nor an empty tree is damage, and what was refused before the limit is told.
+#[tokio::test]
+async fn what_a_policy_does_not_take_is_told_with_all_that_was_refused() {
+    let mut raw = Raw::default().file("../evil", b"");
+    for number in 0..5 {
+        raw = raw.file(&format!("data/{number}"), b"12");
+    }
+    let ground = Ground::new(raw);
+    let walked = |policy: UnpackPolicy| {
+        let source = ground.source();
+        async move { walk_all(source, &policy, Progress::hidden()).await.unwrap() }
+    };
+    for policy in [
+        UnpackPolicy {
+            max_members: 3,
+            ..UnpackPolicy::default()
+        },
+        UnpackPolicy {
+            max_bytes: 5,
+            ..UnpackPolicy::default()
+        },
+    ] {
+        let found = walked(policy).await;
+        assert_eq!(found.unfit.unwrap().code(), "archive.too_large");
+        assert_eq!(found.refused.len(), 1);
+    }
+    assert!(walked(UnpackPolicy::default()).await.unfit.is_none());
+    let other = Ground::new(Raw::default().file("data/1", b"12"));
+    let policy = UnpackPolicy {
+        prefix: "absent".to_owned(),
+        ..UnpackPolicy::default()
+    };
+    let found = walk_all(other.source(), &policy, Progress::hidden()).await;
+    let found = found.unwrap();
+    assert_eq!(found.unfit.unwrap().code(), "archive.member_missing");
+    assert!(found.refused.is_empty());
+    // Damage is an error all the same.
+    let cut = Ground::new(Raw::default().file("data/1", b"12"));
+    let bytes = std::fs::read(&cut.archive).unwrap();
+    std::fs::write(&cut.archive, &bytes[..600]).unwrap();
+    let policy = UnpackPolicy::default();
+    let error = walk_all(cut.source(), &policy, Progress::hidden()).await;
+    let error = error.unwrap_err();
+    let code = error.code();
+    assert!(
+        ["archive.truncated", "archive.corrupt"].contains(&code),
+        "{code}"
+    );
 }
 
 /// What only the machine with the live tree knows is not judged here, and counted.

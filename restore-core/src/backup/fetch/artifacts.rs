@@ -13,10 +13,11 @@ use tokio_util::io::ReaderStream;
 
 use super::place::PartialBackup;
 use super::transfer::blocking;
-use crate::archive::Digest;
+use crate::archive::{Digest, RoomWatch};
 use crate::backup::unlock::{ChannelReader, Decryption, Unlock};
 use crate::contract::{Backup, Manifest, ManifestEntry, ManifestSize};
-use crate::model::{Error, Result};
+use crate::model::text::bytes as shown_bytes;
+use crate::model::{Error, ErrorKind, Result};
 use crate::sys::private;
 
 /// What the manifest that the backup came with is called beside the one of the unlocked files.
@@ -44,9 +45,12 @@ pub(crate) fn unlocked(path: &str) -> &str {
 }
 
 async fn decrypt(unlock: &Unlock, label: &str, from: &Path, to: PathBuf) -> Result<(u64, Digest)> {
+    let kept = to.clone();
     let file = tokio::fs::File::open(from)
         .await
         .map_err(|e| Error::io(format!("read {}", from.display()), e))?;
+    let locked = file.metadata().await.map_or(0, |meta| meta.len());
+    let most = locked.saturating_mul(TIMES).saturating_add(MARGIN);
     let (send, receive) = tokio::sync::mpsc::channel(8);
     let (plain, reader) = tokio::sync::mpsc::channel(8);
     let decryption = Decryption::start(unlock, label, receive, plain)?;
@@ -60,15 +64,34 @@ async fn decrypt(unlock: &Unlock, label: &str, from: &Path, to: PathBuf) -> Resu
         }
         Ok(())
     };
-    let writing = blocking(move || write(ChannelReader::new(reader), &to));
+    let name = label.to_owned();
+    let writing = blocking(move || {
+        let written = write(ChannelReader::new(reader), &to, (&name, most));
+        // Half of it is nothing, and takes up room.
+        written.inspect_err(|_| drop(std::fs::remove_file(&to)))
+    });
     let (fed, finished, written) = tokio::join!(feeding, decryption.finish(), writing);
     let written = written?;
-    fed.and(finished)?;
+    // What was no message of whom we trust is not kept either.
+    if let Err(error) = fed.and(finished) {
+        let _ = tokio::fs::remove_file(&kept).await;
+        return Err(error);
+    }
     Ok(written)
 }
 
-fn write(mut from: ChannelReader, to: &Path) -> Result<(u64, Digest)> {
+/// So many times its own size an encrypted file may become, besides a gibibyte: dumps are packed before
+/// they are encrypted, or while.
+const TIMES: u64 = 64;
+const MARGIN: u64 = 1 << 30;
+/// Bytes after which the room is looked at again.
+const LOOK: u64 = 16 << 20;
+
+/// Writes what comes of `label`, at most `most` bytes. What anybody can write into the store
+/// may be small and become very much, before anything tells whether it is a message at all.
+fn write(mut from: ChannelReader, to: &Path, (label, most): (&str, u64)) -> Result<(u64, Digest)> {
     let failed = |e| Error::io(format!("write {}", to.display()), e);
+    let room = to.parent().and_then(RoomWatch::of);
     let mut file = File::options()
         .write(true)
         .create(true)
@@ -86,6 +109,22 @@ fn write(mut from: ChannelReader, to: &Path) -> Result<(u64, Digest)> {
         file.write_all(part).map_err(failed)?;
         hash.update(part);
         bytes += part.len() as u64;
+        if bytes > most {
+            return Err(Error::new(
+                ErrorKind::Verification,
+                "fetch.too_large",
+                format!(
+                    "{label} becomes too large: more than {} have come of it",
+                    shown_bytes(most)
+                ),
+            )
+            .hint("if that is right, decrypt it by hand (gpg --decrypt) and restore that; else somebody has put another file in its place"));
+        }
+        if bytes % LOOK < part.len() as u64
+            && let Some(room) = &room
+        {
+            room.look(label)?;
+        }
     }
     file.sync_all().map_err(failed)?;
     Ok((bytes, Digest(hash.finalize().into())))
@@ -246,8 +285,26 @@ mod tests {
             let expected = hashed.then(|| sha("plain"));
             assert_eq!(after.expected_digest("a.dump"), expected, "{list}");
             sound(&after).await;
-            compare(after.id(), after.files(), before.files()).unwrap();
+            compare(after.id(), after.files(), before.files(), false).unwrap();
             drop(root);
         }
+    }
+
+    #[test]
+    fn what_becomes_far_too_large_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let (send, receive) = tokio::sync::mpsc::channel(1);
+        let feeding = std::thread::spawn(move || {
+            let piece = bytes::Bytes::from(vec![0; 1 << 20]);
+            let mut sent = 0_u64;
+            while sent < 1 << 30 && send.blocking_send(piece.clone()).is_ok() {
+                sent += piece.len() as u64;
+            }
+            sent
+        });
+        let to = dir.path().join("dump");
+        let error = write(ChannelReader::new(receive), &to, ("dump.gpg", 4 << 20)).unwrap_err();
+        assert_eq!(error.code(), "fetch.too_large", "{error}");
+        assert!(feeding.join().unwrap() < 16 << 20);
     }
 }

@@ -67,35 +67,35 @@ impl FetchOptions {
         Self::default()
     }
 
-    /// The same from the store of that name, where one is given.
+    /// These options, from the store of that name, where one is given.
     #[must_use]
     pub fn from_store(mut self, name: Option<impl Into<String>>) -> Self {
         self.from = name.map(Into::into);
         self
     }
 
-    /// The same into the directory store of that name, where one is given.
+    /// These options, into the directory store of that name, where one is given.
     #[must_use]
     pub fn to_store(mut self, name: Option<impl Into<String>>) -> Self {
         self.to = name.map(Into::into);
         self
     }
 
-    /// The same with so many attempts after a lost connection.
+    /// These options, with so many attempts after a lost connection.
     #[must_use]
     pub fn tries(mut self, tries: u32) -> Self {
         self.tries = tries;
         self
     }
 
-    /// The same with someone who watches.
+    /// These options, with someone who watches.
     #[must_use]
-    pub fn events(mut self, events: Arc<dyn EventSink>) -> Self {
-        self.events = events;
+    pub fn events(mut self, events: impl EventSink + 'static) -> Self {
+        self.events = Arc::new(events);
         self
     }
 
-    /// The same; cancelling `cancel` stops it.
+    /// These options; cancelling `cancel` stops the fetch.
     #[must_use]
     pub fn cancelled_by(mut self, cancel: CancellationToken) -> Self {
         self.cancel = cancel;

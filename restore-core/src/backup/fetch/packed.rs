@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::place::PartialBackup;
-use super::pump::{Origin, RetryPolicy, pump};
+use super::pump::{FetchSource, RetryPolicy, pump};
 use super::transfer::{Transferred, blocking, changed, no_room};
 use super::{FetchOptions, OpenDirectory};
-use crate::archive::{Source, UnpackPolicy, unpack_from};
+use crate::archive::{Damaged, Source, UnpackPolicy, unpack_from};
 use crate::backup::unlock::{ChannelReader, Decryption, Unlock, check_signature};
 use crate::backup::verify::VerifyOptions;
-use crate::contract::{Backup, BackupStore, PackedBackup};
+use crate::contract::{Backup, BackupStore, PackedBackup, StoreReason};
 use crate::model::{Error, Finding, Progress, Result};
 
 /// Pieces between two stages.
@@ -64,7 +64,7 @@ pub(crate) async fn unpack_backup(
         events: options.events.as_ref(),
         cancel: &cancel,
     };
-    let origin = Origin::Packed(packed);
+    let origin = FetchSource::Packed(packed);
     let pumping = pump(store.as_ref(), origin, 0, send, &patience);
     let unlocking = async {
         match decryption {
@@ -87,14 +87,14 @@ pub(crate) async fn unpack_backup(
     // Of what went wrong, what the others follow from: a stream that ends too early is a
     // damaged archive to whoever reads it.
     if let Err(error) = &unpacked
-        && !matches!(error.code(), "archive.truncated" | "archive.corrupt")
+        && !error.is(&Damaged)
     {
         return Err(unpacked.err().unwrap_or_else(Error::interrupted));
     }
     if let Err(error) = pumped {
-        return Err(match error.code() {
-            "store.changed" => changed(&store.describe(), &packed.name),
-            _ => error,
+        return Err(match error.is(&StoreReason::Changed) {
+            true => changed(&store.describe(), &packed.name),
+            false => error,
         });
     }
     if !store.packed().await?.contains(packed) {

@@ -199,11 +199,12 @@ fn in_the_way(path: &Path) -> Error {
 }
 
 /// Whether a folder that is there is, by its files' names and sizes, the backup that `source`
-/// describes; else what speaks against it.
+/// describes; else what speaks against it. `foreign`: another tool made it, and its fetch a list of its files.
 pub(crate) fn compare(
     id: &BackupId,
     there: &[BackupFile],
     source: &[BackupFile],
+    foreign: bool,
 ) -> std::result::Result<(), Error> {
     let sizes = |files: &[BackupFile]| -> HashMap<String, u64> {
         let files = files.iter();
@@ -217,7 +218,8 @@ pub(crate) fn compare(
         true => path == Manifest::FILE_NAME || Manifest::SIGNATURES.contains(&path),
         false => {
             let plain = |file: &BackupFile| locked(&file.path) && !origin.contains_key(&file.path);
-            path == Manifest::FILE_NAME && !origin.contains_key(path) && there.iter().any(plain)
+            let made = foreign || there.iter().any(plain);
+            path == Manifest::FILE_NAME && !origin.contains_key(path) && made
         }
     };
     let unlocked_here = |path: &str| match path.strip_suffix(".gpg") {

@@ -16,12 +16,12 @@ const CHUNK: usize = 256 * 1024;
 
 /// What is read.
 #[derive(Clone, Copy)]
-pub(super) enum Origin<'a> {
+pub(super) enum FetchSource<'a> {
     File(&'a BackupId, &'a StoredFile),
     Packed(&'a PackedBackup),
 }
 
-impl<'a> Origin<'a> {
+impl<'a> FetchSource<'a> {
     fn name(self) -> &'a str {
         match self {
             Self::File(_, stored) => &stored.file.path,
@@ -48,7 +48,7 @@ pub(super) struct RetryPolicy<'a> {
 /// number of bytes sent. Ends early where nobody takes them, who then knows why.
 pub(super) async fn pump(
     store: &dyn BackupStore,
-    origin: Origin<'_>,
+    origin: FetchSource<'_>,
     offset: u64,
     to: Sender<Bytes>,
     patience: &RetryPolicy<'_>,
@@ -86,15 +86,15 @@ pub(super) async fn pump(
 /// One connection's worth.
 async fn attempt(
     store: &dyn BackupStore,
-    origin: Origin<'_>,
+    origin: FetchSource<'_>,
     offset: u64,
     to: &Sender<Bytes>,
     sent: &mut u64,
 ) -> Result<()> {
     let (path, size) = (origin.name(), origin.size());
     let reader = match origin {
-        Origin::File(id, stored) => store.read_stored(id, stored, offset + *sent).await?,
-        Origin::Packed(packed) => store.read_packed(packed, offset + *sent).await?,
+        FetchSource::File(id, stored) => store.read_stored(id, stored, offset + *sent).await?,
+        FetchSource::Packed(packed) => store.read_packed(packed, offset + *sent).await?,
     };
     let mut pieces = ReaderStream::with_capacity(reader, CHUNK);
     while let Some(piece) = pieces.next().await {

@@ -10,14 +10,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::artifacts::unlock_artifacts;
 use super::place::PartialBackup;
-use super::pump::{Origin, RetryPolicy, pump};
+use super::pump::{FetchSource, RetryPolicy, pump};
 use super::write::Part;
 use super::{FetchOptions, OpenDirectory};
 use crate::archive::Digest;
 use crate::backup::unlock::{Unlock, check_signature};
 use crate::backup::verification::Verdict;
-use crate::contract::{Backup, BackupStore, Generation, Manifest, StoredFile};
+use crate::contract::{Backup, BackupStore, Generation, Manifest, StoreReason, StoredFile};
 use crate::model::{BackupId, Error, ErrorKind, Finding, Progress, Result};
+use crate::sys::private;
 
 /// Files at the same time where nothing else is said. One connection rarely fills a line.
 const JOBS: usize = 4;
@@ -137,6 +138,14 @@ impl<'a> Transfer<'a> {
         if let Some(manifest) = manifest.pop() {
             let (path, digest) = this.file(&place, manifest, progress).await?;
             digests.insert(path, digest);
+        } else if let Some(text) = self.list_of_foreign()? {
+            let place = place.clone();
+            blocking(move || {
+                let path = place.path(Manifest::FILE_NAME)?;
+                private::write(&path, text)
+                    .map_err(|e| Error::io(format!("write {}", path.display()), e))
+            })
+            .await?;
         }
         progress.finish();
         self.look_again(&place, &stored).await?;
@@ -215,6 +224,26 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
+    /// A list of the files of a backup that another tool made without any: here it is what says that the backup is
+    /// whole. It has no sums, as nobody knows them.
+    fn list_of_foreign(&self) -> Result<Option<String>> {
+        let source = self.source;
+        let mut files = source.files().iter();
+        let Some(manifest) = source.manifest() else {
+            return Ok(None);
+        };
+        if !source.store().lists_nothing(source.id())
+            || files.any(|file| source.is_manifest(&file.path))
+        {
+            return Ok(None);
+        }
+        let mut manifest = manifest.clone();
+        let id = ("Backup ID".to_owned(), source.id().to_string());
+        manifest.header.push(id);
+        let size_of = |path: &str| source.file(path).map_or(0, |file| file.size);
+        manifest.to_text_sized(size_of).map(Some)
+    }
+
     fn look_at_space(&self, place: &PartialBackup, stored: &[StoredFile]) -> Result<()> {
         let mut needed = 0_u64;
         for stored in stored {
@@ -261,7 +290,7 @@ impl<'a> Transfer<'a> {
             drop(send);
             Ok(())
         } else {
-            let origin = Origin::File(id, &stored);
+            let origin = FetchSource::File(id, &stored);
             let (sent, read) = pump(store, origin, offset, send, &patience).await;
             self.received.fetch_add(sent, Ordering::Relaxed);
             read
@@ -270,9 +299,9 @@ impl<'a> Transfer<'a> {
         // A full disk ends the reading too, which then has nothing to say.
         written?;
         if let Err(error) = read {
-            return Err(match error.code() {
-                "store.changed" => changed(&store.describe(), &path),
-                _ => error,
+            return Err(match error.is(&StoreReason::Changed) {
+                true => changed(&store.describe(), &path),
+                false => error,
             });
         }
         let (found, digest) = (part.bytes, part.digest());

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::task::JoinHandle;
+use tracing::Span;
 
 use super::framing::Framing;
 use super::{Unlock, status};
@@ -28,6 +29,8 @@ pub(crate) struct Decryption {
     feeding: JoinHandle<bool>,
     draining: JoinHandle<()>,
     listening: JoinHandle<String>,
+    /// Closed when it is over.
+    _span: Span,
 }
 
 impl Decryption {
@@ -49,7 +52,7 @@ impl Decryption {
             command.args(["--pinentry-mode", "error"]);
         }
         command.arg("--decrypt");
-        let mut child = spawn(command)?;
+        let (mut child, span) = spawn(command)?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(stdin), Some(mut stdout), Some(stderr)) = pipes else {
             return Err(Error::new(
@@ -83,6 +86,7 @@ impl Decryption {
             feeding,
             draining,
             listening,
+            _span: span,
         })
     }
 
@@ -149,8 +153,9 @@ pub(super) fn gpg(unlock: &Unlock) -> Command {
     command
 }
 
-pub(super) fn spawn(mut command: Command) -> Result<Child> {
-    command.spawn().map_err(|e| {
+/// Starts it; it is over when the span is dropped.
+pub(super) fn spawn(mut command: Command) -> Result<(Child, Span)> {
+    let child = command.spawn().map_err(|e| {
         if e.kind() == io::ErrorKind::NotFound {
             return Error::new(
                 ErrorKind::Config,
@@ -160,5 +165,7 @@ pub(super) fn spawn(mut command: Command) -> Result<Child> {
             .hint("install the package gpg");
         }
         Error::io("start gpg", e)
-    })
+    })?;
+    let span = child::span("gpg", child.id());
+    Ok((child, span))
 }

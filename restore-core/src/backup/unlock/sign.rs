@@ -22,7 +22,7 @@ pub(crate) async fn sign(unlock: &Unlock, manifest: &[u8]) -> Result<Option<Vec<
         command.args(["--pinentry-mode", "error"]);
     }
     command.args(["--armor", "--local-user", key, "--detach-sign"]);
-    let mut child = spawn(command)?;
+    let (mut child, _span) = spawn(command)?;
     let stdin = child.stdin.take();
     let feeding = async {
         let Some(mut stdin) = stdin else { return };

@@ -164,7 +164,7 @@ async fn verify(unlock: &Unlock, manifest: &[u8], signature: &[u8]) -> Result<St
         .args(["--status-fd", "1", "--verify", "--"])
         .arg(file.path())
         .arg("-");
-    let mut child = spawn(command)?;
+    let (mut child, _span) = spawn(command)?;
     let stdin = child.stdin.take();
     let feeding = async {
         if let Some(mut stdin) = stdin {

@@ -3,13 +3,25 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 
-use super::Crontab;
-use crate::contract::{Contents, RunContext};
+use super::{Crontab, text_of};
+use crate::contract::{Backup, Contents, RunContext};
 use crate::model::{Difference, Result};
 
 #[async_trait]
 impl Contents for Crontab {
+    async fn examine(
+        &self,
+        backup: &Backup,
+        artifact: &str,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let source = backup.source(artifact)?.cancelled_by(cancel.clone());
+        let text = text_of(source).await?;
+        self.judged(artifact, text).map(|_| ())
+    }
+
     async fn compare(&self, cx: &RunContext, most: usize) -> Result<Vec<Difference>> {
         let compared = async {
             let (_, text) = self.fetch(cx).await?;

@@ -9,25 +9,29 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::archive;
-use crate::archive::Digest;
+use crate::archive::{Digest, Source};
 use crate::contract::{
     BackedUp, Backup, BackupWriter, Component, ComponentDeps, Contents, Create, CutOver,
-    Inspection, RunContext, SharedComponent, Staged, Table as ConfigTable, parse_section,
+    Inspection, NeedsAWord, RunContext, SharedComponent, Staged, Table as ConfigTable, Target,
+    parse_section,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result, RunId};
-use crate::swap::scope::Discard;
+use crate::swap::scope::{Discard, SwapScope};
+use crate::sys::space::Space;
 
 mod absent;
 mod contents;
 mod syntax;
 mod table;
 
-use table::{Table, blocking};
+use table::{Judgement, Table, blocking, judged_by_cron};
 
 /// The fact whether there was a crontab before the cut-over; its text is in a file of its own.
 const HAD: &str = "had_crontab";
 /// The fact which crontab was replaced.
 const PLACE: &str = "place";
+/// The fact which file was written, whatever links led there.
+const LED_TO: &str = "led_to";
 /// More than any cron reads.
 const LARGEST: u64 = 4 * 1024 * 1024;
 
@@ -167,36 +171,8 @@ impl Crontab {
 
     /// The backup's text, verified.
     async fn fetch(&self, cx: &RunContext) -> Result<(String, Vec<u8>)> {
-        let found = archive::find(cx.backup(), &self.artifact)?;
-        let source = cx.source(&found)?;
-        let size = source.size().unwrap_or(0);
-        if size > LARGEST {
-            return Err(Error::new(
-                ErrorKind::Verification,
-                "crontab.too_large",
-                format!("{found} has {size} bytes: that is no crontab"),
-            )
-            .hint("look at what is in it; `artifact` of the component names another file"));
-        }
-        let opened = source.clone();
-        let read = move || crate::sys::read_small_from(opened.open()?, LARGEST);
-        let read = blocking(move || Ok(read())).await?;
-        let mut text = read.map_err(|e| Error::io(format!("read {found}"), e))?;
-        let digest = Digest(Sha256::digest(&text).into());
-        if let Some(expected) = source.expected()
-            && expected != digest
-        {
-            return Err(Error::new(
-                ErrorKind::Verification,
-                "hash.mismatch",
-                format!("{found} has SHA-256 {digest}, the manifest says {expected}"),
-            )
-            .hint("the file was changed since it was backed up: choose another backup"));
-        }
-        // cron refuses a last line that does not end.
-        if text.last().is_some_and(|last| *last != b'\n') {
-            text.push(b'\n');
-        }
+        let found = archive::find(cx.backup(), &self.name, &self.artifact)?;
+        let text = text_of(cx.source(&found)?).await?;
         Ok((found, text))
     }
 
@@ -234,14 +210,13 @@ impl Crontab {
     async fn look(&self, cx: &RunContext) -> Result<Inspection> {
         let mut inspection = Inspection::default();
         let finding = |error: &Error| Finding::from_error(&self.name, error);
-        match archive::find(cx.backup(), &self.artifact) {
+        match archive::find(cx.backup(), &self.name, &self.artifact) {
             Ok(found) => {
                 inspection.read_bytes = cx.backup().file(&found).map_or(0, |file| file.size);
                 inspection.summary = self.table.describe();
                 inspection.artifacts = vec![found];
                 // It is small: what cron would refuse is known before anything is touched.
-                let judged = self.fetch(cx).await;
-                match judged.and_then(|(found, text)| self.judged(&found, text)) {
+                match self.to_install(cx).await {
                     Ok((_, _, findings)) => inspection.findings.extend(findings),
                     Err(error) => inspection.findings.push(finding(&error)),
                 }
@@ -310,9 +285,69 @@ impl Crontab {
         Ok((text, jobs, findings))
     }
 
-    async fn stage_text(&self, cx: &RunContext) -> Result<Staged> {
+    /// The backup's text as it is installed, how many jobs it has, and what is to be said of it. What this host's
+    /// cron would drop whole is refused where it would be given to it, and told of a file, which another cron
+    /// may read; where nobody can be asked, what some crons drop is told.
+    async fn to_install(&self, cx: &RunContext) -> Result<(Vec<u8>, u64, Vec<Finding>)> {
         let (found, text) = self.fetch(cx).await?;
-        let (text, jobs, findings) = self.judged(&found, text)?;
+        let (text, jobs, mut findings) = self.judged(&found, text)?;
+        if jobs == 0 {
+            self.allow_empty(cx, &found).await?;
+        }
+        match judged_by_cron(&text).await {
+            Judgement::Takes => {}
+            Judgement::Drops(why) => {
+                let message =
+                    format!("cron would not take {found}, and fire none of its jobs: {why}");
+                let hint =
+                    "mend the line in a copy of the backup, or leave the component out with --only";
+                if let Table::User(_) = self.table {
+                    let error = Error::new(ErrorKind::Verification, "crontab.dropped", message);
+                    return Err(error.hint(hint));
+                }
+                findings.push(Finding::warning("crontab.dropped", &self.name, message).hint(hint));
+            }
+            Judgement::Unknown => {
+                findings.extend(syntax::doubts(&text).into_iter().map(|doubt| {
+                    let message =
+                        format!("some crons would fire no job of {found} at all: {doubt}");
+                    Finding::warning("crontab.dropped", &self.name, message)
+                        .hint("see in cron's log, once it is restored, that it took the file")
+                }));
+            }
+        }
+        Ok((text, jobs, findings))
+    }
+
+    /// Refuses to put nothing in the place of live jobs, unless somebody said so.
+    async fn allow_empty(&self, cx: &RunContext, found: &str) -> Result<()> {
+        if cx.allows_empty() {
+            return Ok(());
+        }
+        // What cannot be read is told for itself.
+        let live = self.table.read().await.ok().flatten().unwrap_or_default();
+        // What is no crontab is something all the same.
+        let jobs = syntax::jobs(&live, "the live one").unwrap_or(1);
+        if jobs == 0 {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Preflight,
+            "crontab.no_jobs",
+            format!(
+                "{found} holds no job, and {} has {jobs}",
+                self.table.describe()
+            ),
+        )
+        .because(NeedsAWord)
+        .hint(format!(
+            "choose another backup; --allow-empty {} puts it in the place of the live jobs",
+            self.name
+        )))
+    }
+
+    async fn stage_text(&self, cx: &RunContext) -> Result<Staged> {
+        let (text, jobs, findings) = self.to_install(cx).await?;
         let mut staged = Staged {
             bytes: text.len() as u64,
             findings,
@@ -339,6 +374,9 @@ impl Crontab {
         }
         // Whoever takes this back asks whether it is the same that is there.
         cx.record(PLACE, self.table.describe()).await?;
+        if let Some(real) = self.table.leads_to().await? {
+            cx.record(LED_TO, real.display().to_string()).await?;
+        }
         if present.as_ref() == Some(&new) {
             return Ok(());
         }
@@ -355,22 +393,39 @@ impl Crontab {
         .hint("was the run confirmed? then there is no way back to it")
     }
 
-    /// Refuses where the configuration names another crontab than the one that was replaced.
-    fn same_place(&self, cx: &RunContext) -> Result<()> {
+    /// Refuses where the configuration names another crontab than the one that was replaced, or where its
+    /// file has become a link since: what that leads to is nobody's to write to.
+    async fn same_place(&self, cx: &RunContext) -> Result<()> {
         let now = self.table.describe();
-        match cx.recall(PLACE) {
-            Some(Value::String(then)) if then != now => Err(Error::new(
+        if let Some(Value::String(then)) = cx.recall(PLACE)
+            && then != now
+        {
+            return Err(Error::new(
                 ErrorKind::Failed,
                 "crontab.other_place",
                 format!("the run replaced {then}, and the configuration now says {now}"),
             )
-            .hint("write what it was into the configuration until the run is finished")),
+            .hint("write what it was into the configuration until the run is finished"));
+        }
+        let Some(Value::String(then)) = cx.recall(LED_TO) else {
+            return Ok(());
+        };
+        match self.table.leads_to().await? {
+            Some(real) if real.display().to_string() != then => {
+                let real = real.display();
+                Err(Error::new(
+                    ErrorKind::Failed,
+                    "crontab.led_elsewhere",
+                    format!("the run replaced the file {then}, and {now} now leads to {real}, which is left alone"),
+                )
+                .hint("see who has made that link, and put a file in its place again"))
+            }
             _ => Ok(()),
         }
     }
 
     async fn put_back(&self, cx: &RunContext) -> Result<()> {
-        self.same_place(cx)?;
+        self.same_place(cx).await?;
         let old = match cx.recall(HAD) {
             None => return Ok(()),
             Some(Value::Bool(false)) => None,
@@ -467,6 +522,39 @@ fn nothing_staged(cx: &RunContext) -> Error {
     .hint("start a new run: it stages the backup again; nothing was changed")
 }
 
+/// The text of a backup's file, verified.
+async fn text_of(source: Source) -> Result<Vec<u8>> {
+    let (found, size) = (source.label(), source.size().unwrap_or(0));
+    if size > LARGEST {
+        return Err(Error::new(
+            ErrorKind::Verification,
+            "crontab.too_large",
+            format!("{found} has {size} bytes: that is no crontab"),
+        )
+        .hint("look at what is in it; `artifact` of the component names another file"));
+    }
+    let opened = source.clone();
+    let read = move || crate::sys::read_small_from(opened.open()?, LARGEST);
+    let read = blocking(move || Ok(read())).await?;
+    let mut text = read.map_err(|e| Error::io(format!("read {found}"), e))?;
+    let digest = Digest(Sha256::digest(&text).into());
+    if let Some(expected) = source.expected()
+        && expected != digest
+    {
+        return Err(Error::new(
+            ErrorKind::Verification,
+            "hash.mismatch",
+            format!("{found} has SHA-256 {digest}, the manifest says {expected}"),
+        )
+        .hint("the file was changed since it was backed up: choose another backup"));
+    }
+    // cron refuses a last line that does not end.
+    if text.last().is_some_and(|last| *last != b'\n') {
+        text.push(b'\n');
+    }
+    Ok(text)
+}
+
 #[async_trait]
 impl Component for Crontab {
     fn name(&self) -> &str {
@@ -481,8 +569,24 @@ impl Component for Crontab {
         self.stops.clone()
     }
 
+    async fn absent(&self) -> Result<Option<PathBuf>> {
+        let absent = self.table.absent_directory().await.map_err(self.at())?;
+        Ok(absent.map(|at| at.path().to_owned()))
+    }
+
+    fn comes_before_services(&self) -> bool {
+        true
+    }
+
     fn artifacts(&self, backup: &Backup) -> Vec<String> {
-        backup.find(&self.artifact)
+        backup.find_of(&self.name, &self.artifact)
+    }
+
+    async fn targets(&self, _paths: &[String]) -> Result<Vec<Target>> {
+        let place = self.table.place().into_iter();
+        Ok(place
+            .map(|(directory, name)| Target::new(directory, SwapScope::Entries(vec![name])))
+            .collect())
     }
 
     async fn back_up(&self, writer: &BackupWriter) -> Result<BackedUp> {
@@ -524,13 +628,30 @@ impl Component for Crontab {
     }
 
     async fn way_back(&self, cx: &RunContext) -> Result<()> {
-        self.same_place(cx)?;
+        self.same_place(cx).await?;
         if cx.recall(HAD) != Some(Value::Bool(true)) {
             return Ok(());
         }
         match self.kept_text(cx.run(), "old").await? {
             Some(_) => Ok(()),
             None => Err(self.old_gone(cx)),
+        }
+    }
+
+    async fn can_undo(&self, _cx: &RunContext) -> Result<()> {
+        // Whatever has its name by now is looked at as the undo does.
+        self.table.read().await?;
+        self.table.ensure_replaceable().await?;
+        let Some((directory, name)) = self.table.place() else {
+            return Ok(());
+        };
+        // What cannot be measured is left to the undo.
+        let measured = tokio::task::spawn_blocking(move || {
+            Space::of(&directory).map(|space| (space, directory.join(name)))
+        });
+        match measured.await {
+            Ok(Ok((space, file))) => archive::ensure_writable(&space, &file.display().to_string()),
+            _ => Ok(()),
         }
     }
 

@@ -1,5 +1,5 @@
 //! Whether a text is a crontab. Gentle: what some cron understands passes; what no cron could
-//! is refused before it replaces one that works.
+//! is refused before it replaces one that works. What some cron drops a whole file for is doubted.
 
 use crate::model::{Error, ErrorKind, Result};
 
@@ -23,6 +23,54 @@ pub(super) fn jobs(text: &[u8], label: &str) -> Result<u64> {
         }
     }
     Ok(jobs)
+}
+
+/// Commands that are longer make Debian's cron drop the whole file.
+const LONGEST_COMMAND: usize = 998;
+
+/// What some crons drop a whole file for and others take, each with the number of its line.
+pub(super) fn doubts(text: &[u8]) -> Vec<String> {
+    let mut doubts = Vec::new();
+    for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        let line = String::from_utf8_lossy(line);
+        let line = line.trim();
+        if !matches!(kind(line), Kind::Job) {
+            continue;
+        }
+        let fields = if line.starts_with('@') {
+            1
+        } else {
+            FIELDS.len()
+        };
+        let (times, command) = parted(line, fields);
+        if command.len() > LONGEST_COMMAND {
+            doubts.push(format!(
+                "line {}: its command has {} bytes",
+                number + 1,
+                command.len()
+            ));
+        }
+        let mut both = FIELDS.iter().zip(times);
+        if fields > 1 && both.any(|(field, time)| field.is_reversed(time)) {
+            doubts.push(format!(
+                "line {}: a range of its times ends before it begins",
+                number + 1
+            ));
+        }
+    }
+    doubts
+}
+
+/// The first so many words of a line, and what comes after them.
+fn parted(line: &str, words: usize) -> (Vec<&str>, &str) {
+    let mut rest = line;
+    let mut first = Vec::new();
+    for _ in 0..words {
+        let (word, after) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+        first.push(word);
+        rest = after.trim_start();
+    }
+    (first, rest)
 }
 
 enum Kind {
@@ -51,7 +99,6 @@ fn kind(line: &str) -> Kind {
                     | "daily"
                     | "midnight"
                     | "hourly"
-                    | "every_minute"
             )
         });
         return match (known, words.next()) {
@@ -97,25 +144,25 @@ struct Field {
 
 const FIELDS: [Field; 5] = [
     Field {
-        what: "its minute is none (0 to 59)",
+        what: "its minute is invalid (0 to 59)",
         least: 0,
         most: 59,
         names: &[],
     },
     Field {
-        what: "its hour is none (0 to 23)",
+        what: "its hour is invalid (0 to 23)",
         least: 0,
         most: 23,
         names: &[],
     },
     Field {
-        what: "its day of the month is none (1 to 31)",
+        what: "its day of the month is invalid (1 to 31)",
         least: 1,
         most: 31,
         names: &[],
     },
     Field {
-        what: "its month is none (1 to 12, or a name)",
+        what: "its month is invalid (1 to 12, or a name)",
         least: 1,
         most: 12,
         names: &[
@@ -123,7 +170,7 @@ const FIELDS: [Field; 5] = [
         ],
     },
     Field {
-        what: "its day of the week is none (0 to 7, or a name)",
+        what: "its day of the week is invalid (0 to 7, or a name)",
         least: 0,
         most: 7,
         names: &["sun", "mon", "tue", "wed", "thu", "fri", "sat"],
@@ -163,13 +210,26 @@ impl Field {
         let first = ends.next().unwrap_or_default();
         match (self.value(first), ends.next()) {
             (Some(_), None) => true,
-            // A week may end with its Sunday.
-            (Some(from), Some(to)) => self
-                .value(to)
-                .is_some_and(|to| from <= to || (self.most == 7 && to == 0)),
+            // One that ends before it begins is doubted: some crons take it.
+            (Some(_), Some(to)) => self.value(to).is_some(),
             (None, Some(to)) => first.is_empty() && (to.is_empty() || self.value(to).is_some()),
             (None, None) => false,
         }
+    }
+
+    /// Whether a range in a field ends before it begins.
+    fn is_reversed(&self, field: &str) -> bool {
+        field.split(',').any(|part| {
+            let range = part.split_once('/').map_or(part, |(range, _)| range);
+            let Some((from, to)) = range.split_once('-') else {
+                return false;
+            };
+            match (self.value(from), self.value(to)) {
+                // A week may end with its Sunday.
+                (Some(from), Some(to)) => from > to && !(self.most == 7 && to == 0),
+                _ => false,
+            }
+        })
     }
 
     fn value(&self, word: &str) -> Option<u32> {
@@ -184,7 +244,7 @@ impl Field {
 
 #[cfg(test)]
 mod tests {
-    use super::jobs;
+    use super::{LONGEST_COMMAND, doubts, jobs};
 
     #[test]
     fn what_cron_takes_is_counted() {
@@ -193,6 +253,24 @@ mod tests {
             FOO-BAR=1\n\"a b\" = 2\n0~30 1,3-5/2 ? * sun-7 x\n~ ~5 * dec 5#3 x\n";
         assert_eq!(jobs(text.as_bytes(), "x").unwrap(), 7);
         assert_eq!(jobs(b"", "x").unwrap(), 0);
+    }
+
+    #[test]
+    fn what_some_cron_drops_the_file_for_is_doubted() {
+        let long = "y".repeat(LONGEST_COMMAND);
+        let text = format!(
+            "# {long}y\nMAILTO={long}y\n0 2 * * sat-sun {long}\n@daily {long}\n0\t22-6/2 * * * x\n\
+             0 2 * * *  {long}y\n@daily {long}y\n"
+        );
+        assert_eq!(jobs(text.as_bytes(), "x").unwrap(), 5);
+        assert_eq!(
+            doubts(text.as_bytes()),
+            [
+                "line 5: a range of its times ends before it begins",
+                "line 6: its command has 999 bytes",
+                "line 7: its command has 999 bytes",
+            ]
+        );
     }
 
     #[test]
@@ -210,7 +288,7 @@ mod tests {
             "0 1 0 * * x",
             "0 1 * 13 * x",
             "0 1 * * 8 x",
-            "0 9-5 * * * x",
+            "@every_minute x",
             "*/0 * * * * x",
             "jan 1 * * * x",
         ] {

@@ -40,7 +40,9 @@ impl Files {
             inspection.staged_at = archive::in_volume(volume.as_ref(), &folder);
             return Ok(space);
         }
-        inspection.findings.extend(self.elsewhere().await?);
+        let elsewhere = self.elsewhere().await?;
+        let is_elsewhere = elsewhere.is_some();
+        inspection.findings.extend(elsewhere);
         let live = self.section.live();
         inspection.staged_at = live.join(folder).display().to_string();
         let gone = || {
@@ -61,8 +63,7 @@ impl Files {
         if missing.paths.len() > 1 {
             return Err(gone());
         }
-        let known = |finding: &Finding| finding.code == "files.elsewhere";
-        if !inspection.findings.iter().any(known) {
+        if !is_elsewhere {
             inspection.findings.push(
                 Finding::warning(
                     "files.tree_absent",
@@ -168,14 +169,15 @@ impl Files {
 #[async_trait]
 impl Create for Files {
     async fn create(&self, cx: &RunContext) -> Result<()> {
-        match self.absent().await.map_err(self.at())? {
+        if let Some(at) = self.absent().await.map_err(self.at())? {
             // What the swap gives it is the archive's.
-            Some(at) => place::make(cx, &at, None).await.map_err(self.at()),
-            None => Ok(()),
+            place::make(cx, &at, None).await.map_err(self.at())?;
         }
+        self.make_foundation(cx).await.map_err(self.at())
     }
 
     async fn remove_created(&self, cx: &RunContext) -> Result<()> {
+        self.remove_deployment(cx).await.map_err(self.at())?;
         let at = self.absent().await.map_err(self.at())?;
         place::remove(cx, at).await.map_err(self.at())
     }

@@ -13,7 +13,9 @@ use crate::model::{Difference, Result};
 impl Contents for Files {
     async fn archives(&self, backup: &Backup) -> Vec<(String, UnpackPolicy)> {
         let policy = self.section.members().policy(self.section.tree());
-        let archives = backup.find(&self.section.archive).into_iter();
+        let archives = backup
+            .find_of(&self.name, &self.section.archive)
+            .into_iter();
         archives.map(|path| (path, policy.clone())).collect()
     }
 
@@ -24,7 +26,7 @@ impl Contents for Files {
 
     async fn compare(&self, cx: &RunContext, most: usize) -> Result<Vec<Difference>> {
         let compared = async {
-            let found = archive::find(cx.backup(), &self.section.archive)?;
+            let found = archive::find(cx.backup(), &self.name, &self.section.archive)?;
             if self.section.node.is_some() {
                 return Err(not_here(&self.section.place()));
             }

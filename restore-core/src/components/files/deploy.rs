@@ -1,15 +1,40 @@
 //! Deploying a stack from compose files that a tree holds.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::Files;
-use crate::contract::{Inspection, RunContext, Stacks};
-use crate::model::{Error, ErrorKind, Finding, Result, RunId};
+use crate::archive::{Content, Digest, Source, UnpackPolicy, read_files};
+use crate::components::archive;
+use crate::contract::{
+    Backup, BackupWriter, Inspection, RunContext, StackPart, StackSource, Stacks,
+};
+use crate::model::{Error, ErrorKind, Finding, Result, RunId, Severity};
+use crate::swap::StagingDir;
+use crate::sys::blocking::blocking;
+use crate::sys::durable::{self, Access};
+use crate::sys::{open_file, open_to_read_below, private, read_small, read_small_from, trust};
 
 /// The fact that how the stack was described is kept, and the deployment was begun.
 const DEPLOYED: &str = "deployed_over";
+
+/// The fact what is made with a stack that was not there.
+const PARTS: &str = "deployment_parts";
+
+/// The fact that what all stacks need was absent, in words, and is made.
+const FOUNDATION: &str = "foundation";
+
+/// The fact what the compose files were when they were staged, by their names: the file that each is or leads
+/// to, and the SHA-256 of that.
+const STAGED: &str = "compose_staged";
+const FILE: &str = "file";
+const SHA256: &str = "sha256";
+
+/// A compose file has no more bytes.
+const COMPOSE: u64 = 4 << 20;
 
 /// A stack and the compose files that describe it, relative to the tree.
 #[derive(Clone, Debug)]
@@ -27,8 +52,9 @@ impl Files {
             .iter()
             .map(|file| file.display().to_string())
             .collect();
+        let noun = self.platform.stacks().map_or("stack", Stacks::noun);
         Some(format!(
-            "the stack {} from {}",
+            "the {noun} {} from {}",
             deployment.stack,
             files.join(", ")
         ))
@@ -40,13 +66,23 @@ impl Files {
                 ErrorKind::Config,
                 "files.no_stacks",
                 format!(
-                    "[components.{}] redeploy = true needs a Docker Swarm: {} has no stacks",
+                    "[components.{}] redeploy = true needs a Docker Swarm or Docker Compose: {} has no stacks",
                     self.name,
                     self.platform.describe()
                 ),
             )
             .hint("set redeploy = false, and deploy the restored files by hand after the restore")
         })
+    }
+
+    /// The stack in words, where nothing of it is there.
+    pub(super) async fn absent_stack(&self) -> Result<Option<String>> {
+        let Some(deployment) = &self.section.deployment else {
+            return Ok(None);
+        };
+        let (stacks, stack) = (self.stacks()?, deployment.stack.as_str());
+        let absent = stacks.is_absent(stack).await?;
+        Ok(absent.then(|| format!("{} {stack}", stacks.noun())))
     }
 
     /// Where this run keeps how the stack was described. Not in its journal: environments of
@@ -57,20 +93,390 @@ impl Files {
             .join(format!("{}.stack.json", self.name))
     }
 
-    pub(super) async fn look_at_deployment(&self, inspection: &mut Inspection) {
+    /// Where this run keeps what the backup has for the stack besides its files: when it is deployed, nobody may
+    /// reach the backup any more.
+    fn kept_source(&self, run: &RunId) -> PathBuf {
+        self.scratch
+            .join(run.as_str())
+            .join(format!("{}.source.json", self.name))
+    }
+
+    pub(super) async fn look_at_deployment(&self, cx: &RunContext, inspection: &mut Inspection) {
         let Some(deployment) = &self.section.deployment else {
             return;
         };
-        let found = match self.stacks() {
-            Ok(stacks) => stacks.inspect(&deployment.stack).await,
-            Err(error) => Err(error),
-        };
-        match found {
-            Ok(found) => inspection.findings.extend(found),
-            Err(error) => inspection
+        if let Err(error) = self.look_at_stack(cx, deployment, inspection).await {
+            inspection
                 .findings
-                .push(Finding::from_error(&self.name, &error)),
+                .push(Finding::from_error(&self.name, &error));
         }
+    }
+
+    /// What deploying meets, and what it makes where the stack is not there.
+    async fn look_at_stack(
+        &self,
+        cx: &RunContext,
+        deployment: &Deployment,
+        inspection: &mut Inspection,
+    ) -> Result<()> {
+        let (stacks, stack) = (self.stacks()?, deployment.stack.as_str());
+        inspection.findings.extend(stacks.inspect(stack).await?);
+        inspection.findings.extend(self.obeyed_open(deployment));
+        inspection.makes_services = self.absent_stack().await?;
+        if inspection.makes_services.is_none() {
+            return self.look_for_missing(cx, deployment, inspection).await;
+        }
+        if !cx.may_create() {
+            return Ok(());
+        }
+        inspection.create_first = true;
+        inspection.creates.extend(stacks.foundation().await?);
+        let found = archive::find(cx.backup(), &self.name, &self.section.archive)?;
+        let mut source = self.source(cx, stacks).await?;
+        source.compose = self.compose_of_backup(cx, deployment, &found).await?;
+        inspection.artifacts.extend(source.files.keys().cloned());
+        let plan = stacks.plan(stack, &source).await?;
+        let parts = plan.parts.iter();
+        inspection.creates.extend(parts.map(ToString::to_string));
+        inspection.findings.extend(plan.findings);
+        inspection.prerequisites.extend(plan.prerequisites);
+        Ok(())
+    }
+
+    /// What is gone of what a stack needs that is there.
+    async fn look_for_missing(
+        &self,
+        cx: &RunContext,
+        deployment: &Deployment,
+        inspection: &mut Inspection,
+    ) -> Result<()> {
+        let (stacks, stack) = (self.stacks()?, deployment.stack.as_str());
+        // That the archive is missing is told already; where it has no compose files, those that are live may be
+        // what is deployed, or staging refuses it.
+        let Ok(found) = archive::find(cx.backup(), &self.name, &self.section.archive) else {
+            return Ok(());
+        };
+        let compose = match self.compose_of_backup(cx, deployment, &found).await {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+            Err(_) => return Ok(()),
+            Ok(compose) => compose,
+        };
+        let mut source = self.source(cx, stacks).await?;
+        source.compose = compose;
+        let plan = stacks.plan_missing(stack, &source).await?;
+        inspection.services_made = plan.services;
+        inspection.deployment_findings.extend(plan.findings);
+        inspection.prerequisites.extend(plan.prerequisites);
+        if plan.parts.is_empty() {
+            return Ok(());
+        }
+        let parts: Vec<String> = plan.parts.iter().map(ToString::to_string).collect();
+        if cx.may_create() {
+            inspection.create_first = true;
+            inspection.artifacts.extend(source.files.into_keys());
+            inspection.creates.extend(parts);
+            return Ok(());
+        }
+        inspection.deployment_findings.push(
+            Finding::error(
+                "files.parts_missing",
+                &self.name,
+                format!(
+                    "the {} {stack} cannot be deployed without what its files say is made elsewhere, and is not there: {}",
+                    stacks.noun(),
+                    parts.join(", ")
+                ),
+            )
+            .hint("is this the right engine? `restore run ID --create` makes it before the deployment, and removes it again with a rollback"),
+        );
+        Ok(())
+    }
+
+    /// What the backup and the run have for a stack, besides its compose files.
+    async fn source(&self, cx: &RunContext, stacks: &dyn Stacks) -> Result<StackSource> {
+        let mut source = StackSource::new(cx.run().clone(), self.section.live());
+        source.secrets = cx.secrets().clone();
+        for path in self.described_by(cx.backup(), stacks) {
+            let content = small(cx.source(&path)?).await?;
+            source.files.insert(path, content);
+        }
+        Ok(source)
+    }
+
+    /// Keeps what the backup has for a stack, for a deployment that may make what is absent.
+    pub(super) async fn keep_source(&self, cx: &RunContext) -> Result<()> {
+        if self.section.deployment.is_none() || !cx.may_create() {
+            return Ok(());
+        }
+        let source = self.source(cx, self.stacks()?).await?;
+        let files = serde_json::to_vec(&source.files).map_err(|e| unkept(&e.to_string()))?;
+        keep(self.kept_source(cx.run()), files).await
+    }
+
+    /// What the backup had for a stack when the tree was staged, and what the run has.
+    async fn staged_source(&self, cx: &RunContext) -> Result<StackSource> {
+        let path = self.kept_source(cx.run());
+        let kept = tokio::fs::read(&path).await.map_err(|e| {
+            let what = format!("read what the backup has for the stack, {}", path.display());
+            Error::io(what, e)
+        })?;
+        let mut source = StackSource::new(cx.run().clone(), self.section.live());
+        source.secrets = cx.secrets().clone();
+        source.files = serde_json::from_slice(&kept).map_err(|e| unkept(&e.to_string()))?;
+        Ok(source)
+    }
+
+    /// The files of a backup that tell what stacks need besides their own files.
+    pub(super) fn described_by(&self, backup: &Backup, stacks: &dyn Stacks) -> Vec<String> {
+        let patterns = stacks.reads().iter();
+        patterns
+            .flat_map(|pattern| backup.find(&[(*pattern).to_owned()]))
+            .collect()
+    }
+
+    /// Backs up what the platform tells of stacks besides their files, for a restore from nothing, which may begin
+    /// with another configuration than this one. What is said where it tells nothing.
+    pub(super) async fn back_up_stacks(&self, writer: &BackupWriter) -> Result<Option<Finding>> {
+        let stacks = match (&self.section.deployment, self.platform.stacks()) {
+            (Some(_), _) => self.stacks()?,
+            (None, Some(stacks)) => stacks,
+            (None, None) => return Ok(None),
+        };
+        let records = match self.records(stacks).await {
+            // The tree itself needs none of it.
+            Err(error)
+                if self.section.deployment.is_none() && error.kind() != ErrorKind::Interrupted =>
+            {
+                return Ok(Some(
+                    Finding::warning(
+                        "files.stacks_untold",
+                        &self.name,
+                        format!("the backup does not say what there is besides the files of stacks: {error}"),
+                    )
+                    .hint("where stacks are to be made from nothing one day, back up again once the platform answers"),
+                ));
+            }
+            records => records?,
+        };
+        for (path, content) in records {
+            // Configs and options of volumes may hold passwords.
+            let artifact = writer.private_artifact(&path).await?;
+            artifact.put(content).await?.finish().await?;
+        }
+        Ok(None)
+    }
+
+    async fn records(&self, stacks: &dyn Stacks) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut records = Vec::new();
+        if let Some(deployment) = &self.section.deployment
+            && self.describes_stack
+        {
+            records.extend(stacks.records_of(&deployment.stack).await?);
+        }
+        if self.describes_stacks {
+            records.extend(stacks.records().await?);
+        }
+        Ok(records)
+    }
+
+    /// The compose files as the backup has them, and where they will be.
+    async fn compose_of_backup(
+        &self,
+        cx: &RunContext,
+        deployment: &Deployment,
+        found: &str,
+    ) -> Result<Vec<(PathBuf, String)>> {
+        let live = self.section.live();
+        let Content {
+            mut files, links, ..
+        } = self.read_of_backup(cx, &deployment.compose, found).await?;
+        let names = deployment.compose.iter();
+        let behind = names.filter_map(|name| led_to(&live, name, links.get(name)?));
+        let behind: Vec<PathBuf> = behind.collect();
+        let behind = match behind.is_empty() {
+            true => BTreeMap::new(),
+            false => self.read_of_backup(cx, &behind, found).await?.files,
+        };
+        let mut all = Vec::new();
+        for name in &deployment.compose {
+            let content = match (files.remove(name), links.get(name)) {
+                (Some(content), _) => content,
+                (None, Some(to)) => {
+                    let content = led_to(&live, name, to).and_then(|it| behind.get(&it).cloned());
+                    content.ok_or_else(|| self.compose_link(name, to))?
+                }
+                (None, None) => return Err(self.no_compose(name)),
+            };
+            all.push((live.join(name), text_of(name, content)?));
+        }
+        Ok(all)
+    }
+
+    /// Files of the tree as the backup has them.
+    async fn read_of_backup(
+        &self,
+        cx: &RunContext,
+        names: &[PathBuf],
+        found: &str,
+    ) -> Result<Content> {
+        let names = names.iter();
+        let only = names.map(|it| it.to_string_lossy().into_owned()).collect();
+        let policy = UnpackPolicy {
+            only,
+            ..self.section.members().policy(self.section.tree())
+        };
+        read_files(cx.source(found)?, &policy, COMPOSE).await
+    }
+
+    /// Why a stack cannot be planned whose compose file is a link in the backup.
+    fn compose_link(&self, name: &Path, to: &Path) -> Error {
+        Error::new(
+            ErrorKind::Preflight,
+            "files.compose_link",
+            format!(
+                "{} in {} is a link to {} in the backup, which is no file of the tree: what a deployment from it would need is not known",
+                name.display(),
+                self.section.tree(),
+                to.display()
+            ),
+        )
+        .hint(format!(
+            "name the file itself in `compose` of [components.{}], or set redeploy = false",
+            self.name
+        ))
+    }
+
+    /// Notes what the compose files are as staged, where nobody else can change them yet: those that are
+    /// deployed are to be the same.
+    pub(super) async fn note_compose(&self, cx: &RunContext, staging: StagingDir) -> Result<()> {
+        let Some(deployment) = &self.section.deployment else {
+            return Ok(());
+        };
+        let (names, live) = (deployment.compose.clone(), self.section.live());
+        let staged = blocking(move || {
+            let mut staged = Map::new();
+            for name in names {
+                let led = std::fs::read_link(staging.here().join(&name));
+                let led = led.ok().and_then(|to| led_to(&live, &name, &to));
+                let file = led.unwrap_or_else(|| name.clone());
+                // Of one that is not restored, and of a link that leads elsewhere, nothing is known.
+                let (Ok(opened), Some(text)) = (open_file(staging.as_fd(), &file), file.to_str())
+                else {
+                    continue;
+                };
+                let content = read_small_from(opened, COMPOSE)
+                    .map_err(|e| Error::io(format!("read the staged {}", file.display()), e))?;
+                let known = json!({ FILE: text, SHA256: digest_of(&content) });
+                staged.insert(name.display().to_string(), known);
+            }
+            Ok(staged)
+        })
+        .await?;
+        cx.record(STAGED, Value::Object(staged)).await
+    }
+
+    /// The compose files of the live tree and what is in them: what was restored.
+    async fn compose_of_tree(
+        &self,
+        cx: &RunContext,
+        deployment: &Deployment,
+    ) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+        let staged = cx.recall(STAGED);
+        let mut all = Vec::new();
+        for name in &deployment.compose {
+            let live = self.section.live();
+            let path = live.join(name);
+            let of_name = |all: &Value| all.get(name.display().to_string()).cloned();
+            let Some(expected) = staged.as_ref().and_then(of_name) else {
+                let at = path.clone();
+                let read = blocking(move || Ok(read_small(&at, COMPOSE))).await?;
+                let content = read.map_err(|e| Error::io(format!("read {}", path.display()), e))?;
+                all.push((path, content));
+                continue;
+            };
+            let said = |key: &str| {
+                let said = expected.get(key).and_then(Value::as_str);
+                said.unwrap_or_default()
+            };
+            let at = live.join(said(FILE));
+            let read = move || {
+                open_to_read_below(&live, &at).and_then(|file| read_small_from(file, COMPOSE))
+            };
+            let content = match blocking(move || Ok(read())).await? {
+                Ok(content) => content,
+                Err(error) => return Err(changed(&path, &error.to_string())),
+            };
+            let digest = digest_of(&content);
+            if said(SHA256) != digest {
+                let staged = said(SHA256);
+                let why = format!("it has SHA-256 {digest}, and {staged} was staged");
+                return Err(changed(&path, &why));
+            }
+            all.push((path, content));
+        }
+        Ok(all)
+    }
+
+    /// Copies of compose files that nobody else can change, where the files themselves could be changed
+    /// by somebody else while they are deployed; else the files.
+    async fn held_compose(
+        &self,
+        run: &RunId,
+        files: Vec<(PathBuf, Vec<u8>)>,
+    ) -> Result<Vec<PathBuf>> {
+        let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
+        let looked = paths.clone();
+        if blocking(move || Ok(looked.iter().all(|path| trust::is_ours(path)))).await? {
+            return Ok(paths);
+        }
+        let mut copies = Vec::new();
+        for (number, (_, content)) in files.into_iter().enumerate() {
+            let copy = self.copy_of(run, number);
+            keep(copy.clone(), content).await?;
+            copies.push(copy);
+        }
+        Ok(copies)
+    }
+
+    /// Where the copy of a compose file is while it is deployed.
+    fn copy_of(&self, run: &RunId, number: usize) -> PathBuf {
+        let folder = self.scratch.join(run.as_str());
+        folder.join(format!("{}.compose.{number}.yml", self.name))
+    }
+
+    /// Removes the copies of compose files, where there are any.
+    async fn remove_copies(&self, run: &RunId) -> Result<()> {
+        let files = self.section.deployment.iter().flat_map(|it| &it.compose);
+        for (number, _) in files.enumerate() {
+            let copy = self.copy_of(run, number);
+            match tokio::fs::remove_file(&copy).await {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io(format!("delete {}", copy.display()), e));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What others than root could have a deployment read besides its compose files.
+    fn obeyed_open(&self, deployment: &Deployment) -> Option<Finding> {
+        let live = self.section.live();
+        let files = deployment.compose.iter().map(|name| live.join(name));
+        let mut looked = std::iter::once(live.clone()).chain(files);
+        let open = looked.find(|path| path.exists() && !trust::is_ours(path))?;
+        Some(
+            Finding::warning(
+                "files.obeyed_open",
+                &self.name,
+                format!(
+                    "others can change {}: the compose files of {} are deployed as they were restored, but files that they name are read as they are then",
+                    open.display(),
+                    deployment.stack
+                ),
+            )
+            .hint("let the tree and the folders above it belong to root alone, or set redeploy = false"),
+        )
     }
 
     /// A deployment that lacks its files is found while users are still served.
@@ -83,42 +489,125 @@ impl Files {
             if staged.join(file).is_file() || (partial && live.join(file).is_file()) {
                 continue;
             }
-            return Err(Error::new(
-                ErrorKind::Failed,
-                "files.no_compose",
-                format!(
-                    "the backup has no {} in {}, from which the stack {} was to be deployed",
-                    file.display(),
-                    self.section.tree(),
-                    deployment.stack
-                ),
-            )
-            .hint(format!(
-                "correct `compose` of [components.{}], or set redeploy = false",
-                self.name
-            )));
+            return Err(self.no_compose(file));
         }
         Ok(())
+    }
+
+    fn no_compose(&self, file: &Path) -> Error {
+        let stack = self.section.deployment.as_ref().map(|it| it.stack.as_str());
+        Error::new(
+            ErrorKind::Failed,
+            "files.no_compose",
+            format!(
+                "the backup has no {} in {}, from which the stack {} was to be deployed",
+                file.display(),
+                self.section.tree(),
+                stack.unwrap_or_default()
+            ),
+        )
+        .hint(format!(
+            "correct `compose` of [components.{}], or set redeploy = false",
+            self.name
+        ))
     }
 
     pub(super) async fn deploy_stack(&self, cx: &RunContext) -> Result<()> {
         let Some(deployment) = &self.section.deployment else {
             return Ok(());
         };
-        let stacks = self.stacks()?;
+        let (stacks, stack) = (self.stacks()?, deployment.stack.as_str());
         let described = match cx.recall(DEPLOYED) {
             // What is there now may be half of what is about to be made.
-            Some(_) => self.recorded(cx.run(), &deployment.stack).await?,
+            Some(_) => self.recorded(cx.run(), stack).await?,
             None => {
-                let described = stacks.snapshot(&deployment.stack).await?;
+                let mut described = stacks.snapshot(stack).await?;
+                let absent = stacks.is_absent(stack).await?;
+                if absent || cx.may_create() {
+                    let source = self.note_parts(cx, stacks, deployment, absent).await?;
+                    if absent {
+                        described = stacks.as_backed_up(stack, &source, described);
+                    }
+                }
                 keep(self.described(cx.run()), described.to_string().into_bytes()).await?;
                 cx.record(DEPLOYED, deployment.stack.clone()).await?;
                 described
             }
         };
-        let live = self.section.live();
-        let files: Vec<PathBuf> = deployment.compose.iter().map(|it| live.join(it)).collect();
-        stacks.deploy(&deployment.stack, &files, &described).await
+        let parts = parts_of(cx)?;
+        if parts.iter().any(|part| part.external) {
+            let source = self.staged_source(cx).await?;
+            stacks.make_parts(&source, &parts).await?;
+        }
+        let contents = self.compose_of_tree(cx, deployment).await?;
+        let files: Vec<PathBuf> = contents.iter().map(|(path, _)| path.clone()).collect();
+        let held = self.held_compose(cx.run(), contents).await?;
+        let deployed = stacks.deploy_held(stack, &files, &held, &described).await;
+        let removed = self.remove_copies(cx.run()).await;
+        deployed.and(removed)?;
+        // What runs is not taken back for what cannot be asked just now.
+        let lacking = stacks.shortfall(stack, &described).await;
+        for finding in lacking.unwrap_or_default() {
+            cx.notice(finding);
+        }
+        Ok(())
+    }
+
+    /// Writes down what is about to be made with a stack that is `absent`, or for one of which the rest is there;
+    /// what it is made from.
+    async fn note_parts(
+        &self,
+        cx: &RunContext,
+        stacks: &dyn Stacks,
+        deployment: &Deployment,
+        absent: bool,
+    ) -> Result<StackSource> {
+        let gone = |words: &str| {
+            Error::new(
+                ErrorKind::Failed,
+                "create.gone_since",
+                format!("the {words} was there when the run was planned, and is gone: it is not made anew"),
+            )
+            .hint("`restore rollback`, and plan again")
+        };
+        if !cx.may_create() {
+            return Err(gone(&format!("{} {}", stacks.noun(), deployment.stack)));
+        }
+        let mut source = self.staged_source(cx).await?;
+        for (path, content) in self.compose_of_tree(cx, deployment).await? {
+            let text = text_of(&path, content)?;
+            source.compose.push((path, text));
+        }
+        let plan = match absent {
+            true => stacks.plan(&deployment.stack, &source).await?,
+            false => stacks.plan_missing(&deployment.stack, &source).await?,
+        };
+        if let Some(bad) = plan
+            .findings
+            .iter()
+            .find(|it| it.severity == Severity::Error)
+        {
+            let error = Error::new(ErrorKind::Failed, "create.changed_since", bad.line());
+            return Err(match &bad.hint {
+                Some(hint) => error.hint(hint.clone()),
+                None => error,
+            });
+        }
+        for part in &plan.parts {
+            let words = part.to_string();
+            if !cx.was_absent(&words) {
+                return Err(gone(&words));
+            }
+        }
+        if plan.parts.is_empty() {
+            return Ok(source);
+        }
+        let parts = serde_json::to_value(&plan.parts).unwrap_or_default();
+        cx.record(PARTS, parts).await?;
+        for part in &plan.parts {
+            cx.record_made(&part.to_string()).await?;
+        }
+        Ok(source)
     }
 
     /// How the stack was described before this run touched it.
@@ -155,53 +644,228 @@ impl Files {
             return Ok(());
         };
         let described = self.recorded(cx.run(), &stack).await?;
-        self.stacks()?.put_back(&stack, &described).await
+        let stacks = self.stacks()?;
+        stacks.put_back(&stack, &described).await?;
+        let mut left = stacks.left(&stack, &described).await?;
+        // What becomes of its parts is told below.
+        let parts: Vec<String> = parts_of(cx)?.iter().map(ToString::to_string).collect();
+        left.retain(|words| !parts.contains(words));
+        if !left.is_empty() {
+            cx.notice(
+                Finding::warning(
+                    "files.deployment_left",
+                    &self.name,
+                    format!(
+                        "made by the deployment, and left as they may hold data: {}",
+                        left.join(", ")
+                    ),
+                )
+                .hint("delete them by hand if nothing needs them"),
+            );
+        }
+        let left = self.remove_parts(cx, stacks, &stack, false).await?;
+        if !left.is_empty() {
+            let left: Vec<String> = left.iter().map(ToString::to_string).collect();
+            cx.notice(
+                Finding::info(
+                    "create.not_empty",
+                    &self.name,
+                    format!(
+                        "made by the run, and there until nothing is kept for users any more: {}",
+                        left.join(", ")
+                    ),
+                )
+                .hint("where the run has put something aside, `restore confirm` deletes both"),
+            );
+        }
+        Ok(())
+    }
+
+    /// Removes what the run has made with the stack, but for what stays: what holds data, unless `data` says
+    /// otherwise, and what somebody else uses. That is returned.
+    async fn remove_parts(
+        &self,
+        cx: &RunContext,
+        stacks: &dyn Stacks,
+        stack: &str,
+        data: bool,
+    ) -> Result<Vec<StackPart>> {
+        let parts = parts_of(cx)?;
+        let left = stacks.remove_parts(stack, cx.run(), &parts, data).await?;
+        for part in parts.iter().filter(|part| !left.contains(part)) {
+            cx.record_removed(&part.to_string()).await;
+        }
+        Ok(left)
+    }
+
+    /// Makes what all stacks need and is absent, where the run is to deploy one that is not there.
+    pub(super) async fn make_foundation(&self, cx: &RunContext) -> Result<()> {
+        if self.section.deployment.is_none() {
+            return Ok(());
+        }
+        let stacks = self.stacks()?;
+        if let Some(words) = stacks.foundation().await? {
+            if !cx.was_absent(&words) {
+                return Ok(());
+            }
+            cx.record(FOUNDATION, words.clone()).await?;
+            cx.record_made(&words).await?;
+        }
+        match cx.recall(FOUNDATION) {
+            Some(_) => stacks.make_foundation().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Removes what is left of a deployment from nothing once nothing of the run is live: volumes with what was
+    /// written into them, and what all stacks need.
+    pub(super) async fn remove_deployment(&self, cx: &RunContext) -> Result<()> {
+        let Some(deployment) = &self.section.deployment else {
+            return Ok(());
+        };
+        let (foundation, parts) = (cx.recall(FOUNDATION), parts_of(cx)?);
+        if foundation.is_none() && parts.is_empty() {
+            return Ok(());
+        }
+        let stacks = self.stacks()?;
+        let left = self
+            .remove_parts(cx, stacks, &deployment.stack, true)
+            .await?;
+        let mut left: Vec<String> = left.iter().map(ToString::to_string).collect();
+        if let Some(Value::String(words)) = foundation {
+            match stacks.remove_foundation().await? {
+                true => cx.record_removed(&words).await,
+                false => left.push(words),
+            }
+        }
+        if !left.is_empty() {
+            cx.notice(
+                Finding::warning(
+                    "create.in_use",
+                    &self.name,
+                    format!(
+                        "absent before the run, and stays: somebody else uses it by now: {}",
+                        left.join(", ")
+                    ),
+                )
+                .hint("look at what that is; delete it by hand if nothing needs it"),
+            );
+        }
+        Ok(())
     }
 
     pub(super) async fn forget_deployment(&self, run: &RunId) -> Result<()> {
-        let path = self.described(run);
-        match tokio::fs::remove_file(&path).await {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io(format!("delete {}", path.display()), e))
-            }
-            Err(_) => Ok(()),
-            Ok(()) => {
-                if let Some(folder) = path.parent() {
-                    // Refused while other components keep something there.
-                    let _ = tokio::fs::remove_dir(folder).await;
-                }
-                Ok(())
+        self.remove_copies(run).await?;
+        let mut removed = false;
+        for path in [self.described(run), self.kept_source(run)] {
+            match tokio::fs::remove_file(&path).await {
+                Ok(()) => removed = true,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => return Err(Error::io(format!("delete {}", path.display()), e)),
             }
         }
+        if removed {
+            // Refused while other components keep something there.
+            let _ = tokio::fs::remove_dir(self.scratch.join(run.as_str())).await;
+        }
+        Ok(())
     }
+}
+
+/// What the run makes, or was about to make, with its stack.
+fn parts_of(cx: &RunContext) -> Result<Vec<StackPart>> {
+    let Some(parts) = cx.recall(PARTS) else {
+        return Ok(Vec::new());
+    };
+    serde_json::from_value(parts).map_err(|e| {
+        Error::new(
+            ErrorKind::Internal,
+            "create.fact",
+            format!("the journal's record of what was made with a stack cannot be read: {e}"),
+        )
+    })
+}
+
+/// Where in the tree at `live` the link `name` in it leads, by its words; `None` where it leads out of it.
+fn led_to(live: &Path, name: &Path, to: &Path) -> Option<PathBuf> {
+    let inside = match to.is_absolute() {
+        true => to.strip_prefix(live).ok()?.to_path_buf(),
+        false => name.parent().unwrap_or(Path::new("")).join(to),
+    };
+    let mut led = PathBuf::new();
+    for part in inside.components() {
+        match part {
+            Component::Normal(part) => led.push(part),
+            Component::ParentDir => led.pop().then_some(())?,
+            _ => {}
+        }
+    }
+    Some(led)
+}
+
+/// What is kept of a backup for a stack is not to be used.
+fn unkept(why: &str) -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        "files.source",
+        format!("what the run keeps of the backup for the stack cannot be read or written: {why}"),
+    )
+}
+
+/// The content of a small file of a backup, verified.
+async fn small(source: Source) -> Result<Vec<u8>> {
+    let label = source.label().to_owned();
+    let (expected, opened) = (source.expected(), source);
+    let open = move || read_small_from(opened.open()?, COMPOSE);
+    let read = blocking(move || Ok(open())).await?;
+    let content = read.map_err(|e| Error::io(format!("read {label}"), e))?;
+    let digest = Digest(Sha256::digest(&content).into());
+    if let Some(expected) = expected.filter(|expected| *expected != digest) {
+        return Err(Error::new(
+            ErrorKind::Verification,
+            "hash.mismatch",
+            format!("{label} has SHA-256 {digest}, the manifest says {expected}"),
+        )
+        .hint("the file was changed since it was backed up: choose another backup"));
+    }
+    Ok(content)
+}
+
+/// The SHA-256 of a content, in words.
+fn digest_of(content: &[u8]) -> String {
+    Digest(Sha256::digest(content).into()).to_string()
+}
+
+/// Why a compose file is not deployed.
+fn changed(path: &Path, why: &str) -> Error {
+    Error::new(
+        ErrorKind::Verification,
+        "files.compose_changed",
+        format!(
+            "{} is not the file that was restored, and is not deployed: {why}",
+            path.display()
+        ),
+    )
+    .hint("look who can write to its folder and has changed it, then plan again; what it is to be belongs into the backup")
+}
+
+fn text_of(name: &Path, content: Vec<u8>) -> Result<String> {
+    String::from_utf8(content).map_err(|_| {
+        Error::new(
+            ErrorKind::Verification,
+            "files.compose_text",
+            format!("{} is no text in UTF-8", name.display()),
+        )
+        .hint("choose another backup, or correct `compose` of the component")
+    })
 }
 
 /// Writes a private file, whole and durable.
 async fn keep(path: PathBuf, text: Vec<u8>) -> Result<()> {
     let work = move || {
-        use std::io::Write;
-        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-        let folder = path.parent().unwrap_or(Path::new("/"));
         let new = path.with_extension("new");
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .and_then(|()| match std::fs::remove_file(&new) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
-                _ => Ok(()),
-            })
-            .and_then(|()| {
-                let mut file = std::fs::OpenOptions::new()
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(&new)?;
-                file.write_all(&text)?;
-                file.sync_all()
-            })
-            .and_then(|()| std::fs::rename(&new, &path))
-            .and_then(|()| std::fs::File::open(folder)?.sync_all())
+        private::create_dir_all(path.parent().unwrap_or(Path::new("/")))
+            .and_then(|()| durable::replace(&path, &new, Access::PRIVATE, &text))
             .map_err(|e| Error::io(format!("write {}", path.display()), e))
     };
     match tokio::task::spawn_blocking(work).await {
@@ -211,5 +875,25 @@ async fn keep(path: PathBuf, text: Vec<u8>) -> Result<()> {
             "files.task",
             format!("a task of the component broke off: {e}"),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_followed_within_the_tree_by_their_words() {
+        for (name, to, led) in [
+            ("a.yml", "b.yml", Some("b.yml")),
+            ("more/a.yml", "../b.yml", Some("b.yml")),
+            ("more/a.yml", "./files/b.yml", Some("more/files/b.yml")),
+            ("a.yml", "/srv/shop/b.yml", Some("b.yml")),
+            ("a.yml", "/srv/other/b.yml", None),
+            ("a.yml", "../b.yml", None),
+        ] {
+            let is = led_to(Path::new("/srv/shop"), Path::new(name), Path::new(to));
+            assert_eq!(is, led.map(PathBuf::from), "{name} -> {to}");
+        }
     }
 }

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde_json::Value;
 
 use super::{archive, hooks, place};
 use crate::archive::UnpackPolicy;
-use crate::contract::nodes::{NO_TREE, no_nodes};
+use crate::contract::nodes::{NoTree, no_nodes};
 use crate::contract::{
     BackedUp, Backup, BackupWriter, Component, ComponentDeps, Contents, Create, Inspection,
     KeptByRun, Platform, Program, RunContext, SharedComponent, Staged, Table, Target, Volume,
@@ -40,12 +41,30 @@ pub struct Files {
     platform: Arc<dyn Platform>,
     /// What a journal must not hold is kept here.
     scratch: PathBuf,
+    /// It backs up what the platform tells of all stacks: one component does, which deploys one where any does.
+    describes_stacks: bool,
+    /// It backs up what the platform tells of its own stack; of several components that deploy that, one does.
+    describes_stack: bool,
 }
 
 impl Files {
     /// The component `name` from its table in the configuration.
     pub fn from_table(name: &str, table: Table, parts: &ComponentDeps) -> Result<SharedComponent> {
+        let deploys = |section: &Table| section.get("redeploy") == Some(&Value::Bool(true));
+        let is_first = |of_stack: Option<&Value>| {
+            let mut deploying = parts.sections.iter().filter(|(_, section)| {
+                deploys(section) && (of_stack.is_none() || section.get("stack") == of_stack)
+            });
+            deploying.next().is_none_or(|(first, _)| first == name)
+        };
+        let stack = table.get("stack").cloned();
+        let of_files = |section: &Table| section.get("kind") == Some(&Value::from("files"));
+        let mut trees = parts.sections.iter().filter(|(_, it)| of_files(it));
+        let first_tree = trees.next().is_none_or(|(first, _)| first == name);
+        let any_deploys = parts.sections.values().any(deploys);
         Ok(Arc::new(Self {
+            describes_stacks: is_first(None) && (any_deploys || first_tree),
+            describes_stack: is_first(stack.as_ref()),
             name: name.to_owned(),
             section: Section::parse(name, table, parts)?,
             platform: parts.platform.clone(),
@@ -76,7 +95,7 @@ impl Files {
         if self.section.node.is_some() {
             return match self.volume().await {
                 Ok(volume) => Ok(Some(volume)),
-                Err(error) if error.code() == NO_TREE => Ok(None),
+                Err(error) if error.is(&NoTree) => Ok(None),
                 Err(error) => Err(error),
             };
         }
@@ -96,13 +115,44 @@ impl Files {
     }
 
     fn scope(&self, cx: &RunContext) -> Result<SwapScope> {
-        let paths = self.section.paths(&self.name, cx.paths())?;
+        self.scope_of(cx.paths())
+    }
+
+    fn scope_of(&self, paths: &[String]) -> Result<SwapScope> {
+        let paths = self.section.paths(&self.name, paths)?;
         let keep = self.section.kept();
-        Ok(if paths.is_empty() {
-            SwapScope::Tree { keep }
-        } else {
-            SwapScope::Paths { paths, keep }
+        Ok(match paths.is_empty() {
+            true => SwapScope::Tree { keep },
+            false => SwapScope::Paths { paths, keep },
         })
+    }
+
+    /// What of the tree is replaced, on whichever machine it is.
+    fn target(&self, paths: &[String]) -> Result<Target> {
+        Ok(Target::new(self.section.live(), self.scope_of(paths)?))
+    }
+
+    /// The name of the node that has the tree; `None`: this host has it.
+    async fn node(&self) -> Option<String> {
+        let node = self.section.node.as_ref()?;
+        match self.platform.nodes() {
+            // One that the platform cannot be asked about is not taken for this host.
+            Some(nodes) => match nodes.name_of(node).await {
+                Ok(name) => name,
+                Err(_) => Some(node.clone()),
+            },
+            None => Some(node.clone()),
+        }
+    }
+
+    /// Whether the service that uses the tree is not there, and the run may make what is absent: then there
+    /// is nothing to test the tree with, and nobody to read it yet.
+    async fn awaits_service(&self, cx: &RunContext) -> bool {
+        let Some(service) = self.section.service.as_deref().filter(|_| cx.may_create()) else {
+            return false;
+        };
+        let state = self.platform.service(service).await;
+        state.is_err_and(|error| error.kind() == ErrorKind::NotFound)
     }
 
     /// Runs the site's own test of the tree.
@@ -160,7 +210,7 @@ impl Files {
     async fn look(&self, cx: &RunContext) -> Result<Inspection> {
         let scope = self.scope(cx)?;
         let mut inspection = Inspection::default();
-        let found = match archive::find(cx.backup(), &self.section.archive) {
+        let found = match archive::find(cx.backup(), &self.name, &self.section.archive) {
             Ok(found) => Some(found),
             Err(error) => {
                 inspection
@@ -174,11 +224,16 @@ impl Files {
             Err(error) => {
                 let finding = Finding::from_error(&self.name, &error);
                 inspection.findings.push(finding);
+                self.look_at_deployment(cx, &mut inspection).await;
                 return Ok(inspection);
             }
         };
         if let Some(found) = found {
             archive::weigh(cx, &found, space, &mut inspection).await?;
+            if matches!(scope, SwapScope::Tree { .. }) {
+                let looked = self.look_into(cx, &found).await;
+                archive::tell(looked, &self.name, &mut inspection)?;
+            }
             inspection.summary = match &scope {
                 SwapScope::Paths { paths, .. } => {
                     format!("{} below {}", paths.join(", "), self.section.place())
@@ -193,16 +248,28 @@ impl Files {
                     .push(format!("the compose files of {stack}"));
             }
         }
-        self.look_at_test(&mut inspection).await;
-        self.look_at_deployment(&mut inspection).await;
+        self.look_at_test(cx, &mut inspection).await;
+        self.look_at_deployment(cx, &mut inspection).await;
         Ok(inspection)
     }
 
     /// A test that cannot run at all would undo the run later; one that fails now is only said:
     /// the live tree may be what is broken.
-    async fn look_at_test(&self, inspection: &mut Inspection) {
+    async fn look_at_test(&self, cx: &RunContext, inspection: &mut Inspection) {
         let argv = &self.section.test;
         if argv.is_empty() {
+            return;
+        }
+        if self.awaits_service(cx).await {
+            let service = self.section.service.as_deref().unwrap_or_default();
+            inspection.findings.push(Finding::info(
+                "files.not_tested",
+                &self.name,
+                format!(
+                    "{service}, by which the tree is tested, is not there yet: `{}` is not run",
+                    argv.join(" ")
+                ),
+            ));
             return;
         }
         match hooks::run(&self.platform, self.section.service.as_deref(), argv).await {
@@ -227,6 +294,9 @@ impl Files {
         let scope = self.scope(cx)?;
         archive::note_cutting(cx).await?;
         self.volume().await?.swap(cx.run(), &scope).await?;
+        if self.awaits_service(cx).await {
+            return Ok(());
+        }
         self.test().await?;
         cx.record(READ, true).await?;
         if cx.maintenance() {
@@ -256,7 +326,7 @@ impl Files {
         archive::note_undone(cx).await;
         // Not told from the swap's state: killed after the swap and before the reload, the
         // next call must still reload.
-        if cx.maintenance() || cx.recall(READ).is_none() {
+        if cx.maintenance() || cx.recall(READ).is_none() || self.awaits_service(cx).await {
             return Ok(());
         }
         let Err(error) = self.reload().await else {
@@ -324,20 +394,33 @@ impl Component for Files {
     }
 
     async fn targets(&self, paths: &[String]) -> Result<Vec<Target>> {
-        if self.section.node.is_some() {
-            return Ok(Vec::new());
+        match self.node().await {
+            Some(_) => Ok(Vec::new()),
+            None => Ok(vec![self.target(paths).map_err(self.at())?]),
         }
-        let paths = self.section.paths(&self.name, paths).map_err(self.at())?;
-        let keep = self.section.kept();
-        let scope = match paths.is_empty() {
-            true => SwapScope::Tree { keep },
-            false => SwapScope::Paths { paths, keep },
-        };
-        Ok(vec![Target::new(self.section.live(), scope)])
+    }
+
+    async fn targets_elsewhere(&self, paths: &[String]) -> Result<Vec<(String, Target)>> {
+        match self.node().await {
+            Some(node) => Ok(vec![(node, self.target(paths).map_err(self.at())?)]),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn comes_before_services(&self) -> bool {
+        true
     }
 
     fn artifacts(&self, backup: &Backup) -> Vec<String> {
-        backup.find(&self.section.archive)
+        let mut found = backup.find_of(&self.name, &self.section.archive);
+        // Of a backup that lacks the files themselves these are no use.
+        if let Some(stacks) = self.platform.stacks()
+            && self.section.deployment.is_some()
+            && !found.is_empty()
+        {
+            found.extend(self.described_by(backup, stacks));
+        }
+        found
     }
 
     fn programs(&self) -> Vec<Program> {
@@ -360,7 +443,9 @@ impl Component for Files {
         let mut policy = self.policy(Vec::new()).await;
         // Whose it is its node knows.
         policy.elsewhere = self.section.node.is_some();
-        let archives = self.artifacts(backup).into_iter();
+        let archives = backup
+            .find_of(&self.name, &self.section.archive)
+            .into_iter();
         Ok(archives.map(|path| (path, policy.clone())).collect())
     }
 
@@ -382,15 +467,17 @@ impl Component for Files {
         let what = (name.as_str(), self.left_out());
         let restore = self.policy(Vec::new()).await;
         let volume = self.volume().await.map_err(self.at())?;
-        archive::back_up(
+        let done = archive::back_up(
             writer,
             &self.section.archive,
             volume.as_ref(),
             what,
             restore,
-        )
-        .await
-        .map_err(self.at())
+        );
+        let mut done = done.await.map_err(self.at())?;
+        let untold = self.back_up_stacks(writer).await.map_err(self.at())?;
+        done.findings.extend(untold);
+        Ok(done)
     }
 
     async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {
@@ -416,6 +503,10 @@ impl Component for Files {
 
     fn deploys(&self) -> Option<String> {
         self.deployment()
+    }
+
+    async fn makes_services(&self) -> Result<Option<String>> {
+        self.absent_stack().await.map_err(self.at())
     }
 
     async fn deploy(&self, cx: &RunContext) -> Result<()> {
@@ -446,6 +537,13 @@ impl Component for Files {
     async fn way_back(&self, cx: &RunContext) -> Result<()> {
         self.way_to_undeploy(cx).await?;
         self.as_left(cx).await
+    }
+
+    async fn can_undo(&self, cx: &RunContext) -> Result<()> {
+        match self.existing().await? {
+            Some(volume) => archive::ensure_movable(cx, volume.as_ref()).await,
+            None => Ok(()),
+        }
     }
 
     async fn as_left(&self, cx: &RunContext) -> Result<()> {

@@ -193,7 +193,7 @@ impl Section {
         self.root.join(&self.tree)
     }
 
-    /// The same for people, with the node.
+    /// Where the tree is, for people, with the node.
     pub(super) fn place(&self) -> String {
         let live = self.live().display().to_string();
         match &self.node {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::Files;
-use crate::archive::{UnpackPolicy, Unpacked};
-use crate::components::archive;
+use crate::archive::{Measured, UnpackPolicy, Unpacked};
+use crate::components::{archive, readers};
 use crate::contract::{RunContext, Staged, Volume};
 use crate::model::{Finding, Result};
 use crate::swap::scope::Discard;
@@ -15,10 +15,13 @@ impl Files {
     /// Unpacks the tree, or the named paths of it, beside the live one.
     pub(super) async fn stage_tree(&self, cx: &RunContext) -> Result<Staged> {
         let only = self.section.paths(&self.name, cx.paths())?;
-        let found = archive::find(cx.backup(), &self.section.archive)?;
+        let found = archive::find(cx.backup(), &self.name, &self.section.archive)?;
         self.make_live(cx).await?;
         let volume = self.volume().await?;
-        let staged = self.stage_into(cx, volume.as_ref(), &found, only).await;
+        let staged = match self.keep_source(cx).await {
+            Ok(()) => self.stage_into(cx, volume.as_ref(), &found, only).await,
+            Err(error) => Err(error),
+        };
         if staged.is_err() {
             // What went wrong matters more than a leftover that a later discard finds.
             let _ = self.throw_away(cx, Discard::Staged).await;
@@ -51,6 +54,8 @@ impl Files {
     ) -> Result<Staged> {
         // A path that the archive lacks is an error there: it must not take the live one away.
         let mut policy = self.policy(only).await;
+        let service = self.section.service.as_deref();
+        policy.reader = readers::of(self.platform.as_ref(), service).await;
         if policy.max_bytes == 0 {
             policy.limit = Some(archive::limit(cx, &self.name, found).await);
         }
@@ -60,8 +65,14 @@ impl Files {
         let mut staged = Staged {
             bytes: unpacked.bytes,
             facts: archive::facts(&unpacked),
-            findings: archive::acls_lost(found, &unpacked).into_iter().collect(),
+            findings: archive::lost(found, &unpacked),
         };
+        staged.findings.extend(readers::finding(
+            (self.name.as_str(), found),
+            (service, policy.reader.as_ref()),
+            &unpacked,
+            policy.owner,
+        ));
         let left_out = volume.leave_out(cx.run(), &self.left_out()).await?;
         if !left_out.is_empty() {
             cx.record(archive::LEFT_OUT, true).await?;
@@ -69,6 +80,7 @@ impl Files {
         if volume.path().is_some() {
             let staging = volume.staging_dir(cx.run()).await?;
             self.must_have_compose(&staging.here(), !policy.only.is_empty())?;
+            self.note_compose(cx, staging).await?;
         }
         self.say_left_out(
             found,
@@ -77,9 +89,45 @@ impl Files {
             &left_out,
             &mut staged,
         );
+        if policy.only.is_empty() {
+            let live = self.live(volume).await;
+            if unpacked.files.saturating_add(unpacked.links) == 0 {
+                let place = self.section.place();
+                archive::refuse_nothing(cx, (&self.name, found), &place, live)?;
+                staged.findings.push(Finding::warning(
+                    "volume.empty_archive",
+                    &self.name,
+                    format!("{found} holds no file of {place}"),
+                ));
+            } else if !cx.allows_empty() {
+                let far_smaller = archive::far_smaller((&self.name, found), &unpacked, live);
+                staged.findings.extend(far_smaller);
+            }
+        }
         cx.record("staged", Value::Object(staged.facts.clone()))
             .await?;
         Ok(staged)
+    }
+
+    /// How much is live; nothing where nobody knows.
+    async fn live(&self, volume: &dyn Volume) -> Measured {
+        let there = volume.measure(&self.left_out()).await;
+        there.ok().flatten().unwrap_or_default()
+    }
+
+    /// Refuses an archive that is seen to hold nothing before it is staged.
+    pub(super) async fn look_into(&self, cx: &RunContext, found: &str) -> Result<()> {
+        let policy = self.section.members().policy(self.section.tree());
+        if !archive::restores_nothing(cx, found, policy).await? {
+            return Ok(());
+        }
+        match self.existing().await? {
+            Some(volume) => {
+                let live = self.live(volume.as_ref()).await;
+                archive::refuse_nothing(cx, (&self.name, found), &self.section.place(), live)
+            }
+            None => Ok(()),
+        }
     }
 
     fn say_left_out(

@@ -7,8 +7,8 @@ use tokio::io::AsyncRead;
 
 use super::{ImageComponent, stem};
 use crate::archive::Compression;
-use crate::contract::{BackedUp, BackupWriter, expand_pattern};
-use crate::model::{Error, ErrorKind, Result};
+use crate::contract::{BackedUp, BackupWriter, Images, expand_pattern};
+use crate::model::{Error, ErrorKind, NeverBackedUp, Result};
 
 /// Bytes of an archive that are compressed at once.
 const READ: usize = 256 * 1024;
@@ -22,6 +22,7 @@ impl ImageComponent {
                 "component.no_back_up",
                 "it is not said which images a backup is to save",
             )
+            .because(NeverBackedUp)
             .hint(format!(
                 "name them in `images` of [components.{}]",
                 self.name
@@ -30,17 +31,7 @@ impl ImageComponent {
         let mut done = BackedUp::default();
         let mut saved = Map::new();
         for name in &self.section.images {
-            let Some(id) = images.id(name).await? else {
-                return Err(Error::new(
-                    ErrorKind::NotFound,
-                    "image.not_found",
-                    format!("there is no image {name} here"),
-                )
-                .hint(format!(
-                    "`docker image ls` shows those that there are; correct `images` of [components.{}]",
-                    self.name
-                )));
-            };
+            let id = self.known(images.as_ref(), name).await?;
             let path = self.artifact(writer, name)?;
             let (path, compression) = writer.archive(&[path])?;
             let archive = tokio::io::BufReader::with_capacity(READ, images.save(name).await?);
@@ -72,6 +63,30 @@ impl ImageComponent {
         }
         done.facts.insert("images".to_owned(), saved.into());
         Ok(done)
+    }
+
+    /// The id of an image that a backup is to save.
+    async fn known(&self, images: &dyn Images, name: &str) -> Result<String> {
+        images.id(name).await?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                "image.not_found",
+                format!("there is no image {name} here"),
+            )
+            .hint(format!(
+                "`docker image ls` shows those that there are; correct `images` of [components.{}]",
+                self.name
+            ))
+        })
+    }
+
+    /// Whether all of them are there.
+    pub(super) async fn are_known(&self) -> Result<()> {
+        let images = self.images()?;
+        for name in &self.section.images {
+            self.known(images.as_ref(), name).await?;
+        }
+        Ok(())
     }
 
     /// What the archive of one image is called, as scripts call it.

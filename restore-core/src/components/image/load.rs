@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{ImageComponent, LOADED, LOADED_THERE, PLACES, staged_name, stem, stem_of};
+use super::{ImageComponent, LOADED, LOADED_THERE, PLACES, SIGNED, staged_name, stem, stem_of};
 use crate::components::archive;
 use crate::contract::{Images, LoadedImage, RunContext, Staged};
 use crate::model::{Error, ErrorKind, Finding, Result};
@@ -49,6 +49,18 @@ impl ImageComponent {
             staged.bytes = staged.bytes.saturating_add(size);
         }
         let tags: Vec<String> = all.iter().flat_map(|image| image.tags.clone()).collect();
+        // What takes a run up once all is staged knows the backup by its name alone.
+        let signed = cx.backup().signer().is_some();
+        cx.record(SIGNED, json!(signed)).await?;
+        for tag in &tags {
+            for user in images.users(tag).await? {
+                if Self::stays(cx, &user)
+                    && let Some(error) = Self::gone(images.as_ref(), &user).await?
+                {
+                    return Err(error);
+                }
+            }
+        }
         let places = self.load_elsewhere(cx, images.as_ref(), &tags).await?;
         let value = serde_json::to_value(&all).unwrap_or_default();
         cx.record(LOADED, value).await?;
@@ -125,7 +137,7 @@ impl ImageComponent {
         for mut image in loaded {
             let mut others = Vec::new();
             for name in std::mem::take(&mut image.tags) {
-                match self.may_take(images, artifact, &name).await? {
+                match self.may_take(cx, images, artifact, &name).await? {
                     true => image.tags.push(name),
                     false => others.push(name),
                 }
@@ -138,12 +150,19 @@ impl ImageComponent {
     /// Whether a name in an archive is one that the site means: whoever wrote the archive could have
     /// put any other one into it. The site names it, the archive is named after it, or a service runs
     /// what it means.
-    async fn may_take(&self, images: &dyn Images, artifact: &str, name: &str) -> Result<bool> {
+    pub(super) async fn may_take(
+        &self,
+        cx: &RunContext,
+        images: &dyn Images,
+        artifact: &str,
+        name: &str,
+    ) -> Result<bool> {
         if self.section.images.iter().any(|known| known == name) || stem(name) == stem_of(artifact)
         {
             return Ok(true);
         }
-        Ok(!images.users(name).await?.is_empty())
+        let users = images.users(name).await?;
+        Ok(users.iter().any(|user| !Self::stays(cx, user)))
     }
 
     /// The other machines where something of the run may be.
@@ -157,7 +176,7 @@ impl ImageComponent {
         Ok(found)
     }
 
-    /// The same on a way back: nothing runs on a machine that is away, which is no reason to keep
+    /// As `places`, on a way back: nothing runs on a machine that is away, which is no reason to keep
     /// users out. What is left there is told.
     pub(super) async fn places_there(
         &self,

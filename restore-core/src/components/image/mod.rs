@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::contract::{
     BackedUp, Backup, BackupWriter, Component, ComponentDeps, CutOver, ImageUser, Images,
-    Inspection, KeptByRun, Platform, RunContext, SharedComponent, SpaceNeed, Staged, Table,
+    Inspection, KeptByRun, Needed, Platform, RunContext, SharedComponent, SpaceNeed, Staged, Table,
     parse_section,
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result, RunId};
@@ -25,6 +25,7 @@ use crate::swap::scope::Discard;
 mod back_up;
 mod forget;
 mod load;
+mod pinned;
 mod swap;
 
 /// The fact of what was loaded.
@@ -33,6 +34,8 @@ const LOADED: &str = "loaded";
 const PLACES: &str = "places";
 /// The fact of what was loaded on those.
 const LOADED_THERE: &str = "loaded_there";
+/// The fact of whether the backup that they came from is signed.
+const SIGNED: &str = "signed";
 /// The fact of what the names meant before, and which images services were pinned to.
 const BEFORE: &str = "before";
 
@@ -68,7 +71,7 @@ fn archives() -> Vec<String> {
 struct Before {
     /// What each name meant; `None`: nothing.
     names: BTreeMap<String, Option<String>>,
-    /// The same on other machines.
+    /// What they meant on other machines.
     #[serde(default)]
     there: BTreeMap<String, BTreeMap<String, Option<String>>>,
     /// The image in the description of each service that is pinned to a digest.
@@ -97,7 +100,7 @@ impl ImageComponent {
     }
 
     fn find(&self, backup: &Backup) -> Vec<String> {
-        let mut found = backup.find(&self.section.archive);
+        let mut found = backup.find_of(&self.name, &self.section.archive);
         found.sort();
         found
     }
@@ -141,7 +144,8 @@ impl ImageComponent {
                 .filter(|(name, _)| stem(name) == stem_of(artifact));
             for (name, id) in meant {
                 known.push(name.clone());
-                self.look_at_users(images.as_ref(), name, id, &mut inspection.findings)
+                let of = (name.as_str(), id.as_str());
+                self.look_at_users(cx, images.as_ref(), of, &mut inspection.findings)
                     .await?;
             }
         }
@@ -166,13 +170,20 @@ impl ImageComponent {
 
     async fn look_at_users(
         &self,
+        cx: &RunContext,
         images: &dyn Images,
-        name: &str,
-        id: &str,
+        (name, id): (&str, &str),
         findings: &mut Vec<Finding>,
     ) -> Result<()> {
         for user in images.users(name).await? {
             let service = &user.service;
+            if Self::stays(cx, &user) {
+                findings.push(match Self::gone(images, &user).await? {
+                    Some(error) => Finding::from_error(service, &error),
+                    None => Self::staying(service),
+                });
+                continue;
+            }
             for (node, hint) in &user.beyond {
                 findings.push(
                     Finding::error(
@@ -208,7 +219,10 @@ impl ImageComponent {
                         service,
                         format!("it runs {name}, and goes on with the image that it has until it is started anew"),
                     )
-                    .hint(format!("name it in `stops` of [components.{}]", self.name)),
+                    .hint(format!("name it in `stops` of [components.{}]", self.name))
+                    // The way back from a deployment starts services while names of images still mean
+                    // the restored ones.
+                    .stops_deployment(),
                 );
             }
             if user.running.iter().any(|running| running != id) {
@@ -234,7 +248,9 @@ impl ImageComponent {
                 let elsewhere = elsewhere.filter(|other| other.tags.contains(tag));
                 let mut restored: Vec<&str> = elsewhere.map(|other| other.id.as_str()).collect();
                 restored.push(&image.id);
-                let other = users.iter().filter(|user| self.stopped(user)).find(|user| {
+                // One that is still pinned to another image was left alone.
+                let given = |user: &&ImageUser| self.stopped(user) && !user.pinned;
+                let other = users.iter().filter(given).find(|user| {
                     user.running
                         .iter()
                         .any(|id| !restored.contains(&id.as_str()))
@@ -326,8 +342,27 @@ impl Component for ImageComponent {
         self.section.stops.clone()
     }
 
+    fn comes_before_services(&self) -> bool {
+        true
+    }
+
     fn artifacts(&self, backup: &Backup) -> Vec<String> {
         self.find(backup)
+    }
+
+    /// By the names of the archives: what is in them is known once they are read.
+    async fn brings(&self, backup: &Backup, _paths: &[String], needed: &Needed) -> bool {
+        let Needed::Image(name) = needed else {
+            return false;
+        };
+        let found = self.find(backup);
+        found.iter().any(|it| stem(name) == stem_of(it))
+    }
+
+    async fn live_bytes(&self) -> Result<u64> {
+        // How large they are nobody asks; that they are there is known.
+        self.are_known().await.map_err(self.at())?;
+        Ok(0)
     }
 
     async fn back_up(&self, writer: &BackupWriter) -> Result<BackedUp> {

@@ -45,7 +45,7 @@ impl ImageComponent {
         for tag in loaded.iter().flat_map(|image| &image.tags) {
             before.names.insert(tag.clone(), images.id(tag).await?);
             for user in images.users(tag).await? {
-                if user.pinned {
+                if user.pinned && !Self::stays(cx, &user) {
                     before.pinned.insert(user.service, user.image);
                 }
             }

@@ -1,11 +1,12 @@
 //! Is everything in the restored database that the dump says, and valid? And what is in it?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
+use tokio_postgres::types::ToSql;
 use tokio_util::sync::CancellationToken;
 
-use super::client::{Session, column};
+use super::client::{Session, TOLD, column};
 use super::names::{ident, literal};
 use super::script::{Object, Script};
 use crate::model::{Error, ErrorKind, Result};
@@ -14,7 +15,7 @@ use crate::model::{Error, ErrorKind, Result};
 const NAMED: usize = 200;
 
 /// Schemas of users: everything but the server's own.
-const OURS: &str = "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'";
+pub(super) const OURS: &str = "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'";
 
 /// Every object of the kinds that are compared, as pg_dump names them. Line ends in names are
 /// spaces there.
@@ -164,14 +165,23 @@ pub(super) async fn validity(session: &Session) -> Result<Validity> {
 
 /// The tables that hold rows themselves: schema and name.
 pub(super) async fn tables(session: &Session) -> Result<Vec<(String, String)>> {
+    tables_that(session, "true", &[]).await
+}
+
+/// Those of them of which this is true.
+async fn tables_that(
+    session: &Session,
+    wanted: &str,
+    args: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<(String, String)>> {
     session
         .rows(
             &format!(
                 "SELECT n.nspname::text, c.relname::text FROM pg_class c \
                  JOIN pg_namespace n ON n.oid = c.relnamespace \
-                 WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {OURS} ORDER BY 1, 2"
+                 WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {OURS} AND {wanted} ORDER BY 1, 2"
             ),
-            &[],
+            args,
         )
         .await?
         .iter()
@@ -179,8 +189,92 @@ pub(super) async fn tables(session: &Session) -> Result<Vec<(String, String)>> {
         .collect()
 }
 
+/// A table, and the column of it that is read to count its rows.
+struct Counting {
+    schema: String,
+    table: String,
+    column: Option<String>,
+}
+
+impl Counting {
+    /// The tables that hold rows themselves and of which this is true, each with the column that may be read and is the
+    /// least to send.
+    async fn those(
+        session: &Session,
+        wanted: &str,
+        args: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Self>> {
+        // Of one that is generated nothing is copied.
+        let stored = match session.version() >= 120_000 {
+            true => "AND a.attgenerated = ''",
+            false => "",
+        };
+        let told = match session.any_bytes() {
+            true => format!("AND a.attname::text ~ {TOLD}"),
+            false => String::new(),
+        };
+        session
+            .rows(
+                &format!(
+                    "SELECT n.nspname::text, c.relname::text, \
+                     (SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid \
+                      AND a.attnum > 0 AND NOT a.attisdropped {stored} {told} \
+                      ORDER BY has_column_privilege(c.oid, a.attnum, 'SELECT') DESC, \
+                      a.attlen < 0, a.attlen, a.attnum LIMIT 1) \
+                     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                     WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {OURS} AND {wanted} \
+                     ORDER BY 1, 2"
+                ),
+                args,
+            )
+            .await?
+            .iter()
+            .map(|row| {
+                Ok(Self {
+                    schema: column(row, 0)?,
+                    table: column(row, 1)?,
+                    column: column(row, 2)?,
+                })
+            })
+            .collect()
+    }
+
+    /// What sends a line for each row. Not a query: to plan one, the server calls functions of the table's indexes
+    /// as whoever asks, and where the name became a view's meanwhile, those of the view. The table may belong to
+    /// somebody who is to become no superuser by that. A copy takes tables only, and calls nothing.
+    fn copy(&self) -> String {
+        let only = self.column.as_deref().map(|it| format!(" ({})", ident(it)));
+        // Nothing is converted: what cannot be is counted like all else.
+        format!(
+            "COPY {}.{}{} TO STDOUT (ENCODING 'SQL_ASCII')",
+            ident(&self.schema),
+            ident(&self.table),
+            only.unwrap_or_default()
+        )
+    }
+}
+
 /// How many tables are counted in one transaction: each holds a lock until it ends.
 const AT_ONCE: usize = 100;
+
+/// About how many rows the tables have, as the server keeps account of them: for nothing more than a glance.
+pub(super) async fn about_rows(session: &Session) -> Result<u64> {
+    let sql = format!(
+        "SELECT coalesce(sum(greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0)), 0)::bigint \
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {OURS}"
+    );
+    let rows: i64 = column(&session.one(&sql, &[]).await?, 0)?;
+    Ok(u64::try_from(rows).unwrap_or(0))
+}
+
+/// What was counted.
+pub(super) struct Counted {
+    /// For reports: not all tables by their names.
+    pub(super) facts: Map<String, Value>,
+    /// All tables that have no row.
+    pub(super) empty: BTreeSet<String>,
+}
 
 /// Counts every table's rows, exactly, of a snapshot that another session holds where one is named. Tables that the user may not
 /// read, or not all of (row security), are left out, as are those whose policies fail.
@@ -188,16 +282,17 @@ pub(super) async fn count(
     session: &Session,
     snapshot: Option<&str>,
     cancel: &CancellationToken,
-) -> Result<Map<String, Value>> {
+) -> Result<Counted> {
     // Where a policy would hide rows the count is an error, not another number.
     session.run("SET row_security = off").await?;
-    let tables = tables(session).await?;
+    let tables = Counting::those(session, "true", &[]).await?;
     let mut rows = Map::new();
-    let mut total: i64 = 0;
+    let mut empty = BTreeSet::new();
+    let mut total: u64 = 0;
     let mut uncounted: u64 = 0;
     for some in tables.chunks(AT_ONCE) {
         let mut within = false;
-        for (schema, table) in some {
+        for counting in some {
             if cancel.is_cancelled() {
                 return Err(Error::interrupted());
             }
@@ -209,16 +304,15 @@ pub(super) async fn count(
                 session.run(&set).await?;
                 within = true;
             }
-            let sql = format!("SELECT count(*) FROM {}.{}", ident(schema), ident(table));
-            match session.try_rows(&sql, &[]).await {
-                Ok(found) => {
-                    let count: i64 = match found.first() {
-                        Some(row) => column(row, 0)?,
-                        None => 0,
-                    };
+            match session.copied(&counting.copy()).await {
+                Ok(count) => {
+                    let name = format!("{}.{}", counting.schema, counting.table);
                     total = total.saturating_add(count);
+                    if count == 0 {
+                        empty.insert(name.clone());
+                    }
                     if rows.len() < NAMED {
-                        rows.insert(format!("{schema}.{table}"), json!(count));
+                        rows.insert(name, json!(count));
                     }
                 }
                 Err(error) if error.is_closed() => return Err(session.failed(&error)),
@@ -242,7 +336,59 @@ pub(super) async fn count(
         facts.insert("uncounted_tables".to_owned(), json!(uncounted));
     }
     facts.insert("rows".to_owned(), Value::Object(rows));
-    Ok(facts)
+    Ok(Counted { facts, empty })
+}
+
+/// How many rows this table has; `None` if there is none that may be read.
+pub(super) async fn rows_of(session: &Session, schema: &str, table: &str) -> Result<Option<u64>> {
+    let wanted = "n.nspname::text = $1 AND c.relname::text = $2";
+    let found = Counting::those(session, wanted, &[&schema, &table]).await?;
+    let Some(counting) = found.first() else {
+        return Ok(None);
+    };
+    match session.copied(&counting.copy()).await {
+        Ok(rows) => Ok(Some(rows)),
+        Err(error) if error.is_closed() => Err(session.failed(&error)),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The tables with rows among those that are `asked` for, as the server keeps account of them. Those of which it has
+/// none, and that take up room, are taken to have some.
+pub(super) async fn filled(
+    session: &Session,
+    asked: impl Fn(&String) -> bool,
+) -> Result<Vec<String>> {
+    let has_rows = "pg_relation_size(c.oid) > 0 \
+         AND (greatest(c.reltuples, pg_stat_get_live_tuples(c.oid)) > 0 \
+         OR ((c.reltuples < 0 OR c.relpages = 0) AND pg_stat_get_tuples_inserted(c.oid) = 0))";
+    let all = tables_that(session, has_rows, &[]).await?;
+    let named = all
+        .into_iter()
+        .map(|(schema, table)| format!("{schema}.{table}"));
+    Ok(named.filter(asked).collect())
+}
+
+/// Those of the tables of these names that take up room: one from which all rows were taken at once does not.
+pub(super) async fn with_room(session: &Session, names: &[&str]) -> Result<BTreeSet<String>> {
+    // Only these are asked for their size, which waits for whoever has locked a table.
+    let wanted = "CASE WHEN n.nspname::text || '.' || c.relname::text = ANY ($1::text[]) \
+         THEN pg_relation_size(c.oid) > 0 ELSE false END";
+    let found = tables_that(session, wanted, &[&names]).await?;
+    let named = found
+        .into_iter()
+        .map(|(schema, table)| format!("{schema}.{table}"));
+    Ok(named.collect())
+}
+
+/// The tables of which the user of the session may not see all rows, as policies hold for it. Asked of the catalogs: no
+/// policy is run.
+pub(super) async fn with_closed_rows(session: &Session) -> Result<Vec<String>> {
+    let closed = "c.relrowsecurity AND row_security_active(c.oid)";
+    let tables = tables_that(session, closed, &[]).await?.into_iter();
+    Ok(tables
+        .map(|(schema, table)| format!("{schema}.{table}"))
+        .collect())
 }
 
 /// Whether any table of users takes up room: without reading one, whether there are rows.

@@ -65,6 +65,8 @@ struct Section {
     #[serde(default)]
     after_load: Vec<String>,
     #[serde(default)]
+    search_path: bool,
+    #[serde(default)]
     reindex: bool,
     #[serde(default)]
     grants: Vec<String>,
@@ -98,22 +100,31 @@ fn two() -> u32 {
     2
 }
 
+/// What the names of files end in that are compressed in one of the ways that are read; none first.
+pub(super) const PACKED: [&str; 6] = ["", ".gz", ".zst", ".bz2", ".xz", ".lz4"];
+
 fn default_dump() -> Vec<String> {
-    vec!["postgres/postgres-{id}.dump".to_owned()]
+    PACKED
+        .map(|end| format!("postgres/postgres-{{id}}.dump{end}"))
+        .to_vec()
 }
 
 fn default_sql() -> Vec<String> {
-    ["", ".gz", ".bz2", ".xz"]
+    PACKED
         .map(|end| format!("postgres/postgres-{{id}}.sql{end}"))
         .to_vec()
 }
 
 /// The roles' file stands beside each dump.
 fn default_globals(dump: &[String]) -> Vec<String> {
-    let beside = dump
-        .iter()
-        .map(|pattern| super::back_up::sidecar(pattern, "globals", "sql"));
-    beside.collect()
+    let mut beside = Vec::new();
+    for pattern in dump {
+        let name = super::back_up::sidecar(pattern, "globals", "sql");
+        if !beside.contains(&name) {
+            beside.push(name);
+        }
+    }
+    beside
 }
 
 /// The section, checked.
@@ -143,6 +154,8 @@ pub(super) struct PostgresConfig {
     pub(super) skip: Vec<String>,
     /// Statements that are run once the dump is loaded.
     pub(super) after_load: Vec<String>,
+    /// A dump is loaded with the `search_path` of the live database instead of an empty one.
+    pub(super) search_path: bool,
     /// Rebuild all indexes of the staged database.
     pub(super) reindex: bool,
     /// Statements about privileges, run in the staged database; each one statement.
@@ -222,6 +235,7 @@ impl PostgresConfig {
             globals,
             skip: section.skip,
             after_load: section.after_load,
+            search_path: section.search_path,
             database: section.database,
             user: section.user,
             password: SecretSource::new(
@@ -253,7 +267,22 @@ impl PostgresConfig {
 
 #[cfg(test)]
 mod tests {
-    use super::is_grant;
+    use super::{default_dump, default_globals, default_sql, is_grant};
+
+    #[test]
+    fn what_is_compressed_needs_no_name_of_its_own() {
+        for end in ["", ".gz", ".zst", ".bz2", ".xz", ".lz4"] {
+            let dump = format!("postgres/postgres-{{id}}.dump{end}");
+            let sql = format!("postgres/postgres-{{id}}.sql{end}");
+            assert!(default_dump().contains(&dump), "{dump}");
+            assert!(default_sql().contains(&sql), "{sql}");
+        }
+        // What a backup of ours is called.
+        assert_eq!(default_dump()[0], "postgres/postgres-{id}.dump");
+        let globals = default_globals(&default_dump());
+        assert_eq!(globals[0], "postgres/postgres-globals-{id}.sql");
+        assert_eq!(globals.len(), 2, "{globals:?}");
+    }
 
     #[test]
     fn only_privileges_are_granted() {

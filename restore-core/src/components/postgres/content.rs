@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::JoinHandle;
 
-use crate::archive::{Digest, Source, hand_on};
+use crate::archive::{Digest, Source, forward_chunks};
 use crate::model::{Error, ErrorKind, Progress, Result};
 
 /// How many bytes tell.
@@ -126,12 +126,50 @@ fn packer(head: &[u8]) -> Option<&'static str> {
     }
 }
 
+/// The reason of an error: a file is no dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct UnknownFormat;
+
+/// The version of the pg_dump that made an archive in the custom format, as its first bytes tell.
+pub(super) async fn made_by(path: &Path) -> Option<String> {
+    dumper(&head(path).await.ok()?)
+}
+
+/// "17.5 (Debian 17.5-1)", of the head of an archive: the size of numbers, how it is compressed, a time
+/// of seven numbers, and three texts, of which the last tells.
+fn dumper(head: &[u8]) -> Option<String> {
+    let rest = head.strip_prefix(b"PGDMP")?;
+    let (&[_, minor, _, size, _, _], rest) = rest.split_first_chunk::<6>()?;
+    let size = usize::from(size);
+    if !(1..=8).contains(&size) {
+        return None;
+    }
+    // A number is a sign and so many bytes. Since format 1.15 a byte names the algorithm of compression,
+    // before that a number its level.
+    let compression = if minor < 15 { size + 1 } else { 1 };
+    let mut rest = rest.get(compression + 7 * (size + 1)..)?;
+    let mut text = String::new();
+    for _ in 0..3 {
+        let (length, after) = rest.split_at_checked(size + 1)?;
+        let mut bytes = length.iter().skip(1).rev();
+        let length = bytes.try_fold(0_usize, |sum, byte| {
+            sum.checked_mul(256)?.checked_add(usize::from(*byte))
+        })?;
+        let (found, after) = after.split_at_checked(length)?;
+        text = String::from_utf8_lossy(found).into_owned();
+        rest = after;
+    }
+    text.starts_with(|first: char| first.is_ascii_digit())
+        .then_some(text)
+}
+
 fn unknown(label: &str, what: &str) -> Error {
     Error::new(
         ErrorKind::Verification,
         "postgres.unknown_format",
         format!("{label} {what}"),
     )
+    .because(UnknownFormat)
     .hint("choose another backup; pg_dump writes what can be restored, in any of its formats")
 }
 
@@ -169,8 +207,8 @@ impl Decompressed {
         let (send, pieces) = channel(DEPTH);
         // A name that claims another way would be believed.
         let label = format!("{label} ({})", packer(head).unwrap_or("compressed"));
-        let source = Source::given(file, label, None, None);
-        let reading = tokio::spawn(hand_on(source, Progress::hidden(), send));
+        let source = Source::from_file(file, label, None, None);
+        let reading = tokio::spawn(forward_chunks(source, Progress::hidden(), send));
         Self {
             pieces,
             reading: Some(reading),
@@ -261,6 +299,31 @@ impl Pieces {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_archive_says_which_program_made_it() {
+        let text = |text: &str| {
+            let length = u8::try_from(text.len()).unwrap();
+            [&[0, length, 0, 0, 0][..], text.as_bytes()].concat()
+        };
+        for (minor, compression) in [(14, &[0, 6, 0, 0, 0][..]), (16, &[1][..])] {
+            let head = [
+                &b"PGDMP\x01"[..],
+                &[minor, 0, 4, 8, 1],
+                compression,
+                &[0; 35],
+                &text("shop"),
+                &text("15.4"),
+                &text("17.5 (Debian 17.5-1)"),
+            ]
+            .concat();
+            assert_eq!(dumper(&head).as_deref(), Some("17.5 (Debian 17.5-1)"));
+            for end in 0..head.len() {
+                assert_eq!(dumper(&head[..end]), None, "{minor}, {end}");
+            }
+        }
+        assert_eq!(dumper(b"PGDMP\x01\x10\x00\xff\x08\x01 and more"), None);
+    }
 
     #[tokio::test]
     async fn first_bytes_tell_what_a_file_is() {

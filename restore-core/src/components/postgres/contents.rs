@@ -7,17 +7,25 @@ use tokio::sync::mpsc::channel;
 use tokio_util::sync::CancellationToken;
 
 use super::Postgres;
-use super::client::column;
+use super::client::{SessionError, column};
 use super::content::{Content, Format};
-use super::script::{Script, ScriptReader};
+use super::database::Database;
+use super::script::{Properties, Script, ScriptReader};
 use super::sql_dump::{not_in_dump, refuse_odd};
-use super::tools::{Input, Runner};
-use crate::archive::{Source, hand_on, hash_file};
+use super::tools::{Input, Runner, ToolFailed};
+use crate::archive::{Source, forward_chunks, hash_file};
 use crate::contract::{Backup, Contents, DumpedTable, RunContext};
 use crate::model::{Difference, Error, ErrorKind, Progress, Result};
 
 /// How many pieces of a script may be under way.
 const DEPTH: usize = 4;
+
+/// What a dump says of what it holds.
+struct Dumped {
+    tables: Tables,
+    /// Of the database itself.
+    properties: Properties,
+}
 
 /// Tables by schema and name, with their rows where these are known.
 type Tables = BTreeMap<(String, String), Option<u64>>;
@@ -30,37 +38,19 @@ impl Contents for Postgres {
         artifact: &str,
         cancel: &CancellationToken,
     ) -> Result<Option<Vec<DumpedTable>>> {
-        let is_dump = self.find_artifacts(backup).all().any(|it| it == artifact);
-        if !is_dump {
-            return Ok(None);
-        }
-        let source = backup.source(artifact)?.cancelled_by(cancel.clone());
-        let content = Content::of(source.path(), artifact).await?;
-        let mut tables = match content.format {
-            Format::Sql => of_script(source, &self.config.dumped_as).await?,
-            Format::Custom | Format::Tar => self.of_archive(source, content.packed, cancel).await?,
-            // A tar archive of a folder has members like any other.
-            Format::Folder => return Ok(None),
-        };
-        let described = backup.described(artifact).await?.unwrap_or_default();
-        if let Some(rows) = described.get("rows").and_then(|it| it.as_object()) {
-            for ((schema, name), known) in &mut tables {
-                let said = rows.get(&format!("{schema}.{name}"));
-                *known = known.or(said.and_then(serde_json::Value::as_u64));
-            }
-        }
-        let tables = tables
-            .into_iter()
-            .map(|((schema, name), rows)| DumpedTable::new(schema, name, rows));
-        Ok(Some(tables.collect()))
+        let dumped = self.dumped(backup, artifact, cancel).await?;
+        Ok(dumped.map(|dumped| of_tables(dumped.tables)))
     }
 
     async fn compare(&self, cx: &RunContext, most: usize) -> Result<Vec<Difference>> {
         let compared = async {
+            if let Some(error) = self.ambiguous(cx.backup()) {
+                return Err(error);
+            }
             let artifacts = self.find_artifacts(cx.backup());
             let label = artifacts.all().next();
             let label = label.ok_or_else(|| self.no_artifact(cx.backup()))?;
-            let dumped = self.tables(cx.backup(), label, cx.cancelled()).await?;
+            let dumped = self.dumped(cx.backup(), label, cx.cancelled()).await?;
             let dumped = dumped.ok_or_else(|| {
                 Error::new(
                     ErrorKind::Preflight,
@@ -69,11 +59,45 @@ impl Contents for Postgres {
                 )
                 .hint("`restore drill` restores it beside what is live, and counts")
             })?;
+            let Dumped { tables, properties } = dumped;
             let live = self.live_tables().await?;
-            Ok(differences(dumped, &live, most))
+            let mut found = differences(of_tables(tables), &live, most);
+            let names = setting_names(&properties);
+            if !names.is_empty() {
+                found.push(self.settings(names, most).await?);
+            }
+            Ok(found)
         };
         self.named(compared.await)
     }
+}
+
+fn of_tables(tables: Tables) -> Vec<DumpedTable> {
+    let tables = tables.into_iter();
+    tables
+        .map(|((schema, name), rows)| DumpedTable::new(schema, name, rows))
+        .collect()
+}
+
+/// The names of the settings that a dump has of its database; values may be secrets.
+fn setting_names(properties: &Properties) -> Vec<String> {
+    let statements = properties.statements.iter();
+    let named = statements.filter_map(|(_, before, after)| {
+        let (name, _) = after
+            .trim_start()
+            .strip_prefix("SET ")?
+            .split_once(" TO ")?;
+        let role = before
+            .strip_prefix("ALTER ROLE ")
+            .and_then(|rest| rest.trim_end().strip_suffix(" IN DATABASE"));
+        // Those of extensions have a dot in their names, and are quoted.
+        let name = name.trim_matches('"');
+        Some(match role {
+            Some(role) => format!("{name} of role {role}"),
+            None => name.to_owned(),
+        })
+    });
+    named.collect()
 }
 
 /// The live tables with about how many rows each has; `None`: never looked at. A dump has none that
@@ -129,13 +153,13 @@ fn sum(known: Option<u64>, more: Option<u64>) -> Option<u64> {
 }
 
 /// Reads a script to its end, hashing it meanwhile: what of it is for `database`.
-async fn of_script(source: Source, database: &str) -> Result<Tables> {
+async fn of_script(source: Source, database: &str) -> Result<Dumped> {
     let label = source.label().to_owned();
     let file = source
         .open()
         .map_err(|e| Error::io(format!("read {label}"), e))?;
     // Its first bytes say how it is compressed, whatever its name claims.
-    let source = Source::given(
+    let source = Source::from_file(
         file,
         format!("{label} (dump)"),
         source.size(),
@@ -143,7 +167,7 @@ async fn of_script(source: Source, database: &str) -> Result<Tables> {
     )
     .cancelled_by(source.cancel().clone());
     let (send, mut pieces) = channel(DEPTH);
-    let reading = tokio::spawn(hand_on(source, Progress::hidden(), send));
+    let reading = tokio::spawn(forward_chunks(source, Progress::hidden(), send));
     let counting = tokio::task::spawn_blocking(move || {
         let mut reader = ScriptReader::counting();
         while let Some(piece) = pieces.blocking_recv() {
@@ -174,30 +198,84 @@ async fn of_script(source: Source, database: &str) -> Result<Tables> {
         true => None,
         false => Some(script.taken_from.clone().unwrap_or(database.to_owned())),
     };
-    let mut tables = of_objects(script);
+    let Dumped {
+        mut tables,
+        properties,
+    } = of_objects(script);
     for table in counted {
         if only.is_none() || table.database == only {
             tables.insert((table.schema, table.name), table.rows);
         }
     }
-    Ok(tables)
+    Ok(Dumped { tables, properties })
 }
 
-/// The tables that a script makes.
-fn of_objects(script: Script) -> Tables {
+/// The tables that a script makes, and what it says of the database itself.
+fn of_objects(script: Script) -> Dumped {
     let objects = script.objects.into_keys();
     let tables = objects.filter(|object| object.kind == "TABLE");
-    tables
-        .map(|object| ((object.schema, object.name), None))
-        .collect()
+    Dumped {
+        tables: tables
+            .map(|object| ((object.schema, object.name), None))
+            .collect(),
+        properties: script.properties,
+    }
 }
 
 impl Postgres {
+    /// What is in an artifact; `None` where that is no dump of this database, or in a format that is not listed.
+    async fn dumped(
+        &self,
+        backup: &Backup,
+        artifact: &str,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Dumped>> {
+        let is_dump = self.find_artifacts(backup).all().any(|it| it == artifact);
+        if !is_dump {
+            return Ok(None);
+        }
+        let source = backup.source(artifact)?.cancelled_by(cancel.clone());
+        let content = Content::of(source.path(), artifact).await?;
+        let mut dumped = match content.format {
+            Format::Sql => of_script(source, &self.config.dumped_as).await?,
+            Format::Custom | Format::Tar => self.of_archive(source, content.packed, cancel).await?,
+            // A tar archive of a folder has members like any other.
+            Format::Folder => return Ok(None),
+        };
+        let described = backup.described(artifact).await?.unwrap_or_default();
+        if let Some(rows) = described.get("rows").and_then(|it| it.as_object()) {
+            for ((schema, name), known) in &mut dumped.tables {
+                let said = rows.get(&format!("{schema}.{name}"));
+                *known = known.or(said.and_then(serde_json::Value::as_u64));
+            }
+        }
+        Ok(Some(dumped))
+    }
+
+    /// How the settings of the database itself (`ALTER DATABASE … SET`) would change. Those of a live database stay, so a
+    /// dump brings its own only where there is none.
+    async fn settings(&self, names: Vec<String>, most: usize) -> Result<Difference> {
+        let session = self.maintenance().await?;
+        let live = Database::find(&session, &self.config.database).await;
+        session.close().await;
+        let live = live?;
+        let count = |count: usize| u64::try_from(count).ok();
+        let mut settings = Difference::new("settings");
+        settings.backup = count(names.len());
+        settings.live = count(live.as_ref().map_or(0, |live| live.setting_names().len()));
+        if live.is_none() {
+            for name in names {
+                settings.added.add(name, most);
+            }
+        }
+        Ok(settings)
+    }
+
     /// The tables of the live database; none where there is no database.
     async fn live_tables(&self) -> Result<Tables> {
         let session = match self.session(&self.config.database).await {
             Ok(session) => session,
-            Err(error) if error.code() == "postgres.no_database" => return Ok(Tables::new()),
+            Err(error) if error.is(&SessionError::NoDatabase) => return Ok(Tables::new()),
             Err(error) => return Err(error),
         };
         let found = session.rows(LIVE, &[]).await;
@@ -222,7 +300,7 @@ impl Postgres {
         source: Source,
         packed: bool,
         cancel: &CancellationToken,
-    ) -> Result<Tables> {
+    ) -> Result<Dumped> {
         let label = source.label().to_owned();
         let digest = hash_file(&source, Progress::hidden()).await?;
         if let Some(expected) = source.expected().filter(|expected| *expected != digest) {
@@ -239,8 +317,9 @@ impl Postgres {
         let input = Input::new(source.path(), None).packed(packed);
         let mut failure = None;
         for tools in found.iter().rev() {
-            match runner.script(tools, &input, false).await {
-                Err(error) if error.code() == "postgres.tool_failed" => {
+            // With what it says of the database itself.
+            match runner.script(tools, &input, true).await {
+                Err(error) if error.is(&ToolFailed) => {
                     failure.get_or_insert(error);
                 }
                 script => return Ok(of_objects(script?)),

@@ -162,6 +162,20 @@ impl Database {
         Ok(settings)
     }
 
+    /// Its security labels: for each provider, the label.
+    pub(super) async fn labels(&self, session: &Session) -> Result<Vec<(String, String)>> {
+        let rows = session
+            .rows(
+                "SELECT provider::text, label::text FROM pg_shseclabel \
+                 WHERE classoid = 'pg_database'::regclass AND objoid = $1 ORDER BY 1",
+                &[&self.oid],
+            )
+            .await?;
+        rows.iter()
+            .map(|row| Ok((column(row, 0)?, column(row, 1)?)))
+            .collect()
+    }
+
     /// Whether dropping it was begun and broken off: it can only be dropped.
     pub(super) fn is_invalid(&self) -> bool {
         self.connection_limit == -2
@@ -304,7 +318,7 @@ impl Database {
         sql
     }
 
-    /// The same with the settings of another one.
+    /// This database with the settings of another one.
     pub(super) fn with_settings_of(mut self, other: &Self) -> Self {
         self.settings.clone_from(&other.settings);
         self
@@ -413,6 +427,16 @@ pub(super) fn comment_sql(name: &str, comment: Option<&str>) -> String {
         "COMMENT ON DATABASE {} IS {}",
         ident(name),
         comment.map_or_else(|| "NULL".to_owned(), literal)
+    )
+}
+
+/// `SECURITY LABEL … ON DATABASE`.
+pub(super) fn label_sql(name: &str, provider: &str, label: &str) -> String {
+    format!(
+        "SECURITY LABEL FOR {} ON DATABASE {} IS {}",
+        ident(provider),
+        ident(name),
+        literal(label)
     )
 }
 

@@ -1,18 +1,18 @@
 //! What speaks for and against a run, found without writing anything.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::anew::ClusterPlace;
-use super::client::{BROKEN, Session, column};
+use super::client::{Session, SessionError, column};
 use super::database::Database;
 use super::names::ident;
 use super::sessions::{NOT_OURS_HINT, PREPARED_HINT, not_ours, prepared};
-use super::{Postgres, compare};
+use super::tools::ROW_SECURITY_HINT;
+use super::{Artifacts, Postgres, compare, search_paths};
 use crate::contract::{Inspection, RunContext, SpaceNeed};
 use crate::model::{Error, Finding, Result};
-use crate::sys::process::account::Account;
+use crate::sys::connect::is_socket;
 use crate::sys::space::Space;
 
 /// How many times its size a dump needs at least once restored, by experience: it is compressed,
@@ -26,15 +26,26 @@ pub(super) struct Inspect<'a> {
     pub(super) out: Inspection,
 }
 
+/// What a look into the live database finds.
+struct Inside {
+    /// How many tables it has.
+    tables: usize,
+    /// Those of which not all rows may be read.
+    closed: Vec<String>,
+    /// What may need the `search_path` of the live database while a dump is loaded.
+    in_need: Vec<String>,
+}
+
 /// See [`Component::inspect`](crate::component::Component::inspect).
 pub(super) async fn inspect(pg: &Postgres, cx: &RunContext) -> Result<Inspection> {
-    let names = pg.names(cx.run());
+    let names = pg.names(cx);
     let mut inspect = Inspect {
         pg,
         cx,
         out: Inspection {
             artifacts: Vec::new(),
-            summary: format!("database {}", pg.config.database),
+            summary: pg.summary(cx),
+            beside: pg.beside_words(cx),
             staged_at: format!("database {} on {}", names.staged, pg.config.service),
             read_bytes: 0,
             needs: Vec::new(),
@@ -47,7 +58,16 @@ pub(super) async fn inspect(pg: &Postgres, cx: &RunContext) -> Result<Inspection
         inspect.recovery().await?;
         return Ok(inspect.out);
     }
-    let artifacts = pg.find_artifacts(cx.backup());
+    let mut artifacts = pg.find_artifacts(cx.backup());
+    let ambiguous = pg.ambiguous(cx.backup());
+    if let Some(error) = &ambiguous {
+        inspect.error(error);
+        // What one of them holds says nothing.
+        artifacts = Artifacts {
+            dump: None,
+            sql: None,
+        };
+    }
     let first = artifacts.dump.as_ref().or(artifacts.sql.as_ref());
     match first {
         Some(first) => {
@@ -57,6 +77,7 @@ pub(super) async fn inspect(pg: &Postgres, cx: &RunContext) -> Result<Inspection
                 .filter_map(|path| cx.backup().file(path))
                 .fold(0, |all: u64, file| all.saturating_add(file.size));
         }
+        None if ambiguous.is_some() => {}
         None => {
             let error = pg.no_artifact(cx.backup());
             inspect.error(&error);
@@ -65,13 +86,16 @@ pub(super) async fn inspect(pg: &Postgres, cx: &RunContext) -> Result<Inspection
     match pg.maintenance().await {
         Ok(session) => {
             let live = inspect.live(&session).await?;
-            inspect.dump(&session, &artifacts, live.as_ref()).await?;
+            let server = session.version() / 10_000;
+            inspect
+                .dump((Some(&session), server), &artifacts, live.as_ref())
+                .await?;
             inspect.power();
             session.close().await;
         }
         Err(error) => {
-            inspect.error(&error);
-            inspect.no_cluster().await;
+            let error = inspect.with_globals(error);
+            inspect.unreachable(error, &artifacts).await?;
         }
     }
     Ok(inspect.out)
@@ -83,58 +107,23 @@ impl Inspect<'_> {
         self.out.findings.push(finding);
     }
 
-    /// What is not made even where a run may create: a server needs a cluster to start at all.
-    async fn no_cluster(&mut self) {
-        let service = &self.pg.config.service;
-        let down = self.pg.platform.service(service).await;
-        if !self.cx.may_create() || down.is_ok_and(|state| state.running > 0) {
-            return;
-        }
-        let place = ClusterPlace::of(&self.pg.platform.start_command(service));
-        let state = place
-            .as_ref()
-            .map(|place| format!(", and {}", place.state()));
-        let message = format!(
-            "{service} does not run{}: --create makes roles and databases in a server that runs, and no cluster for it",
-            state.unwrap_or_default()
-        );
-        let anew = match &place {
-            Some(place) => format!(
-                "`{}` as root makes an empty one; then `restore run ID --create` starts it, and makes the roles and {} in it; other databases that were in it are no part of that",
-                self.commands(place).await,
-                self.pg.database_words()
-            ),
-            None => format!(
-                "make one as the service's user with `initdb` of its version and {} as its superuser (an image of PostgreSQL makes one itself where it starts on an empty volume: move aside what is in it), start {service}, and plan again",
-                self.pg.config.user
-            ),
+    /// Says of a role that is not let in where the backup says what it was: nobody can be asked to make it again
+    /// but the server that does not let us in.
+    fn with_globals(&self, error: Error) -> Error {
+        let (backup, pg) = (self.cx.backup(), self.pg);
+        let file = pg.globals_file(backup).ok().flatten();
+        let (true, Some(file), Some(hint)) = (
+            error.is(&SessionError::Auth),
+            file,
+            error.hint_text().map(str::to_owned),
+        ) else {
+            return error;
         };
-        let hint = match &self.pg.config.cluster {
-            Some(cluster) => format!(
-                "where its data directory is gone or damaged, recover it from a base backup first (`restore run ID --create --only {cluster}`); where there are only dumps: {anew}"
-            ),
-            None => format!("where its data directory is gone or damaged beyond repair: {anew}"),
-        };
-        self.refuse("postgres.no_cluster", message, &hint);
-    }
-
-    /// How a cluster is made there by hand.
-    async fn commands(&self, place: &ClusterPlace) -> String {
-        let pg = self.pg;
-        let service = &pg.config.service;
-        let owner = pg.platform.owner(service).await.ok().flatten();
-        // No server runs as root.
-        let account = owner.filter(|(uid, _)| *uid != 0).map_or_else(
-            || "postgres".to_owned(),
-            |(uid, gid)| Account::of(uid, gid).name,
-        );
-        let endpoint = pg.platform.endpoint(service).await.ok();
-        place.commands(
-            &account,
-            &pg.config.user,
-            pg.config.password.file(),
-            endpoint.as_ref(),
-        )
+        error.hint(format!(
+            "{hint}; or run the lines about {} in {file}, which has its password too: `restore get {} {file} --to DIR` brings the file out",
+            pg.config.user,
+            backup.id()
+        ))
     }
 
     pub(super) fn warn(&mut self, code: &str, message: String) {
@@ -173,12 +162,21 @@ impl Inspect<'_> {
         self.fact("database_exists", json!(live.is_some()));
         self.privileges(session, live.as_ref()).await?;
         let mut size = 0;
+        let beside = self.cx.restore_as();
         if let Some(live) = &live {
             size = self.live_facts(session, live).await?;
-            self.obstacles(session, live).await?;
-        } else {
-            self.out.summary += ", which does not exist yet";
-            self.out.creates.push(self.pg.database_words());
+        }
+        match (&live, beside) {
+            (_, Some(name)) => {
+                self.name_beside(session, name).await?;
+                self.out.creates.push(self.pg.database_words(self.cx));
+            }
+            (live, None) if !self.cx.tables().is_empty() => self.database_there(live.is_some()),
+            (Some(live), None) => self.obstacles(session, live).await?,
+            (None, None) => {
+                self.out.summary += ", which does not exist yet";
+                self.out.creates.push(self.pg.database_words(self.cx));
+            }
         }
         self.space(session, live.as_ref(), size).await?;
         Ok(live)
@@ -217,10 +215,15 @@ impl Inspect<'_> {
             )
             .await?;
         if !column::<bool>(&row, 0)? {
+            let cannot = match (self.cx.restore_as(), self.cx.tables()) {
+                (Some(_), _) => "make another like",
+                (None, [_, ..]) => "make a schema in",
+                (None, []) => "rename",
+            };
             self.refuse(
                 "postgres.not_owner",
                 format!(
-                    "{user} may not rename database {}: it belongs to {}",
+                    "{user} may not {cannot} database {}: it belongs to {}",
                     live.name, live.owner
                 ),
                 "let the component connect as the owner, with CREATEDB, or as a superuser",
@@ -300,10 +303,15 @@ impl Inspect<'_> {
                 ident(&live.name)
             )));
         }
-        match self.tables_of(&live.name).await {
-            Ok(tables) => self.fact("tables", json!(tables)),
+        match self.inside(&live.name).await {
+            Ok(inside) => {
+                self.fact("tables", json!(inside.tables));
+                self.closed_rows(&live.name, &inside.closed);
+                let told = self.pg.needs_search_path(&inside.in_need);
+                self.out.findings.extend(told);
+            }
             // It is moved aside by its name, and not read.
-            Err(error) if error.code() == BROKEN => {
+            Err(error) if error.is(&SessionError::Broken) => {
                 self.warn(
                     "postgres.live_broken",
                     format!(
@@ -318,12 +326,38 @@ impl Inspect<'_> {
         Ok(size)
     }
 
-    /// How many tables a database has.
-    async fn tables_of(&self, database: &str) -> Result<usize> {
-        let inside = self.pg.session(database).await?;
-        let tables = compare::tables(&inside).await;
-        inside.close().await;
-        tables.map(|tables| tables.len())
+    /// A look into a database.
+    async fn inside(&self, database: &str) -> Result<Inside> {
+        let session = self.pg.session(database).await?;
+        let tables = compare::tables(&session).await;
+        // What the catalogs do not tell hinders no plan.
+        let closed = compare::with_closed_rows(&session).await;
+        let in_need = search_paths::in_need(&session).await;
+        session.close().await;
+        Ok(Inside {
+            tables: tables?.len(),
+            closed: closed.unwrap_or_default(),
+            in_need: in_need.unwrap_or_default(),
+        })
+    }
+
+    /// That no dump can be made of a database, and so no backup of it.
+    fn closed_rows(&mut self, database: &str, tables: &[String]) {
+        if tables.is_empty() {
+            return;
+        }
+        let named: Vec<&str> = tables.iter().take(10).map(String::as_str).collect();
+        let more = match tables.len().saturating_sub(named.len()) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let message = format!(
+            "{} may not read all rows of tables in database {database} (row-level security), so no backup of it can be made, nor a run's safety backup: {}{more}",
+            self.pg.config.user,
+            named.join(", ")
+        );
+        let finding = Finding::warning("postgres.row_security", &self.pg.name, message);
+        self.out.findings.push(finding.hint(ROW_SECURITY_HINT));
     }
 
     /// What holds on to the live database by name or by number.
@@ -397,7 +431,15 @@ impl Inspect<'_> {
     }
 
     async fn space(&mut self, session: &Session, live: Option<&Database>, size: u64) -> Result<()> {
-        let bytes = size.max(self.out.read_bytes.saturating_mul(UNPACKED));
+        let bytes = match self.cx.tables() {
+            [] => size.max(self.out.read_bytes.saturating_mul(UNPACKED)),
+            // Of the rest only the definitions are loaded. How much of a packed dump is theirs nothing
+            // tells before it is read; live they may be gone or empty, for which they are restored.
+            tables => {
+                let live = self.pg.bytes_of(tables).await.unwrap_or(0);
+                live.max(self.out.read_bytes.saturating_mul(2))
+            }
+        };
         self.fact("needs_bytes", json!(bytes));
         let place = place(session, live).await?;
         if let Some(space) = place.and_then(|place| Space::of(&place).ok()) {
@@ -439,6 +481,46 @@ pub(super) async fn place(session: &Session, live: Option<&Database>) -> Result<
         }
     }
     Ok(here(PathBuf::from(place)))
+}
+
+/// The directories of this host in which the server has its data, its log and its tablespaces, and the sockets that
+/// it listens at.
+pub(super) async fn lives_in(session: &Session) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    // Only some roles may ask for these.
+    let asked = session
+        .try_rows(
+            "SELECT current_setting('data_directory') AS data, \
+             current_setting('unix_socket_directories') AS sockets, \
+             current_setting('port') AS port",
+            &[],
+        )
+        .await;
+    if let Ok(Some(row)) = asked.as_ref().map(|rows| rows.first()) {
+        if let Some(data) = here(PathBuf::from(column::<String>(row, 0)?)) {
+            // The log may lie on another disk.
+            let log = std::fs::read_link(data.join("pg_wal")).ok();
+            let log = log.map(|log| data.join(log));
+            found.push(data);
+            found.extend(log);
+        }
+        let name = format!(".s.PGSQL.{}", column::<String>(row, 2)?);
+        let directories: String = column(row, 1)?;
+        let sockets = directories
+            .split(',')
+            .map(|directory| Path::new(directory.trim().trim_matches('"')).join(&name));
+        found.extend(sockets.filter(|socket| is_socket(socket)));
+    }
+    let rows = session
+        .rows(
+            "SELECT pg_tablespace_location(oid) AS place FROM pg_tablespace ORDER BY oid",
+            &[],
+        )
+        .await?;
+    for row in &rows {
+        found.extend(here(PathBuf::from(column::<String>(row, 0)?)));
+    }
+    Ok(found)
 }
 
 /// A data directory or tablespace, when it is one of this host.

@@ -1,24 +1,28 @@
-//! What the dump is, and what it needs that the server may lack (trap 25).
+//! What the dump is, and what it needs that the server may lack.
+
+use std::collections::BTreeMap;
 
 use serde_json::json;
 
 use super::client::{Session, column};
 use super::config::MissingRoles;
-use super::content::{Content, Format};
+use super::content::{Content, Format, made_by};
 use super::database::Database;
+use super::globals::Role;
 use super::inspect::Inspect;
-use super::script::{Script, Skip};
+use super::script::{Script, Skip, major};
 use super::tools::{Input, Runner, Tools};
-use super::{Artifacts, sql_dump};
+use super::{Artifacts, sql_dump, toc, whole};
 use crate::model::{Error, ErrorKind, Finding, Result};
 
 /// The largest SQL dump that is read to its end before a run, to find the roles that it names.
 pub(super) const LARGEST_SQL: u64 = 4 << 30;
 
 impl Inspect<'_> {
+    /// `session` on the server of that major version, where there is one already.
     pub(super) async fn dump(
         &mut self,
-        session: &Session,
+        (session, server): (Option<&Session>, u32),
         artifacts: &Artifacts,
         live: Option<&Database>,
     ) -> Result<()> {
@@ -31,7 +35,6 @@ impl Inspect<'_> {
             login: &login,
             cancel: self.cx.cancelled(),
         };
-        let server = session.version() / 10_000;
         let tools = match runner.find(self.pg.config.bin.as_deref(), server).await {
             Ok(tools) => tools,
             Err(error) => {
@@ -69,9 +72,16 @@ impl Inspect<'_> {
                         self.sql_end(sql).await?;
                     }
                     return match found {
-                        Some((script, from_sql)) => {
-                            self.script(session, (&script, from_sql), live).await
-                        }
+                        Some((script, from_sql)) => match session {
+                            Some(session) => {
+                                self.script(session, (&script, from_sql), live).await?;
+                                if live.is_some() {
+                                    self.fewer_rows(label, (&script, from_sql)).await;
+                                }
+                                Ok(())
+                            }
+                            None => self.script_anew(&script, server).await,
+                        },
                         None => Ok(()),
                     };
                 }
@@ -87,13 +97,15 @@ impl Inspect<'_> {
             }
         }
         if let Some((label, error)) = failed {
-            let hint = error.hint_text().map_or_else(
-                || {
+            let newest = tools.iter().map(|tools| tools.major).max().unwrap_or(0);
+            let hint = match (self.needed(&label, newest).await, error.hint_text()) {
+                (Some(needed), _) => needed,
+                (None, Some(hint)) => hint.to_owned(),
+                (None, None) => {
                     "choose another backup; a dump of a newer pg_dump needs a newer pg_restore"
                         .to_owned()
-                },
-                str::to_owned,
-            );
+                }
+            };
             self.refuse(
                 "postgres.dump_unreadable",
                 format!("{label} cannot be read: {error}"),
@@ -103,15 +115,48 @@ impl Inspect<'_> {
         Ok(())
     }
 
+    /// That the dump has far fewer rows than the live database, where the dump or the backup's own description tells how
+    /// many it has.
+    async fn fewer_rows(&mut self, label: &str, (script, from_sql): (&Script, bool)) {
+        let rows = match from_sql && !script.inserts {
+            true => Some(script.rows),
+            false => self.described_rows(label).await,
+        };
+        // Of one without any that is said already.
+        if let Some(rows) = rows.filter(|rows| *rows > 0) {
+            let told = self.pg.far_fewer_rows(self.cx, rows).await;
+            self.out.findings.extend(told);
+        }
+    }
+
+    /// How many rows the backup's own description says that a dump has.
+    async fn described_rows(&self, label: &str) -> Option<u64> {
+        let facts = self.cx.backup().described(label).await.ok()??;
+        match facts.contains_key("uncounted_tables") {
+            true => None,
+            false => facts.get("total_rows")?.as_u64(),
+        }
+    }
+
+    /// Which programs an archive needs, where there are none as new as those that made it.
+    async fn needed(&self, label: &str, newest: u32) -> Option<String> {
+        let source = self.cx.source(label).ok()?;
+        let version = made_by(source.path()).await?;
+        let needed = major(&version).filter(|needed| *needed > newest)?;
+        Some(format!(
+            "pg_dump {version} made it, which needs pg_restore {needed} or later: install postgresql-client-{needed}, or name the directory of such programs with bin"
+        ))
+    }
+
     /// What one dump holds, and whether that is SQL; `None` where it is not read before the run.
     async fn read(
         &mut self,
         label: &str,
         (runner, tools): (&Runner<'_>, &[Tools]),
-        (session, live): (&Session, Option<&Database>),
+        (session, live): (Option<&Session>, Option<&Database>),
     ) -> Result<Option<(Script, bool)>> {
         let superuser = self.out.facts.get("superuser") == Some(&json!(true));
-        let skip = self.pg.skip(superuser);
+        let skip = self.pg.skip(self.cx, superuser);
         let is_folder = self.cx.backup().file(label).is_none();
         let (path, content) = if is_folder {
             let contents = self.cx.source(&format!("{label}/toc.dat"))?;
@@ -128,7 +173,10 @@ impl Inspect<'_> {
                 let Some(script) = self.read_sql(label, &input, skip).await? else {
                     return Ok(None);
                 };
-                let (_, settings) = sql_dump::left_out(&script, session).await?;
+                let settings = match session {
+                    Some(session) => sql_dump::left_out(&script, session).await?.1,
+                    None => Vec::new(),
+                };
                 let notes = self.pg.notes(&script, &settings);
                 self.out.findings.extend(notes);
                 if let Err(error) = runner.restrictable(tools).await {
@@ -138,6 +186,10 @@ impl Inspect<'_> {
             }
             Some(content) if content.format != Format::Folder => {
                 let input = self.pg.input(&path).await?.packed(content.packed);
+                let size = self.cx.source(label)?.size().unwrap_or(0);
+                if !content.packed || size <= LARGEST_SQL {
+                    whole::check(&input, content, label, self.cx.cancelled()).await?;
+                }
                 self.read_archive(&input, (runner, tools), (live.is_none(), &skip))
                     .await
             }
@@ -155,6 +207,7 @@ impl Inspect<'_> {
                     self.out.findings.push(finding);
                     return Ok(None);
                 }
+                toc::check(&path, label).await?;
                 self.read_archive(&input, (runner, tools), (live.is_none(), &skip))
                     .await
             }
@@ -219,6 +272,67 @@ impl Inspect<'_> {
         Ok(Some(script))
     }
 
+    /// Of which server the dump is.
+    fn origin(&mut self, script: &Script, server: u32) {
+        self.fact("dump_entries", json!(script.kinds()));
+        if let Some(version) = &script.server {
+            self.fact("dump_server", json!(version));
+        }
+        if let Some(dumped) = script.server_major().filter(|dumped| *dumped > server) {
+            self.warn(
+                "postgres.newer_dump",
+                format!("the dump is of PostgreSQL {dumped}, the server is {server}: it may use what the server does not know; staging will tell, before anything live is touched"),
+            );
+        }
+    }
+
+    /// What the dump needs of a cluster that is still to be made. Its extensions are found while staging.
+    async fn script_anew(&mut self, script: &Script, server: u32) -> Result<()> {
+        self.origin(script, server);
+        self.out.findings.extend(self.pg.rows_alone(script));
+        let mut needed: Vec<String> = script.roles.union(&script.named).cloned().collect();
+        needed.retain(|role| *role != self.pg.config.user && !role.starts_with("pg_"));
+        let creation = match self.pg.creation_anew(self.cx, &needed).await {
+            Ok((creation, told)) => {
+                self.out.findings.extend(told);
+                creation
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+            // A dump that names none needs none.
+            Err(error)
+                if needed.is_empty()
+                    || (self.pg.config.missing_roles == MissingRoles::Ignore
+                        && script.named.is_empty()) =>
+            {
+                self.out.findings.push(self.pg.not_created(&error));
+                None
+            }
+            Err(error) => {
+                self.error(&error);
+                None
+            }
+        };
+        if let Some(creation) = creation {
+            self.out.findings.extend(creation.findings(&self.pg.name));
+            self.out.creates.extend(creation.words());
+            if !self.out.artifacts.contains(&creation.label) {
+                self.out.artifacts.push(creation.label);
+            }
+        }
+        if !script.tablespaces.is_empty() {
+            let names: Vec<&str> = script.tablespaces.iter().map(String::as_str).collect();
+            self.refuse(
+                "postgres.missing_tablespaces",
+                format!(
+                    "the dump names tablespaces, which a new cluster lacks: {}",
+                    names.join(", ")
+                ),
+                "make the cluster by hand with initdb, start it, create them with CREATE TABLESPACE, and plan again",
+            );
+        }
+        Ok(())
+    }
+
     /// What the dump needs and the server may lack.
     async fn script(
         &mut self,
@@ -226,18 +340,11 @@ impl Inspect<'_> {
         (script, from_sql): (&Script, bool),
         live: Option<&Database>,
     ) -> Result<()> {
-        self.fact("dump_entries", json!(script.kinds()));
-        if let Some(version) = &script.server {
-            self.fact("dump_server", json!(version));
-        }
-        let server = session.version() / 10_000;
-        if let Some(dumped) = script.server_major().filter(|dumped| *dumped > server) {
-            self.warn(
-                "postgres.newer_dump",
-                format!("the dump is of PostgreSQL {dumped}, the server is {server}: it may use what the server does not know; staging will tell, before anything live is touched"),
-            );
-        }
+        self.origin(script, session.version() / 10_000);
         let mut roles = self.pg.unusable_roles(session, script).await?;
+        // Those are told of as what the dump needs.
+        let mut needed: BTreeMap<String, Role> = BTreeMap::new();
+        needed.extend(roles.missing.iter().map(|it| (it.clone(), Role::default())));
         if !roles.missing.is_empty() && self.pg.creates_roles(self.cx) {
             match self.pg.creation(session, self.cx, &roles.missing).await {
                 Ok(creation)
@@ -252,6 +359,7 @@ impl Inspect<'_> {
                     if !self.out.artifacts.contains(&creation.label) {
                         self.out.artifacts.push(creation.label);
                     }
+                    needed.extend(creation.roles);
                     roles.missing.clear();
                     roles.named.clear();
                 }
@@ -267,6 +375,7 @@ impl Inspect<'_> {
                 }
             }
         }
+        self.other_roles(session, &needed, live.is_some()).await?;
         let mut maker = None;
         if !roles.is_empty() {
             let ignored = self.pg.config.missing_roles == MissingRoles::Ignore;
@@ -301,8 +410,36 @@ impl Inspect<'_> {
                 "create them with CREATE TABLESPACE",
             );
         }
+        self.tables_beside(script);
         let losses = self.pg.losses(self.cx, script).await;
         self.out.findings.extend(losses);
+        Ok(())
+    }
+
+    /// What becomes of roles that only the backup's globals name. They stop no run.
+    async fn other_roles(
+        &mut self,
+        session: &Session,
+        needed: &BTreeMap<String, Role>,
+        live: bool,
+    ) -> Result<()> {
+        let others = match self.pg.others(session, self.cx, (needed, live)).await {
+            Ok(Some(others)) => others,
+            Ok(None) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+            Err(error) => {
+                self.out.findings.push(self.pg.not_created(&error));
+                return Ok(());
+            }
+        };
+        if let Some(made) = others.made {
+            self.out.findings.extend(made.findings(&self.pg.name));
+            self.out.creates.extend(made.words());
+            if !self.out.artifacts.contains(&made.label) {
+                self.out.artifacts.push(made.label);
+            }
+        }
+        self.out.findings.extend(others.left);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use super::client::{Session, column};
 use super::globals::marked_by_runs;
-use super::names::{Names, ident};
+use super::names::{DatabaseNames, ident};
 use crate::contract::KeptByRun;
 use crate::model::{Result, RunId};
 
@@ -23,7 +23,7 @@ pub(super) async fn by_runs(
         let Ok(run) = id.replace('_', "-").parse::<RunId>() else {
             continue;
         };
-        let names = Names::new(live, &run);
+        let names = DatabaseNames::new(live, &run);
         if name != names.staged && name != names.replaced {
             continue;
         }

@@ -1,5 +1,7 @@
 //! The table of contents of an archive, as `pg_restore --list` prints it: what of it is loaded.
 
+use std::collections::BTreeSet;
+
 use super::script::{Out, Skip, VIEW_DATA};
 
 /// How much of a line is looked at: names are shorter.
@@ -13,8 +15,16 @@ pub(super) const NAMED: usize = 10_000;
 pub(super) struct Listing {
     /// How many tables it has rows of.
     pub(super) data: u32,
+    /// Of the tables whose rows alone are wanted, those that it has rows of.
+    pub(super) rows_of: BTreeSet<String>,
     /// It has large objects.
     pub(super) large_objects: bool,
+    /// Whose these are: the schema's SQL does not say it.
+    pub(super) owners: BTreeSet<String>,
+    /// Entries that give privileges on them, of which it says nothing either.
+    pub(super) grants: Vec<u32>,
+    /// How many of them are listed one by one; 0 where some are listed by groups.
+    pub(super) objects: u32,
     /// The entries that are loaded; `None`: all.
     pub(super) only: Option<Vec<u32>>,
     /// Entries that the site leaves out, each with the number of the pattern that names it.
@@ -33,6 +43,8 @@ pub(super) struct ListingReader {
     found: Listing,
     loaded: Vec<u32>,
     left_out: bool,
+    /// Large objects are listed by groups, as by pg_dump 17 and later.
+    grouped: bool,
 }
 
 impl ListingReader {
@@ -43,6 +55,7 @@ impl ListingReader {
             found: Listing::default(),
             loaded: Vec::new(),
             left_out: false,
+            grouped: false,
         }
     }
 
@@ -69,11 +82,31 @@ impl ListingReader {
         };
         let rest = rest.splitn(3, ' ').nth(2).unwrap_or_default();
         let text = rest.rsplit_once(' ').map_or(rest, |(text, _owner)| text);
+        // Of rows that are wanted it is known where the owner's name begins, which may have spaces.
+        let wanted = self.skip.wanted(rest).map(str::to_owned);
+        let text = wanted.as_deref().unwrap_or(text);
         if rest.starts_with("TABLE DATA ") || rest.starts_with(VIEW_DATA) {
             self.found.data = self.found.data.saturating_add(1);
         }
         let Some(out) = self.skip.of(text) else {
             self.found.large_objects |= text.starts_with("BLOB");
+            self.grouped |= text.starts_with("BLOB METADATA ");
+            let object = ["BLOB - ", "BLOB METADATA - "]
+                .iter()
+                .find_map(|start| rest.strip_prefix(start)?.split_once(' '));
+            if let Some((_, owner)) = object.filter(|(_, owner)| !owner.is_empty())
+                && self.found.owners.len() < NAMED
+                && !self.found.owners.contains(owner)
+            {
+                self.found.owners.insert(owner.to_owned());
+            }
+            if rest.starts_with("ACL - LARGE OBJECT") && self.found.grants.len() < NAMED {
+                self.found.grants.push(id);
+            }
+            if text.starts_with("BLOB ") {
+                self.found.objects = self.found.objects.saturating_add(1);
+            }
+            self.found.rows_of.extend(wanted);
             self.loaded.push(id);
             return;
         };
@@ -94,9 +127,25 @@ impl ListingReader {
 
     pub(super) fn finish(mut self) -> Listing {
         self.end_line();
+        if self.grouped {
+            self.found.objects = 0;
+        }
         self.found.only = self.left_out.then_some(self.loaded);
         self.found
     }
+}
+
+/// For `fuzz/`: in whatever pieces the bytes come, they say the same.
+#[cfg(feature = "fuzzing")]
+pub(super) fn fuzz(bytes: &[u8]) {
+    let read = |size: usize| {
+        let mut reader = ListingReader::new(Skip::default());
+        for piece in bytes.chunks(size) {
+            reader.feed(piece);
+        }
+        reader.finish()
+    };
+    assert_eq!(read(bytes.len().max(1)), read(7));
 }
 
 #[cfg(test)]
@@ -135,5 +184,41 @@ mod tests {
         let mut reader = ListingReader::new(Skip::default());
         reader.feed(list.as_bytes());
         assert_eq!(reader.finish().only, None);
+    }
+
+    #[test]
+    fn owners_of_large_objects_are_found() {
+        let mut reader = ListingReader::new(Skip::default());
+        reader.feed(
+            b"3340; 2613 4711 BLOB - 4711 app\n3341; 2613 4712 BLOB - 4712 shop owner\n\
+              3342; 0 0 BLOBS - BLOBS \n3343; 0 0 ACL - LARGE OBJECT 4711 app\n",
+        );
+        let found = reader.finish();
+        let owners: Vec<&str> = found.owners.iter().map(String::as_str).collect();
+        assert_eq!(owners, ["app", "shop owner"]);
+        assert_eq!((found.objects, found.large_objects), (2, true));
+        assert_eq!(found.grants, [3343]);
+        let mut reader = ListingReader::new(Skip::default());
+        reader.feed(b"3340; 2613 4711 BLOB METADATA - 4711..4713 app\n");
+        let found = reader.finish();
+        assert_eq!((found.objects, found.owners.len()), (0, 1));
+    }
+
+    #[test]
+    fn rows_of_an_owner_with_a_space_are_found() {
+        let skip = Skip {
+            only_rows: Some(vec!["TABLE DATA public orders".to_owned()]),
+            ..Skip::default()
+        };
+        let mut reader = ListingReader::new(skip);
+        reader.feed(
+            b"3340; 0 1 TABLE DATA public orders shop owner\n\
+              3341; 0 2 TABLE DATA public orders_old shop owner\n\
+              3342; 0 3 TABLE public orders shop owner\n",
+        );
+        let found = reader.finish();
+        assert_eq!(found.only, Some(vec![3340, 3342]));
+        let rows: Vec<&str> = found.rows_of.iter().map(String::as_str).collect();
+        assert_eq!(rows, ["TABLE DATA public orders"]);
     }
 }

@@ -14,17 +14,19 @@ use async_trait::async_trait;
 
 use crate::archive::UnpackPolicy;
 use crate::contract::{
-    BackedUp, Backup, BackupWriter, Component, ComponentDeps, Contents, CutOver, Inspection,
-    KeptByRun, Platform, Recovery, RunContext, SharedComponent, Staged, Table,
+    BackedUp, Backup, BackupWriter, Component, ComponentDeps, Contents, Create, CutOver,
+    Inspection, KeptByRun, Platform, Recovery, RunContext, SharedComponent, Staged, Table,
 };
-use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result, RunId, Timestamp};
+use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result, Timestamp};
 use crate::swap::scope::Discard;
 
 mod anew;
 mod back_up;
+mod beside;
 mod check;
 mod client;
 mod cluster;
+mod cluster_directory;
 mod compare;
 mod config;
 mod content;
@@ -32,11 +34,13 @@ mod contents;
 mod database;
 mod globals;
 mod inspect;
+mod inspect_cluster;
 mod inspect_dump;
 mod kept;
 mod listing;
 mod loss;
 mod names;
+mod new_cluster;
 mod notes;
 mod passfile;
 mod piped;
@@ -45,22 +49,26 @@ mod privileges;
 mod roles;
 mod room;
 mod script;
+mod search_paths;
 mod sessions;
 mod spool;
 mod sql_dump;
 mod stage;
 mod swap;
+mod tables;
+mod toc;
 mod tools;
 mod unchanged;
 mod views;
+mod whole;
 
-use client::{Login, Session};
+use client::{Login, Session, SessionError};
 pub use cluster::Cluster;
 use config::PostgresConfig;
-use names::Names;
+use names::DatabaseNames;
 use roles::Unusable;
 use script::{Script, Skip};
-use tools::{Input, Runner, Tools};
+use tools::{Input, Runner, ToolFailed, Tools};
 
 /// How long a server may take to recover from a crash before it lets anybody in.
 const RECOVERY: Duration = Duration::from_secs(30 * 60);
@@ -110,8 +118,12 @@ impl Postgres {
         }))
     }
 
-    fn names(&self, run: &RunId) -> Names {
-        Names::new(&self.config.database, run)
+    fn names(&self, cx: &RunContext) -> DatabaseNames {
+        let names = DatabaseNames::new(&self.config.database, cx.run());
+        match cx.restore_as() {
+            Some(name) => names.beside(name),
+            None => names,
+        }
     }
 
     async fn login(&self) -> Result<Login> {
@@ -137,7 +149,7 @@ impl Postgres {
         loop {
             match self.on_maintenance(&login).await {
                 Err(error)
-                    if error.code() == client::NOT_READY
+                    if error.is(&SessionError::NotReady)
                         && tokio::time::Instant::now() < deadline =>
                 {
                     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -147,14 +159,14 @@ impl Postgres {
         }
     }
 
-    /// The same for a look that nobody is to wait for.
+    /// A session as [`maintenance`](Self::maintenance) gives it, for a look that nobody is to wait for.
     async fn glance(&self) -> Result<Session> {
         self.on_maintenance(&self.login().await?).await
     }
 
     /// The name of the database that a run keeps: the replaced one, or after an undo the restored.
     async fn kept_database(&self, session: &Session, cx: &RunContext) -> Result<Option<String>> {
-        let names = self.names(cx.run());
+        let names = self.names(cx);
         let name = match cx.cut_over() {
             CutOver::TakenBack => &names.staged,
             CutOver::NotBegun | CutOver::Begun | CutOver::Done => &names.replaced,
@@ -182,7 +194,7 @@ impl Postgres {
         let mut told = false;
         loop {
             let error = match self.on_maintenance(login).await {
-                Err(error) if error.code() == client::NOT_READY => error,
+                Err(error) if error.is(&SessionError::NotReady) => error,
                 opened => return opened,
             };
             if tokio::time::Instant::now() >= deadline {
@@ -210,10 +222,9 @@ impl Postgres {
                 Err(error) => error,
             };
             // Another database helps only where this one was refused.
-            let refused = matches!(
-                error.code(),
-                "postgres.auth" | "postgres.no_database" | "postgres.refused"
-            );
+            let refused = error.is(&SessionError::Auth)
+                || error.is(&SessionError::NoDatabase)
+                || error.is(&SessionError::Refused);
             first.get_or_insert(error);
             if !refused {
                 break;
@@ -230,29 +241,67 @@ impl Postgres {
     }
 
     fn find_artifacts(&self, backup: &Backup) -> Artifacts {
-        let first = |patterns: &[String]| {
-            let file = backup.find(patterns).into_iter().next();
-            file.or_else(|| spool::find_folder(backup, patterns))
-        };
+        let first = |patterns: &[String]| find_all(backup, &self.name, patterns).into_iter().next();
         Artifacts {
             dump: first(&self.config.dump),
             sql: first(&self.config.sql),
         }
     }
 
+    /// That a pattern fits several dumps, of which the first by name may be another database's.
+    fn ambiguous(&self, backup: &Backup) -> Option<Error> {
+        let config = &self.config;
+        let (key, found) = [("dump", &config.dump), ("sql", &config.sql)]
+            .map(|(key, patterns)| (key, find_all(backup, &self.name, patterns)))
+            .into_iter()
+            .find(|(_, found)| found.len() > 1)?;
+        let named: Vec<&str> = found.iter().take(10).map(String::as_str).collect();
+        let more = match found.len().saturating_sub(named.len()) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Some(
+            Error::new(
+                ErrorKind::Config,
+                "postgres.several_dumps",
+                format!(
+                    "backup {} has several files that `{key}` fits, and only one is restored as {}: {}{more}",
+                    backup.id(),
+                    config.database,
+                    named.join(", ")
+                ),
+            )
+            .hint(format!(
+                "make the pattern in `{key}` of [components.{}] fit the dump of this database only; of one in the directory format it names the folder",
+                self.name
+            )),
+        )
+    }
+
     fn no_artifact(&self, backup: &Backup) -> Error {
-        let patterns: Vec<&str> = self
+        let all: Vec<&str> = self
             .config
             .dump
             .iter()
             .chain(&self.config.sql)
             .map(String::as_str)
             .collect();
+        // A name with each end that a compressed file may have is one name.
+        let [_, packed @ ..] = config::PACKED;
+        let is_twin = |pattern: &str| {
+            let mut plain = packed.iter().filter_map(|end| pattern.strip_suffix(end));
+            plain.any(|plain| all.contains(&plain))
+        };
+        let patterns: Vec<&str> = all.iter().copied().filter(|it| !is_twin(it)).collect();
+        let compressed = match patterns.len() == all.len() {
+            true => "",
+            false => ", compressed or not",
+        };
         Error::new(
             ErrorKind::Preflight,
             "postgres.no_artifact",
             format!(
-                "backup {} has no dump of {} (looked for {})",
+                "backup {} has no dump of {} (looked for {}{compressed})",
                 backup.id(),
                 self.config.database,
                 patterns.join(", ")
@@ -262,8 +311,9 @@ impl Postgres {
     }
 
     /// What of a dump is left out, for a user with or without power over the whole server.
-    fn skip(&self, superuser: bool) -> Skip {
+    fn skip(&self, cx: &RunContext, superuser: bool) -> Skip {
         Skip {
+            only_rows: tables::entries(cx.tables()),
             patterns: self.config.skip.clone(),
             unfit: true,
             views: true,
@@ -287,15 +337,26 @@ impl Postgres {
                 let input = input.clone().only(listing.only);
                 let mut script = runner.script(tools, &input, create).await?;
                 script.data = listing.data;
+                script.filled = listing.data > 0;
+                script.rows_of = listing.rows_of;
                 script.large_objects = listing.large_objects;
+                script.listed_objects = listing.objects;
+                script.owners.extend(listing.owners.iter().cloned());
+                script.roles.extend(listing.owners);
+                if !listing.grants.is_empty() {
+                    let grants = input.clone().only(Some(listing.grants));
+                    let granted = runner.grants(tools, &grants).await?;
+                    script.roles.extend(granted.roles);
+                }
                 script.skipped = listing.skipped;
                 script.views = listing.views;
+                script.listed = true;
                 script.subscriptions = listing.subscriptions;
                 Ok((tools.clone(), script, input))
             };
             match read.await {
                 // The server's own version says best what is wrong, unless a newer one can read.
-                Err(error) if Error::code(&error) == "postgres.tool_failed" => {
+                Err(error) if Error::is(&error, &ToolFailed) => {
                     failure.get_or_insert(error);
                 }
                 read => return read,
@@ -320,13 +381,22 @@ impl Postgres {
         self.config.roles == config::Roles::Create || cx.may_create()
     }
 
-    /// The database in the words of plans and reports.
-    fn database_words(&self) -> String {
-        format!("database {}", self.config.database)
+    /// The database that a run makes or replaces, in the words of plans and reports.
+    fn database_words(&self, cx: &RunContext) -> String {
+        let name = cx.restore_as().unwrap_or(&self.config.database);
+        format!("database {name}")
     }
 
     fn named<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| error.in_component(&self.name))
+    }
+}
+
+/// The dumps that the first pattern fits which fits any; a folder only where no file does.
+fn find_all(backup: &Backup, component: &str, patterns: &[String]) -> Vec<String> {
+    match backup.find_of(component, patterns) {
+        found if found.is_empty() => spool::find_folders(backup, component, patterns),
+        found => found,
     }
 }
 
@@ -348,10 +418,26 @@ impl Component for Postgres {
         vec![self.config.service.clone()]
     }
 
+    async fn lives_in(&self) -> Result<Vec<(String, PathBuf)>> {
+        let told = async {
+            let session = self.glance().await?;
+            let told = inspect::lives_in(&session).await;
+            session.close().await;
+            told
+        };
+        let paths = self.named(told.await)?.into_iter();
+        let service = &self.config.service;
+        Ok(paths.map(|path| (service.clone(), path)).collect())
+    }
+
     async fn wait_ready(&self, cx: &RunContext) -> Result<()> {
         let session = self.recovered(cx, &self.login().await?, true).await?;
         session.close().await;
         Ok(())
+    }
+
+    fn restores_beside(&self) -> bool {
+        true
     }
 
     fn recovery(&self) -> Recovery {
@@ -382,7 +468,7 @@ impl Component for Postgres {
             .flat_map(|label| spool::files_of(backup, label))
             .collect();
         if self.config.roles == config::Roles::Create {
-            found.extend(backup.find(&self.config.globals).into_iter().next());
+            found.extend(backup.find_of(&self.name, &self.config.globals));
         }
         found
     }
@@ -403,28 +489,51 @@ impl Component for Postgres {
         self.named(inspect::inspect(self, cx).await)
     }
 
+    fn creator(&self) -> Option<&dyn Create> {
+        Some(self)
+    }
+
     async fn stage(&self, cx: &RunContext) -> Result<Staged> {
         self.named(stage::stage(self, cx).await)
     }
 
     async fn cut_over(&self, cx: &RunContext) -> Result<()> {
-        self.named(swap::cut_over(self, cx).await)
+        self.named(match cx.tables() {
+            [] => swap::cut_over(self, cx).await,
+            _ => tables::cut_over(self, cx).await,
+        })
     }
 
     async fn undo(&self, cx: &RunContext) -> Result<()> {
-        self.named(swap::undo(self, cx).await)
+        self.named(match cx.tables() {
+            [] => swap::undo(self, cx).await,
+            _ => tables::undo(self, cx).await,
+        })
     }
 
     async fn as_staged(&self, cx: &RunContext) -> Result<()> {
-        swap::as_staged(self, cx).await
+        match cx.tables() {
+            [] => swap::as_staged(self, cx).await,
+            _ => tables::as_staged(self, cx).await,
+        }
     }
 
     async fn way_back(&self, cx: &RunContext) -> Result<()> {
-        swap::way_back(self, cx).await
+        match cx.tables() {
+            [] => swap::way_back(self, cx).await,
+            _ => tables::way_back(self, cx).await,
+        }
+    }
+
+    async fn can_undo(&self, cx: &RunContext) -> Result<()> {
+        swap::can_undo(self, cx).await
     }
 
     async fn as_left(&self, cx: &RunContext) -> Result<()> {
-        swap::as_left(self, cx).await
+        match cx.tables() {
+            [] => swap::as_left(self, cx).await,
+            _ => tables::as_left(self, cx).await,
+        }
     }
 
     async fn kept_by_runs(&self) -> Result<Vec<KeptByRun>> {
@@ -435,16 +544,25 @@ impl Component for Postgres {
     }
 
     async fn check(&self, cx: &RunContext) -> Result<Vec<CheckOutcome>> {
-        self.named(check::check(self, cx).await)
+        self.named(match cx.tables() {
+            [] => check::check(self, cx).await,
+            _ => tables::check(self, cx).await,
+        })
     }
 
     async fn discard(&self, cx: &RunContext, what: Discard) -> Result<()> {
         let work = async {
+            if new_cluster::is_removed(cx) {
+                return self.forget_spool(cx.run()).await;
+            }
             if let (Some(_), Some(cluster)) = (cx.target(), &self.cluster) {
                 cluster.clear(cx, Discard::Staged).await?;
             }
             self.forget_spool(cx.run()).await?;
-            swap::discard(self, cx, what).await
+            match cx.tables() {
+                [] => swap::discard(self, cx, what).await,
+                _ => tables::discard(self, cx, what).await,
+            }
         };
         self.named(work.await)
     }
@@ -481,6 +599,24 @@ impl Component for Postgres {
 #[cfg(feature = "fuzzing")]
 pub(crate) fn fuzz(bytes: &[u8]) {
     script::fuzz(bytes);
+}
+
+/// For `fuzz/`: the table of contents of a dump in the directory format.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_contents(bytes: &[u8]) {
+    toc::fuzz(bytes);
+}
+
+/// For `fuzz/`: what pg_dumpall writes of roles.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_globals(bytes: &[u8]) {
+    globals::fuzz(bytes);
+}
+
+/// For `fuzz/`: the contents of an archive as pg_restore lists them.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_listing(bytes: &[u8]) {
+    listing::fuzz(bytes);
 }
 
 /// For the comparison with psql: the first line that is refused.

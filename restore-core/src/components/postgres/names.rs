@@ -5,12 +5,12 @@ use sha2::{Digest, Sha256};
 use crate::model::RunId;
 
 /// The longest name that PostgreSQL keeps, in bytes; it cuts longer ones without an error.
-const LONGEST: usize = 63;
+pub(super) const LONGEST: usize = 63;
 
 /// The databases that a run is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Names {
-    /// What the application connects to.
+pub(super) struct DatabaseNames {
+    /// What the application connects to, or what is left beside that.
     pub(super) live: String,
     /// What is restored beside it; after an undo, what had been live in between.
     pub(super) staged: String,
@@ -18,7 +18,7 @@ pub(super) struct Names {
     pub(super) replaced: String,
 }
 
-impl Names {
+impl DatabaseNames {
     pub(super) fn new(live: &str, run: &RunId) -> Self {
         Self {
             live: live.to_owned(),
@@ -26,6 +26,22 @@ impl Names {
             replaced: with_suffix(live, &format!("_replaced_{}", run.sql())),
         }
     }
+}
+
+impl DatabaseNames {
+    /// The names where what is restored is left beside what is live, under this name: nothing is
+    /// replaced, and what is staged is still known by the name of what is live.
+    pub(super) fn beside(self, name: &str) -> Self {
+        Self {
+            live: name.to_owned(),
+            ..self
+        }
+    }
+}
+
+/// The schema in which the tables of a schema are left beside the live ones; `run` in the words of SQL.
+pub(super) fn schema_beside(schema: &str, run: &str) -> String {
+    with_suffix(schema, &format!("_restored_{run}"))
 }
 
 /// How the names of all databases end that a run has staged.
@@ -90,7 +106,7 @@ mod tests {
 
     #[test]
     fn names_are_readable() {
-        let names = Names::new("hosting_db", &run());
+        let names = DatabaseNames::new("hosting_db", &run());
         assert_eq!(names.staged, "hosting_db_restore_20240215_093000_7f3a");
         assert_eq!(names.replaced, "hosting_db_replaced_20240215_093000_7f3a");
     }
@@ -104,7 +120,7 @@ mod tests {
             assert_ne!(a, b);
             assert!(a.len() <= LONGEST && b.len() <= LONGEST);
         }
-        let long = Names::new(&"x".repeat(63), &run());
+        let long = DatabaseNames::new(&"x".repeat(63), &run());
         assert!(long.staged.len() <= LONGEST && long.replaced.len() <= LONGEST);
         assert_ne!(long.staged, long.replaced);
         assert!(long.staged.ends_with("_restore_20240215_093000_7f3a"));

@@ -4,7 +4,7 @@
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::script::odd_setting;
+use super::script::{empties_path, odd_setting};
 use super::tools::{Input, Runner, Tools};
 use crate::model::{Error, Result};
 use crate::sys::process::command::Exit;
@@ -12,8 +12,9 @@ use crate::sys::process::command::Exit;
 /// How much may come before the first object.
 const HEAD: usize = 64 * 1024;
 
-/// The start of what pg_restore writes, without settings that the server does not know.
-fn begin(head: &[u8], known: &[String], key: &str) -> Vec<u8> {
+/// The start of what pg_restore writes, without settings that the server does not know, and with another `search_path`
+/// than the empty one where there is such a statement.
+fn begin(head: &[u8], (known, key, path): (&[String], &str, Option<&str>)) -> Vec<u8> {
     let mut out = Vec::with_capacity(head.len());
     if !head
         .split(|byte| *byte == b'\n')
@@ -22,7 +23,14 @@ fn begin(head: &[u8], known: &[String], key: &str) -> Vec<u8> {
         out.extend_from_slice(format!("\\restrict {key}\n").as_bytes());
     }
     for line in head.split_inclusive(|byte| *byte == b'\n') {
-        let setting = odd_setting(&String::from_utf8_lossy(line));
+        let text = String::from_utf8_lossy(line);
+        if let Some(path) = path
+            && empties_path(text.trim_end())
+        {
+            out.extend_from_slice(format!("{path};\n").as_bytes());
+            continue;
+        }
+        let setting = odd_setting(&text);
         if setting.is_none_or(|name| known.contains(&name)) {
             out.extend_from_slice(line);
         }
@@ -52,7 +60,7 @@ fn head_of(text: &[u8]) -> Option<usize> {
 async fn forward(
     mut from: Box<dyn AsyncRead + Send + Unpin>,
     mut to: Box<dyn AsyncWrite + Send + Unpin>,
-    (known, key): (&[String], &str),
+    how: (&[String], &str, Option<&str>),
 ) -> Result<()> {
     let reading = |e| Error::io("read what pg_restore prints", e);
     let mut buffer = vec![0; 256 * 1024];
@@ -71,8 +79,7 @@ async fn forward(
             let (first, rest) = head.split_at(end);
             begun = true;
             // A program that ends early does not read on; its exit code tells why.
-            if to.write_all(&begin(first, known, key)).await.is_err()
-                || to.write_all(rest).await.is_err()
+            if to.write_all(&begin(first, how)).await.is_err() || to.write_all(rest).await.is_err()
             {
                 return Ok(());
             }
@@ -88,24 +95,23 @@ async fn forward(
 }
 
 impl Runner<'_> {
-    /// Loads an archive through SQL; how pg_restore and psql ended. `known` are the server's
-    /// settings, `key` nobody knows.
+    /// Loads through SQL what pg_restore makes of an archive, or pg_dump of a database; how that and
+    /// psql ended. `known` are the server's settings, `key` nobody knows, and
+    /// `path` is the statement that takes the place of the one by which the `search_path` is emptied.
     pub(super) async fn pipe(
         &self,
         tools: &Tools,
-        (restore, psql): (&[&str], &[&str]),
-        input: &Input,
-        (known, key): (&[String], &str),
+        (program, from, psql): (&str, &[&str], &[&str]),
+        input: Option<&Input>,
+        (known, key, path): (&[String], &str, Option<&str>),
     ) -> Result<(Exit, Exit)> {
-        let mut from = self
-            .start(tools, "pg_restore", restore, Some(input))
-            .await?;
+        let mut from = self.start(tools, program, from, input).await?;
         let mut to = self.start(tools, "psql", psql, None).await?;
-        let feeding = super::tools::feed(from.stdin(), Some(input));
+        let feeding = super::tools::feed(from.stdin(), input);
         let (output, taken) = (from.stdout(), to.stdin());
         let forwarding = async move {
             match (output, taken) {
-                (Some(output), Some(taken)) => forward(output, taken, (known, key)).await,
+                (Some(output), Some(taken)) => forward(output, taken, (known, key, path)).await,
                 _ => Ok(()),
             }
         };
@@ -151,12 +157,33 @@ mod tests {
             let text = format!("{before}{head}{rest}");
             let (to, mut out) = tokio::io::duplex(1 << 20);
             let from = Box::new(std::io::Cursor::new(text.into_bytes()));
-            forward(from, Box::new(to), (&known[..], "k"))
+            forward(from, Box::new(to), (&known[..], "k", None))
                 .await
                 .unwrap();
             let mut got = String::new();
             out.read_to_string(&mut got).await.unwrap();
             assert_eq!(got, expected);
         }
+    }
+
+    #[tokio::test]
+    async fn the_path_is_another_where_it_would_be_emptied() {
+        const EMPTIED: &str = "SELECT pg_catalog.set_config('search_path', '', false);\n";
+        let head = format!(
+            "\\restrict k\nSET lock_timeout = 0;\n{EMPTIED}SET row_security = off;\n\n--\n"
+        );
+        // What is said further on is the dump's own matter.
+        let rest = format!("-- Name: t; Type: TABLE; Schema: s; Owner: o\n{EMPTIED}");
+        let (to, mut out) = tokio::io::duplex(1 << 20);
+        let from = Box::new(std::io::Cursor::new(format!("{head}{rest}").into_bytes()));
+        let path = Some("SET search_path TO 'shop', 'public'");
+        let known: [String; 0] = [];
+        forward(from, Box::new(to), (&known[..], "k", path))
+            .await
+            .unwrap();
+        let mut got = String::new();
+        out.read_to_string(&mut got).await.unwrap();
+        let head = head.replace(EMPTIED, "SET search_path TO 'shop', 'public';\n");
+        assert_eq!(got, format!("{head}{rest}"));
     }
 }

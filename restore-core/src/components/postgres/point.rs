@@ -133,6 +133,7 @@ impl Inspect<'_> {
         }));
         self.out.findings.extend(outlook.findings);
         self.out.facts.extend(outlook.facts);
+        self.out.unsigned.extend(outlook.unsigned);
         Ok(())
     }
 }

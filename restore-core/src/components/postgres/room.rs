@@ -9,7 +9,7 @@ use super::Postgres;
 use super::client::{Session, column};
 use super::database::Database;
 use super::inspect::{UNPACKED, place};
-use super::names::Names;
+use super::names::DatabaseNames;
 use super::spool::files_of;
 use crate::archive::{Limit, RoomWatch};
 use crate::components::archive;
@@ -27,7 +27,7 @@ const FAILURES: u32 = 10;
 pub(super) async fn exceeded(
     pg: &Postgres,
     cx: &RunContext,
-    (names, live): (&Names, Option<&Database>),
+    (names, live): (&DatabaseNames, Option<&Database>),
 ) -> Error {
     let label = format!("the dump of {}", names.live);
     let mut watch = None;

@@ -107,7 +107,7 @@ pub(super) async fn end_leftovers(session: &Session, application: &str) -> Resul
 
 /// Prepared transactions hold on to a database without any session, and only a person can end
 /// them: found before the door is shut.
-async fn no_prepared(session: &Session, busy: &[&Database]) -> Result<()> {
+pub(super) async fn no_prepared(session: &Session, busy: &[&Database]) -> Result<()> {
     for database in busy {
         let prepared = prepared(session, &database.name).await?;
         if !prepared.is_empty() {

@@ -9,9 +9,12 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncReadExt as _;
 
 use super::Postgres;
+use super::content::UnknownFormat;
 use super::tools::Input;
+use super::{toc, whole};
 use crate::archive::{Digest, Limit, Source, UnpackPolicy};
 use crate::components::archive;
 use crate::contract::{Backup, RunContext};
@@ -27,22 +30,24 @@ const COPY: &str = "dump";
 const ROOM: u64 = 64 << 20;
 
 /// The table of contents in a folder that `pg_dump -Fd` made.
-const CONTENTS: &str = "toc.dat";
+pub(super) const CONTENTS: &str = "toc.dat";
 
 /// A copy of our own; deleted when dropped.
 pub(super) struct Spool {
     folder: PathBuf,
 }
 
-/// The folder of a dump in the directory format that a pattern names.
-pub(super) fn find_folder(backup: &Backup, patterns: &[String]) -> Option<String> {
+/// The folders of dumps in the directory format that the first pattern names which names any.
+pub(super) fn find_folders(backup: &Backup, component: &str, patterns: &[String]) -> Vec<String> {
     let contents: Vec<String> = patterns
         .iter()
         .map(|pattern| format!("{}/{CONTENTS}", pattern.trim_end_matches('/')))
         .collect();
-    let found = backup.find(&contents).into_iter().next()?;
-    let folder = found.strip_suffix(CONTENTS)?.strip_suffix('/')?;
-    Some(folder.to_owned())
+    let found = backup.find_of(component, &contents);
+    let folders = found
+        .iter()
+        .filter_map(|path| path.strip_suffix(CONTENTS)?.strip_suffix('/'));
+    folders.map(str::to_owned).collect()
 }
 
 /// The files of a dump: itself, or all those of its folder.
@@ -103,9 +108,35 @@ impl Postgres {
         Ok(Input::new(path, seen))
     }
 
+    /// Whom a file must belong to that the programs of the service are to read: where the service runs as
+    /// root, they run as nobody.
+    async fn reader(&self) -> Result<Option<(u32, u32)>> {
+        let mut command = Command::new(["sh", "-c", "id -u && id -g"]);
+        command.unprivileged = true;
+        let asked = async {
+            let process = self.platform.exec(&self.config.service, command).await;
+            let mut process = process.ok()?;
+            drop(process.stdin());
+            let mut stdout = process.stdout()?;
+            let mut text = Vec::new();
+            let (read, exit) = tokio::join!(stdout.read_to_end(&mut text), process.wait());
+            if read.is_err() || !exit.ok()?.success() {
+                return None;
+            }
+            let text = String::from_utf8(text).ok()?;
+            let (uid, gid) = text.trim().split_once('\n')?;
+            Some((uid.trim().parse().ok()?, gid.trim().parse().ok()?))
+        };
+        match asked.await {
+            Some(reader) => Ok(Some(reader)),
+            None => self.platform.owner(&self.config.service).await,
+        }
+    }
+
     async fn may_read(&self, seen: &Path) -> bool {
         let shown = seen.to_string_lossy().into_owned();
-        let command = Command::new(["sh", "-c", "[ -r \"$1\" ]", "restore", &shown]);
+        let mut command = Command::new(["sh", "-c", "[ -r \"$1\" ]", "restore", &shown]);
+        command.unprivileged = true;
         let asked = async {
             let mut process = self.platform.exec(&self.config.service, command).await?;
             drop(process.stdin());
@@ -167,7 +198,7 @@ impl Postgres {
         }
         // What goes to a program of the service is its user's, what we feed to one stays ours.
         let owner = match (parallel, &local) {
-            (true, Some(_)) => self.platform.owner(&self.config.service).await?,
+            (true, Some(_)) => self.reader().await?,
             _ => None,
         };
         let to = spool.folder.join(COPY);
@@ -218,6 +249,8 @@ impl Postgres {
                 return Err(mismatch(source, found, expected));
             }
         }
+        toc::check(&spool.folder.join(COPY), label).await?;
+        whole::check_folder(&spool.folder.join(COPY), label, cx.cancelled()).await?;
         let input = spool.folder_input(COPY, owner)?;
         Ok((spool, input))
     }
@@ -230,11 +263,12 @@ impl Postgres {
     ) -> Result<(Spool, Input)> {
         let label = source.label().to_owned();
         let size = crate::archive::estimate_source(&source)?;
+        let most = crate::archive::estimate_most(&source)?;
         let (spool, owner) = self.folder_of_service(cx, &label, size).await?;
         let policy = UnpackPolicy {
             chown: owner,
             limit: Some(match self.config.max_bytes {
-                0 => Limit::guessed(size, &archive::key(&self.name)),
+                0 => Limit::guessed(most, &archive::key(&self.name)),
                 most => Limit::of_site(most, &archive::key(&self.name)),
             }),
             ..UnpackPolicy::default()
@@ -247,8 +281,11 @@ impl Postgres {
                 "postgres.unknown_format",
                 format!("{label} is a tar archive, and no dump of PostgreSQL: nothing in it is called {CONTENTS}"),
             )
+            .because(UnknownFormat)
             .hint("choose another backup; pg_dump writes what can be restored, in any of its formats")
         })?;
+        toc::check_unpacked(&within, &label).await?;
+        whole::check_folder(&within, &label, cx.cancelled()).await?;
         let name = within.strip_prefix(&spool.folder).unwrap_or(&within);
         let input = spool.folder_input(&name.to_string_lossy(), owner)?;
         Ok((spool, input))
@@ -287,7 +324,7 @@ impl Postgres {
             )
             .hint("free some space there"));
         }
-        let owner = self.platform.owner(&self.config.service).await?;
+        let owner = self.reader().await?;
         Ok((spool, owner))
     }
 

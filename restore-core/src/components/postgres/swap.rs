@@ -1,17 +1,23 @@
 //! The swap by rename: to and fro, from whatever state a crash left.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::Postgres;
-use super::client::{Session, column};
+use super::beside::{name_taken, whose};
+use super::client::{Session, SessionError, column};
 use super::database::{Database, allow_sql, comment_sql};
 use super::globals::Made;
-use super::names::{Names, ident, staged_suffix};
-use super::sessions::{drop_database, in_one_transaction};
+use super::names::{DatabaseNames, ident, staged_suffix};
+use super::sessions::{drop_database, in_one_transaction, no_prepared};
 use super::stage::{COMMENT, OWN_SETTINGS};
 use crate::contract::RunContext;
 use crate::model::{Error, ErrorKind, Finding, Result};
 use crate::swap::scope::Discard;
+
+/// How long a prepared transaction may take to go by itself.
+const PASSING: Duration = Duration::from_secs(2);
 
 /// The fact that the cut-over destroys: how the live database was.
 const BEFORE: &str = "before_cut_over";
@@ -62,7 +68,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    pub(super) async fn look(session: &Session, names: &Names) -> Result<Self> {
+    pub(super) async fn look(session: &Session, names: &DatabaseNames) -> Result<Self> {
         Ok(Self {
             live: Database::find(session, &names.live).await?,
             staged: Database::find(session, &names.staged).await?,
@@ -81,8 +87,8 @@ impl Found {
 
 /// See [`Component::cut_over`](crate::component::Component::cut_over).
 pub(super) async fn cut_over(pg: &Postgres, cx: &RunContext) -> Result<()> {
-    let session = pg.working(cx).await?;
-    let names = pg.names(cx.run());
+    let session = pg.working(cx).await?.brisk(Some(cx.cancelled()));
+    let names = pg.names(cx);
     let found = Found::look(&session, &names).await?;
     let before = Before::recall(cx)?;
     if found.is_cut_over(before.as_ref()) {
@@ -101,6 +107,9 @@ pub(super) async fn cut_over(pg: &Postgres, cx: &RunContext) -> Result<()> {
     let Some(staged) = found.staged else {
         return Err(not_staged(&names));
     };
+    if let (Some(name), Some(_)) = (cx.restore_as(), &found.live) {
+        return Err(name_taken(pg, name));
+    }
     // Somebody, or a server restored from elsewhere, may have done the first half.
     let old = found.live.clone().or_else(|| found.replaced.clone());
     let before = Before {
@@ -119,9 +128,11 @@ pub(super) async fn cut_over(pg: &Postgres, cx: &RunContext) -> Result<()> {
         sql.extend(old.carry_over(&staged));
     }
     let of_dump = cx.recall(COMMENT);
-    let comment = match &before.live {
-        Some(live) => live.comment.as_deref(),
-        None => of_dump.as_ref().and_then(serde_json::Value::as_str),
+    let beside = cx.restore_as().map(|_| whose(pg, cx));
+    let comment = match (&beside, &before.live) {
+        (Some(whose), _) => Some(whose.as_str()),
+        (None, Some(live)) => live.comment.as_deref(),
+        (None, None) => of_dump.as_ref().and_then(serde_json::Value::as_str),
     };
     sql.push(comment_sql(&names.staged, comment));
     if found.live.is_some() {
@@ -152,7 +163,7 @@ pub(super) async fn cut_over(pg: &Postgres, cx: &RunContext) -> Result<()> {
     Ok(())
 }
 
-fn not_staged(names: &Names) -> Error {
+pub(super) fn not_staged(names: &DatabaseNames) -> Error {
     Error::new(
         ErrorKind::Failed,
         "postgres.not_staged",
@@ -166,7 +177,7 @@ pub(super) async fn as_staged(pg: &Postgres, cx: &RunContext) -> Result<()> {
     let Ok(session) = pg.glance().await else {
         return Ok(());
     };
-    let names = pg.names(cx.run());
+    let names = pg.names(cx);
     let found = Found::look(&session, &names).await;
     session.close().await;
     match (found, Before::recall(cx)?) {
@@ -183,7 +194,7 @@ pub(super) async fn way_back(pg: &Postgres, cx: &RunContext) -> Result<()> {
     let Ok(session) = pg.glance().await else {
         return Ok(());
     };
-    let names = pg.names(cx.run());
+    let names = pg.names(cx);
     let found = Found::look(&session, &names).await;
     session.close().await;
     match found {
@@ -192,13 +203,90 @@ pub(super) async fn way_back(pg: &Postgres, cx: &RunContext) -> Result<()> {
     }
 }
 
+/// See [`Component::can_undo`](crate::component::Component::can_undo): a server that runs lets us in, and
+/// lets us do what an undo does.
+pub(super) async fn can_undo(pg: &Postgres, cx: &RunContext) -> Result<()> {
+    // One that is down is started for the undo.
+    let service = pg.platform.service(&pg.config.service).await;
+    if service.is_ok_and(|state| state.running == 0) {
+        return Ok(());
+    }
+    let opened = match cx.tables() {
+        [] => pg.glance().await,
+        _ => pg.session(&pg.config.database).await,
+    };
+    let session = match opened {
+        Ok(session) => session,
+        // It may be on its way up, and is waited for.
+        Err(error) if error.is(&SessionError::NotReady) || error.is(&SessionError::Unreachable) => {
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    let able = match cx.tables() {
+        [] => may_rename(pg, cx, &session).await,
+        _ => Ok(()),
+    };
+    session.close().await;
+    able
+}
+
+/// Refuses where the databases could not be renamed: not by this user, or by nobody.
+async fn may_rename(pg: &Postgres, cx: &RunContext, session: &Session) -> Result<()> {
+    let names = pg.names(cx);
+    let found = Found::look(session, &names).await?;
+    let there: Vec<&Database> = found.live.iter().chain(&found.replaced).collect();
+    // One of a moment goes by itself, or with the services that are stopped.
+    if no_prepared(session, &there).await.is_err() {
+        tokio::time::sleep(PASSING).await;
+        no_prepared(session, &there).await?;
+    }
+    let row = session
+        .one(
+            "SELECT rolsuper, rolcreatedb FROM pg_roles WHERE rolname = current_user",
+            &[],
+        )
+        .await?;
+    let (superuser, createdb): (bool, bool) = (column(&row, 0)?, column(&row, 1)?);
+    if superuser {
+        return Ok(());
+    }
+    let user = &pg.config.user;
+    let refused = |code, why: String, hint: &str| {
+        Err(Error::new(ErrorKind::Failed, code, why).hint(hint.to_owned()))
+    };
+    if !createdb {
+        return refused(
+            "postgres.no_createdb",
+            format!("{user} may not create or rename databases"),
+            "as a superuser: ALTER ROLE … CREATEDB; or let the component connect as the role that POSTGRES_USER named",
+        );
+    }
+    for database in there {
+        let sql = "SELECT pg_has_role(current_user, datdba, 'MEMBER') FROM pg_database \
+                   WHERE oid = $1";
+        let row = session.one(sql, &[&database.oid]).await?;
+        if !column::<bool>(&row, 0)? {
+            return refused(
+                "postgres.not_owner",
+                format!(
+                    "{user} may not rename database {}: it belongs to {}",
+                    database.name, database.owner
+                ),
+                "let the component connect as the owner, with CREATEDB, or as a superuser",
+            );
+        }
+    }
+    Ok(())
+}
+
 /// See [`Component::as_left`](crate::component::Component::as_left). Whatever is live by now, of this
 /// run or of a later one: what is deleted must be what this run put aside, and not the only copy.
 pub(super) async fn as_left(pg: &Postgres, cx: &RunContext) -> Result<()> {
     let Ok(session) = pg.glance().await else {
         return Ok(());
     };
-    let names = pg.names(cx.run());
+    let names = pg.names(cx);
     let found = Found::look(&session, &names).await;
     session.close().await;
     let (Ok(found), before) = (found, Before::recall(cx)?) else {
@@ -218,7 +306,12 @@ pub(super) async fn as_left(pg: &Postgres, cx: &RunContext) -> Result<()> {
 }
 
 /// Refuses to delete what may be the only copy, or somebody else's.
-fn deletable(pg: &Postgres, names: &Names, before: Option<&Before>, found: &Found) -> Result<()> {
+fn deletable(
+    pg: &Postgres,
+    names: &DatabaseNames,
+    before: Option<&Before>,
+    found: &Found,
+) -> Result<()> {
     let Some(replaced) = &found.replaced else {
         return Ok(());
     };
@@ -239,7 +332,7 @@ fn deletable(pg: &Postgres, names: &Names, before: Option<&Before>, found: &Foun
     }
 }
 
-fn staged_gone(pg: &Postgres, names: &Names) -> Error {
+pub(super) fn staged_gone(pg: &Postgres, names: &DatabaseNames) -> Error {
     Error::new(
         ErrorKind::Failed,
         "postgres.staged_gone",
@@ -251,7 +344,7 @@ fn staged_gone(pg: &Postgres, names: &Names) -> Error {
     .hint("does the server run on the data directory that it had then? else somebody has renamed or dropped it: see `psql -l`")
 }
 
-fn no_way_back(names: &Names) -> Error {
+fn no_way_back(names: &DatabaseNames) -> Error {
     Error::new(
         ErrorKind::Failed,
         "postgres.no_way_back",
@@ -264,7 +357,12 @@ fn no_way_back(names: &Names) -> Error {
 }
 
 /// Refuses where the databases that are there do not tell which of them was live before the run.
-fn undoable(pg: &Postgres, names: &Names, before: Option<&Before>, found: &Found) -> Result<()> {
+fn undoable(
+    pg: &Postgres,
+    names: &DatabaseNames,
+    before: Option<&Before>,
+    found: &Found,
+) -> Result<()> {
     match (&found.live, &found.staged, &found.replaced) {
         (Some(_), Some(_), Some(_)) => Err(ambiguous(pg, names, found)),
         // Names alone prove nothing: another run, or a person, may have put something else there.
@@ -318,8 +416,8 @@ fn undoable(pg: &Postgres, names: &Names, before: Option<&Before>, found: &Found
 /// See [`Component::undo`](crate::component::Component::undo).
 pub(super) async fn undo(pg: &Postgres, cx: &RunContext) -> Result<()> {
     let before = Before::recall(cx)?;
-    let session = pg.working(cx).await?;
-    let names = pg.names(cx.run());
+    let session = pg.working(cx).await?.brisk(None);
+    let names = pg.names(cx);
     let found = Found::look(&session, &names).await?;
     undoable(pg, &names, before.as_ref(), &found)?;
     let comment = before
@@ -330,7 +428,7 @@ pub(super) async fn undo(pg: &Postgres, cx: &RunContext) -> Result<()> {
         (live, _, Some(replaced)) => {
             let mut sql = Vec::new();
             if live.is_some() {
-                sql.extend(put_aside(&names, cx));
+                sql.extend(rename_to_staged(&names, cx));
             }
             sql.push(rename(&names.replaced, &names.live));
             if before.is_some() {
@@ -358,7 +456,7 @@ pub(super) async fn undo(pg: &Postgres, cx: &RunContext) -> Result<()> {
                 live: None,
                 staged_oid,
             }) if *staged_oid == live.oid && staged.is_none() => {
-                in_one_transaction(&session, &[live], &put_aside(&names, cx)).await?;
+                in_one_transaction(&session, &[live], &rename_to_staged(&names, cx)).await?;
             }
             // Stopped between shutting the door and renaming.
             Some(Before {
@@ -379,7 +477,7 @@ pub(super) async fn undo(pg: &Postgres, cx: &RunContext) -> Result<()> {
 /// See [`Component::discard`](crate::component::Component::discard).
 pub(super) async fn discard(pg: &Postgres, cx: &RunContext, what: Discard) -> Result<()> {
     let session = pg.working(cx).await?.patient().await?;
-    let names = pg.names(cx.run());
+    let names = pg.names(cx);
     Made::of(cx)?.discarding(cx, what).await?;
     match what {
         Discard::Staged => {
@@ -402,7 +500,7 @@ pub(super) async fn discard(pg: &Postgres, cx: &RunContext, what: Discard) -> Re
             match found.is_cut_over(Before::recall(cx)?.as_ref()) {
                 true => pg.keep_roles(&session, cx).await?,
                 false => {
-                    cx.record_removed(&pg.database_words()).await;
+                    cx.record_removed(&pg.database_words(cx)).await;
                     pg.forget_roles(&session, cx, &staged_suffix(cx.run()))
                         .await?;
                 }
@@ -486,7 +584,7 @@ fn rename(from: &str, to: &str) -> String {
 }
 
 /// Takes what is live aside, under the staged name and marked.
-fn put_aside(names: &Names, cx: &RunContext) -> Vec<String> {
+fn rename_to_staged(names: &DatabaseNames, cx: &RunContext) -> Vec<String> {
     vec![
         rename(&names.live, &names.staged),
         comment_sql(&names.staged, Some(&mark(cx))),
@@ -519,7 +617,7 @@ fn foreign(before: Option<&Before>, replaced: &Database) -> bool {
     before.is_some_and(|before| before.live.as_ref().map(|live| live.oid) != Some(replaced.oid))
 }
 
-fn ambiguous(pg: &Postgres, names: &Names, found: &Found) -> Error {
+fn ambiguous(pg: &Postgres, names: &DatabaseNames, found: &Found) -> Error {
     let there: Vec<&str> = [&found.live, &found.staged, &found.replaced]
         .into_iter()
         .flatten()

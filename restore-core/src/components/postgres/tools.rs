@@ -18,6 +18,7 @@ use super::script::{Script, ScriptReader, Skip, major};
 use super::sql_dump::refuse_odd;
 use crate::contract::Platform;
 use crate::model::{Error, ErrorKind, Result};
+use crate::sys::child;
 use crate::sys::process::command::{Command, Exit, Process};
 
 /// Where Debian and its kin put the programs of each major version.
@@ -172,7 +173,7 @@ impl Input {
         }
     }
 
-    /// The same, compressed or not: programs read only from a pipe what must be decompressed.
+    /// This archive, said to be compressed or not: programs read only from a pipe what must be decompressed.
     pub(super) fn packed(self, packed: bool) -> Self {
         Self {
             seen: self.seen.filter(|_| !packed),
@@ -239,10 +240,17 @@ impl Runner<'_> {
                 let mut versions = versions_on_host();
                 // In a container the versions of this host say nothing about those there.
                 versions.insert(server);
-                let dirs = versions
+                let mut dirs: Vec<_> = versions
                     .into_iter()
-                    .map(|n| Some(Path::new(VERSIONED).join(n.to_string()).join("bin")));
-                std::iter::once(None).chain(dirs).collect()
+                    .map(|n| Some(Path::new(VERSIONED).join(n.to_string()).join("bin")))
+                    .collect();
+                let at = if child::is_postgres_launcher("pg_restore") {
+                    dirs.len()
+                } else {
+                    0
+                };
+                dirs.insert(at, None);
+                dirs
             }
         };
         let mut found: Vec<Tools> = Vec::new();
@@ -325,9 +333,20 @@ impl Runner<'_> {
         if create {
             args.push("--create");
         }
+        self.printed(tools, input, &args).await
+    }
+
+    /// What these entries of an archive say of privileges on large objects: the SQL without its data does
+    /// not have them.
+    pub(super) async fn grants(&self, tools: &Tools, entries: &Input) -> Result<Script> {
+        self.printed(tools, entries, &["--file=-"]).await
+    }
+
+    /// The SQL that pg_restore prints.
+    async fn printed(&self, tools: &Tools, input: &Input, args: &[&str]) -> Result<Script> {
         let mut reader = ScriptReader::default();
         let exit = self
-            .run(tools, "pg_restore", &args, Some(input), |bytes| {
+            .run(tools, "pg_restore", args, Some(input), |bytes| {
                 reader.feed(bytes);
             })
             .await?;
@@ -456,8 +475,9 @@ impl Runner<'_> {
         let mut command = Command::new(argv);
         command.env = environment();
         command.dir = input.and_then(|input| input.dir.clone());
-        // A script is a program: whatever psql could still be made to do, it does as nobody.
-        command.unprivileged = program == "psql";
+        // A script is a program, and an archive says which files are read: whatever these two could still be
+        // made to do, they do as nobody.
+        command.unprivileged = matches!(program, "psql" | "pg_restore");
         passfile::exec(self.platform, self.login, command).await
     }
 
@@ -550,6 +570,10 @@ fn environment() -> BTreeMap<String, String> {
     ])
 }
 
+/// The reason of an error: a program did not do what it was to, room aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ToolFailed;
+
 /// Why a program failed, from the first error in what it wrote.
 pub(super) fn tool_failed(program: &str, exit: &Exit) -> Error {
     let prefix = format!("{program}: error: ");
@@ -559,8 +583,23 @@ pub(super) fn tool_failed(program: &str, exit: &Exit) -> Error {
         .find_map(|line| line.strip_prefix(&prefix))
         .or_else(|| exit.stderr.lines().find(|line| line.contains("ERROR:")))
         .or_else(|| exit.stderr.lines().rfind(|line| !line.trim().is_empty()))
-        .unwrap_or("without a word");
+        .unwrap_or("it printed nothing");
     let line: String = line.trim().chars().take(300).collect();
+    if program == "pg_dump"
+        && let Some(said) = exit.stderr.lines().find(|it| it.contains(ROW_SECURITY))
+    {
+        let said = said.split_once("ERROR:").map_or(said, |(_, said)| said);
+        let said: String = said.trim().chars().take(300).collect();
+        return Error::new(
+            ErrorKind::Failed,
+            "postgres.row_security",
+            format!(
+                "pg_dump may not read all rows of a table, and makes no dump without some: {said}"
+            ),
+        )
+        .because(ToolFailed)
+        .hint(ROW_SECURITY_HINT);
+    }
     let full = exit.stderr.contains("No space left on device");
     let error = Error::new(
         ErrorKind::Failed,
@@ -571,6 +610,10 @@ pub(super) fn tool_failed(program: &str, exit: &Exit) -> Error {
         },
         format!("{program} failed (exit code {}): {line}", exit.code),
     );
+    let error = match full {
+        true => error,
+        false => error.because(ToolFailed),
+    };
     if full {
         error.hint("free some space where PostgreSQL keeps its data, and try again")
     } else if program == "pg_restore" && DAMAGED.iter().any(|words| line.contains(words)) {
@@ -581,6 +624,12 @@ pub(super) fn tool_failed(program: &str, exit: &Exit) -> Error {
         error.hint("the server's own log says more; live data is untouched")
     }
 }
+
+/// What the server says of rows that a policy would hide.
+const ROW_SECURITY: &str = "row-level security";
+
+/// Who may dump them.
+pub(super) const ROW_SECURITY_HINT: &str = "back up as a superuser, or let a superuser give the component's user the right: ALTER ROLE … BYPASSRLS; with FORCE ROW LEVEL SECURITY the policies hold for the table's owner as well";
 
 /// What pg_restore says of a dump that is not whole, whatever the server thinks of it.
 const DAMAGED: &[&str] = &[
@@ -605,6 +654,24 @@ fn versions_on_host() -> std::collections::BTreeSet<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_that_may_not_be_dumped_are_told_with_who_may() {
+        let stderr = "pg_dump: error: Dumping the contents of table \"t\" failed: PQgetResult() failed.\n\
+            pg_dump: detail: Error message from server: ERROR:  query would be affected by row-level security policy for table \"t\"\n\
+            pg_dump: detail: Command was: COPY public.t (x) TO stdout;\n";
+        let error = tool_failed("pg_dump", &Exit::new(1, stderr));
+        assert_eq!(error.code(), "postgres.row_security");
+        assert!(
+            error.message().ends_with("policy for table \"t\""),
+            "{error}"
+        );
+        assert!(error.hint_text().is_some_and(|it| it.contains("BYPASSRLS")));
+        assert_eq!(
+            tool_failed("psql", &Exit::new(1, stderr)).code(),
+            "postgres.tool_failed"
+        );
+    }
 
     #[test]
     fn versions_that_know_restrict() {

@@ -1,6 +1,8 @@
 //! Materialized views are filled when everything else is loaded: their functions may need names that
 //! a dump's own empty `search_path` does not find.
 
+use std::collections::BTreeSet;
+
 use super::client::{Session, column};
 use super::database::Database;
 use super::listing;
@@ -17,24 +19,44 @@ pub(super) fn search_path(live: Option<&Database>) -> String {
     )
 }
 
-/// The views to fill, of these that are empty.
+/// A view that is empty.
+struct View {
+    schema: String,
+    name: String,
+    /// How a dump names it.
+    text: String,
+    owner: String,
+}
+
+/// The views to fill, of these that are empty. `listed`: those that are wanted are named with their owners.
 fn chosen(
-    views: &[((String, String), String)],
-    wanted: &[String],
+    views: &[View],
+    (wanted, listed): (&[String], bool),
     skip: &Skip,
 ) -> Vec<(String, String)> {
-    let names = |text: &str, entry: &String| {
-        let rest = entry.strip_prefix(text);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+    // A name may go on after a blank as if an owner's name followed.
+    let means = |entry: &String| -> Vec<usize> {
+        let rests = views.iter().enumerate().filter_map(|(at, view)| {
+            let rest = entry.strip_prefix(view.text.as_str())?;
+            match listed {
+                true => Some((at, rest.strip_prefix(' ')? == view.owner)),
+                false => rest.is_empty().then_some((at, true)),
+            }
+        });
+        let rests: Vec<(usize, bool)> = rests.collect();
+        // Restored without owners they all belong to somebody else.
+        let known = rests.iter().any(|(_, owned)| *owned);
+        let meant = rests.iter().filter(|(_, owned)| *owned || !known);
+        meant.map(|(at, _)| *at).collect()
     };
-    let found = |entry: &String| views.iter().any(|(_, text)| names(text, entry));
+    let meant: Vec<Vec<usize>> = wanted.iter().map(means).collect();
     // Of very many not all are known by name, and a name that is not in UTF-8 is not known at all.
-    let all = wanted.len() >= listing::NAMED || !wanted.iter().all(found);
+    let all = wanted.len() >= listing::NAMED || meant.iter().any(Vec::is_empty);
+    let meant: BTreeSet<usize> = meant.into_iter().flatten().collect();
     let mut chosen = Vec::new();
-    for (view, text) in views {
-        let named = wanted.iter().any(|entry| names(text, entry));
-        if named || (all && skip.named(text).is_none()) {
-            chosen.push(view.clone());
+    for (at, view) in views.iter().enumerate() {
+        if meant.contains(&at) || (all && skip.named(&view.text).is_none()) {
+            chosen.push((view.schema.clone(), view.name.clone()));
         }
     }
     chosen
@@ -49,16 +71,17 @@ fn chosen(
 pub(super) async fn fill(
     session: &Session,
     live: Option<&Database>,
-    wanted: &[String],
+    wanted: (&[String], bool),
     skip: &Skip,
 ) -> Result<()> {
-    if wanted.is_empty() {
+    if wanted.0.is_empty() {
         return Ok(());
     }
     let rows = session
         .rows(
             "SELECT n.nspname::text, c.relname::text, \
-             translate(n.nspname::text || ' ' || c.relname::text, E'\\n\\r', '  ') \
+             translate(n.nspname::text || ' ' || c.relname::text, E'\\n\\r', '  '), \
+             translate(pg_get_userbyid(c.relowner)::text, E'\\n\\r', '  ') \
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
              WHERE c.relkind = 'm' AND NOT c.relispopulated ORDER BY c.oid",
             &[],
@@ -66,8 +89,12 @@ pub(super) async fn fill(
         .await?;
     let mut views = Vec::new();
     for row in &rows {
-        let text = format!("{VIEW_DATA}{}", column::<String>(row, 2)?);
-        views.push(((column(row, 0)?, column(row, 1)?), text));
+        views.push(View {
+            schema: column(row, 0)?,
+            name: column(row, 1)?,
+            text: format!("{VIEW_DATA}{}", column::<String>(row, 2)?),
+            owner: column(row, 3)?,
+        });
     }
     let mut waiting: Vec<(String, String)> = chosen(&views, wanted, skip);
     let path = search_path(live);
@@ -118,24 +145,34 @@ mod tests {
 
     #[test]
     fn a_view_that_the_dump_names_otherwise_is_filled_all_the_same() {
-        let view = |name: &str| {
-            let text = format!("{VIEW_DATA}public {name}");
-            (("public".to_owned(), name.to_owned()), text)
+        let view = |name: &str| View {
+            schema: "public".to_owned(),
+            name: name.to_owned(),
+            text: format!("{VIEW_DATA}public {name}"),
+            owner: "app".to_owned(),
         };
-        let views = [view("a"), view("\u{e9}"), view("late")];
+        let views = [view("a"), view("\u{e9}"), view("late"), view("a app")];
         let skip = Skip {
             patterns: vec![format!("{VIEW_DATA}public late")],
             ..Skip::default()
         };
-        let names = |wanted: &[&str]| -> Vec<String> {
+        let names = |wanted: &[&str], listed: bool| -> Vec<String> {
             let wanted: Vec<String> = wanted
                 .iter()
                 .map(|it| format!("{VIEW_DATA}public {it}"))
                 .collect();
-            let chosen = chosen(&views, &wanted, &skip);
+            let chosen = chosen(&views, (wanted.as_slice(), listed), &skip);
             chosen.into_iter().map(|(_, name)| name).collect()
         };
-        assert_eq!(names(&["a app"]), ["a"]);
-        assert_eq!(names(&["a app", "\u{fffd} app"]), ["a", "\u{e9}"]);
+        assert_eq!(names(&["a app"], true), ["a"]);
+        assert_eq!(names(&["a app app"], true), ["a app"]);
+        assert_eq!(names(&["a app"], false), ["a app"]);
+        assert_eq!(names(&["a"], false), ["a"]);
+        // Of another owner by now, and one that cannot be read.
+        assert_eq!(names(&["a bob"], true), ["a"]);
+        assert_eq!(
+            names(&["a app", "\u{fffd} app"], true),
+            ["a", "\u{e9}", "a app"]
+        );
     }
 }

@@ -6,7 +6,7 @@ use crate::model::{Error, ErrorKind, Result};
 use crate::sys::read_small;
 
 /// No manifest is longer.
-const LONGEST: u64 = 1 << 20;
+pub(super) const LONGEST: u64 = 1 << 20;
 
 /// An unpacked multi-part AOF.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub(super) fn find_aof_set(root: &Path, label: &str) -> Result<AofSet> {
 
 /// The files that a manifest needs: its base and increments, not its history. Only plain names
 /// are looked at; the server itself judges the rest.
-fn manifest_files(text: &str) -> Vec<String> {
+pub(super) fn manifest_files(text: &str) -> Vec<String> {
     text.lines()
         .filter_map(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();

@@ -12,7 +12,7 @@ use super::Redis;
 use super::client::{Client, Info};
 use super::data::{HEADER, Header, Kind};
 use crate::contract::{BackedUp, BackupWriter, Volume};
-use crate::model::{Error, ErrorKind, Result};
+use crate::model::{Error, ErrorKind, Finding, Result};
 use crate::sys::process::command::{Command, Process};
 
 /// How long a server may be busy with a save or a rewrite of its own before ours begins.
@@ -42,6 +42,9 @@ impl Redis {
             );
         }
         let mut done = BackedUp::default();
+        if let Some(info) = &live.info {
+            done.findings.extend(self.follows(info)?);
+        }
         let (name, dir) = (live.layout.dbfilename.as_str(), live.dir.as_deref());
         let old = self.identity(name, dir, volume.as_ref()).await?;
         let before = self.save(&client, writer.cancelled()).await?;
@@ -77,6 +80,34 @@ impl Redis {
             .await?;
         done.facts = facts(&before.info);
         Ok(done)
+    }
+
+    /// What is to be said of a replica: it has what its master has, for as long as it is told.
+    fn follows(&self, info: &Info) -> Result<Option<Finding>> {
+        if info.text("role") != Some("slave") {
+            return Ok(None);
+        }
+        let master = info.text("master_host").unwrap_or("?");
+        if info.text("master_link_status") == Some("up") {
+            return Ok(Some(Finding::info(
+                "redis.of_replica",
+                &self.name,
+                format!("the backup is of a replica, which follows its master {master}"),
+            )));
+        }
+        let since = match info.number("master_link_down_since_seconds") {
+            Some(seconds) => format!(" for {seconds} s"),
+            None => String::new(),
+        };
+        Err(Error::new(
+            ErrorKind::Failed,
+            "redis.stale_replica",
+            format!(
+                "{} is a replica of {master} and has been cut off from it{since}: it lacks what was written since",
+                self.section.service
+            ),
+        )
+        .hint("see its log for why the link is down, and back up once it is up (`master_link_status` in INFO replication); or back up the master"))
     }
 
     /// Waits until nothing else is saved, has the server save in the background, and waits for
@@ -152,7 +183,7 @@ impl Redis {
 
     /// What makes one saved file another than the one before: a save writes a new file and renames
     /// it. `None` where there is none, or nobody can say.
-    async fn identity(
+    pub(super) async fn identity(
         &self,
         name: &str,
         dir: Option<&str>,
@@ -180,7 +211,7 @@ impl Redis {
     }
 
     /// What the server has saved is not where it is looked for.
-    fn stale(&self, name: &str, there: bool) -> Error {
+    pub(super) fn stale(&self, name: &str, there: bool) -> Error {
         let what = match there {
             true => "is not what the server has just saved: it has not changed",
             false => "is not there after the server has saved",

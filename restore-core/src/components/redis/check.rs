@@ -3,7 +3,7 @@
 use super::Redis;
 use super::client::Info;
 use super::data::Mode;
-use super::record::{Record, kept};
+use super::record::{StagedRecord, kept};
 use crate::contract::RunContext;
 use crate::model::{CheckOutcome, Error, ErrorKind, Result};
 
@@ -101,7 +101,7 @@ const TIMES: u32 = 6;
 /// Compares what is served with what was staged. What counts is the number of keys in the file that the
 /// server loaded when it started: keys that expire may be gone since, clients may have written, a cache may have
 /// evicted some. Only a server that does not tell it (before Redis 7) is judged by what it has now.
-fn compare(record: &Record, info: &Info) -> (bool, String) {
+fn compare(record: &StagedRecord, info: &Info) -> (bool, String) {
     let live = info.keyspace();
     let databases: std::collections::BTreeSet<u32> =
         record.keys.keys().chain(live.keys()).copied().collect();
@@ -175,12 +175,12 @@ fn compare(record: &Record, info: &Info) -> (bool, String) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::data::Layout;
+    use super::super::data::DataLayout;
     use super::*;
 
-    fn record() -> Record {
-        Record {
-            layout: Layout::default(),
+    fn record() -> StagedRecord {
+        StagedRecord {
+            layout: DataLayout::default(),
             keys: [(0, 10), (3, 2)].into(),
             expires: [(0, 4)].into(),
             rdb_keys: Some(13),

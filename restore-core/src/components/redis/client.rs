@@ -26,6 +26,31 @@ pub(super) struct Client {
     what: String,
 }
 
+/// Why a server does not do what it is asked: the reason of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Unreachable,
+    /// It does not know the user or the password.
+    Auth,
+    /// The user must not do that.
+    Permission,
+    /// It saves already.
+    Busy,
+    UnknownCommand,
+    Other,
+}
+
+impl Refusal {
+    /// From what the server says: it has no codes for these.
+    fn from_words(words: &str) -> Self {
+        match words {
+            _ if words.contains("in progress") || words.contains("child process") => Self::Busy,
+            _ if words.contains("unknown command") => Self::UnknownCommand,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// The next step where no server answers.
 const UNREACHABLE: &str =
     "see whether the service runs and its endpoint in the configuration is right";
@@ -74,6 +99,7 @@ impl Client {
                 "redis.unreachable",
                 format!("cannot reach {}: it has no socket yet", self.what),
             )
+            .because(Refusal::Unreachable)
             .hint(UNREACHABLE)
             .retryable()
         })?;
@@ -120,6 +146,7 @@ impl Client {
                 "redis.auth",
                 format!("{} does not let us in: {error}", self.what),
             )
+            .because(Refusal::Auth)
             .hint("check username and password_file (or password_env) of the component")
             .source(error);
         }
@@ -129,6 +156,7 @@ impl Client {
                 "redis.permission",
                 format!("{} refuses a command: {error}", self.what),
             )
+            .because(Refusal::Permission)
             .hint("the user needs INFO, CONFIG|GET and MODULE|LIST, and BGSAVE to back up")
             .source(error);
         }
@@ -138,6 +166,7 @@ impl Client {
                 "redis.unreachable",
                 format!("cannot reach {}: {error}", self.what),
             )
+            .because(Refusal::Unreachable)
             .hint(UNREACHABLE)
             .retryable()
             .source(error);
@@ -147,6 +176,7 @@ impl Client {
             "redis.refused",
             format!("{} answers: {error}", self.what),
         )
+        .because(Refusal::from_words(&error.to_string()))
         .hint("the server's own log says more; fix the cause, then try again")
         .source(error)
     }
@@ -168,12 +198,7 @@ impl Client {
     pub(super) async fn bgsave(&self) -> Result<bool> {
         match self.query::<String>(&cmd("BGSAVE")).await {
             Ok(_) => Ok(true),
-            Err(e)
-                if e.code() == "redis.refused" && e.message().contains("already in progress")
-                    || e.message().contains("child process") =>
-            {
-                Ok(false)
-            }
+            Err(e) if e.is(&Refusal::Busy) => Ok(false),
             Err(e) => Err(e),
         }
     }
@@ -209,9 +234,44 @@ impl Client {
             .collect())
     }
 
+    /// Whether the user may have the server write its RDB, as far as the server tells without doing it.
+    pub(super) async fn may_save(&self) -> bool {
+        let user: String = match self.query(cmd("ACL").arg("WHOAMI")).await {
+            Ok(user) => user,
+            // Before Redis 6 there are no users.
+            Err(error) => return !error.is(&Refusal::Permission),
+        };
+        for command in ["SAVE", "BGSAVE"] {
+            let mut dry_run = cmd("ACL");
+            dry_run.arg("DRYRUN").arg(&user).arg(command);
+            match self.query::<String>(&dry_run).await {
+                Ok(answer) if answer != "OK" => {}
+                Ok(_) => return true,
+                // Redis 6 cannot be asked.
+                Err(error) => return !error.is(&Refusal::Permission),
+            }
+        }
+        false
+    }
+
     /// Writes the RDB now, the server answering nobody else meanwhile.
     pub(super) async fn save(&self) -> Result<()> {
         self.query(&cmd("SAVE")).await
+    }
+
+    /// Keeps back whatever would change its data, for so long at most (Redis 6.2).
+    pub(super) async fn pause_writes(&self, longest: Duration) -> Result<()> {
+        let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        let mut command = cmd("CLIENT");
+        command.arg("PAUSE").arg(longest).arg("WRITE");
+        self.query::<String>(&command).await.map(drop)
+    }
+
+    /// Ends that.
+    pub(super) async fn resume_writes(&self) -> Result<()> {
+        let mut command = cmd("CLIENT");
+        command.arg("UNPAUSE");
+        self.query::<String>(&command).await.map(drop)
     }
 
     /// Ends the server without saving, by what `SHUTDOWN` is called there. The connection breaks

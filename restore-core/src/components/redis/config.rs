@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::contract::{ComponentDeps, ConfigDuration, SecretSource, Table, parse_section};
-use crate::model::Result;
+use crate::model::{Error, ErrorKind, Result};
 use crate::sys::connect::{Mode, Tls, TlsKeys};
 
 /// Which of a backup's files is used where it has several.
@@ -67,6 +67,9 @@ pub(super) struct Section {
     /// The program for scratch servers: of the same version as the service.
     #[serde(default = "server_binary")]
     pub(super) server_binary: String,
+    /// Modules that a scratch server may load besides those that nobody but root can have put there.
+    #[serde(default)]
+    pub(super) modules: Vec<PathBuf>,
     /// How long loading the data may take, while staging and after the cut-over.
     #[serde(default = "load_timeout")]
     pub(super) load_timeout: ConfigDuration,
@@ -97,6 +100,14 @@ impl Section {
     pub(super) fn parse(name: &str, table: Table, parts: &ComponentDeps) -> Result<Self> {
         let path = format!("components.{name}");
         let mut section: Self = parse_section(&path, table)?;
+        if let Some(module) = section.modules.iter().find(|path| !path.is_absolute()) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "redis.module_relative",
+                format!("{path}: modules names {}, which is no absolute path", module.display()),
+            )
+            .hint("name the module's file as the server does: `MODULE LIST` of redis-cli shows its path"));
+        }
         section.password = SecretSource::new(
             &path,
             section.password_file.take().map(|file| parts.path(file)),

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 
-use super::Redis;
 use super::inspect::facts;
+use super::{Redis, rdb_keys};
 use crate::contract::{Contents, RunContext};
 use crate::model::{Difference, Error, ErrorKind, Result};
 
@@ -19,8 +19,25 @@ impl Contents for Redis {
             let total =
                 |facts: &serde_json::Map<String, serde_json::Value>| facts.get("total")?.as_u64();
             difference.backup = described.as_ref().and_then(total);
-            difference.live = total(&facts(&live));
-            if difference.backup.is_none() && difference.live.is_none() {
+            let live = facts(&live);
+            difference.live = total(&live);
+            // An RDB of others tells of its first database alone.
+            let of_first = match difference.backup {
+                Some(_) => None,
+                None => rdb_keys::of(cx, &chosen).await?,
+            };
+            let of_first = of_first.map(|(database, keys)| {
+                let mut difference = Difference::new(format!("keys of database {database}"));
+                difference.counted_only = true;
+                difference.backup = Some(keys);
+                let counts = live.get("keys").and_then(|keys| keys.as_object());
+                difference.live = counts.map(|counts| {
+                    let count = counts.get(&database.to_string());
+                    count.and_then(serde_json::Value::as_u64).unwrap_or(0)
+                });
+                difference
+            });
+            if difference.backup.is_none() && difference.live.is_none() && of_first.is_none() {
                 return Err(Error::new(
                     ErrorKind::Preflight,
                     "redis.keys_unknown",
@@ -28,7 +45,7 @@ impl Contents for Redis {
                 )
                 .hint("`restore drill` loads the backup's data and counts it"));
             }
-            Ok(vec![difference])
+            Ok([difference].into_iter().chain(of_first).collect())
         };
         compared
             .await

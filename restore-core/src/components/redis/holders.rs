@@ -1,5 +1,6 @@
 //! Processes at work in a data directory: a Redis server's working directory is its `dir`.
 
+use std::fs::Metadata;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -28,23 +29,48 @@ fn working(wanted: impl Fn(&Path) -> bool) -> Vec<u32> {
 /// The servers whose data directory is `dir`, for people. Compared by what the directory is,
 /// not by its name: a server in a container sees it under another one.
 pub(super) fn servers_in(dir: &Path) -> Vec<String> {
+    let servers = processes_in(dir).into_iter();
+    servers
+        .map(|(pid, name)| format!("{name} (process {pid})"))
+        .collect()
+}
+
+/// The processes of these servers, by their ids, with their names.
+fn processes_in(dir: &Path) -> Vec<(u32, String)> {
     let Ok(wanted) = dir.metadata() else {
         return Vec::new();
     };
-    working(|cwd| {
-        cwd.metadata()
-            .is_ok_and(|seen| (seen.dev(), seen.ino()) == (wanted.dev(), wanted.ino()))
-    })
-    .into_iter()
-    .filter_map(|pid| {
-        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-        let name = name.trim();
-        SERVERS
-            .iter()
-            .any(|server| name.contains(server))
-            .then(|| format!("{name} (process {pid})"))
-    })
-    .collect()
+    working(|cwd| cwd.metadata().is_ok_and(|seen| is_same(&seen, &wanted)))
+        .into_iter()
+        .filter_map(|pid| {
+            let name = std::fs::read(format!("/proc/{pid}/comm")).ok()?;
+            let name = String::from_utf8_lossy(&name).trim().to_owned();
+            let is_server = SERVERS.iter().any(|server| name.contains(server));
+            is_server.then_some((pid, name))
+        })
+        .collect()
+}
+
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// Whether a server at work in `dir` has `file` open: not another one, put there beneath it under the same name.
+/// `None` where nobody can say: none of this host is at work there, or what it has open may not be looked at.
+pub(super) fn holds(dir: &Path, file: &Path) -> Option<bool> {
+    let wanted = file.metadata().ok()?;
+    let mut seen = None;
+    for (pid, _) in processes_in(dir) {
+        let Ok(opened) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+            continue;
+        };
+        let mut opened = opened.filter_map(|it| std::fs::metadata(it.ok()?.path()).ok());
+        if opened.any(|it| is_same(&it, &wanted)) {
+            return Some(true);
+        }
+        seen = Some(false);
+    }
+    seen
 }
 
 /// Whether the first word of a command line is such a server.

@@ -6,7 +6,7 @@ use tokio::io::AsyncReadExt;
 use super::data::{Chosen, HEADER, Header, Kind, Mode};
 use super::live::Live;
 use super::scratch::{ScratchHost, binary_version};
-use super::{Redis, data, moment};
+use super::{Redis, data, rdb_timestamp};
 use crate::components::not_there::planned_volume;
 use crate::contract::{Inspection, RunContext, SpaceNeed};
 use crate::model::{Error, Finding, RecoveryTarget, Result};
@@ -31,6 +31,9 @@ impl Redis {
             .findings
             .extend(self.directory(&live, volume.as_ref()).await?);
         inspection.findings.extend(self.binary(&live).await);
+        inspection
+            .findings
+            .extend(self.loadable(&live.modules).await.1);
         let could_start = self.could_start(&live, volume.as_ref()).await;
         inspection.findings.extend(could_start);
         if volume.state(cx.run()).await? != SwapState::Nothing {
@@ -77,9 +80,9 @@ impl Redis {
                     )
                     .hint("CONFIG SET aof-timestamp-enabled yes, and in redis.conf, for the next time"),
                 );
-                moment::of(cx, &chosen).await?
+                rdb_timestamp::of(cx, &chosen).await?
             }
-            _ => moment::of(cx, &chosen).await?,
+            _ => rdb_timestamp::of(cx, &chosen).await?,
         };
         if let Some(moment) = moment {
             let moment = json!(moment.precise());
@@ -151,24 +154,25 @@ async fn header(cx: &RunContext, chosen: &Chosen, live: &Live) -> Result<Option<
     if let Err(e) = header.expect(chosen.kind, &chosen.path) {
         return Ok(Some(Finding::from_error(&chosen.path, &e)));
     }
-    let newest = live
-        .version()
-        .and_then(data::major_minor)
-        .and_then(data::newest_rdb);
-    if let (Header::Rdb(format), Some(newest)) = (header, newest)
-        && format > newest
-    {
-        let version = live.version().unwrap_or("?");
-        return Ok(Some(
-            Finding::error(
-                "redis.newer_rdb",
-                &chosen.path,
-                format!("it has RDB format {format}, the server (Redis {version}) reads none above {newest}"),
-            )
-            .hint("a newer Redis wrote it: upgrade the server first"),
-        ));
-    }
-    Ok(None)
+    let refused = live.product().and_then(|product| product.refuses(header));
+    let Some((code, needed)) = refused else {
+        return Ok(None);
+    };
+    let format = String::from_utf8_lossy(&bytes).into_owned();
+    let server = match live.product() {
+        Some(data::Product::Valkey(major, minor)) => format!("Valkey {major}.{minor}"),
+        _ => format!("Redis {}", live.version().unwrap_or("?")),
+    };
+    Ok(Some(
+        Finding::error(
+            code,
+            &chosen.path,
+            format!("its RDB format ({format}) needs {needed}, and the server is {server}"),
+        )
+        .hint(format!(
+            "restore it with {needed} as the server; or choose a backup that this one reads (`restore list`), or an AOF of it (prefer = \"aof\")"
+        )),
+    ))
 }
 
 pub(super) fn facts(live: &Live) -> Map<String, Value> {

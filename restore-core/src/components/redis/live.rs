@@ -1,16 +1,16 @@
 //! The live server: what it says of itself, or what its files say where it does not.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::client::{Client, Info, Module};
-use super::data::{Layout, Mode};
+use super::client::{Client, Info, Module, Refusal};
+use super::data::{DataLayout, Mode, Product, major_minor};
 use super::remote_task::{LiveFiles, Order};
 use super::{Redis, holders};
 use crate::contract::Volume;
 use crate::model::{Error, ErrorKind, Finding, Result};
-use crate::sys::connect;
+use crate::sys::{connect, trust};
 
 /// How long a server at work may take for one answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Live {
     /// Its own words; `None` where it does not answer.
     pub(super) info: Option<Info>,
-    pub(super) layout: Layout,
+    pub(super) layout: DataLayout,
     pub(super) databases: u64,
     pub(super) dir: Option<String>,
     pub(super) maxmemory: Option<u64>,
@@ -30,6 +30,23 @@ pub(super) struct Live {
 }
 
 impl Live {
+    /// What it is, where it says so. Valkey also says which Redis it is like.
+    pub(super) fn product(&self) -> Option<Product> {
+        if let Some(version) = self.info.as_ref()?.text("valkey_version") {
+            let (major, minor) = major_minor(version)?;
+            return Some(Product::Valkey(major, minor));
+        }
+        let (major, minor) = major_minor(self.version()?)?;
+        Some(Product::Redis(major, minor))
+    }
+
+    /// How many keys it has, in all databases; none where it does not answer.
+    pub(super) fn keys(&self) -> u64 {
+        let keyspace = self.info.as_ref().map(Info::keyspace).unwrap_or_default();
+        let counts = keyspace.values().map(|it| it.keys);
+        counts.fold(0, u64::saturating_add)
+    }
+
     /// The version that it says it has.
     pub(super) fn version(&self) -> Option<&str> {
         self.info.as_ref()?.text("redis_version")
@@ -42,7 +59,7 @@ impl Redis {
         self.patient_client(PATIENCE).await
     }
 
-    /// The same, with so much time for one answer.
+    /// A client of the live server, with so much time for one answer.
     pub(super) async fn patient_client(&self, patience: Duration) -> Result<Client> {
         let endpoint = self.platform.endpoint(&self.section.service).await?;
         let what = if endpoint.host.starts_with('/') {
@@ -72,7 +89,7 @@ impl Redis {
     pub(super) async fn ask_server(&self) -> Result<(Live, Option<bool>)> {
         let mut live = Live {
             info: None,
-            layout: Layout::default(),
+            layout: DataLayout::default(),
             databases: 16,
             dir: None,
             maxmemory: None,
@@ -95,7 +112,7 @@ impl Redis {
                 self.settings(&client, &mut live, &mut appendonly).await?;
             }
             Err(e) if matches!(e.kind(), ErrorKind::Config | ErrorKind::NotFound) => return Err(e),
-            Err(e) if e.code() == "redis.auth" || e.code() == "redis.permission" => {
+            Err(e) if e.is(&Refusal::Auth) || e.is(&Refusal::Permission) => {
                 live.findings.push(Finding::from_error(&self.name, &e));
             }
             Err(e) => {
@@ -182,7 +199,7 @@ impl Redis {
                     found.insert(name, value);
                 }
                 Ok(None) => {}
-                Err(e) if e.code() == "redis.unreachable" => return Err(e),
+                Err(e) if e.is(&Refusal::Unreachable) => return Err(e),
                 Err(e) => {
                     live.findings.push(
                         Finding::warning(
@@ -226,6 +243,37 @@ impl Redis {
         Ok(())
     }
 
+    /// The server's modules that a scratch server loads, and what is told of the others. Their paths are what
+    /// somebody says who answers at the server's endpoint: that may be any user of the host who has its port.
+    pub(super) async fn loadable(&self, modules: &[Module]) -> (Vec<Module>, Option<Finding>) {
+        let (mut loadable, mut others) = (Vec::new(), Vec::new());
+        for module in modules {
+            let Some(path) = module.path.as_deref().map(Path::new) else {
+                continue;
+            };
+            let service = self.section.service.as_str();
+            let seen = self.platform.path_in(service, path).await.ok().flatten();
+            match may_load(&self.section.modules, path, seen.as_deref()) {
+                true => loadable.push(module.clone()),
+                false => others.push(format!("{:?}", path.display().to_string())),
+            }
+        }
+        let finding = (!others.is_empty()).then(|| {
+            let others = others.join(", ");
+            Finding::warning(
+                "redis.modules_untrusted",
+                &self.name,
+                format!(
+                    "the server says that it has loaded {others}; others than root could have put that there, or nobody can tell from here: the scratch server that proves the data goes without, and refuses data that needs it"
+                ),
+            )
+            .hint(format!(
+                "where it is the server's own, allow it in the component's section: modules = [{others}]; else let it and each folder above be root's, with nobody else able to write there"
+            ))
+        });
+        (loadable, finding)
+    }
+
     /// Which files the server will load. What it says now comes first, then what the site says;
     /// without either both kinds are staged, so that whichever it loads is the backup's data.
     async fn mode(&self, says: Option<bool>, volume: &dyn Volume, live: &mut Live) -> Result<Mode> {
@@ -266,7 +314,10 @@ impl Redis {
                     );
                     return Ok(Mode::Unknown);
                 }
-                if let Some(other) = contradicts(says, look.await?, live) {
+                // What an append-only file left behind is never loaded where both the server and whoever starts it say
+                // that it keeps none.
+                let settled = !says && (site == Some(false) || started == Some(false));
+                if !settled && let Some(other) = contradicts(says, look.await?, live) {
                     live.findings.push(
                         Finding::warning("redis.appendonly_differs", &self.name, other).hint(
                             "settings changed with CONFIG SET are lost when the server stops",
@@ -388,6 +439,12 @@ impl Redis {
     }
 }
 
+/// Whether a scratch server loads this file, which it has at the path `seen` where it has one of this host.
+fn may_load(named: &[PathBuf], path: &Path, seen: Option<&Path>) -> bool {
+    let is_named = named.iter().any(|it| it == path);
+    is_named || (seen == Some(path) && trust::is_ours(path))
+}
+
 /// How the files in the server's directory speak against what it says of appendonly.
 fn contradicts(says: bool, seen: LiveFiles, live: &Live) -> Option<String> {
     let folder = &live.layout.appenddirname;
@@ -412,4 +469,33 @@ async fn answers(endpoint: &crate::model::Endpoint) -> bool {
     tokio::time::timeout(Duration::from_secs(5), connecting)
         .await
         .unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_module_is_loaded_where_nobody_else_could_put_it_or_where_it_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(dir.path(), mode).unwrap();
+        };
+        mode(0o755);
+        let path = dir.path().join("x.so");
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(may_load(&[], &path, Some(&path)));
+        // One in a container: the file of that name on this host is another.
+        assert!(!may_load(&[], &path, None));
+        assert!(!may_load(&[], &path, Some(Path::new("/modules/x.so"))));
+        mode(0o777);
+        assert!(!may_load(&[], &path, Some(&path)));
+        assert!(!may_load(&[dir.path().join("y.so")], &path, Some(&path)));
+        assert!(may_load(std::slice::from_ref(&path), &path, Some(&path)));
+        assert!(may_load(std::slice::from_ref(&path), &path, None));
+    }
 }

@@ -1,6 +1,6 @@
 //! What a server's log says about data that it did not load.
 
-use super::scratch::FORBIDDEN;
+use super::scratch::{FORBIDDEN, SCRIPTS};
 use crate::model::{Error, ErrorKind};
 
 /// A line of the log that tells why, and what it means.
@@ -24,7 +24,7 @@ const CAUSES: &[Cause] = &[
         says: "module data I can't load",
         kind: ErrorKind::Verification,
         code: "redis.module_missing",
-        hint: "load the same modules in the server, then try again",
+        hint: "load the same modules in the server, and where the plan has a finding redis.modules_untrusted, name them as `modules` of the component; then try again",
     },
     Cause {
         says: "configured to handle more than",
@@ -107,19 +107,30 @@ const DETAILS: [&str; 4] = [
 /// server at work may.
 pub(super) const TRUNCATED: &str = "redis.aof_truncated";
 
-/// The code where no line tells that the data is at fault.
-pub(super) const UNEXPLAINED: &str = "redis.scratch_failed";
+/// Why a scratch server ended, as far as anything is decided by it: the reason of the error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The AOF ends in the middle of a command.
+    Truncated,
+    /// The data is at fault in another way.
+    Otherwise,
+    /// No line tells that the data is at fault.
+    Unexplained,
+}
 
 /// Why a scratch server of `version` ended instead of loading `label`, with its own words.
 pub(super) fn explain(label: &str, version: &str, log: &str) -> Error {
     let lines: Vec<&str> = log.lines().map(bare).filter(|line| told(line)).collect();
     if let Some((line, command)) = lines.iter().find_map(|line| forbidden(line)) {
-        return Error::new(
+        let error = Error::new(
             ErrorKind::Verification,
             "redis.forbidden_command",
             format!("{label} holds the command {command}, which no server writes into it: {line}"),
-        )
-        .hint("somebody has changed it: choose another backup, and find out who can write to the store");
+        );
+        if FORBIDDEN.contains(&(command, SCRIPTS)) {
+            return error.hint("a server before 7.0 writes that, and no later one: if such a server has, load the file into one and have it save a dump (`BGSAVE`); else somebody has changed it: find out who can write to the store");
+        }
+        return error.hint("somebody has changed it: choose another backup, and find out who can write to the store");
     }
     let cause = CAUSES
         .iter()
@@ -137,7 +148,7 @@ pub(super) fn explain(label: &str, version: &str, log: &str) -> Error {
         }
     };
     let words = if words.is_empty() {
-        "it ended without a word".to_owned()
+        "it ended and printed nothing".to_owned()
     } else {
         words
     };
@@ -147,12 +158,17 @@ pub(super) fn explain(label: &str, version: &str, log: &str) -> Error {
             cause.code,
             format!("{label} does not load into Redis {version}: {words}"),
         )
+        .because(match cause.code {
+            TRUNCATED => Ended::Truncated,
+            _ => Ended::Otherwise,
+        })
         .hint(cause.hint),
         None => Error::new(
             ErrorKind::Failed,
-            UNEXPLAINED,
+            "redis.scratch_failed",
             format!("the scratch server for {label} did not start: {words}"),
         )
+        .because(Ended::Unexplained)
         .hint("mend what it says, then try again; live data is untouched"),
     }
 }
@@ -246,6 +262,26 @@ mod tests {
     }
 
     #[test]
+    fn a_command_that_no_server_writes_is_named() {
+        for (command, words) in [
+            ("CONFIG", "choose another backup"),
+            ("eval", "a server before 7.0 writes that"),
+        ] {
+            let error = of(&format!(
+                "1:M 1 Jan 2026 00:00:00.000 # Unknown command '{command}' reading the append only file\n"
+            ));
+            assert_eq!(error.code(), "redis.forbidden_command", "{error}");
+            let name = command.to_uppercase();
+            assert!(
+                error
+                    .message()
+                    .contains(&format!("the command {name}, which"))
+            );
+            assert!(error.hint_text().unwrap().contains(words), "{error}");
+        }
+    }
+
+    #[test]
     fn a_module_is_named() {
         let error = of(
             "1:M 1 Jan 2026 00:00:00.000 # The RDB file contains module data I can't load: no matching module type 'ReJSON-RL'",
@@ -260,6 +296,6 @@ mod tests {
         );
         assert_eq!(error.kind(), ErrorKind::Failed);
         assert!(error.message().contains("Bad directive"));
-        assert!(of("").message().contains("without a word"));
+        assert!(of("").message().contains("printed nothing"));
     }
 }

@@ -9,6 +9,7 @@
 //! host starts with `/` (the socket itself, or its directory with `redis.sock` or
 //! `redis-server.sock` in it).
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -20,12 +21,14 @@ use crate::contract::{
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Result};
 use crate::swap::scope::{Discard, SwapScope, SwapState};
+use crate::sys::connect::is_socket;
 
 mod aof;
 mod back_up;
 mod check;
 mod client;
 mod config;
+mod configuration;
 mod contents;
 mod data;
 mod durable;
@@ -33,16 +36,20 @@ mod holders;
 mod inspect;
 mod live;
 mod log;
-mod moment;
 mod prepare;
+mod rdb_keys;
+mod rdb_timestamp;
 mod record;
 mod remote_task;
+mod restart;
 mod rewind;
 mod scratch;
 mod stage;
 mod starts;
+mod unlisted;
 
 pub(crate) use remote_task::serve;
+pub(crate) use unlisted::unlisted;
 
 /// A Redis server's data.
 pub struct Redis {
@@ -71,7 +78,7 @@ impl Redis {
     }
 
     fn chosen(&self, backup: &Backup) -> Result<data::Chosen> {
-        data::choose(&self.name, &self.section, backup).ok_or_else(|| {
+        data::choose(&self.name, &self.section, backup)?.ok_or_else(|| {
             Error::new(
                 ErrorKind::Preflight,
                 "redis.no_artifact",
@@ -102,18 +109,38 @@ impl Component for Redis {
 
     async fn targets(&self, _paths: &[String]) -> Result<Vec<Target>> {
         let path = place::path_of(self.platform.as_ref(), &self.section.volume).await?;
-        let scope = SwapScope::Entries(data::Layout::default().entries());
+        let scope = SwapScope::Entries(data::DataLayout::default().entries());
         Ok(path
             .map(|path| Target::new(path, scope))
             .into_iter()
             .collect())
     }
 
-    fn artifacts(&self, backup: &Backup) -> Vec<String> {
-        data::choose(&self.name, &self.section, backup)
-            .map(|chosen| chosen.path)
+    async fn targets_elsewhere(&self, _paths: &[String]) -> Result<Vec<(String, Target)>> {
+        let found = place::path_elsewhere(self.platform.as_ref(), &self.section.volume).await?;
+        let scope = SwapScope::Entries(data::DataLayout::default().entries());
+        Ok(found
+            .map(|(machine, path)| (machine, Target::new(path, scope)))
             .into_iter()
-            .collect()
+            .collect())
+    }
+
+    async fn lives_in(&self) -> Result<Vec<(String, PathBuf)>> {
+        let told = self.client().await?.setting("unixsocket").await;
+        let socket = told.map_err(|e| e.in_component(&self.name))?;
+        let socket = socket.map(PathBuf::from).filter(|path| is_socket(path));
+        Ok(socket
+            .map(|path| (self.section.service.clone(), path))
+            .into_iter()
+            .collect())
+    }
+
+    fn artifacts(&self, backup: &Backup) -> Vec<String> {
+        match data::choose(&self.name, &self.section, backup) {
+            Ok(chosen) => chosen.map(|chosen| chosen.path).into_iter().collect(),
+            // Which of them it is, is what nobody knows: the plan says so.
+            Err(_) => data::all_of(&self.name, &self.section, backup),
+        }
     }
 
     async fn live_bytes(&self) -> Result<u64> {
@@ -151,9 +178,12 @@ impl Component for Redis {
         if service != self.section.service {
             return Ok(());
         }
-        let asked = async { self.client().await?.info().await };
-        let asked = asked.await.map_err(|e| e.in_component(&self.name));
-        asked.map(drop)
+        let asked = async {
+            let client = self.client().await?;
+            let info = client.info().await?;
+            self.ensure_starts_again(&client, &info).await
+        };
+        asked.await.map_err(|e| e.in_component(&self.name))
     }
 
     async fn before_stop(&self, service: &str, cx: &RunContext) -> Result<()> {
@@ -163,6 +193,12 @@ impl Component for Redis {
         self.make_durable(cx)
             .await
             .map_err(|e| e.in_component(&self.name))
+    }
+
+    async fn not_stopped(&self, service: &str) {
+        if service == self.section.service {
+            self.resume_writes().await;
+        }
     }
 
     async fn cut_over(&self, cx: &RunContext) -> Result<()> {
@@ -219,6 +255,23 @@ impl Component for Redis {
                 archive::ensure_kept(cx, Some(volume.as_ref()), &volume.describe()).await
             }
             None => Ok(()),
+        }
+    }
+
+    async fn can_undo(&self, cx: &RunContext) -> Result<()> {
+        let Some(volume) = self.still_there(cx).await? else {
+            return Ok(());
+        };
+        archive::ensure_movable(cx, volume.as_ref()).await?;
+        // One that is down, or does not answer, may be mended by this.
+        let asked = async {
+            let client = self.client().await?;
+            let info = client.info().await?;
+            Ok::<_, Error>((client, info))
+        };
+        match asked.await {
+            Ok((client, info)) => self.ensure_starts_again(&client, &info).await,
+            Err(_) => Ok(()),
         }
     }
 
@@ -309,9 +362,15 @@ pub(crate) fn fuzz(bytes: &[u8]) {
     aof::fuzz(bytes);
     rewind::fuzz(bytes);
     let _ = data::Header::of(bytes).expect(data::Kind::Rdb, "it");
-    let _ = moment::created(bytes);
+    let _ = rdb_timestamp::created(bytes);
     let text = String::from_utf8_lossy(bytes);
     let info = client::Info::parse(&text);
     let _ = (info.keyspace(), info.rdb_keys());
     let _ = scratch::shutdown_of(&text);
+}
+
+/// For `fuzz/`: a server's configuration.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_configuration(bytes: &[u8]) {
+    configuration::fuzz(bytes);
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::client::Module;
-use super::data::{HEADER, Header, Kind, Layout, Mode};
+use super::data::{DataLayout, HEADER, Header, Kind, Mode};
 use super::rewind::{AofPrefix, AofRecovery};
 use super::scratch::{Loaded, ScratchHost, Setup, same_beside};
 use super::{aof, blocking, log, remote_task, rewind};
@@ -35,7 +35,7 @@ pub(super) struct Preparation {
     /// Whether a hash says that it is as it was written.
     pub(super) hashed: bool,
     /// What the live server loads.
-    pub(super) layout: Layout,
+    pub(super) layout: DataLayout,
     /// The server's program, and its version.
     pub(super) binary: String,
     pub(super) version: String,
@@ -240,10 +240,10 @@ impl Job<'_> {
 
     /// The live append-only file, cut at the target.
     async fn convert_live(&mut self, way: AofPrefix) -> Result<Loaded> {
-        let layout = Layout {
+        let layout = DataLayout {
             appendfilename: self.order.layout.appendfilename.clone(),
             appenddirname: self.order.layout.appenddirname.clone(),
-            ..Layout::default()
+            ..DataLayout::default()
         };
         let work = self.make_dir(&self.dir, WORK)?;
         let dir = self.make_dir(&work, &layout.appenddirname)?;
@@ -253,7 +253,7 @@ impl Job<'_> {
 
     /// A single-file AOF becomes the base of a multi-part one, which the scratch server loads.
     async fn convert_aof(&mut self) -> Result<Loaded> {
-        let layout = Layout::default();
+        let layout = DataLayout::default();
         let work = self.make_dir(&self.dir, WORK)?;
         let dir = self.make_dir(&work, &layout.appenddirname)?;
         self.copy(&dir, &layout.base()).await?;
@@ -268,7 +268,10 @@ impl Job<'_> {
     }
 
     async fn convert_aof_dir(&mut self) -> Result<Loaded> {
-        let work = self.make_dir(&self.dir, WORK)?;
+        let above = self.make_dir(&self.dir, WORK)?;
+        // Also what was packed from inside of it is in a directory then.
+        let inside = DataLayout::default().appenddirname;
+        let work = self.make_dir(&above, &inside)?;
         let source = self.source()?;
         let progress = self.progress("unpack", source.size());
         let policy = UnpackPolicy {
@@ -279,7 +282,7 @@ impl Job<'_> {
         };
         let held = work.again()?.into_fd();
         crate::archive::unpack_into(source, held, work.path(), &policy, progress).await?;
-        let (held, label) = (work.again()?, self.order.label.clone());
+        let (held, label) = (above.again()?, self.order.label.clone());
         let set = blocking(move || {
             let here = PathBuf::from(format!("/proc/self/fd/{}", held.as_fd().as_raw_fd()));
             let mut set = aof::find_aof_set(&here, &label)?;
@@ -290,17 +293,17 @@ impl Job<'_> {
             Ok(set)
         })
         .await?;
-        let layout = Layout {
+        let layout = DataLayout {
             appendfilename: set.filename,
             appenddirname: set.dirname,
-            ..Layout::default()
+            ..DataLayout::default()
         }
         .checked()?;
-        let parent = work.sub(&set.parent)?.ok_or_else(|| {
+        let parent = above.sub(&set.parent)?.ok_or_else(|| {
             Error::new(
                 ErrorKind::Internal,
                 "redis.work_lost",
-                format!("{} vanished", work.show(&set.parent)),
+                format!("{} vanished", above.show(&set.parent)),
             )
         })?;
         self.convert(parent, layout).await
@@ -309,7 +312,7 @@ impl Job<'_> {
     /// Turns the AOF in `work` into the staged RDB and removes the work folder. Every source
     /// becomes an RDB: the server loads one many times faster than it replays commands, and
     /// that time is downtime.
-    async fn convert(&mut self, work: Dir, layout: Layout) -> Result<Loaded> {
+    async fn convert(&mut self, work: Dir, layout: DataLayout) -> Result<Loaded> {
         let setup = self.setup;
         // From here on whatever is in there is the server's user's.
         self.staging.let_through()?;
@@ -318,7 +321,7 @@ impl Job<'_> {
             .stoppable(setup.convert(&work, &layout, false, &progress))
             .await;
         let loaded = match first {
-            Err(e) if e.code() == log::TRUNCATED => {
+            Err(e) if e.is(&log::Ended::Truncated) => {
                 // A copy of a file that was being written ends like this, and its hash says that
                 // it is this copy; without a hash it may as well have been cut later.
                 if !self.order.hashed {

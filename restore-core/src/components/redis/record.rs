@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::client::Keys;
-use super::data::{Layout, Mode};
+use super::data::{DataLayout, Mode};
 use super::scratch::Loaded;
 use crate::contract::RunContext;
 use crate::model::{Error, ErrorKind, Result};
 
 /// What `cut_over` and `check` need to know of what was staged; kept in the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Record {
-    pub(super) layout: Layout,
+pub(super) struct StagedRecord {
+    pub(super) layout: DataLayout,
     /// Keys by database.
     pub(super) keys: BTreeMap<u32, u64>,
     /// Those of them that expire some day.
@@ -23,8 +23,8 @@ pub(super) struct Record {
     pub(super) libraries: Option<u64>,
 }
 
-impl Record {
-    pub(super) fn of(layout: &Layout, loaded: &Loaded) -> Self {
+impl StagedRecord {
+    pub(super) fn of(layout: &DataLayout, loaded: &Loaded) -> Self {
         let each = |pick: fn(&Keys) -> u64| {
             loaded
                 .keys
@@ -76,7 +76,7 @@ fn key(n: u32) -> String {
 }
 
 /// Keeps a record; the last one kept counts.
-pub(super) async fn keep(cx: &RunContext, record: &Record) -> Result<()> {
+pub(super) async fn keep(cx: &RunContext, record: &StagedRecord) -> Result<()> {
     let value = serde_json::to_value(record).map_err(|e| {
         Error::new(
             ErrorKind::Internal,
@@ -95,7 +95,7 @@ pub(super) async fn keep(cx: &RunContext, record: &Record) -> Result<()> {
 }
 
 /// The record of what is staged; `None` where this run has staged nothing.
-pub(super) fn kept(cx: &RunContext) -> Option<Record> {
+pub(super) fn kept(cx: &RunContext) -> Option<StagedRecord> {
     (1..)
         .map_while(|n| cx.recall(&key(n)))
         .last()

@@ -2,7 +2,7 @@
 //! otherwise by one of ours beside the volume. Orders and answers are values either way.
 
 use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,26 +11,30 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::client::Client;
-use super::data::Layout;
+use super::data::DataLayout;
 use super::prepare::Preparation;
 use super::rewind::AofRecovery;
 use super::scratch::ScratchHost;
-use super::{Redis, blocking, holders, prepare, rewind};
+use super::{Redis, aof, blocking, holders, prepare, rewind};
 use crate::archive::Source;
 use crate::components::remote_task::Attachments;
 use crate::contract::{RemoteTask, RunContext, Volume};
 use crate::model::{Error, ErrorKind, Progress, Result, RunId};
 use crate::swap::scope::Discard;
 use crate::swap::{Dir, LocalVolume};
+use crate::sys::{open_to_read_below, read_small_from};
 
 /// What there is to do.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Order {
     /// See which of the files are there: [`LiveFiles`].
-    Look { layout: Layout },
+    Look { layout: DataLayout },
     /// See how much of the live append-only file leads to a moment: bytes, or `null`.
-    Measure { layout: Layout, rewind: AofRecovery },
+    Measure {
+        layout: DataLayout,
+        rewind: AofRecovery,
+    },
     /// Stage: [`Prepared`](prepare::Prepared).
     Prepare(Box<Preparation>),
     /// End the scratch servers that a killed process left behind in this run.
@@ -62,10 +66,19 @@ pub(super) struct LiveFiles {
     /// How large all of it is.
     #[serde(default)]
     pub(super) bytes: Option<u64>,
+    /// How large those of it are that a server loads when it starts.
+    #[serde(default)]
+    pub(super) loaded: Option<u64>,
+    /// How large the base among those is.
+    #[serde(default)]
+    pub(super) base: Option<u64>,
+    /// Whether the server has the last of those open; `None` where nobody can say.
+    #[serde(default)]
+    pub(super) held: Option<bool>,
 }
 
 impl LiveFiles {
-    fn below(root: &Path, layout: &Layout) -> Self {
+    pub(super) fn below(root: &Path, layout: &DataLayout) -> Self {
         let folder = root.join(&layout.appenddirname);
         let single = root.join(&layout.appendfilename);
         let mut bytes = single.metadata().map_or(0, |meta| meta.len());
@@ -74,11 +87,32 @@ impl LiveFiles {
             let size = entry.metadata().map_or(0, |meta| meta.len());
             bytes = bytes.saturating_add(if manifest { 0 } else { size });
         }
+        let manifest = folder.join(layout.manifest());
+        // One with names in quotes is not read here.
+        let text = open_to_read_below(root, &manifest)
+            .and_then(|file| read_small_from(file, aof::LONGEST))
+            .ok()
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
+            .filter(|text| !text.contains('"'));
+        let listed = text.as_deref().map(aof::manifest_files);
+        let mut lines = text.iter().flat_map(|text| text.lines());
+        let base = lines.find(|line| line.trim_end().ends_with(" type b"));
+        let base = base.and_then(|line| aof::manifest_files(line).pop());
+        let files: Vec<PathBuf> = match listed {
+            Some(names) => names.iter().map(|name| folder.join(name)).collect(),
+            None if !folder.is_dir() => Vec::from([single.clone()]),
+            None => Vec::new(),
+        };
+        let size = |file: &PathBuf| file.metadata().map_or(0, |meta| meta.len());
+        let sizes = files.iter().map(size).fold(0, u64::saturating_add);
         Self {
             bytes: Some(bytes),
+            loaded: (!files.is_empty()).then_some(sizes),
+            base: base.map(|name| size(&folder.join(name))),
+            held: files.last().and_then(|last| holders::holds(root, last)),
             directory: root.is_dir(),
             folder: folder.is_dir(),
-            manifest: folder.join(layout.manifest()).is_file(),
+            manifest: manifest.is_file(),
             single: single.is_file(),
         }
     }
@@ -149,12 +183,13 @@ impl Redis {
             Ok(ended) => ended,
             Err(_) => Err(Error::new(
                 ErrorKind::Failed,
-                LEFTOVER,
+                "redis.leftover",
                 format!(
                     "{} does not answer whether an earlier attempt has ended",
                     volume.describe()
                 ),
             )
+            .because(Leftover)
             .hint("see whether its file system can be read, then try again (`restore resume`)")
             .retryable()),
         }
@@ -176,7 +211,7 @@ pub(crate) async fn serve(
     let answer = act(volume, &root, ScratchHost::Beside, order, along).await;
     // Whoever asked may be gone, and would not know that there is something.
     if let (Err(error), Some(run)) = (&answer, run)
-        && error.code() != LEFTOVER
+        && !error.is(&Leftover)
     {
         let _ = volume.discard(&run, Discard::Staged).await;
     }
@@ -237,16 +272,18 @@ pub(super) fn hold(folder: &Dir) -> Result<Option<File>> {
         Err(TryLockError::Error(_)) => Ok(None),
         Err(TryLockError::WouldBlock) => Err(Error::new(
             ErrorKind::Failed,
-            LEFTOVER,
+            "redis.leftover",
             format!("an earlier attempt still works in {}", folder.display()),
         )
+        .because(Leftover)
         .hint("it ends when its server has loaded, at the latest after load_timeout: then try again (`restore resume`)")
         .retryable()),
     }
 }
 
-/// The code of the error that an earlier attempt has not ended.
-const LEFTOVER: &str = "redis.leftover";
+/// The reason of an error: an earlier attempt has not ended.
+#[derive(Debug, PartialEq)]
+struct Leftover;
 
 /// How long what is left of an earlier attempt may take to end.
 const ENDING: Duration = Duration::from_secs(20);
@@ -272,9 +309,10 @@ async fn end_below(folder: Arc<Dir>) -> Result<()> {
             return Err(busy.filter(|_| left.is_empty()).unwrap_or_else(|| {
                 Error::new(
                     ErrorKind::Failed,
-                    LEFTOVER,
+                    "redis.leftover",
                     format!("a leftover scratch server below {place} does not end"),
                 )
+                .because(Leftover)
                 .hint("end it by hand where that folder is, then try again (`restore resume`)")
             }));
         }

@@ -15,8 +15,8 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::data::{Layout, Mode};
-use super::moment::created;
+use super::data::{DataLayout, Mode};
+use super::rdb_timestamp::created;
 use crate::model::{Error, ErrorKind, Result, Timestamp};
 use crate::swap::Dir;
 use crate::sys::{open_beneath, open_file};
@@ -57,7 +57,7 @@ impl AofPrefix {
 /// The way along the live files below `root`; `None`: they do not lead there.
 pub(super) async fn find(
     root: &Path,
-    layout: &Layout,
+    layout: &DataLayout,
     rewind: AofRecovery,
 ) -> Result<Option<AofPrefix>> {
     if layout.mode == Mode::Off || rewind.timestamps == Some(false) {
@@ -71,7 +71,7 @@ pub(super) async fn find(
     .await
 }
 
-fn look(root: &Path, layout: &Layout, time: i64) -> std::io::Result<Option<AofPrefix>> {
+fn look(root: &Path, layout: &DataLayout, time: i64) -> std::io::Result<Option<AofPrefix>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let live = rustix::fs::open(root, flags, rustix::fs::Mode::empty())?;
     let name = Path::new(&layout.appenddirname);
@@ -146,7 +146,7 @@ impl AofPrefix {
     pub(super) async fn copy(
         self,
         work: Dir,
-        layout: &Layout,
+        layout: &DataLayout,
         owner: Option<(u32, u32)>,
     ) -> Result<()> {
         let name = layout.manifest();

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::client::{Client, Info, Keys, Module};
-use super::data::{Layout, Mode, major_minor, quoted};
+use super::data::{DataLayout, Mode, major_minor, quoted};
 use super::log;
 use crate::archive::{Limit, RoomWatch};
 use crate::contract::Platform;
 use crate::model::{Error, ErrorKind, Progress, Result};
 use crate::swap::Dir;
 use crate::sys::process::command::{Command, Scratch};
+use crate::sys::process::launch::NoProgram;
 use crate::sys::process::programs::{plain_process, scratch_as, stranger};
 use crate::sys::random_name;
 
@@ -74,14 +75,14 @@ const IMAGE: &str = "its image must be the one that the service runs: name that 
 
 /// The container beside a volume has no server.
 fn no_server(error: Error) -> Error {
-    match error.code() {
-        "local.no_program" => Error::new(
+    match error.is(&NoProgram) {
+        true => Error::new(
             ErrorKind::Preflight,
             "redis.no_server_binary",
             format!("{} in the container beside the volume", error.message()),
         )
         .hint(IMAGE),
-        _ => error,
+        false => error,
     }
 }
 
@@ -124,6 +125,9 @@ pub(super) struct Setup<'a> {
 pub(super) struct Loaded {
     pub(super) keys: BTreeMap<u32, Keys>,
     pub(super) rdb_keys: Option<u64>,
+    /// How many of those had expired when it was loaded.
+    #[serde(default)]
+    pub(super) expired: Option<u64>,
     pub(super) libraries: Option<u64>,
     pub(super) memory: u64,
 }
@@ -134,6 +138,7 @@ impl Loaded {
         Self {
             keys: info.keyspace(),
             rdb_keys: info.rdb_keys(),
+            expired: info.number("rdb_last_load_keys_expired"),
             libraries: info.number("number_of_libraries"),
             memory: info.number("used_memory_dataset").unwrap_or(0),
         }
@@ -155,7 +160,7 @@ impl<'a> Server<'a> {
     pub(super) async fn start(
         setup: &'a Setup<'a>,
         dir: &Dir,
-        layout: &Layout,
+        layout: &DataLayout,
         on: bool,
         truncated: bool,
     ) -> Result<Self> {
@@ -174,6 +179,11 @@ impl<'a> Server<'a> {
         let mut command = Command::new(["sh", "-c", &script, setup.binary]);
         command.dir = Some(seen);
         command.unprivileged = setup.as_nobody();
+        // Twice: the child that saves has what changes meanwhile a second time.
+        command.memory = setup.limit.map(|limit| {
+            let most = limit.most().saturating_add(OWN_MEMORY);
+            most.saturating_mul(2)
+        });
         let process = setup.ground.start(command, setup.runs_as()).await?;
         let client = Client::of_scratch(
             dir.again()?,
@@ -211,7 +221,7 @@ impl<'a> Server<'a> {
             .await;
         let info = match loaded {
             Ok(info) => info,
-            Err(e) if e.code() == log::UNEXPLAINED => return Err(self.last_words().await),
+            Err(e) if e.is(&log::Ended::Unexplained) => return Err(self.last_words().await),
             Err(e) => return Err(e),
         };
         progress.finish();
@@ -235,7 +245,7 @@ impl<'a> Server<'a> {
         let deadline = Instant::now() + Duration::from_secs(1);
         loop {
             let error = self.explain();
-            if error.code() != log::UNEXPLAINED || Instant::now() >= deadline {
+            if !error.is(&log::Ended::Unexplained) || Instant::now() >= deadline {
                 return error;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -275,7 +285,8 @@ impl<'a> Server<'a> {
 /// one that strangers made would be obeyed. None of these is in one that a server has written.
 /// With the version that brought it: a server does not rename what it does not know. `SHUTDOWN` is
 /// how a leftover one is ended, and has a [name that nobody else knows](shutdown_of).
-pub(super) const FORBIDDEN: [(&str, (u32, u32)); 13] = [
+/// Since 7.0 what scripts and functions have done is written, and never that they were called.
+pub(super) const FORBIDDEN: [(&str, (u32, u32)); 20] = [
     ("CONFIG", (0, 0)),
     ("DEBUG", (0, 0)),
     ("SLAVEOF", (0, 0)),
@@ -289,7 +300,17 @@ pub(super) const FORBIDDEN: [(&str, (u32, u32)); 13] = [
     ("REPLICAOF", (5, 0)),
     ("ACL", (6, 0)),
     ("FAILOVER", (6, 2)),
+    ("EVAL", SCRIPTS),
+    ("EVALSHA", SCRIPTS),
+    ("EVAL_RO", SCRIPTS),
+    ("EVALSHA_RO", SCRIPTS),
+    ("SCRIPT", SCRIPTS),
+    ("FCALL", SCRIPTS),
+    ("FCALL_RO", SCRIPTS),
 ];
+
+/// Since which version no server writes commands that run scripts.
+pub(super) const SCRIPTS: (u32, u32) = (7, 0);
 
 /// What its name is set by.
 const SHUTDOWN: &str = "rename-command SHUTDOWN ";
@@ -338,7 +359,7 @@ impl Setup<'_> {
 
     /// The configuration. Nothing of the live server's but what decides whether data loads:
     /// no password, no port, no replication, no save points, no eviction, no rewriting.
-    fn config(&self, layout: &Layout, on: bool, truncated: bool, shutdown: &str) -> String {
+    fn config(&self, layout: &DataLayout, on: bool, truncated: bool, shutdown: &str) -> String {
         let yes = |yes: bool| if yes { "yes" } else { "no" };
         let version = major_minor(self.version).unwrap_or((0, 0));
         let mut lines = vec![
@@ -392,7 +413,7 @@ impl Setup<'_> {
     pub(super) async fn prove(
         &self,
         dir: &Dir,
-        layout: &Layout,
+        layout: &DataLayout,
         on: bool,
         progress: &Progress,
     ) -> Result<Loaded> {
@@ -408,7 +429,7 @@ impl Setup<'_> {
     pub(super) async fn convert(
         &self,
         dir: &Dir,
-        layout: &Layout,
+        layout: &DataLayout,
         truncated: bool,
         progress: &Progress,
     ) -> Result<Loaded> {
@@ -426,7 +447,7 @@ impl Setup<'_> {
     }
 
     /// The modes in which a server may start over `layout`.
-    pub(super) fn modes(layout: &Layout) -> &'static [bool] {
+    pub(super) fn modes(layout: &DataLayout) -> &'static [bool] {
         match layout.mode {
             Mode::On => &[true],
             Mode::Off => &[false],

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use super::data::{Chosen, Mode};
+use super::data::{Chosen, Kind, Mode};
 use super::live::Live;
 use super::prepare::{Preparation, Prepared};
-use super::record::{Record, keep};
+use super::record::{StagedRecord, keep};
 use super::remote_task::Order;
 use super::rewind::AofRecovery;
 use super::scratch::{Loaded, ScratchHost, binary_version};
-use super::{Redis, data, moment};
+use super::{Redis, data, rdb_timestamp};
+use crate::components::far_less::{FEW, far_less};
 use crate::components::{archive, place};
-use crate::contract::{RunContext, Staged, Volume};
+use crate::contract::{NeedsAWord, RunContext, Staged, Volume};
+use crate::model::text::bytes;
 use crate::model::{Error, ErrorKind, Finding, RecoveryTarget, Result};
 use crate::swap::scope::Discard;
 
@@ -48,6 +50,7 @@ impl Redis {
                 Some(archive::file_limit(cx, &self.name, of).await)
             }
         };
+        let (modules, left_out) = self.loadable(&live.modules).await;
         let preparation = Preparation {
             run: cx.run().clone(),
             label: chosen.path.clone(),
@@ -58,7 +61,7 @@ impl Redis {
             binary: self.section.server_binary.clone(),
             version: version.clone(),
             databases: live.databases,
-            modules: live.modules.clone(),
+            modules,
             owner: platform.owner(service).await?,
             timeout: self.section.load_timeout.0,
             rewind,
@@ -71,9 +74,11 @@ impl Redis {
         let staged = async {
             let order = Order::Prepare(Box::new(preparation));
             let prepared: Prepared = self.ask_for(cx, volume.as_ref(), order, source).await?;
-            let record = Record::of(&live.layout, &prepared.loaded);
+            let record = StagedRecord::of(&live.layout, &prepared.loaded);
+            self.allow_empty(cx, &live, &record, &chosen)?;
             let mut findings = prepared.findings;
             findings.extend(notices(&chosen, &live, &record, &prepared.loaded));
+            findings.extend(left_out);
             keep(cx, &record).await?;
             Ok(Staged {
                 bytes: prepared.bytes,
@@ -88,6 +93,33 @@ impl Redis {
             let _ = tokio::time::timeout(CLEANING, clean).await;
         }
         staged
+    }
+
+    /// Refuses to put nothing in the place of what is live, unless somebody said so.
+    fn allow_empty(
+        &self,
+        cx: &RunContext,
+        live: &Live,
+        record: &StagedRecord,
+        chosen: &Chosen,
+    ) -> Result<()> {
+        let there = live.keys();
+        if record.total() > 0 || there == 0 || cx.allows_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Preflight,
+            "redis.no_keys",
+            format!(
+                "{} holds no key at all (or only such that have expired), and the server has {there}",
+                chosen.path
+            ),
+        )
+        .because(NeedsAWord)
+        .hint(format!(
+            "choose another backup; --allow-empty {} puts it in the place of the live keys",
+            self.name
+        )))
     }
 
     async fn clean(&self, cx: &RunContext, volume: &dyn Volume) -> Result<()> {
@@ -140,7 +172,7 @@ impl Redis {
         if cx.allows_time_gap() {
             return Ok(());
         }
-        let moment = moment::of(cx, chosen).await?;
+        let moment = rdb_timestamp::of(cx, chosen).await?;
         if moment.is_some_and(|moment| moment.since(time).max(time.since(moment)).as_secs() == 0) {
             return Ok(());
         }
@@ -158,9 +190,31 @@ impl Redis {
 }
 
 /// What the report must say.
-fn notices(chosen: &Chosen, live: &Live, record: &Record, loaded: &Loaded) -> Vec<Finding> {
+fn notices(chosen: &Chosen, live: &Live, record: &StagedRecord, loaded: &Loaded) -> Vec<Finding> {
     let mut findings: Vec<Finding> = chosen.finding.iter().cloned().collect();
     let name = chosen.path.as_str();
+    let there = live.keys();
+    let is_less = far_less(record.total(), there, FEW);
+    let expired = loaded.expired.filter(|expired| *expired > 0);
+    if let (Kind::Rdb, Some(expired), Some(all)) = (chosen.kind, expired, loaded.rdb_keys) {
+        let told = Finding::warning(
+            "redis.keys_expired",
+            name,
+            format!("{expired} of its {all} keys have expired since, and are not restored"),
+        );
+        // Sessions of an old backup always have: that is a question only where far more is live.
+        findings.push(match is_less && expired > all / 2 {
+            true => told.asking(),
+            false => told,
+        });
+    }
+    if is_less && record.total() > 0 {
+        let message = format!(
+            "it holds {} keys that can be restored, and the server has {there}",
+            record.total()
+        );
+        findings.push(Finding::warning("redis.far_fewer_keys", name, message).asking());
+    }
     if record.total() == 0 {
         findings.push(Finding::warning(
             "redis.no_keys",
@@ -176,7 +230,11 @@ fn notices(chosen: &Chosen, live: &Live, record: &Record, loaded: &Loaded) -> Ve
             Finding::warning(
                 "redis.maxmemory",
                 name,
-                format!("the data takes {} bytes, the server's maxmemory is {limit}: it will evict keys, or refuse writes", loaded.memory),
+                format!(
+                    "the data takes {}, the server's maxmemory is {}: it will evict keys, or refuse writes",
+                    bytes(loaded.memory),
+                    bytes(limit)
+                ),
             )
             .hint("raise maxmemory first"),
         );

@@ -1,19 +1,62 @@
 //! Whether the server could start again: once it is stopped for the swap it is too late to learn that.
 
-use std::path::{Path, PathBuf};
+use std::fs::Metadata;
+use std::net::{IpAddr, TcpListener};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 
 use super::Redis;
+use super::client::{Client, Info};
+use super::configuration::{Configuration, INCLUDE, is_yes, of_arguments};
+use super::data::major_minor;
 use super::live::Live;
-use crate::contract::Volume;
-use crate::model::{Finding, Result};
+use super::restart::{is_server, may_load_others};
+use crate::contract::{Platform, Volume};
+use crate::model::{Error, ErrorKind, Finding, Result};
 use crate::sys::process::command::Command;
+use crate::sys::{check_file, random_name};
 
 /// A directory that is nowhere. A server that is told to work in it ends as soon as it has read its
 /// configuration, before it opens a port or looks at data.
 const NOWHERE: &str = "/nonexistent/restore-probe";
+/// What makes a server end at its first look at data, as `/dev/null` is no RDB, whatever its configuration says: it writes
+/// no log, no pid and no data, and listens nowhere.
+const ENDS: [&str; 24] = [
+    "--dir",
+    "/dev",
+    "--dbfilename",
+    "null",
+    "--appendonly",
+    "no",
+    "--save",
+    "",
+    "--port",
+    "0",
+    "--daemonize",
+    "no",
+    "--supervised",
+    "no",
+    "--syslog-enabled",
+    "no",
+    "--pidfile",
+    "",
+    "--logfile",
+    "",
+    "--loglevel",
+    "notice",
+    "--unixsocketperm",
+    "700",
+];
+/// How a server that cannot load its users begins to say so.
+const ACL_ERRORS: &str = "startup because of ACL errors: ";
+/// Whether a file may be made or written.
+const MAY_APPEND: &str = "if [ -e \"$0\" ]; then [ ! -d \"$0\" ] && [ -w \"$0\" ]; \
+                          else d=$(dirname -- \"$0\"); [ -w \"$d\" ] && [ -x \"$d\" ]; fi";
+/// Whether a file may be replaced.
+const MAY_MAKE: &str = "d=$(dirname -- \"$0\"); [ -w \"$d\" ] && [ -x \"$d\" ]";
 /// How long such a server may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How much of what it says is read.
@@ -26,47 +69,72 @@ impl Redis {
         if !self.platform.runs_here(&self.section.service) {
             return Vec::new();
         }
+        let mut configuration = self.configuration(live).await;
+        if configuration.is_none() {
+            configuration = self.unfollowed(live).await;
+        }
         let found = [
-            self.configuration(live).await,
+            configuration,
             self.closed_directory(volume).await,
+            self.saves_elsewhere(live).await,
         ];
         found.into_iter().flatten().collect()
     }
 
-    /// The configuration file that it starts with: it says so itself, or the command that starts it does.
-    fn configuration_file(&self, live: &Live) -> Option<PathBuf> {
-        let says = live.info.as_ref().and_then(|it| it.text("config_file"));
-        let programs = self.platform.programs(&self.section.service);
-        let named = programs.iter().find_map(|program| {
-            let name = Path::new(&program.program).file_name()?.to_str()?;
-            let first = program.arguments.first()?;
-            name.starts_with("redis-server").then_some(first.as_str())
-        });
-        let file = says.filter(|it| !it.is_empty()).or(named)?;
-        file.starts_with('/').then(|| PathBuf::from(file))
+    /// Whether what it holds would be lost once it is stopped, as it would load other files.
+    async fn saves_elsewhere(&self, live: &Live) -> Option<Finding> {
+        let info = live.info.as_ref().filter(|info| !info.is_loading())?;
+        let client = self.client().await.ok()?;
+        match self.ensure_loads_what_it_writes(&client, info).await {
+            Err(error) => Some(Finding::from_error(&self.name, &error)),
+            Ok(()) => {
+                let (platform, service) = (self.platform.as_ref(), &self.section.service);
+                may_load_others(platform, service, &client, info).await
+            }
+        }
     }
 
     async fn configuration(&self, live: &Live) -> Option<Finding> {
-        let file = self.configuration_file(live)?;
-        let binary = &self.section.server_binary;
-        let name = file.to_str()?;
-        let command = Command::new([binary, name, "--dir", NOWHERE]);
-        let asked = tokio::time::timeout(PATIENCE, self.said(command));
-        let (code, said) = asked.await.ok()?.ok()?;
-        let wrong = (code != 0).then(|| wrong_line(&said)).flatten()?;
+        let broken = self.start(live.info.as_ref()).broken().await?;
+        Some(Finding::from_error(&self.name, &broken))
+    }
+
+    /// That a file is not known which its configuration includes: what it says there is compared with nothing.
+    async fn unfollowed(&self, live: &Live) -> Option<Finding> {
+        let file = self.start(live.info.as_ref()).command()?.file;
+        let read = Configuration::read(&file).await?;
+        let included = read.last(INCLUDE)?;
         let service = &self.section.service;
         Some(
-            Finding::error(
-                "redis.broken_configuration",
+            Finding::warning(
+                "redis.include_unread",
                 &self.name,
                 format!(
-                    "its configuration {name} cannot be loaded ({wrong}): {service} would not start again"
+                    "{file} includes {included}, and what that says is not known: {service} may load other files, once it is started again, than those that it writes now"
                 ),
             )
             .hint(format!(
-                "correct that file, then plan again; what it holds is in no component here, and {service} as it runs now does not read it"
+                "include it by its whole path, as a file that `restore` may read; or see whether it says dir, dbfilename or appendonly otherwise than {service} runs"
             )),
         )
+    }
+
+    fn start<'a>(&'a self, info: Option<&'a Info>) -> Start<'a> {
+        Start {
+            platform: self.platform.as_ref(),
+            service: &self.section.service,
+            binary: Some(&self.section.server_binary),
+            info,
+        }
+    }
+
+    /// Refuses where a server that says this would not start again with what it holds.
+    pub(super) async fn ensure_starts_again(&self, client: &Client, info: &Info) -> Result<()> {
+        self.ensure_loads_what_it_writes(client, info).await?;
+        match self.start(Some(info)).broken().await {
+            Some(broken) => Err(broken),
+            None => Ok(()),
+        }
     }
 
     /// Whether the service's user may work in the data directory: as that user, for rights are more than modes.
@@ -75,11 +143,11 @@ impl Redis {
         let name = path.to_str()?.to_owned();
         let script = "test -w \"$0\" && test -x \"$0\"";
         let command = Command::new(["sh", "-c", script, name.as_str()]);
-        let (code, _) = self.said(command).await.ok()?;
+        let (platform, service) = (self.platform.as_ref(), &self.section.service);
+        let (code, _) = said(platform, service, command).await.ok()?;
         if code != 1 {
             return None;
         }
-        let service = &self.section.service;
         let (uid, gid) = self.platform.owner(service).await.ok().flatten()?;
         Some(
             Finding::error(
@@ -92,20 +160,317 @@ impl Redis {
             )),
         )
     }
+}
 
-    /// Runs a program in the service's context; its exit code, and what it says.
-    async fn said(&self, command: Command) -> Result<(i32, String)> {
-        let mut process = self.platform.exec(&self.section.service, command).await?;
-        drop(process.stdin());
-        let mut said = Vec::new();
-        if let Some(stdout) = process.stdout() {
-            // What cannot be read is not there.
-            let _ = stdout.take(SAID).read_to_end(&mut said).await;
+/// A server that is to be started again.
+pub(super) struct Start<'a> {
+    pub(super) platform: &'a dyn Platform,
+    pub(super) service: &'a str,
+    /// Its program, where the platform does not know the command that starts it.
+    pub(super) binary: Option<&'a str>,
+    /// What the one that runs says.
+    pub(super) info: Option<&'a Info>,
+}
+
+/// What a server is started with.
+struct Named {
+    program: String,
+    file: String,
+    arguments: Vec<String>,
+    /// Whether the command that starts it says so, which runs as whom we try it as.
+    by_command: bool,
+}
+
+impl Start<'_> {
+    /// Why it could not be.
+    pub(super) async fn broken(&self) -> Option<Error> {
+        if !self.platform.runs_here(self.service) {
+            return None;
         }
-        let exit = process.wait().await?;
-        let said = String::from_utf8_lossy(&said).into_owned() + &exit.stderr;
-        Ok((exit.code, said))
+        let named = self.command()?;
+        let wrong = self.wrong(&named).await?;
+        let (name, service) = (&named.file, self.service);
+        Some(
+            Error::new(
+                ErrorKind::Preflight,
+                "redis.broken_configuration",
+                format!(
+                    "its configuration {name} cannot be loaded ({wrong}): {service} would not start again"
+                ),
+            )
+            .hint(format!(
+                "correct that file, then plan again; what it holds is in no component here, and a {service} that already runs does not read it"
+            )),
+        )
     }
+
+    /// What it is started with: the command that starts it says so, or it does itself.
+    fn command(&self) -> Option<Named> {
+        let programs = self.platform.programs(self.service);
+        let named = programs.iter().find_map(|program| {
+            let (file, arguments) = program.arguments.split_first()?;
+            is_server(&program.program).then(|| Named {
+                program: program.program.clone(),
+                file: file.clone(),
+                arguments: arguments.to_vec(),
+                by_command: true,
+            })
+        });
+        // What it is started with counts, whatever the one that runs has read.
+        let says = || {
+            Some(Named {
+                program: self.binary?.to_owned(),
+                file: self.info?.text("config_file")?.to_owned(),
+                arguments: Vec::new(),
+                by_command: false,
+            })
+        };
+        named.or_else(says).filter(|it| it.file.starts_with('/'))
+    }
+
+    /// What is wrong with a configuration file, or with what it names.
+    async fn wrong(&self, named: &Named) -> Option<String> {
+        let name = named.file.as_str();
+        let mut read = Configuration::read(name).await.unwrap_or_default();
+        let included = read.included.iter().filter_map(|it| it.to_str());
+        if let Some(closed) = self.closed(included.collect()).await {
+            return Some(format!(
+                "it includes {closed}, which is not there, or which its user may not read"
+            ));
+        }
+        let command = Command::new([named.program.as_str(), name, "--dir", NOWHERE]);
+        if let Some((1.., said)) = self.asked(command).await
+            && let Some(wrong) = wrong_line(&said)
+        {
+            return Some(wrong);
+        }
+        // As a server is told more than its file says.
+        read.directives.extend(of_arguments(&named.arguments));
+        if let Some(closed) = self.closed(needed(&read)).await {
+            return Some(format!(
+                "it names {closed}, which is not there, or which its user may not read"
+            ));
+        }
+        for (directive, script) in [("logfile", MAY_APPEND), ("unixsocket", MAY_MAKE)] {
+            let path = read.last(directive).filter(|path| is_on_disk(path));
+            if let Some(path) = path
+                && let Some((1, _)) = self.asked(Command::new(["sh", "-c", script, path])).await
+            {
+                return Some(format!(
+                    "{directive} {path}: its directory is not there, or its user may not write there"
+                ));
+            }
+        }
+        if let Some(address) = self.no_address(&read) {
+            return Some(format!("bind {address}: this host has no such address"));
+        }
+        match may_be_started(named, &read) {
+            true => self.refused(named, &read).await,
+            false => None,
+        }
+    }
+
+    /// The first of these files that the service's user cannot read.
+    async fn closed(&self, files: Vec<&str>) -> Option<String> {
+        if files.is_empty() {
+            return None;
+        }
+        let script = "for f; do test -r \"$f\" || { printf %s \"$f\"; exit 1; }; done";
+        let words = ["sh", "-c", script, "sh"].into_iter().chain(files);
+        match self.asked(Command::new(words)).await? {
+            (1, said) if !said.is_empty() => Some(said),
+            _ => None,
+        }
+    }
+
+    /// An address that it binds to and that is not this host's. Older servers go on without it.
+    fn no_address(&self, read: &Configuration) -> Option<IpAddr> {
+        let info = self.info?;
+        let version = major_minor(info.text("redis_version")?)?;
+        let listens = read.last("port") != Some("0") || read.last("tls-port").is_some();
+        if version < (6, 2) || !listens || has_other_network(info) {
+            return None;
+        }
+        let words = read.last("bind")?.split_whitespace();
+        // One behind a dash need not be there.
+        let words = words.map(|word| word.trim_matches(['"', '\'']));
+        words
+            .filter_map(|word| word.parse::<IpAddr>().ok())
+            .find(|address| {
+                let bound = TcpListener::bind((*address, 0));
+                bound.is_err_and(|e| e.kind() == std::io::ErrorKind::AddrNotAvailable)
+            })
+    }
+
+    /// Why it does not get to loading data: it is started without ports, over a file that is no RDB, at which it ends.
+    /// Its users, modules and certificates are loaded by then; nothing is written but to a socket that nobody knows.
+    async fn refused(&self, named: &Named, read: &Configuration) -> Option<String> {
+        let (program, arguments) = (named.program.as_str(), &named.arguments);
+        let mut more = more_of(read)?;
+        if arguments.iter().any(|it| it == "-" || it == "--sentinel") {
+            return None;
+        }
+        if read.last("tls-port").is_some_and(|port| port != "0") {
+            // Without a port its certificates are not looked at.
+            let port = TcpListener::bind(("127.0.0.1", 0))
+                .ok()?
+                .local_addr()
+                .ok()?;
+            let port = port.port().to_string();
+            more.extend(["--bind", "127.0.0.1", "--tls-port"].map(str::to_owned));
+            more.push(port);
+        }
+        let socket = format!("/tmp/.restore-probe-{}", random_name().ok()?);
+        let script = "s=$0; \"$@\" --unixsocket \"$s\"; c=$?; rm -f -- \"$s\"; exit $c";
+        let words = [
+            "sh",
+            "-c",
+            script,
+            socket.as_str(),
+            program,
+            named.file.as_str(),
+        ];
+        let words = words
+            .into_iter()
+            .chain(arguments.iter().map(String::as_str));
+        let words = words.chain(ENDS).chain(more.iter().map(String::as_str));
+        let asked = self.asked(Command::new(words)).await;
+        // Where it was not given the time to do so itself.
+        let _ = tokio::fs::remove_file(&socket).await;
+        refusal(&asked?.1)
+    }
+
+    /// What a program in the service's context says; `None` where it does not end.
+    async fn asked(&self, command: Command) -> Option<(i32, String)> {
+        let asked = said(self.platform, self.service, command);
+        tokio::time::timeout(PATIENCE, asked).await.ok()?.ok()
+    }
+}
+
+/// Runs a program in a service's context; its exit code, and what it says.
+async fn said(platform: &dyn Platform, service: &str, command: Command) -> Result<(i32, String)> {
+    let mut process = platform.exec(service, command).await?;
+    drop(process.stdin());
+    let mut said = Vec::new();
+    if let Some(stdout) = process.stdout() {
+        // What cannot be read is not there.
+        let _ = stdout.take(SAID).read_to_end(&mut said).await;
+    }
+    let exit = process.wait().await?;
+    let said = String::from_utf8_lossy(&said).into_owned() + &exit.stderr;
+    Ok((exit.code, said))
+}
+
+/// The files without which it does not start: its users, its modules, and its certificates where it needs them.
+fn needed(read: &Configuration) -> Vec<&str> {
+    let on = |name: &str| read.last(name).is_some_and(is_yes);
+    let listens = read.last("tls-port").is_some_and(|port| port != "0");
+    let tls = listens || on("tls-replication") || on("tls-cluster");
+    let modules = read
+        .directives
+        .iter()
+        .filter(|(name, _)| name == "loadmodule");
+    let modules = modules.filter_map(|(_, value)| value.split(['"', ' ', '\t']).next());
+    // Of a name with blanks this would be a part.
+    let modules = modules.filter(|path| Path::new(path).extension().is_some_and(|it| it == "so"));
+    let certificates = ["tls-cert-file", "tls-key-file", "tls-ca-cert-file"];
+    let certificates = certificates.into_iter().filter(|_| tls);
+    let named = certificates
+        .chain(["aclfile"])
+        .filter_map(|it| read.last(it));
+    let all = modules.chain(named);
+    all.filter(|path| path.starts_with('/')).collect()
+}
+
+/// Whether to try it gives nobody more than he has: a configuration names modules, which are programs. What a unit
+/// starts as another user is tried as ourselves: then only what is root's, or ours.
+fn may_be_started(named: &Named, read: &Configuration) -> bool {
+    let ours = rustix::process::geteuid().as_raw();
+    let is_ours = |file: &Path| {
+        let of_us = |meta: Metadata| [0, ours].contains(&meta.uid()) && meta.mode() & 0o022 == 0;
+        file.metadata().is_ok_and(of_us) && check_file(file, false).is_ok()
+    };
+    named.by_command
+        || (is_ours(Path::new(&named.file)) && read.included.iter().all(|it| is_ours(it)))
+}
+
+/// Whether a path is one of a file that is looked at: a relative one is in a directory that is looked at by itself.
+fn is_on_disk(path: &str) -> bool {
+    path.starts_with('/') && !["/dev/", "/proc/"].iter().any(|it| path.starts_with(it))
+}
+
+/// Whether it runs in a network of its own, of whose addresses nothing is known here.
+fn has_other_network(info: &Info) -> bool {
+    let network = |pid: u64| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    let its = info.number("process_id").and_then(network);
+    let ours = network(u64::from(std::process::id()));
+    its.zip(ours).is_some_and(|(its, ours)| its != ours)
+}
+
+/// What more a server is told that is to end before it loads data; `None` for one that cannot be started beside the
+/// one that runs: it would speak to others, or look for files where it is not.
+fn more_of(read: &Configuration) -> Option<Vec<String>> {
+    let mut more = Vec::new();
+    for (name, value) in &read.directives {
+        let is_path =
+            name.starts_with("tls-") && (name.contains("-file") || name.ends_with("-dir"));
+        let alone = match name.as_str() {
+            "replicaof" | "slaveof" => value == "no one",
+            "cluster-enabled" => !is_yes(value),
+            "sentinel" | INCLUDE => false,
+            "loadmodule" => value.starts_with('/'),
+            _ if is_path && !name.ends_with("-pass") => value.is_empty() || value.starts_with('/'),
+            _ => true,
+        };
+        if !alone {
+            return None;
+        }
+    }
+    if let Some(users) = read
+        .last("aclfile")
+        .filter(|it| !it.is_empty() && !it.starts_with('/'))
+    {
+        let dir = read.last("dir").filter(|it| it.starts_with('/'))?;
+        more.extend(["--aclfile".to_owned(), format!("{dir}/{users}")]);
+    }
+    Some(more)
+}
+
+/// Why a server that was [to end](ENDS) has ended before its time; `None`: it has not, or for another reason. Never what
+/// it quotes of a file, which may be a password.
+fn refusal(said: &str) -> Option<String> {
+    let line = |words: &str| said.lines().position(|line| line.contains(words));
+    let nth = |at: usize| said.lines().nth(at).unwrap_or_default();
+    if let Some(at) = line(ACL_ERRORS) {
+        let (_, why) = nth(at).split_once(ACL_ERRORS)?;
+        if why.contains("opening file '") {
+            let why = why.rsplit(": ").next().unwrap_or_default();
+            return Some(format!("aclfile: {}", why.trim()));
+        }
+        let number = why.split(':').nth(1).map(str::trim);
+        let number = number.filter(|it| !it.is_empty() && it.bytes().all(|b| b.is_ascii_digit()));
+        return Some(match number {
+            Some(number) => format!("line {number} of its aclfile is refused"),
+            None => "its users are refused".to_owned(),
+        });
+    }
+    if let Some(at) = line("Can't load module from ") {
+        let (_, module) = nth(at).split_once("Can't load module from ")?;
+        let module = module.split(": server aborting").next()?.trim();
+        let why = at.checked_sub(1).map(nth).unwrap_or_default();
+        let why = why.split_once(" failed to load: ").map(|(_, why)| why);
+        let why = why.and_then(|why| why.rsplit(": ").next());
+        return Some(format!(
+            "loadmodule {module}: {}",
+            why.unwrap_or("it is refused")
+        ));
+    }
+    let at = line("Failed to configure TLS")?;
+    let why = at.checked_sub(1).map(nth).unwrap_or_default();
+    let why = why
+        .split_once(" # ")
+        .map_or("it is refused", |(_, why)| why);
+    Some(format!("TLS: {}", why.trim()))
 }
 
 /// What is wrong with a configuration, in the words of the server that was told to work nowhere. Never
@@ -151,7 +516,8 @@ fn wrong_line(said: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{NOWHERE, wrong_line};
+    use super::{Configuration, NOWHERE, more_of, refusal, wrong_line};
+    use crate::components::redis::configuration::of_text;
 
     #[test]
     fn what_is_wrong_is_told_without_the_line() {
@@ -175,5 +541,58 @@ mod tests {
         let gone = "1:C # Fatal error, can't open config file '/x: y': Permission denied\n";
         assert_eq!(wrong_line(gone).unwrap(), "Permission denied");
         assert_eq!(wrong_line("sh: redis-server: not found"), None);
+    }
+
+    #[test]
+    fn why_it_ended_is_told_without_what_it_quotes() {
+        let said = |words: &str| {
+            refusal(&format!(
+                "1:M 30 Nov 2026 23:05:03.577 # Server initialized\n{words}\n"
+            ))
+        };
+        let users = "1:M 1 # Aborting Redis startup because of ACL errors: ";
+        let gone = "Error loading ACLs, opening file '/x': No such file or directory";
+        assert_eq!(
+            said(&format!("{users}{gone}")).unwrap(),
+            "aclfile: No such file or directory"
+        );
+        let wrong = "/x:3: Error in applying operation 'hidden': Syntax error. WARNING: none";
+        assert_eq!(
+            said(&format!("{users}{wrong}")).unwrap(),
+            "line 3 of its aclfile is refused"
+        );
+        let module = "1:M 1 # Module /x.so failed to load: /x.so: cannot open shared object file: No such file or directory\n\
+                      1:M 1 # Can't load module from /x.so: server aborting";
+        assert_eq!(
+            said(module).unwrap(),
+            "loadmodule /x.so: No such file or directory"
+        );
+        let tls = "1:M 1 # Failed to load certificate: /x.pem: gone\n1:M 1 # Failed to configure TLS. Check logs for more info.";
+        assert_eq!(
+            said(tls).unwrap(),
+            "TLS: Failed to load certificate: /x.pem: gone"
+        );
+        assert_eq!(said("1:M 1 # Short read or OOM loading DB."), None);
+    }
+
+    #[test]
+    fn what_would_speak_to_others_is_not_started() {
+        let more = |text: &str| {
+            more_of(&Configuration {
+                directives: of_text(text),
+                ..Configuration::default()
+            })
+        };
+        let none: Option<Vec<String>> = Some(Vec::new());
+        assert_eq!(more("port 1\nreplicaof no one\naclfile /x"), none);
+        assert_eq!(more("replicaof 10.0.0.1 1"), None);
+        assert_eq!(more("cluster-enabled yes"), None);
+        assert_eq!(more("include /gone"), None);
+        assert_eq!(more("loadmodule x.so"), None);
+        assert_eq!(more("tls-cert-file x.pem"), None);
+        assert_eq!(more("tls-key-file-pass x"), none);
+        assert_eq!(more("aclfile users"), None);
+        let users = more("dir /d\naclfile users").unwrap();
+        assert_eq!(users, ["--aclfile", "/d/users"]);
     }
 }

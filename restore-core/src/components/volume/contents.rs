@@ -13,17 +13,21 @@ use crate::model::{Difference, Result};
 impl Contents for VolumeComponent {
     async fn archives(&self, backup: &Backup) -> Vec<(String, UnpackPolicy)> {
         let policy = self.section.members().policy("");
-        let archives = backup.find(&self.archive).into_iter();
+        let archives = backup.find_of(&self.name, &self.archive).into_iter();
         archives.map(|path| (path, policy.clone())).collect()
     }
 
     async fn inside(&self, path: &str) -> Option<String> {
-        self.below(path).await.ok().flatten()
+        let inside = match path.starts_with('/') {
+            true => self.below(path).await,
+            false => self.named(path),
+        };
+        inside.ok().flatten()
     }
 
     async fn compare(&self, cx: &RunContext, most: usize) -> Result<Vec<Difference>> {
         let compared = async {
-            let found = archive::find(cx.backup(), &self.archive)?;
+            let found = archive::find(cx.backup(), &self.name, &self.archive)?;
             let platform = self.platform.as_ref();
             let path = place::path_of(platform, &self.section.volume).await?;
             let live = LiveTree {

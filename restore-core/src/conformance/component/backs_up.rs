@@ -9,7 +9,7 @@ use crate::archive::Compression;
 use crate::contract::backup::DESCRIPTION;
 use crate::contract::backup::NewBackup;
 use crate::contract::{BackedUp, Backup};
-use crate::model::{BackupId, Error, NoEvents, RunId};
+use crate::model::{BackupId, Error, NeverBackedUp, NoEvents, RunId};
 use crate::stores::directory::DirectoryStore;
 use crate::swap::scope::Discard;
 
@@ -56,7 +56,7 @@ impl Trial {
         let backup = new(BackupId::now(), CancellationToken::new()).await?;
         let clause = "`back_up` writes what is live";
         let done = match component.back_up(&backup.writer(name)).await {
-            Err(error) if error.code() == "component.no_back_up" => return Ok(()),
+            Err(error) if error.is(&NeverBackedUp) => return Ok(()),
             // That there is nothing may be a loss which somebody must hear of.
             Err(_) if !self.something_live => BackedUp::default(),
             done => must(clause, done)?,

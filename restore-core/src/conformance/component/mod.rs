@@ -82,7 +82,7 @@ pub trait ComponentUnderTest: Send + Sync {
 /// - what one run stages, swaps and discards is nothing to another;
 /// - what `back_up` wrote is found and restores what was live; it changes nothing live, leaves
 ///   nothing, and ends with `Interrupted` once it is cancelled. Left out where it says
-///   `component.no_back_up`;
+///   an error because of [`NeverBackedUp`](crate::component::NeverBackedUp);
 /// - a new process finishes or takes back what was dropped in the middle of `stage`, `cut_over` or
 ///   `undo`, between any two of their steps, and before and after each fact of `stage` and
 ///   `cut_over`;

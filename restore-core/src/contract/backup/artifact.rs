@@ -64,7 +64,11 @@ fn tell(head: &[u8], label: &str) -> Artifact {
     {
         Artifact::Packed
     } else if ends(".dump") {
-        Artifact::Dump
+        // Its folder, as pg_dump's directory format has it, in an archive.
+        match head.get(257..262) == Some(b"ustar") && !head.starts_with(b"toc.dat\0") {
+            true => Artifact::Archive,
+            false => Artifact::Dump,
+        }
     } else if ends(".sql") && label.starts_with("postgres/") {
         Artifact::Sql
     } else if ends(".rdb") {

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::contract::Manifest;
-use crate::model::{BackupFile, BackupId};
+use crate::contract::store::is_inside;
+use crate::model::{BackupFile, BackupId, glob};
 
 /// Which scripts wrote a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,36 +63,44 @@ pub(crate) fn twins(name: &str) -> Vec<String> {
 }
 
 /// Whether `path` matches `pattern`, in which `*` stands for any run of characters but `/`.
-/// Takes time in proportion to the product of their lengths at worst, whatever the stars.
 pub(crate) fn matches(pattern: &str, path: &str) -> bool {
-    let (pattern, path) = (pattern.as_bytes(), path.as_bytes());
-    let (mut p, mut s) = (0, 0);
-    // Where to take up again after a mismatch: past the last star, with one byte more for it.
-    let mut retry: Option<(usize, usize)> = None;
-    loop {
-        match (pattern.get(p), path.get(s)) {
-            (Some(b'*'), _) => {
-                p += 1;
-                retry = Some((p, s));
-                continue;
-            }
-            (Some(want), Some(have)) if want == have => {
-                p += 1;
-                s += 1;
-                continue;
-            }
-            (None, None) => return true,
-            _ => {}
-        }
-        // The star grows by one byte, unless that is a `/`: an earlier star cannot help then.
-        match retry {
-            Some((after, at)) if path.get(at).is_some_and(|&byte| byte != b'/') => {
-                retry = Some((after, at + 1));
-                (p, s) = (after, at + 1);
-            }
-            _ => return false,
-        }
+    glob::matches(pattern.as_bytes(), path.as_bytes(), false)
+}
+
+/// What begins, in the place of the first `*`, the name that an artifact of ours gets where every pattern has one.
+const OWN: char = '@';
+
+/// The name that we give the artifact of a component by a pattern with `*`, which other tools' backups have:
+/// `backup-@uploads.tar.gz` by `backup-*.tar.gz`. `None` by a pattern that says one name, and by one that this
+/// name would not fit.
+pub(super) fn own_name(pattern: &str, component: &str, id: &BackupId) -> Option<String> {
+    let (before, after) = pattern.split_once('*')?;
+    let after = after.replace('*', component);
+    let name = expand_pattern(&format!("{before}{OWN}{component}{after}"), id);
+    let fits = matches(&expand_pattern(pattern, id), &name);
+    (fits && is_inside(&name)).then_some(name)
+}
+
+/// Of the files that fit a pattern those that may be the component's: the one that we named after it, or all but
+/// those that we named after others.
+pub(super) fn of_component(
+    (pattern, component): (&str, &str),
+    id: &BackupId,
+    mut found: Vec<String>,
+) -> Vec<String> {
+    let own = own_name(pattern, component, id).filter(|own| found.contains(own));
+    if let Some(own) = own {
+        return vec![own];
     }
+    if let Some((before, _)) = pattern.split_once('*') {
+        let before = expand_pattern(before, id);
+        let of_another = |path: &String| {
+            path.strip_prefix(&before)
+                .is_some_and(|rest| rest.starts_with(OWN))
+        };
+        found.retain(|path| !of_another(path));
+    }
+    found
 }
 
 /// Whether a file looks like something that a component restores, by its name's end. Used where
@@ -112,36 +121,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stars_stop_at_slashes() {
-        for (pattern, path, want) in [
-            ("a/*.gz", "a/b.gz", true),
-            ("a/*.gz", "a/b/c.gz", false),
-            ("a/*", "a/", true),
-            ("*", "", true),
-            ("*", "a/b", false),
-            ("*/*", "a/b", true),
-            ("*a*/b*", "xay/bz", true),
-            ("*a*/b*", "xay/cz", false),
-            (
-                "app/docker-image-*.tar.gz",
-                "app/docker-image-a_b.tar.gz",
-                true,
-            ),
-            (
-                "app/docker-image-*.tar.gz",
-                "app/docker-image-a.tar.gz.gpg",
-                false,
-            ),
-            ("*.gz*.gz", "a.gz.gz", true),
-            ("", "", true),
-            ("", "a", false),
-            ("ü*", "üä", true),
+    fn a_star_stops_at_a_slash_and_many_take_no_time() {
+        assert!(matches("app/image-*.tar.gz", "app/image-a_b.tar.gz"));
+        assert!(!matches("app/*.tar.gz", "app/images/a.tar.gz"));
+        let begun = std::time::Instant::now();
+        let id: BackupId = "20260101-000000".parse().unwrap();
+        let pattern = expand_pattern("{id}*a*a*a*a*a*a*a*b", &id);
+        assert!(!matches(&pattern, &format!("{id}{}", "a".repeat(255))));
+        assert!(begun.elapsed() < std::time::Duration::from_secs(2));
+    }
+
+    #[test]
+    fn what_we_name_by_a_pattern_fits_it_and_is_told_from_what_is_anothers() {
+        let id: BackupId = "20260101-000000".parse().unwrap();
+        for (pattern, want) in [
+            ("backup-*.tar.gz", Some("backup-@uploads.tar.gz")),
+            ("*", Some("@uploads")),
+            ("*-{id}.*", Some("@uploads-20260101-000000.uploads")),
+            ("*/x/*.tar", Some("@uploads/x/uploads.tar")),
+            ("../*.tar", None),
+            ("plain.tar", None),
         ] {
-            assert_eq!(matches(pattern, path), want, "{pattern} {path}");
+            let name = own_name(pattern, "uploads", &id);
+            assert_eq!(name.as_deref(), want, "{pattern}");
         }
-        // Exponential in a matcher that backtracks into every star.
-        assert!(!matches(&"*a".repeat(40), &"a".repeat(30_000)[..39]));
-        assert!(!matches(&("*a".repeat(60) + "b"), &"a".repeat(5_000)));
+        assert_eq!(own_name("*.tar", "a/b", &id), None);
+        let chosen = |component: &str, found: &[&str]| {
+            let found = found.iter().map(|path| (*path).to_owned()).collect();
+            of_component(("b-*.tar", component), &id, found)
+        };
+        let ours = ["b-@a.tar", "b-@ab.tar", "b-x.tar"];
+        assert_eq!(chosen("a", &ours), ["b-@a.tar"]);
+        assert_eq!(chosen("ab", &ours), ["b-@ab.tar"]);
+        assert_eq!(chosen("c", &ours), ["b-x.tar"]);
+        assert_eq!(chosen("a", &["b-x.tar", "b-y.tar"]).len(), 2);
+        assert!(chosen("c", &["b-@a.tar"]).is_empty());
     }
 
     #[test]

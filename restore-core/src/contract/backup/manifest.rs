@@ -60,8 +60,8 @@ pub struct Manifest {
     /// The files that are listed with nothing that verifies them: MD5, or no hash. Sorted.
     #[serde(default)]
     pub without_hash: Vec<String>,
-    /// The files of the backup that it was read from, where that is not `MANIFEST.txt`: lists of
-    /// other forms. None of them is an artifact. Sorted.
+    /// The files of the backup that its lines were read from, where that is not `MANIFEST.txt`: lists
+    /// of other forms. None of them is an artifact. Sorted.
     #[serde(default)]
     pub lists: Vec<String>,
 }
@@ -78,6 +78,9 @@ impl Manifest {
 
     pub(super) const UNIT: (&'static str, &'static str) = ("Size Unit", "bytes");
     pub(crate) const NOTHING_LIVE: &'static str = "Nothing Live";
+
+    /// The header with the directory that the site's configuration lay in, from which its relative paths are taken.
+    pub(crate) const CONFIGURED_IN: &'static str = "Configured In";
     const TOTAL_FILES: &'static str = "Total Files";
     const TOTAL_SIZE: &'static str = "Total Size";
 
@@ -110,9 +113,8 @@ impl Manifest {
     fn lists_of(files: &[BackupFile]) -> Vec<String> {
         let paths = || files.iter().map(|file| file.path.as_str());
         for names in LISTS {
-            let one = paths().find(|path| names.iter().any(|name| path.eq_ignore_ascii_case(name)));
-            if let Some(one) = one {
-                return vec![one.to_owned()];
+            if let Some(one) = Self::named_in(files, names) {
+                return vec![one];
             }
         }
         for ends in [[".sha256", ".sha256sum"], [".md5", ".md5sum"]] {
@@ -127,22 +129,76 @@ impl Manifest {
         Vec::new()
     }
 
-    /// Reads the manifest of a backup that has these `files`; `None` where it has none. With it the
-    /// SHA-256 of what was read, where that is one `MANIFEST.txt`, which can be signed.
+    /// The file that has one of these names.
+    fn named_in(files: &[BackupFile], names: &[&str]) -> Option<String> {
+        let mut paths = files.iter().map(|file| &file.path);
+        let named = |path: &&String| names.iter().any(|name| path.eq_ignore_ascii_case(name));
+        paths.find(named).cloned()
+    }
+
+    /// Reads the manifest of a backup that has these `files`; `None` where it has none. One that lists
+    /// no file is completed by the list of SHA-256 beside it. With it the SHA-256 of what was read, where
+    /// that is one `MANIFEST.txt`, which can be signed.
     pub(crate) async fn of(
         store: &dyn BackupStore,
         id: &BackupId,
         files: &[BackupFile],
     ) -> Result<Option<(Self, Option<Digest>)>> {
         if files.iter().any(|file| file.path == Self::FILE_NAME) {
-            let (manifest, digest) = Self::read(store, id).await?;
+            let (mut manifest, digest) = Self::read(store, id).await?;
+            // One that is whole, as older scripts wrote it.
+            let counts = manifest.total_files().is_some() && !manifest.truncated;
+            if counts && manifest.lists_nothing() {
+                // One list of all files, and not what another tool has put beside some of them. One
+                // that cannot be read as such is a file like any other.
+                let lists = Self::named_in(files, LISTS[0]).into_iter().collect();
+                let listed = match Self::of_lists(store, id, (files, lists)).await {
+                    Err(error) if error.kind() != ErrorKind::Verification => return Err(error),
+                    listed => listed.unwrap_or_default(),
+                };
+                if !listed.entries.is_empty() {
+                    // What it counts may be other files than those of the list.
+                    let keys = [Self::TOTAL_FILES, Self::TOTAL_SIZE];
+                    let is_count = |key: &str| keys.iter().any(|it| it.eq_ignore_ascii_case(key));
+                    manifest.header.retain(|(key, _)| !is_count(key));
+                    manifest.summary.retain(|(key, _)| !is_count(key));
+                    manifest.entries = listed.entries;
+                    manifest.without_hash = listed.without_hash;
+                    manifest.truncated = listed.truncated;
+                    manifest.lists = listed.lists;
+                    // Whoever signed it has not signed the list.
+                    return Ok(Some((manifest, None)));
+                }
+            }
             return Ok(Some((manifest, Some(digest))));
         }
-        let lists = Self::lists_of(files);
+        let mut whole = Self::of_lists(store, id, (files, Self::lists_of(files))).await?;
+        // What lists nothing is another tool's file, and no list.
+        if whole.lists_nothing() {
+            if !store.lists_nothing(id) {
+                return Ok(None);
+            }
+            whole.without_hash = files.iter().map(|file| file.path.clone()).collect();
+        }
+        Ok(Some((whole, None)))
+    }
+
+    /// Whether it has no line of any file.
+    fn lists_nothing(&self) -> bool {
+        self.entries.is_empty() && self.without_hash.is_empty()
+    }
+
+    /// What these lists, which are no `MANIFEST.txt`, say of the `files` of a backup.
+    async fn of_lists(
+        store: &dyn BackupStore,
+        id: &BackupId,
+        (files, lists): (&[BackupFile], Vec<String>),
+    ) -> Result<Self> {
+        let is_there = |path: &str| files.iter().any(|file| file.path == path);
         let mut merged = manifest_parse::Merged::default();
         for list in &lists {
             let text = Self::text(store, id, list).await?;
-            manifest_parse::parse_list(&text, list)
+            manifest_parse::parse_list(&text, list, is_there)
                 .and_then(|listed| merged.add(listed))
                 .map_err(|e| e.context(format!("backup {id}: {list}")))?;
         }
@@ -150,17 +206,11 @@ impl Manifest {
         let mine: HashSet<&str> = lists.iter().map(String::as_str).collect();
         whole.entries.retain(|it| !mine.contains(it.path.as_str()));
         whole.without_hash.retain(|it| !mine.contains(it.as_str()));
-        // What lists nothing is another tool's file, and no list.
-        if whole.entries.is_empty() && whole.without_hash.is_empty() {
-            if !store.lists_nothing(id) {
-                return Ok(None);
-            }
-            whole.without_hash = files.iter().map(|file| file.path.clone()).collect();
-        } else {
+        if !whole.lists_nothing() {
             whole.lists = lists;
             whole.lists.sort();
         }
-        Ok(Some((whole, None)))
+        Ok(whole)
     }
 
     async fn read(store: &dyn BackupStore, id: &BackupId) -> Result<(Self, Digest)> {
@@ -224,7 +274,7 @@ impl Manifest {
         self.to_text_sized(|_| 0)
     }
 
-    /// The same, with the sizes of files that are listed without a hash.
+    /// As [`to_text`](Self::to_text), with the sizes of files that are listed without a hash.
     pub(crate) fn to_text_sized(&self, size_of: impl Fn(&str) -> u64) -> Result<String> {
         let mut out = String::from("=== Backup Manifest ===\n");
         let (unit, bytes) = Self::UNIT;

@@ -1,5 +1,6 @@
 //! Reading `MANIFEST.txt` as shell scripts, editors and interrupted copies leave it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::manifest::{Manifest, ManifestEntry, ManifestSize};
@@ -7,6 +8,11 @@ use crate::archive::Digest;
 use crate::model::{Error, ErrorKind, Result};
 
 pub(super) fn parse(text: &[u8]) -> Result<Manifest> {
+    parse_named(text, Manifest::FILE_NAME)
+}
+
+/// As `parse`, of a file of another name, which messages call so.
+fn parse_named(text: &[u8], name: &str) -> Result<Manifest> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let mut reader = Reader::default();
     for (number, line) in (1..).zip(text.split(|&byte| byte == b'\n')) {
@@ -26,12 +32,17 @@ pub(super) fn parse(text: &[u8]) -> Result<Manifest> {
             .next()
             .and_then(|hash| std::str::from_utf8(hash).ok())
             .is_some_and(|hash| hash.trim().parse::<Digest>().is_ok());
-    reader.finish(!whole)
+    reader.finish(!whole, name)
 }
 
 /// Reads a list of another form: the file's name says which. `folder` is where it lies, to which
-/// its paths are relative.
-pub(super) fn parse_list(text: &[u8], name: &str) -> Result<Manifest> {
+/// its paths are relative. `is_there`: whether the backup has a file of that path; a last line without an end
+/// is whole where it has.
+pub(super) fn parse_list(
+    text: &[u8],
+    name: &str,
+    is_there: impl Fn(&str) -> bool,
+) -> Result<Manifest> {
     if name.ends_with(".json") {
         return json(text, name);
     }
@@ -44,7 +55,7 @@ pub(super) fn parse_list(text: &[u8], name: &str) -> Result<Manifest> {
         // Nothing but the hash.
         Some(about) if is_hash(bare) => {
             let file = about.rsplit('/').next().unwrap_or(about);
-            parse(format!("{file}||{bare}\n").as_bytes())?
+            parse_named(format!("{file}||{bare}\n").as_bytes(), name)?
         }
         // Of one file, perhaps by the path that it had where it was made.
         Some(about) => {
@@ -60,11 +71,25 @@ pub(super) fn parse_list(text: &[u8], name: &str) -> Result<Manifest> {
                     },
                 )
                 .collect();
-            parse(text.as_bytes())?
+            parse_named(text.as_bytes(), name)?
         }
-        None => parse(text)?,
+        None => parse_named(text, name)?,
     };
-    Ok(below(listed, folder))
+    let mut listed = below(listed, folder);
+    listed.truncated &= !last_path(text, folder).is_some_and(|path| is_there(&path));
+    Ok(listed)
+}
+
+/// The path in the last line of a list that lies in `folder`, where that is the line of a file.
+fn last_path(text: &[u8], folder: &str) -> Option<String> {
+    let last = text.rsplit(|&byte| byte == b'\n').next()?;
+    let last = std::str::from_utf8(last).ok()?;
+    let (_, path) = checksum_line(last).or_else(|| tagged_line(last))?;
+    let path = clean_path(&path).ok()?;
+    Some(match folder {
+        "" => path,
+        folder => format!("{folder}/{path}"),
+    })
 }
 
 /// Several lists of one backup as one.
@@ -108,7 +133,7 @@ impl Merged {
     }
 }
 
-/// The same with paths that are relative to a folder further up.
+/// The manifest with paths that are relative to a folder further up.
 fn below(mut manifest: Manifest, folder: &str) -> Manifest {
     if folder.is_empty() {
         return manifest;
@@ -186,7 +211,7 @@ fn json(text: &[u8], name: &str) -> Result<Manifest> {
             last.size = ManifestSize::Bytes(size);
         }
     }
-    reader.finish(false)
+    reader.finish(false, name)
 }
 
 /// Whether it is a hash of any kind.
@@ -201,12 +226,47 @@ fn is_weak(hash: &str) -> bool {
 }
 
 /// The hash and the path of a line as BSD and `sha256sum --tag` write it.
-fn tagged_line(line: &str) -> Option<(&str, &str)> {
+fn tagged_line(line: &str) -> Option<(&str, Cow<'_, str>)> {
+    let (line, is_escaped) = without_mark(line);
     let rest = ["SHA256 (", "MD5 (", "SHA1 ("]
         .iter()
         .find_map(|tag| line.strip_prefix(tag))?;
     let (path, hash) = rest.rsplit_once(") = ")?;
-    Some((hash.trim(), path))
+    Some((hash.trim(), unescaped(path, is_escaped)))
+}
+
+/// A line without the backslash that says that the name in it is escaped, and whether it had one.
+fn without_mark(line: &str) -> (&str, bool) {
+    match line.strip_prefix('\\') {
+        Some(line) => (line, true),
+        None => (line, false),
+    }
+}
+
+/// A name as it was before `sha256sum` wrote `\\`, `\n` and `\r` for what would break its lines.
+fn unescaped(path: &str, is_escaped: bool) -> Cow<'_, str> {
+    if !is_escaped {
+        return path.into();
+    }
+    let mut plain = String::with_capacity(path.len());
+    let mut rest = path.chars();
+    while let Some(next) = rest.next() {
+        match (next, rest.as_str().chars().next()) {
+            ('\\', Some('\\')) => plain.push('\\'),
+            ('\\', Some('n')) => plain.push('\n'),
+            ('\\', Some('r')) => plain.push('\r'),
+            _ => {
+                plain.push(next);
+                continue;
+            }
+        }
+        rest.next();
+    }
+    match plain.contains(['\n', '\r']) {
+        // No path can be listed that has those: told as one that is not there.
+        true => path.into(),
+        false => plain.into(),
+    }
 }
 
 /// Why a line cannot be taken.
@@ -251,7 +311,7 @@ impl Reader {
             return self.file(path, size.trim(), hash.trim());
         }
         if let Some((hash, path)) = checksum_line(line).or_else(|| tagged_line(line)) {
-            return self.file(path, "", hash);
+            return self.file(&path, "", hash);
         }
         if let Some((_, hash)) = line.rsplit_once('|')
             && hash.trim().parse::<Digest>().is_ok()
@@ -347,17 +407,17 @@ impl Reader {
     }
 
     /// `torn`: it ends in the middle of a line.
-    fn finish(mut self, torn: bool) -> Result<Manifest> {
+    fn finish(mut self, torn: bool, name: &str) -> Result<Manifest> {
         let more = self.problems.len().saturating_sub(1);
         if let Some((number, problem)) = std::mem::take(&mut self.problems).into_iter().next() {
-            let mut message = format!("line {number} of {}: {}", Manifest::FILE_NAME, problem.what);
+            let mut message = format!("line {number} of {name}: {}", problem.what);
             if more > 0 {
                 message += &format!(" (and {more} more bad lines)");
             }
             return Err(
                 Error::new(ErrorKind::Verification, problem.code, message).hint(
-                    "the manifest is damaged or was edited: copy it again from where the backup \
-                     was made, or choose another backup",
+                    "it is damaged or was edited: copy it again from where the backup was made, or \
+                     choose another backup",
                 ),
             );
         }
@@ -373,14 +433,14 @@ impl Reader {
 
 /// The hash and the path of a line as `sha256sum` and `md5sum` write it, for text or for binary
 /// files.
-fn checksum_line(line: &str) -> Option<(&str, &str)> {
-    let bare = line.strip_prefix('\\').unwrap_or(line);
+fn checksum_line(line: &str) -> Option<(&str, Cow<'_, str>)> {
+    let (bare, is_escaped) = without_mark(line);
     let (hash, rest) = bare.split_once(' ')?;
     if !is_hash(hash) {
         return None;
     }
     let path = rest.strip_prefix(' ').or_else(|| rest.strip_prefix('*'))?;
-    Some((hash, path))
+    Some((hash, unescaped(path, is_escaped)))
 }
 
 /// The key and value of a `Key: value` line: what stands before the first `: ` (or a final `:`).
@@ -626,21 +686,59 @@ mod tests {
                 "",
             ),
         ] {
-            let manifest = parse_list(text.as_bytes(), name).unwrap();
+            let manifest = parse_list(text.as_bytes(), name, |_| false).unwrap();
             let listed: Vec<_> = manifest.entries.iter().map(|e| e.path.as_str()).collect();
             assert_eq!(listed.join(" "), entries, "{text}");
             assert_eq!(manifest.without_hash.join(" "), without, "{text}");
         }
         for text in ["{", "[{}]", r#"[{"path": "../x", "sha256": ""}]"#] {
-            let error = parse_list(text.as_bytes(), "manifest.json").unwrap_err();
+            let error = parse_list(text.as_bytes(), "manifest.json", |_| false).unwrap_err();
             assert_eq!(error.code(), "manifest.bad_json", "{error}");
         }
     }
 
     #[test]
+    fn names_that_were_escaped_are_read_as_they_are() {
+        for text in [
+            format!("\\{HASH}  a\\\\b\n{HASH}  c\\d\n"),
+            format!("\\SHA256 (a\\\\b) = {HASH}\nSHA256 (c\\d) = {HASH}\n"),
+        ] {
+            let manifest = parse_text(&text).unwrap();
+            let paths: Vec<_> = manifest.entries.iter().map(|e| e.path.as_str()).collect();
+            assert_eq!(paths, ["a\\b", "c\\d"], "{text}");
+        }
+        let manifest = parse_text(&format!("\\{HASH}  a\\nb\n")).unwrap();
+        assert_eq!(manifest.entries[0].path, "a\\nb");
+    }
+
+    #[test]
+    fn a_list_that_just_ends_is_whole_where_its_last_file_is_there() {
+        for text in [
+            format!("{HASH}  a"),
+            format!("{HASH}  x\nSHA256 (a) = {HASH}"),
+        ] {
+            let listed = |there: &str| {
+                let is_there = |path: &str| path == there;
+                parse_list(text.as_bytes(), "v/SHA256SUMS", is_there).unwrap()
+            };
+            assert!(!listed("v/a").truncated, "{text}");
+            assert!(listed("v/abc").truncated, "{text}");
+        }
+        // What is cut in its hash says nothing of the file before.
+        let cut = format!("{HASH}  a\n{}", &HASH[..20]);
+        let cut = parse_list(cut.as_bytes(), "SHA256SUMS", |_| true).unwrap();
+        assert!(cut.truncated);
+        let bad = format!("{HASH}  /etc/passwd\n");
+        let error = parse_list(bad.as_bytes(), "SHA256SUMS", |_| true).unwrap_err();
+        assert!(error.message().contains("line 1 of SHA256SUMS"), "{error}");
+    }
+
+    #[test]
     fn several_lists_agree_or_are_refused() {
-        let list =
-            |hash: &str, name: &str| parse_list(format!("{hash}  a\n").as_bytes(), name).unwrap();
+        let list = |hash: &str, name: &str| {
+            let text = format!("{hash}  a\n");
+            parse_list(text.as_bytes(), name, |_| false).unwrap()
+        };
         let other = HASH.replace('e', "f");
         for names in [["a.sha256", "a.sha256sum"], ["a.sha256sum", "a.sha256"]] {
             let mut merged = Merged::default();

@@ -16,6 +16,7 @@ pub(crate) mod artifact;
 pub(crate) mod layout;
 mod manifest;
 mod manifest_parse;
+pub(crate) mod tar_dump;
 mod writer;
 
 pub use layout::{Generation, expand_pattern};
@@ -174,6 +175,19 @@ impl Backup {
         self.manifest_digest
     }
 
+    /// What tells it from another backup that is put in its place under the same id: the digest of its
+    /// manifest, which has those of its files. Without one, the paths and sizes of its files.
+    pub(crate) fn identity(&self) -> String {
+        if let Some(digest) = self.manifest_digest {
+            return digest.to_string();
+        }
+        let mut files = Sha256::new();
+        for file in &self.files {
+            files.update(format!("{}|{}\n", file.path, file.size));
+        }
+        Digest(files.finalize().into()).to_string()
+    }
+
     /// The components that its maker looked at and found nothing live of (no crontab): it has nothing for
     /// them, and is no less whole for that.
     pub fn nothing_live(&self) -> Vec<&str> {
@@ -198,16 +212,7 @@ impl Backup {
         let read = reader.take(LARGEST).read_to_end(&mut text).await;
         read.map_err(|e| Error::io(format!("read {DESCRIPTION} of {}", self.id()), e))?;
         self.is_vouched_for(DESCRIPTION, &text)?;
-        let facts = || {
-            let description: Value = serde_json::from_slice(&text).ok()?;
-            let components = description.get("components")?.as_array()?;
-            let component = components.iter().find(|component| {
-                let paths = component.get("artifacts").and_then(Value::as_array);
-                paths.is_some_and(|paths| paths.iter().any(|path| path == artifact))
-            })?;
-            component.get("facts")?.as_object().cloned()
-        };
-        Ok(facts())
+        Ok(facts_of(&text, artifact))
     }
 
     /// Refuses content of a file that is not what the manifest says: for what is read by itself, and
@@ -294,6 +299,22 @@ impl Backup {
     /// in `.tar.gz` stands for the same name with the ends of the other compressions (`.tar.zst`,
     /// `.tar.xz`, `.tar`) too.
     pub fn find(&self, patterns: &[String]) -> Vec<String> {
+        self.first_fit(patterns, |_, found| found)
+    }
+
+    /// As [`find`](Self::find), of what may be the component's of this name: in a backup of ours what
+    /// [`BackupWriter::name`] called after it by a pattern with `*`, and never what that called after others.
+    pub fn find_of(&self, component: &str, patterns: &[String]) -> Vec<String> {
+        self.first_fit(patterns, |pattern, found| {
+            layout::of_component((pattern, component), &self.id, found)
+        })
+    }
+
+    fn first_fit(
+        &self,
+        patterns: &[String],
+        choose: impl Fn(&str, Vec<String>) -> Vec<String>,
+    ) -> Vec<String> {
         let twins =
             |pattern: &String| std::iter::once(pattern.clone()).chain(layout::twins(pattern));
         for pattern in patterns.iter().flat_map(twins) {
@@ -303,6 +324,7 @@ impl Backup {
                 .filter(|file| layout::matches(&expand_pattern(&pattern, &self.id), &file.path))
                 .map(|file| file.path.clone())
                 .collect();
+            let found = choose(&pattern, found);
             if !found.is_empty() {
                 return found;
             }
@@ -318,5 +340,24 @@ impl std::fmt::Debug for Backup {
             .field("store", &self.store.describe())
             .field("files", &self.files.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// The facts that a description gives of the component that an artifact is of.
+fn facts_of(description: &[u8], artifact: &str) -> Option<Map<String, Value>> {
+    let description: Value = serde_json::from_slice(description).ok()?;
+    let components = description.get("components")?.as_array()?;
+    let component = components.iter().find(|component| {
+        let paths = component.get("artifacts").and_then(Value::as_array);
+        paths.is_some_and(|paths| paths.iter().any(|path| path == artifact))
+    })?;
+    component.get("facts")?.as_object().cloned()
+}
+
+/// For `fuzz/`: the description of a backup.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_description(bytes: &[u8]) {
+    for artifact in ["postgres/base.tar.gz", "volumes/data.tar.gz", ""] {
+        let _ = facts_of(bytes, artifact);
     }
 }

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio_util::io::InspectReader;
 use tokio_util::sync::CancellationToken;
 
-use super::layout::{archive_stem, expand_pattern};
+use super::layout::{archive_stem, expand_pattern, own_name};
 use crate::archive::{Compression, Sink, Written};
 use crate::contract::{BackupFolder, BackupStore, Manifest, ManifestEntry, ManifestSize};
 use crate::model::{BackupId, Error, ErrorKind, EventSink, Progress, Result};
@@ -192,21 +192,27 @@ impl BackupWriter {
     }
 
     /// The name that the component's artifact gets: the first of the names that it looks for when
-    /// it is restored (`{id}` is the backup's id) that says one name and not many.
+    /// it is restored (`{id}` is the backup's id) that says one name and not many. Where each has a `*`, which
+    /// stands for what another tool writes there, the component's name is put in its place:
+    /// [`Backup::find_of`](super::Backup::find_of) finds it again.
     pub fn name(&self, patterns: &[String]) -> Result<String> {
-        let plain = patterns.iter().find(|pattern| !pattern.contains('*'));
-        let Some(pattern) = plain else {
-            return Err(Error::new(
+        let id = &self.inner.id;
+        let mut plain = patterns.iter().filter(|pattern| !pattern.contains('*'));
+        let mut own = patterns
+            .iter()
+            .filter_map(|pattern| own_name(pattern, &self.component, id));
+        let name = plain.next().map(|pattern| expand_pattern(pattern, id));
+        name.or_else(|| own.next()).ok_or_else(|| {
+            Error::new(
                 ErrorKind::Config,
                 "backup.no_name",
                 format!(
-                    "there is no name to write the backup of {} to: each of its patterns has a *",
+                    "there is no name to write the backup of {} to: none of its patterns makes one",
                     self.component
                 ),
             )
-            .hint("put a name without * first in the component's section of restore.toml"));
-        };
-        Ok(expand_pattern(pattern, &self.inner.id))
+            .hint("put a name without * first in the component's section of restore.toml")
+        })
     }
 
     /// The name of the component's archive, and how it is compressed: as the backup is to be, where
@@ -245,7 +251,7 @@ impl BackupWriter {
         self.begin(path, false).await
     }
 
-    /// The same for what nobody else may read: passwords are in it.
+    /// As [`artifact`](Self::artifact), for what nobody else may read: passwords are in it.
     pub async fn private_artifact(&self, path: &str) -> Result<Artifact> {
         self.begin(path, true).await
     }

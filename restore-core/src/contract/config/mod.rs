@@ -19,7 +19,7 @@ mod section;
 pub use duration::ConfigDuration;
 pub(crate) use lines::Lines;
 pub(crate) use order::ServiceOrder;
-pub use secret::SecretSource;
+pub use secret::{SecretSource, forget_secret, keep_secret};
 pub use section::parse_section;
 pub(crate) use section::suggestion;
 
@@ -52,6 +52,9 @@ pub struct SiteConfig {
     /// The checks, by name.
     #[serde(default)]
     pub checks: Map<String, Value>,
+    /// What is done, or told, at moments of runs, drills and backups, by name.
+    #[serde(default)]
+    pub hooks: Map<String, Value>,
     /// How users are turned away while the data is swapped.
     #[serde(default)]
     pub maintenance: Option<Table>,
@@ -121,7 +124,7 @@ impl SiteConfig {
         Self::from_value(value)
     }
 
-    /// The same from a value of the same shape, for programs that keep their configuration
+    /// Reads a value of the same shape as a `restore.toml`, for programs that keep their configuration
     /// elsewhere.
     pub fn from_value(value: Value) -> Result<Self> {
         let Value::Object(table) = value else {

@@ -4,10 +4,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::backup::request::BackupRequest;
-use crate::backup::verification::Verification;
+use crate::backup::verification::{FileStatus, Verification};
 use crate::backup::verify::VerifyOptions;
 use crate::contract::Recovery;
 use crate::engine::backup_job::BackupJob;
+use crate::engine::plan::ensure_not_in_itself;
 use crate::model::BackupReport;
 use crate::model::text::needed_and_had;
 
@@ -29,7 +30,7 @@ impl Site {
     }
 
     /// Verifies a backup as [`Backup::verify`] does; deep verification also finds what this site
-    /// would refuse of its archives.
+    /// would refuse of its archives, and what its components would refuse because of what is in a file.
     ///
     /// # Errors
     ///
@@ -48,7 +49,42 @@ impl Site {
                 options.policies.extend(policies.unwrap_or_default());
             }
         }
-        backup.verify(options, events, cancel).await
+        let deep = options.deep;
+        let mut verification = backup.verify(options, events, cancel.clone()).await?;
+        if deep {
+            self.examine(backup, &mut verification, &cancel).await?;
+        }
+        Ok(verification)
+    }
+
+    /// Has components look into their files that are sound.
+    async fn examine(
+        &self,
+        backup: &Backup,
+        verification: &mut Verification,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        for component in &self.components {
+            let Some(contents) = component.contents() else {
+                continue;
+            };
+            for artifact in component.artifacts(backup) {
+                let mut files = verification.files.iter_mut();
+                let Some((_, status)) = files.find(|file| file.0 == artifact) else {
+                    continue;
+                };
+                let sound = matches!(status, FileStatus::Verified | FileStatus::Unverifiable);
+                if !sound || backup.local_path(&artifact).is_none() {
+                    continue;
+                }
+                match contents.examine(backup, &artifact, cancel).await {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+                    Err(error) => *status = FileStatus::unfit(&error, Vec::new()),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Makes a backup while the platform serves. Nothing live is changed, nothing is deleted.
@@ -60,8 +96,20 @@ impl Site {
     /// # Errors
     ///
     /// `Locked` while a run, or another backup, is under way. `Preflight` where the store has no
-    /// room for it, or cannot be written. `Interrupted` once [`RunOptions::cancel`] is cancelled.
+    /// room for it, or cannot be written, where it or the state lies in what is backed up (`backup.own_inside`),
+    /// and for a full backup (`backup.halfway`) while a run that nobody
+    /// works on is in its downtime or between two swaps: what is live is then a mixture that was never live
+    /// before, and `latest` would mean it. `Interrupted` once [`RunOptions::cancel`] is cancelled.
     pub async fn back_up(
+        &self,
+        request: BackupRequest,
+        options: RunOptions,
+    ) -> Result<BackupReport> {
+        let made = Box::pin(self.make_backup(request, options.clone())).await;
+        Box::pin(self.after_backup(made, &options)).await
+    }
+
+    async fn make_backup(
         &self,
         request: BackupRequest,
         options: RunOptions,
@@ -83,7 +131,7 @@ impl Site {
             )
             .hint("describe it in restore.toml as a component with kind = \"postgres_cluster\", and name it where --only is given"));
         }
-        self.locked(Action::Backup, async |_lock| {
+        self.locked(Action::Backup, &options.clone(), async |_lock| {
             self.back_up_locked(store_name, store, components, request, options)
                 .await
         })
@@ -98,7 +146,13 @@ impl Site {
         request: BackupRequest,
         options: RunOptions,
     ) -> Result<BackupReport> {
-        let mut findings = self.unfinished_runs().await?;
+        let whole = self
+            .components
+            .iter()
+            .filter(|component| component.recovery() != Recovery::Cluster)
+            .all(|component| components.iter().any(|it| it.name() == component.name()));
+        ensure_not_in_itself(self, &components).await?;
+        let mut findings = self.unfinished_runs(whole).await?;
         findings.extend(self.room_for(store.as_ref(), &components).await?);
         for finding in &findings {
             let finding = finding.clone();
@@ -108,11 +162,7 @@ impl Site {
             site: self.name(),
             file: self.file(),
             platform: self.platform.as_ref(),
-            whole: self
-                .components
-                .iter()
-                .filter(|component| component.recovery() != Recovery::Cluster)
-                .all(|component| components.iter().any(|it| it.name() == component.name())),
+            whole,
             components,
             store_name: store_name.to_owned(),
             store: store.clone(),
@@ -154,22 +204,37 @@ impl Site {
         Ok(self.components.iter().filter(wanted).cloned().collect())
     }
 
-    /// What a run left half done is half done in a backup as well.
-    async fn unfinished_runs(&self) -> Result<Vec<Finding>> {
+    /// What a run left half done is half done in a backup as well. A `whole` one would be the next
+    /// `latest`, and is refused; a partial one never is, and may be what somebody needs to put things right.
+    async fn unfinished_runs(&self, whole: bool) -> Result<Vec<Finding>> {
         let runs = Journal::all(&self.runs()).await?;
-        Ok(runs
-            .iter()
-            .filter(|state| state.is_open())
+        let open = runs.iter().filter(|state| state.is_open());
+        if let Some(halfway) = open.clone().find(|state| state.is_halfway() && whole) {
+            let run = &halfway.run;
+            return Err(Error::new(
+                ErrorKind::Preflight,
+                "backup.halfway",
+                format!(
+                    "run {run} is {} and was cut off in the middle: what is live now is a mixture of before and after, and a full backup of it would be the next `latest`",
+                    halfway.outcome
+                ),
+            )
+            .hint(format!(
+                "{}; back up then. --only with some of the components makes a partial backup now, which `latest` never means",
+                halfway.ways_on()
+            )));
+        }
+        Ok(open
             .map(|state| {
-                let run = &state.run;
                 Finding::warning(
                     "run.unfinished",
-                    run.as_str(),
-                    format!("the run is {}: the backup holds what it left half done", state.outcome),
+                    state.run.as_str(),
+                    format!(
+                        "the run is {}: the backup holds what it left half done",
+                        state.outcome
+                    ),
                 )
-                .hint(format!(
-                    "`restore resume {run}` finishes it, `restore rollback {run}` undoes it; back up again then"
-                ))
+                .hint(format!("{}; back up again then", state.ways_on()))
             })
             .collect())
     }

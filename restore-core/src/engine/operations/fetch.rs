@@ -69,6 +69,17 @@ impl Site {
         id: &str,
         options: FetchOptions,
     ) -> Result<(Backup, Option<FetchReport>)> {
+        self.bring_once_unlocked(id, options, &RunOptions::new())
+            .await
+    }
+
+    /// As [`bring`](Self::bring); `waiting` says how long where another process fetches it just now.
+    pub(crate) async fn bring_once_unlocked(
+        &self,
+        id: &str,
+        options: FetchOptions,
+        waiting: &RunOptions,
+    ) -> Result<(Backup, Option<FetchReport>)> {
         let id = self.resolve(id).await?;
         let found = self.holder(&id, self.nearest()).await?;
         if found.store.directory().is_some() && found.packed.is_none() {
@@ -87,7 +98,8 @@ impl Site {
         };
         let finding = Finding::info("fetch.needed", id.as_str(), what);
         options.events.emit(&Event::Finding { finding });
-        let report = self.fetch(id.as_str(), options).await?;
+        let fetch = || self.fetch(id.as_str(), options.clone());
+        let report = until_unlocked(waiting, fetch).await?;
         let (_, store) = self.named(&report.to)?;
         let backup = Backup::open(store.clone(), id).await?;
         // It was checked when it was fetched; one that was unlocked then has a manifest of ours.
@@ -170,7 +182,8 @@ impl Site {
             let here = Backup::open(self.named(&report.to)?.1.clone(), id.clone()).await?;
             if let Some(found) = from.filter(|found| found.packed.is_none()) {
                 let source = found.store.files(&id).await?;
-                fetch::compare(&id, here.files(), &source)?;
+                let foreign = found.store.lists_nothing(&id);
+                fetch::compare(&id, here.files(), &source, foreign)?;
             }
             Transfer::sweep(&root, &id);
             report.generation = here.generation();
@@ -309,7 +322,9 @@ impl Site {
                 }
             }
         }
-        damaged.retain(|id, _| !sound.contains(id));
+        // One that is older than the newest sound one changes nothing about what `latest` means.
+        damaged
+            .retain(|id, _| !sound.contains(id) && sound.last().is_none_or(|newest| newest < id));
         damaged
     }
 
@@ -384,7 +399,7 @@ impl Site {
         self.holder_but(id, stores, "").await
     }
 
-    /// The same where the folder that the store `but` has does not count.
+    /// As `holder`, where the folder that the store `but` has does not count.
     async fn holder_but<'a>(
         &self,
         id: &BackupId,
@@ -463,7 +478,7 @@ impl Site {
                         store.describe()
                     ),
                 )
-                .hint("name a store of kind \"directory\" with --to"));
+                .hint("fetch into a store of kind \"directory\": name it with --to"));
             };
             return Ok((name.to_owned(), root.to_path_buf()));
         }

@@ -1,7 +1,7 @@
 //! Bringing files out of a backup into a directory, with nothing live touched.
 
 use super::*;
-use crate::archive::{UnpackPolicy, copy_stored_into, unpack_into};
+use crate::archive::{MemberMissing, UnpackPolicy, copy_stored_into, unpack_into};
 use crate::engine::plan::nothing_selected;
 use crate::model::Progress;
 use crate::sys::NewDirectory;
@@ -368,12 +368,12 @@ async fn take(
     let progress = progress("unpack");
     let unpacked = unpack_into(source.clone(), folder, &shown, &policy, progress)
         .await
-        .map_err(|error| match error.code() {
-            "archive.member_missing" => error.hint(format!(
+        .map_err(|error| match error.is(&MemberMissing) {
+            true => error.hint(format!(
                 "`restore show {} --files` lists what there is",
                 backup.id()
             )),
-            _ => error,
+            false => error,
         })?;
     report.files += unpacked.files;
     report.directories += unpacked.directories;
@@ -388,6 +388,16 @@ async fn take(
             "archive.acls_lost",
             &taken.artifact,
             message,
+        ));
+    }
+    if unpacked.attributes_lost > 0 {
+        report.findings.push(Finding::warning(
+            "archive.attributes_lost",
+            &taken.artifact,
+            format!(
+                "{} extended attributes were not given back",
+                unpacked.attributes_lost
+            ),
         ));
     }
     if request.no_owner || rustix::process::geteuid().is_root() {

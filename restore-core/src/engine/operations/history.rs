@@ -70,6 +70,24 @@ impl Site {
         Ok(reports)
     }
 
+    /// The runs that have left neither a journal that can be read nor a report, each as a warning: nothing of
+    /// them is in the [history](Self::history), and they may have ended in the middle.
+    pub async fn unread_runs(&self) -> Result<Vec<Finding>> {
+        let unread = Journal::unread(&self.runs()).await?;
+        let unread = unread.into_iter().filter(|it| it.report.is_none());
+        let told = unread.map(|lost| {
+            let message = match lost.never_began() {
+                true => "its journal is empty or gone: it was killed as it began, or nobody knows any more what it did".to_owned(),
+                false => lost.error.message().to_owned(),
+            };
+            Finding::warning("run.unread", lost.run.as_str(), message).hint(format!(
+                "{SEARCH}; `restore page off` lets users in where its page is still up; once nothing of it is needed, delete {}",
+                self.runs().join(lost.run.as_str()).display()
+            ))
+        });
+        Ok(told.collect())
+    }
+
     /// The report of a run (`None`: the newest).
     pub async fn report(&self, run: Option<RunId>) -> Result<Report> {
         let state = match run {

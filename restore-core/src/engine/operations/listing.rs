@@ -22,8 +22,10 @@ pub enum BackupKind {
     Unfinished,
     /// One file, which is unpacked when it is fetched; what is in it is not known before.
     Packed,
-    /// It does not open, or verification would call it wrong: [`ListedBackup::problem`].
+    /// Verification would call it wrong: [`ListedBackup::problem`].
     Damaged,
+    /// It could not be looked at, by this user or now: [`ListedBackup::problem`]. Nothing is known of it.
+    Unreadable,
 }
 
 /// A backup in a listing.
@@ -38,6 +40,14 @@ pub struct ListedBackup {
     pub kind: BackupKind,
     /// When it was made, by whom, how large it is; `None` where it does not even open, or is packed.
     pub summary: Option<BackupSummary>,
+    /// The site's components that it has something for, in the site's order; empty where that is not known
+    /// before it is unpacked, or where it does not open.
+    #[serde(default)]
+    pub components: Vec<String>,
+    /// Those of them that are recovered from it to a moment: from when to when says
+    /// [`Site::recoverable`].
+    #[serde(default)]
+    pub recovery: Vec<String>,
     /// The site's components that it has nothing for.
     pub lacking: Vec<String>,
     /// Why it does not open, or what verification would call wrong of it, as far as its listing tells.
@@ -69,14 +79,15 @@ impl Site {
             failed: None,
         };
         for (name, store) in &self.stores {
-            // That it cannot be read is said of its backups.
-            let strangers = store.strangers().await.unwrap_or_default().into_iter();
-            let named = strangers.map(|stranger| (name.clone(), stranger));
-            listing.strangers.extend(named);
             if let Err(error) = self.list_store(name, store, &mut listing.backups).await {
                 let error = error.context(format!("the store {name} is not listed"));
                 listing.failed.get_or_insert(error);
+                // What cannot be reached is not waited for once more.
+                continue;
             }
+            let strangers = store.strangers().await.unwrap_or_default().into_iter();
+            let named = strangers.map(|stranger| (name.clone(), stranger));
+            listing.strangers.extend(named);
         }
         listing.backups.sort_by(|a, b| a.id.cmp(&b.id));
         listing
@@ -110,6 +121,8 @@ impl Site {
                 id: packed.id.clone(),
                 kind: BackupKind::Packed,
                 summary: None,
+                components: Vec::new(),
+                recovery: Vec::new(),
                 lacking: Vec::new(),
                 problem: None,
                 packed: Some(packed),
@@ -124,6 +137,8 @@ impl Site {
             id: id.clone(),
             kind: BackupKind::Damaged,
             summary: None,
+            components: Vec::new(),
+            recovery: Vec::new(),
             lacking: Vec::new(),
             problem: None,
             packed: None,
@@ -131,6 +146,7 @@ impl Site {
         let backup = match Backup::open(store.clone(), id).await {
             Ok(backup) => backup,
             Err(error) => {
+                listed.kind = kind_of(&error);
                 listed.problem = Some(error.to_string());
                 return listed;
             }
@@ -138,10 +154,21 @@ impl Site {
         let summary = backup.summary();
         if summary.generation != Generation::Unfinished {
             listed.lacking = self.lacking(&backup);
+            let as_listed = backup.as_listed();
+            for component in &self.components {
+                if component.artifacts(&as_listed).is_empty() {
+                    continue;
+                }
+                listed.components.push(component.name().to_owned());
+                if component.recovery() == Recovery::Cluster {
+                    listed.recovery.push(component.name().to_owned());
+                }
+            }
         }
-        listed.problem = wrong(&backup).await;
-        listed.kind = match &listed.problem {
-            Some(_) => BackupKind::Damaged,
+        let wrong = wrong(&backup).await;
+        listed.problem = wrong.as_ref().map(Error::to_string);
+        listed.kind = match &wrong {
+            Some(error) => kind_of(error),
             None if summary.generation == Generation::Unfinished => BackupKind::Unfinished,
             None if summary.safety => BackupKind::Safety,
             None if listed.lacking.is_empty() => BackupKind::Full,
@@ -153,13 +180,21 @@ impl Site {
 }
 
 /// What verification would call wrong of a finished backup, as far as its listing tells.
-async fn wrong(backup: &Backup) -> Option<String> {
+async fn wrong(backup: &Backup) -> Option<Error> {
     let listing = match backup.verify_listing().await {
         Ok(listing) => listing,
-        Err(error) => return Some(error.to_string()),
+        Err(error) => return Some(error),
     };
     match listing.verdict() {
-        Verdict::Failed => listing.into_result().err().map(|error| error.to_string()),
+        Verdict::Failed => listing.into_result().err(),
         _ => None,
+    }
+}
+
+/// What a backup is taken for that does not open, or is wrong.
+fn kind_of(error: &Error) -> BackupKind {
+    match error.kind() {
+        ErrorKind::Failed => BackupKind::Unreadable,
+        _ => BackupKind::Damaged,
     }
 }

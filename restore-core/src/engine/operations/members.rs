@@ -6,6 +6,7 @@ use super::*;
 use crate::archive::{Listed, MemberType, PathPattern, TreePaths, UnpackPolicy, list};
 use crate::contract::DumpedTable;
 use crate::contract::backup::artifact::{Artifact, detect};
+use crate::model::error::nothing_selected;
 use crate::model::{BackupMember, MemberKind, Progress, Severity};
 use crate::sys::blocking::blocking;
 
@@ -16,8 +17,11 @@ const DEPTH: usize = 256;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MembersRequest {
-    /// Only artifacts of these components; empty: all, also those of no component.
-    pub only: Vec<String>,
+    /// Only artifacts of these components; empty: all, also those of no component. Not public: an empty one
+    /// of a caller's would be everything.
+    only: Vec<String>,
+    /// Somebody chose among the components, and nothing was left.
+    nothing: bool,
     /// A path, or a name without a slash, in which `*` stands for anything but a slash: only what it
     /// names, and all below.
     pub pattern: Option<String>,
@@ -29,14 +33,28 @@ impl MembersRequest {
         Self::default()
     }
 
-    /// The same of these components only.
+    /// This request, of these components only. Of an empty selection nothing is told (`plan.nothing_selected`).
     #[must_use]
     pub fn only<S: Into<String>>(mut self, components: impl IntoIterator<Item = S>) -> Self {
         self.only = components.into_iter().map(Into::into).collect();
+        self.nothing = self.only.is_empty();
         self
     }
 
-    /// The same of what this pattern names only.
+    /// The components that were chosen; empty: nobody chose among them.
+    pub fn selected_components(&self) -> &[String] {
+        &self.only
+    }
+
+    /// Refuses an empty selection: also the pattern that is a variable without a value.
+    fn ensure_something(&self) -> Result<()> {
+        match self.nothing || self.pattern.as_deref() == Some("") {
+            true => Err(nothing_selected()),
+            false => Ok(()),
+        }
+    }
+
+    /// This request, of what this pattern names only.
     #[must_use]
     pub fn pattern(mut self, pattern: impl Into<Option<String>>) -> Self {
         self.pattern = pattern.into();
@@ -46,6 +64,7 @@ impl MembersRequest {
 
 /// What reading a backup for its members came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use = "of artifacts that are not what was backed up nothing can be believed: see `refusal`"]
 #[non_exhaustive]
 pub struct MembersReport {
     /// How many were told.
@@ -66,7 +85,7 @@ impl MembersReport {
             0 => String::new(),
             more => format!(" (and {more} more artifacts)"),
         };
-        let message = format!("{}: {}{more}", first.subject, first.message);
+        let message = format!("{}{more}", first.line());
         let kind = first.kind.unwrap_or(ErrorKind::Failed);
         let error = Error::new(kind, "members.unread", message);
         let hint = first.hint.clone();
@@ -101,7 +120,8 @@ impl Site {
     ///
     /// # Errors
     ///
-    /// `plan.unknown_component`; `Interrupted` once [`RunOptions::cancel`] is cancelled.
+    /// `plan.unknown_component`; `plan.nothing_selected`; `Interrupted` once [`RunOptions::cancel`] is
+    /// cancelled.
     pub async fn members(
         &self,
         backup: &Backup,
@@ -109,6 +129,7 @@ impl Site {
         options: &RunOptions,
         mut tell: impl FnMut(BackupMember) + Send,
     ) -> Result<MembersReport> {
+        request.ensure_something()?;
         let components = self.chosen(&request.only)?;
         let listed = backup.as_listed();
         let mut owners = Vec::new();

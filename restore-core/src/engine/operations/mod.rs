@@ -15,24 +15,30 @@ use crate::backup::fetch::OpenDirectory;
 use crate::backup::unlock::StoreKeys;
 use crate::contract::config::ServiceOrder;
 use crate::contract::{
-    Backup, BackupStore, Check, Maintenance, Manifest, Platform, Recovery, RetryMode,
-    SharedComponent, SiteConfig,
+    Backup, BackupStore, Check, Hook, Maintenance, Manifest, Platform, Recovery, RetryMode,
+    SharedComponent, SiteConfig, StopGuard, Table,
 };
 use crate::model::{
     BackupId, CheckOutcome, Error, ErrorKind, Event, EventSink, Finding, Report, Result, RunId,
     Timestamp,
 };
 
+mod abandon;
 mod backups;
+mod confirm;
 mod difference;
 mod fetch;
 mod get;
 mod history;
+mod hooks;
 mod listing;
+mod lock;
 mod members;
-mod moment;
 mod own;
+mod page;
 mod prune;
+mod recovery_base;
+mod rollback;
 mod runs;
 mod status;
 mod watch;
@@ -42,15 +48,17 @@ pub use difference::{ComponentDifference, SiteDifference};
 pub use get::{GetReport, GetRequest, Gotten};
 pub use history::FoundData;
 pub use listing::{BackupKind, BackupListing, ListedBackup};
+pub(crate) use lock::until_unlocked;
 pub use members::{MembersReport, MembersRequest};
 pub use status::{
-    KeptData, NewestBackup, ProvenBackup, Room, SiteStatus, StoreStatus, UnfinishedRun,
+    KeptData, LastDrill, NewestBackup, ProvenBackup, Room, SiteStatus, StoreStatus, UnfinishedRun,
 };
 
 /// How long each check may take before a run: it tells only what was so already.
 const BASELINE: Duration = Duration::from_secs(3);
 
-/// One configured platform with its components and its stores.
+/// One configured platform with its components and its stores. A clone is the same site.
+#[derive(Clone)]
 pub struct Site {
     pub(crate) config: SiteConfig,
     pub(crate) order: ServiceOrder,
@@ -70,10 +78,23 @@ pub struct Site {
     pub(crate) open_directory: OpenDirectory,
     pub(crate) components: Vec<SharedComponent>,
     pub(crate) checks: Vec<Arc<dyn Check>>,
+    pub(crate) hooks: Vec<Arc<dyn Hook>>,
     pub(crate) maintenance: Option<Arc<dyn Maintenance>>,
-    /// The services that were to be started for a plan and did not start, and why.
-    pub(crate) not_started: Mutex<BTreeMap<String, Finding>>,
+    /// Makes a page that the configuration had once.
+    pub(crate) make_page: MakePage,
+    /// What sees to services that no component restores, before they are stopped.
+    pub(crate) guards: Vec<Arc<dyn StopGuard>>,
+    /// The services that were to be started for the next plan and did not start, and why.
+    pub(crate) not_started: Arc<Mutex<BTreeMap<String, Finding>>>,
+    /// Paths that were found in archives of backups: a plan that is made once more does not read for them again.
+    pub(crate) found_paths: Arc<Mutex<BTreeSet<FoundPaths>>>,
 }
+
+/// Makes a page of a section of the configuration.
+pub(crate) type MakePage = Arc<dyn Fn(Table) -> Result<Arc<dyn Maintenance>> + Send + Sync>;
+
+/// A backup, an archive of it, and paths that are all in it.
+pub(crate) type FoundPaths = (BackupId, String, Vec<String>);
 
 impl Site {
     /// The same site with a store of the caller's own, which is asked first; it takes the place of
@@ -131,11 +152,25 @@ impl Site {
             .find(|component| component.name() == name)
     }
 
-    /// Why a service did not start that was to be started for a plan.
-    pub(crate) fn why_not_started(&self, service: &str) -> Option<Finding> {
+    /// The services that were to be started for a plan and did not start, and why: for that plan, as the next
+    /// one may find that they do.
+    pub(crate) fn take_not_started(&self) -> BTreeMap<String, Finding> {
         let known = self.not_started.lock();
-        let known = known.unwrap_or_else(PoisonError::into_inner);
-        known.get(service).cloned()
+        std::mem::take(&mut *known.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether these paths were found before.
+    pub(crate) fn has_paths(&self, found: &FoundPaths) -> bool {
+        let known = self.found_paths.lock();
+        known
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(found)
+    }
+
+    /// Takes note of paths that were found.
+    pub(crate) fn note_paths(&self, found: FoundPaths) {
+        let known = self.found_paths.lock();
+        known.unwrap_or_else(PoisonError::into_inner).insert(found);
     }
 
     /// Whether a backup may be without the component of that name.
@@ -168,8 +203,17 @@ impl Site {
         &self.checks
     }
 
+    pub(crate) fn hooks(&self) -> &[Arc<dyn Hook>] {
+        &self.hooks
+    }
+
     pub(crate) fn maintenance(&self) -> Option<&Arc<dyn Maintenance>> {
         self.maintenance.as_ref()
+    }
+
+    /// A page that the configuration had when a run put it up, whatever it has now.
+    pub(crate) fn page_of(&self, section: Table) -> Result<Arc<dyn Maintenance>> {
+        (self.make_page)(section)
     }
 
     /// The name of the store that safety backups go to; `None` where the site wants none.
@@ -228,17 +272,33 @@ impl Site {
     /// of the plan or the site says that it stops a service that the site does not have;
     /// `plan.unknown_component` and `plan.unknown_path`, where the request names what there is not; a
     /// backup that has nothing for this site, or is not on this host; `Interrupted`.
-    pub async fn plan(
+    pub async fn plan_with(
         &self,
         backup: &Backup,
         request: PlanRequest,
         options: &RunOptions,
     ) -> Result<Plan> {
+        self.ensure_plannable(backup).await?;
+        Preflight::new(self, backup, request, options).plan().await
+    }
+
+    /// As [`plan_with`](Self::plan_with), without what is known only once artifacts are read.
+    async fn plan_quickly(
+        &self,
+        backup: &Backup,
+        request: PlanRequest,
+        options: &RunOptions,
+    ) -> Result<Plan> {
+        self.ensure_plannable(backup).await?;
+        let preflight = Preflight::new(self, backup, request, options);
+        preflight.quick().plan().await
+    }
+
+    async fn ensure_plannable(&self, backup: &Backup) -> Result<()> {
         if backup.local_path(Manifest::FILE_NAME).is_none() {
             return Err(not_local(backup));
         }
-        self.ensure_own(backup).await?;
-        Preflight::new(self, backup, request, options).plan().await
+        self.ensure_own(backup).await
     }
 
     /// Makes all checks once, at the same time, each with its own deadline.

@@ -23,24 +23,13 @@ impl Site {
     /// What the tool itself needs, with what it is called: its configuration, state, log and stores, secret files,
     /// WAL archives, the program.
     pub(crate) fn own_paths(&self) -> Vec<(String, PathBuf)> {
-        let mut own = vec![("the state directory".to_owned(), self.state.clone())];
+        let mut own = self.written_paths();
         let mut add = |what: String, path: PathBuf| own.push((what, path));
         if let Some(file) = &self.file {
             add("the configuration".to_owned(), file.clone());
         }
         if let Some(log) = &self.log {
             add("the log".to_owned(), log.clone());
-        }
-        let safety = self.safety_store();
-        for (name, store) in &self.stores {
-            let Some(directory) = store.directory() else {
-                continue;
-            };
-            let what = match safety == Some(name) {
-                true => format!("the store {name}, which takes the safety backup"),
-                false => format!("the store {name}"),
-            };
-            add(what, directory.to_owned());
         }
         if let Ok(program) = std::env::current_exe() {
             add("the program itself".to_owned(), program);
@@ -52,6 +41,7 @@ impl Site {
             ("components", &self.config.components),
             ("services", &self.config.services),
             ("checks", &self.config.checks),
+            ("hooks", &self.config.hooks),
         ];
         for (name, table) in sections {
             for (key, value) in table {
@@ -62,6 +52,23 @@ impl Site {
             self.files_in(&format!("maintenance.{key}"), key, value, &mut own);
         }
         own
+    }
+
+    /// What of that grows with each run and each backup: the state directory, and the stores of this host.
+    pub(crate) fn written_paths(&self) -> Vec<(String, PathBuf)> {
+        let mut written = vec![("the state directory".to_owned(), self.state.clone())];
+        let safety = self.safety_store();
+        for (name, store) in &self.stores {
+            let Some(directory) = store.directory() else {
+                continue;
+            };
+            let what = match safety == Some(name) {
+                true => format!("the store {name}, which takes the safety backup"),
+                false => format!("the store {name}"),
+            };
+            written.push((what, directory.to_owned()));
+        }
+        written
     }
 
     /// The files that a section names: those of them that are there, as a word may be many things.

@@ -49,6 +49,10 @@ impl Site {
             }
         }
         prune::mark_earlier(&mut known, self.counted().count());
+        let mut idle = self.idle_safety_backups().await?;
+        for it in known.iter_mut().filter(|it| it.id.is_safety()) {
+            it.idle = idle.remove(&it.id);
+        }
         let mut needed = self.needed_to_recover(&looked).await;
         needed.extend(self.needed_by_runs().await?);
         prune::plan(request, (name, store.describe()), &known, &needed)
@@ -90,7 +94,7 @@ impl Site {
         plan: &PrunePlan,
         options: RunOptions,
     ) -> Result<Vec<Pruned>> {
-        self.locked(Action::Prune, async |_lock| {
+        self.locked(Action::Prune, &options.clone(), async |_lock| {
             self.prune_locked(request, plan, options).await
         })
         .await
@@ -160,6 +164,21 @@ impl Site {
             }
         }
         needed
+    }
+
+    /// The safety backups of runs that came to nothing: all that these had replaced is back, works, and they
+    /// keep nothing any more.
+    async fn idle_safety_backups(&self) -> Result<BTreeMap<BackupId, String>> {
+        let mut idle = BTreeMap::new();
+        for state in Journal::all(&self.runs()).await? {
+            if !state.came_to_nothing() || state.damaged.is_some() || !state.is_settled() {
+                continue;
+            }
+            let why = format!("safety backup of run {}, which came to nothing", state.run);
+            let ids = state.safety_backups().into_iter();
+            idle.extend(ids.map(|id| (id, why.clone())));
+        }
+        Ok(idle)
     }
 
     /// What runs that have not ended, or keep data until they are confirmed, refer to.

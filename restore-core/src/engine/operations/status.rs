@@ -6,6 +6,7 @@ use crate::sys::space::Space;
 
 /// What is known of a site at one moment, without having changed anything.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[must_use = "whether a restore could begin is said by `refusal`"]
 #[non_exhaustive]
 pub struct SiteStatus {
     /// The site's name.
@@ -18,7 +19,8 @@ pub struct SiteStatus {
     pub state: PathBuf,
     /// When it was looked at.
     pub at: Timestamp,
-    /// Whether a restore of the newest full backup could begin now: no finding is an error.
+    /// Whether a restore of the newest full backup could begin now: no finding is an error. A plan may find
+    /// more, as it reads artifacts where it has to.
     pub ready: bool,
     /// Its components, in the order of their cut-overs.
     pub components: Vec<String>,
@@ -28,8 +30,11 @@ pub struct SiteStatus {
     pub stores: Vec<StoreStatus>,
     /// The newest full backup, which `latest` means; `None` where there is none.
     pub newest: Option<NewestBackup>,
-    /// The newest drill or restore that proved a backup.
+    /// The last drill or restore that proved the newest full backup; where none did, the last that proved a backup.
     pub proven: Option<ProvenBackup>,
+    /// The newest drill, however it ended.
+    #[serde(default)]
+    pub drill: Option<LastDrill>,
     /// Runs that have not ended, oldest first.
     pub unfinished: Vec<UnfinishedRun>,
     /// What runs keep beside the live data, oldest first.
@@ -82,7 +87,7 @@ pub struct ProvenBackup {
     pub run: RunId,
     /// Whether it was a drill, and not a restore.
     pub drill: bool,
-    /// Whether it took all components of the site.
+    /// Whether it took all components that a full backup has.
     pub whole: bool,
     /// When it ended.
     pub at: Timestamp,
@@ -104,6 +109,27 @@ pub struct UnfinishedRun {
     pub down_since: Option<Timestamp>,
     /// Whether its maintenance page is up, or may be.
     pub page_up: bool,
+    /// What to type about it, in a sentence.
+    #[serde(default)]
+    pub hint: String,
+}
+
+/// The newest drill that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LastDrill {
+    /// The backup.
+    pub backup: BackupId,
+    /// The run.
+    pub run: RunId,
+    /// Whether the backup passed it.
+    pub passed: bool,
+    /// Whether it took all components of the site.
+    pub whole: bool,
+    /// When it ended.
+    pub at: Timestamp,
+    /// Why it did not pass, in a line.
+    pub failure: Option<String>,
 }
 
 /// What a run keeps beside the live data.
@@ -148,10 +174,7 @@ impl SiteStatus {
         let error = Error::new(
             kind,
             "status.not_ready",
-            format!(
-                "a restore could not begin now: {}: {}{others}",
-                first.subject, first.message
-            ),
+            format!("a restore could not begin now: {}{others}", first.line()),
         );
         Some(match &first.hint {
             Some(hint) => error.hint(hint.as_str()),
@@ -160,10 +183,18 @@ impl SiteStatus {
     }
 }
 
+/// Whether what a run took of its backup has been shown to restore.
+fn proves(state: &RunState, report: &Report) -> bool {
+    matches!(report.outcome, Outcome::Drilled | Outcome::Restored)
+        && !report.is_failing()
+        && state.damaged.is_none()
+        && report.ended.is_some()
+}
+
 impl Site {
     /// What the site has, whether it was ever proven, and what would stop a restore of the newest
-    /// full backup now. Changes nothing, and reads no artifact: what a plan finds is found here. What cannot be
-    /// looked at is a finding, so that one part which is broken hides no other.
+    /// full backup now. Changes nothing, and reads no artifact: what a plan finds without that is found here. What
+    /// cannot be looked at is a finding, so that one part which is broken hides no other.
     pub async fn status(&self, options: &RunOptions) -> Result<SiteStatus> {
         let mut status = SiteStatus {
             site: self.name().to_owned(),
@@ -181,6 +212,7 @@ impl Site {
             stores: Vec::new(),
             newest: None,
             proven: None,
+            drill: None,
             unfinished: Vec::new(),
             kept: Vec::new(),
             room: Vec::new(),
@@ -198,10 +230,10 @@ impl Site {
             () = looked => {}
             () = options.cancel.cancelled() => return Err(Error::interrupted()),
         }
-        // What stops a restore comes first.
+        // What stops a restore comes first, then what a run may have left in the middle.
         status
             .findings
-            .sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+            .sort_by_key(|it| std::cmp::Reverse(it.severity));
         status.ready = status.refusal().is_none();
         Ok(status)
     }
@@ -236,24 +268,34 @@ impl Site {
                 return;
             }
         };
+        match self.unread_runs().await {
+            Ok(unread) => status.findings.extend(unread),
+            Err(error) => status.findings.push(Finding::from_error("state", &error)),
+        }
         for state in states {
             let mut report = report_of(self, &state).await;
-            let proves = matches!(report.outcome, Outcome::Drilled | Outcome::Restored)
-                && !report.is_failing()
-                && state.damaged.is_none();
-            if proves && let Some(at) = report.ended {
-                let taken = |name: &String| state.plan.component(name).is_some();
-                let proof = ProvenBackup {
+            // Of a part of a backup less is known than of all of it.
+            let proof = self.proof(&state, &report);
+            let passed = proves(&state, &report);
+            if let Some(proof) = proof
+                && (proof.whole || status.proven.as_ref().is_none_or(|known| !known.whole))
+            {
+                status.proven = Some(proof);
+            }
+            if let Some(at) = report.ended.filter(|_| report.drill && !state.is_open()) {
+                let failure = report.failure.as_ref();
+                status.drill = Some(LastDrill {
                     backup: report.backup.clone(),
                     run: report.run.clone(),
-                    drill: report.drill,
-                    whole: status.components.iter().all(taken),
+                    passed,
+                    whole: state.plan.request.paths.is_empty()
+                        && status
+                            .components
+                            .iter()
+                            .all(|name| state.plan.component(name).is_some()),
                     at,
-                };
-                // Of a part of a backup less is known than of all of it.
-                if proof.whole || status.proven.as_ref().is_none_or(|known| !known.whole) {
-                    status.proven = Some(proof);
-                }
+                    failure: failure.map(|it| it.message.clone()),
+                });
             }
             if state.is_open() {
                 let under_way = match state.pid {
@@ -267,6 +309,7 @@ impl Site {
                     under_way,
                     down_since: report.down_since,
                     page_up: report.page_up,
+                    hint: state.ways_on(),
                 });
             }
             if report.components.iter().any(|part| part.kept_at.is_some()) {
@@ -281,6 +324,25 @@ impl Site {
                 });
             }
         }
+    }
+
+    /// What a run has proven. Single paths and tables tell nothing of the rest of their components.
+    fn proof(&self, state: &RunState, report: &Report) -> Option<ProvenBackup> {
+        let request = &state.plan.request;
+        let part = !request.paths.is_empty() || request.is_beside();
+        let at = report.ended.filter(|_| proves(state, report) && !part)?;
+        let taken = |it: &SharedComponent| state.plan.component(it.name()).is_some();
+        let mut counted = self.counted().peekable();
+        Some(ProvenBackup {
+            backup: report.backup.clone(),
+            run: report.run.clone(),
+            drill: report.drill,
+            whole: match counted.peek() {
+                Some(_) => counted.all(taken),
+                None => self.components.iter().all(taken),
+            },
+            at,
+        })
     }
 
     async fn look_at_backups(&self, status: &mut SiteStatus) {
@@ -344,11 +406,32 @@ impl Site {
             && let Some(newest) = &mut status.newest
         {
             for state in states.iter().filter(|it| it.plan.backup == newest.id) {
-                let taken = |name: &String| state.plan.component(name).is_some();
-                newest.proven |= matches!(state.outcome, Outcome::Drilled | Outcome::Restored)
-                    && status.components.iter().all(taken)
-                    && !report_of(self, state).await.is_failing();
+                let proof = self.proof(state, &report_of(self, state).await);
+                if let Some(proof) = proof.filter(|it| it.whole) {
+                    newest.proven = true;
+                    // What was proven of another one later makes it no less proven.
+                    status.proven = Some(proof);
+                }
             }
+        }
+        if let Some(drill) = status.drill.as_ref().filter(|it| !it.passed) {
+            let why = drill
+                .failure
+                .as_deref()
+                .unwrap_or("its report says how far it came");
+            let finding = Finding::warning(
+                "status.drill_failed",
+                drill.run.as_str(),
+                format!(
+                    "the newest drill, of backup {}, did not pass: {why}",
+                    drill.backup
+                ),
+            )
+            .hint(format!(
+                "`restore report {}` has all of it; `restore drill latest` tries again",
+                drill.run
+            ));
+            status.findings.push(finding);
         }
         if status.proven.is_none() {
             status.findings.push(
@@ -380,17 +463,15 @@ impl Site {
             for run in &status.unfinished {
                 let what = format!("an earlier run of backup {} is {}", run.backup, run.outcome);
                 let finding = Finding::error("run.unfinished", run.run.as_str(), what);
-                status.findings.push(finding.hint(format!(
-                    "`restore resume {0}` finishes it, `restore rollback {0}` undoes it",
-                    run.run
-                )));
+                status.findings.push(finding.hint(run.hint.as_str()));
             }
             return;
         }
         let id = newest.id.clone();
         let planned = async {
             let backup = self.backup(id.as_str()).await?;
-            self.plan(&backup, PlanRequest::all(), options).await
+            self.plan_quickly(&backup, PlanRequest::all(), options)
+                .await
         };
         match planned.await {
             Ok(plan) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::plan::Step;
-use crate::engine::run::CONFIRMED;
+use crate::engine::run::{CONFIRMED, has_hooks_left};
 
 /// How often the journal is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -17,8 +17,11 @@ const NOBODY: u32 = 5;
 impl Site {
     /// Follows a run (`None`: the newest) by its journal, whichever process does it: tells what it has
     /// done so far and what it does, as that process itself does but for the progress within steps.
-    /// Returns its report once it has ended, or once nobody is at work on it any more. Changes
-    /// nothing.
+    /// Changes nothing.
+    ///
+    /// `Ok`: its report once it has ended, **however it ended**, or once nobody is at work on it any more:
+    /// [`Report::into_result`] makes an error of a run that did not end as asked. The handle
+    /// [`Site::attach`] gives that error by itself.
     ///
     /// # Errors
     ///
@@ -35,13 +38,13 @@ impl Site {
             let (records, end) = Journal::records(&self.runs(), &run, offset).await?;
             offset = end;
             for record in &records {
-                told.tell(record, &*options.events);
+                told.tell(record, options);
             }
             let Some(state) = &told.state else {
                 return self.report(Some(run)).await;
             };
-            if !state.is_open() {
-                return self.report(Some(run)).await;
+            if !state.is_open() && (state.confirmed || !has_hooks_left(self, state).await) {
+                break;
             }
             let at_work = match state.pid {
                 Some(pid) => SiteLock::held_by(&self.state, pid).await.is_some(),
@@ -52,13 +55,18 @@ impl Site {
             };
             without = if at_work { 0 } else { without + 1 };
             if without >= NOBODY {
-                return self.report(Some(run)).await;
+                break;
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
-                () = options.cancel.cancelled() => return Err(Error::interrupted()),
+                () = options.cancel.cancelled() => {
+                    told.tell_end(options);
+                    return Err(Error::interrupted());
+                }
             }
         }
+        told.tell_end(options);
+        self.report(Some(run)).await
     }
 }
 
@@ -67,13 +75,28 @@ impl Site {
 struct Told {
     state: Option<RunState>,
     begun: BTreeMap<String, Timestamp>,
+    /// Its end, which is told last: hooks are called behind it.
+    end: Option<Event>,
 }
 
 impl Told {
+    fn tell_end(&mut self, options: &RunOptions) {
+        if let Some(end) = self.end.take() {
+            options.events.emit(&end);
+        }
+    }
+
     /// Tells what a record says, and adds it up.
-    fn tell(&mut self, record: &Record, events: &dyn EventSink) {
+    fn tell(&mut self, record: &Record, options: &RunOptions) {
+        let events = &*options.events;
+        if matches!(record, Record::Attempt { .. }) {
+            self.tell_end(options);
+        }
         let Some(state) = &mut self.state else {
             self.state = RunState::begin(record);
+            if let Some(state) = &self.state {
+                options.planned(&state.plan);
+            }
             return;
         };
         let away = state.down_since;
@@ -82,7 +105,10 @@ impl Told {
             Record::Attempt { at, action, .. } => events.emit(&Event::RunStarted {
                 run: state.run.to_string(),
                 backup: state.plan.backup.to_string(),
-                action: action.to_string(),
+                action: match action {
+                    Action::Run if state.plan.request.drill => "drill".to_owned(),
+                    action => action.to_string(),
+                },
                 at: *at,
             }),
             Record::Intent { at, step } => {
@@ -116,16 +142,20 @@ impl Told {
             Record::Noticed { finding } => events.emit(&Event::Finding {
                 finding: finding.clone(),
             }),
-            Record::Ended { at, outcome } => events.emit(&Event::RunFinished {
-                run: state.run.to_string(),
-                outcome: outcome.to_string(),
-                at: *at,
-            }),
-            Record::Confirmed { at } => events.emit(&Event::RunFinished {
-                run: state.run.to_string(),
-                outcome: CONFIRMED.to_owned(),
-                at: *at,
-            }),
+            Record::Ended { at, outcome } => {
+                self.end = Some(Event::RunFinished {
+                    run: state.run.to_string(),
+                    outcome: outcome.to_string(),
+                    at: *at,
+                });
+            }
+            Record::Confirmed { at } => {
+                self.end = Some(Event::RunFinished {
+                    run: state.run.to_string(),
+                    outcome: CONFIRMED.to_owned(),
+                    at: *at,
+                });
+            }
             Record::Begun { .. } | Record::Fact { .. } | Record::TurnedBack { .. } => {}
         }
         let at = match record {

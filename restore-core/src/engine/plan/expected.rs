@@ -47,21 +47,30 @@ fn scaled(seconds: f64, now: u64, then: u64) -> f64 {
     }
 }
 
+/// How long work takes of which each part takes so long, so many at the same time.
+fn together(seconds: &[f64], jobs: usize) -> f64 {
+    let longest = seconds.iter().copied().fold(0.0, f64::max);
+    #[expect(clippy::cast_precision_loss, reason = "a handful of jobs")]
+    let at_once = jobs.max(1) as f64;
+    longest.max(seconds.iter().sum::<f64>() / at_once)
+}
+
 /// What earlier runs (`known`, oldest first) say of the duration of this plan.
 pub(super) fn expected(plan: &Plan, known: &[RunState], jobs: usize) -> Option<Expected> {
     if plan.components.is_empty() {
         return None;
     }
     let mut as_run = None;
-    let (mut longest, mut sum) = (0.0_f64, 0.0_f64);
+    let (mut beside, mut after) = (Vec::new(), Vec::new());
     for component in &plan.components {
         let (seconds, of) = staging(component, known);
         as_run = as_run.or(of);
-        longest = longest.max(seconds);
-        sum += seconds;
+        match plan.safety.is_some() && !plan.request.create && component.is_saved_first() {
+            true => after.push(seconds),
+            false => beside.push(seconds),
+        }
     }
-    #[expect(clippy::cast_precision_loss, reason = "a handful of jobs")]
-    let staging = longest.max(sum / jobs.max(1) as f64);
+    let (beside, after) = (together(&beside, jobs), together(&after, jobs));
     let safety = plan.safety.as_ref().map_or(0.0, |safety| {
         let before = known.iter().rev().find_map(|state| {
             let then = state.plan.safety.as_ref()?;
@@ -73,6 +82,11 @@ pub(super) fn expected(plan: &Plan, known: &[RunState], jobs: usize) -> Option<E
         });
         before.unwrap_or_else(|| at_rate(safety.bytes))
     });
+    // Side by side, unless something is made first.
+    let before = match plan.request.create {
+        true => safety + beside,
+        false => safety.max(beside) + after,
+    };
     let visible = plan
         .services
         .iter()
@@ -105,10 +119,25 @@ pub(super) fn expected(plan: &Plan, known: &[RunState], jobs: usize) -> Option<E
     });
     let rest = downtime.unwrap_or(SWAP_SECONDS);
     Some(Expected {
-        seconds: safety + staging + rest,
+        seconds: before + rest,
         downtime_seconds: downtime,
         as_run,
     })
+}
+
+/// About how many seconds a step takes, by usual rates: what it weighs beside the others.
+pub(crate) fn weight_of(plan: &Plan, step: &Step) -> f64 {
+    match step {
+        Step::SafetyBackup => at_rate(plan.safety.as_ref().map_or(0, |it| it.bytes)) + SWAP_SECONDS,
+        Step::Stage(name) => {
+            let bytes = plan
+                .component(name)
+                .map_or(0, |it| it.inspection.read_bytes);
+            at_rate(bytes) + SWAP_SECONDS
+        }
+        Step::Stop(_) | Step::Start(_) | Step::Deploy(_) => SERVICE_SECONDS / 2.0,
+        _ => SWAP_SECONDS,
+    }
 }
 
 /// How long staging a component takes, and the run that tells.

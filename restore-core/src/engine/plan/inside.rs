@@ -1,105 +1,255 @@
-//! What must not lie inside what a run replaces: the tool's own things, and other components.
+//! What must not lie inside what a run replaces: the tool's own things, other components, and what a server
+//! that runs works with.
 
-use std::collections::VecDeque;
-use std::os::unix::ffi::OsStringExt;
-use std::path::{Component as Part, Path, PathBuf};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
-
+use self::mounts::{Location, Mounts};
+use self::placed::{Part, Placed, Restored, ServerPlace};
 use super::preflight::Preflight;
 use crate::archive::path_set::PathSet;
-use crate::contract::Target;
-use crate::model::{Error, Finding, Result};
+use crate::contract::{Recovery, SharedComponent, Target};
+use crate::engine::operations::Site;
+use crate::model::{Error, ErrorKind, Finding, Result};
 use crate::swap::scope::SwapScope;
 
-/// How many of what cannot be moved are named.
-const NAMED: usize = 5;
-/// How many entries of one target are looked at for it.
-const LOOKED_AT: usize = 200_000;
+mod mounts;
+mod placed;
 
-/// How many links one name may lead through.
-const LINKS: usize = 40;
+/// How long a server may take to say where its files are.
+const ANSWER: Duration = Duration::from_secs(5);
 
-/// A target of a component, and where it really is.
-struct Placed {
-    component: String,
-    target: Target,
-    place: Location,
+/// Where to look, and what for.
+#[derive(Default)]
+struct Search {
+    parts: Vec<Part>,
+    own: Vec<(String, PathBuf)>,
+    restored: Vec<Restored>,
+    servers: Vec<ServerPlace>,
 }
 
 impl Preflight<'_> {
-    /// Refuses a run that would move what it needs itself (stores, state, its configuration), or what another
-    /// component restores, away with the data that it replaces. A drill replaces nothing.
+    /// Refuses a run that would move what it needs itself (stores, state, its configuration), what another component
+    /// restores, or what a server works with that runs, away with the data that it replaces. A drill replaces nothing.
     pub(super) async fn look_inside(&mut self, planned: &[(String, Vec<String>)]) -> Result<()> {
-        if self.request.drill {
-            return Ok(());
+        if !self.request.drill {
+            self.findings.extend(inside(self.site, planned).await?);
         }
-        let mut targets = Vec::new();
-        let mut others = Vec::new();
-        for component in self.site.components() {
-            let name = component.name();
-            let paths = planned.iter().find(|(it, _)| it == name);
-            // Whatever keeps it from being told, its inspection says.
-            let all = component.targets(&[]).await.unwrap_or_default();
-            others.extend(all.iter().flat_map(|target| {
-                let places = match &target.scope {
-                    SwapScope::Entries(names) => {
-                        names.iter().map(|name| target.path.join(name)).collect()
-                    }
-                    _ => vec![target.path.clone()],
-                };
-                places.into_iter().map(|path| (name.to_owned(), path))
-            }));
-            if let Some((_, paths)) = paths {
-                let own = match paths.is_empty() {
-                    true => all,
-                    false => component.targets(paths).await.unwrap_or_default(),
-                };
-                targets.extend(own.into_iter().map(|target| (name.to_owned(), target)));
-            }
-        }
-        let own = self.site.own_paths();
-        let found = tokio::task::spawn_blocking(move || find(targets, &own, &others)).await;
-        let found = found.map_err(|e| {
-            Error::new(
-                crate::model::ErrorKind::Internal,
-                "plan.task",
-                format!("looking at targets ended early: {e}"),
-            )
-        })?;
-        self.findings.extend(found);
         Ok(())
     }
 }
 
-/// Everything inside of the targets that must not be.
-fn find(
-    targets: Vec<(String, Target)>,
-    own: &[(String, PathBuf)],
-    others: &[(String, PathBuf)],
-) -> Vec<Finding> {
-    let mounts = Mounts::read();
-    let mut findings = Vec::new();
-    for (component, target) in targets {
-        let Some(place) = mounts.steps(&target.path).pop() else {
+/// Whether a swap of this scope moves what is `inside` of its directory.
+pub(crate) fn moves(scope: &SwapScope, inside: &Path) -> bool {
+    let kept = |keep: &[String]| {
+        let keep = PathSet::new(keep).unwrap_or_default();
+        inside
+            .ancestors()
+            .any(|it| !it.as_os_str().is_empty() && keep.holds(it))
+    };
+    match scope {
+        SwapScope::Everything => true,
+        SwapScope::Entries(names) => names.iter().any(|name| inside.starts_with(name)),
+        SwapScope::Tree { keep } => !kept(keep),
+        SwapScope::Paths { paths, keep } => {
+            !kept(keep) && paths.iter().any(|path| inside.starts_with(path))
+        }
+    }
+}
+
+/// Whether a run that replaces this replaces what is at a path, or something below it.
+pub(crate) fn replaces(target: &Target, path: &Path) -> bool {
+    let whole = path.strip_prefix(&target.path);
+    if whole.is_ok_and(|inside| moves(&target.scope, inside)) {
+        return true;
+    }
+    match &target.scope {
+        SwapScope::Everything | SwapScope::Tree { .. } => target.path.starts_with(path),
+        SwapScope::Entries(names) | SwapScope::Paths { paths: names, .. } => names
+            .iter()
+            .any(|name| target.path.join(name).starts_with(path)),
+    }
+}
+
+/// What must not lie inside of what these components, each of these paths only, replace in one run.
+async fn inside(site: &Site, planned: &[(String, Vec<String>)]) -> Result<Vec<Finding>> {
+    look(site, planned, planned).await
+}
+
+/// As [`inside`], for all components of the site, each of which is restored in a run of its own: two of them may be
+/// there for the same data, as a dump of a database and a cold copy of its server's files are.
+pub(crate) async fn inside_any(site: &Site) -> Result<Vec<Finding>> {
+    let of = |component: &SharedComponent| (component.name().to_owned(), Vec::new());
+    let all: Vec<_> = site.components().iter().map(of).collect();
+    look(site, &all, &[]).await
+}
+
+/// What must not lie inside of what these components replace, `together` with these others.
+async fn look(
+    site: &Site,
+    planned: &[(String, Vec<String>)],
+    together: &[(String, Vec<String>)],
+) -> Result<Vec<Finding>> {
+    let mut search = Search {
+        own: site.own_paths(),
+        ..Search::default()
+    };
+    for component in site.components() {
+        let name = component.name();
+        let all = parts_of(component, &[]).await;
+        search.restored.extend(all.iter().flat_map(places));
+        let Some((_, paths)) = planned.iter().find(|(it, _)| it == name) else {
             continue;
         };
-        let placed = Placed {
-            component,
+        search.parts.extend(match paths.is_empty() {
+            true => all,
+            false => parts_of(component, paths).await,
+        });
+    }
+    search.servers = servers(site, together, &search.parts).await;
+    looked(move || search.find()).await
+}
+
+/// Refuses to back these components up where the state or a store of this host lies in what is packed.
+pub(crate) async fn ensure_not_in_itself(
+    site: &Site,
+    components: &[SharedComponent],
+) -> Result<()> {
+    let mut search = Search {
+        own: site.written_paths(),
+        ..Search::default()
+    };
+    for component in components {
+        let parts = parts_of(component, &[]).await.into_iter();
+        search
+            .parts
+            .extend(parts.filter(|part| part.node.is_none()));
+    }
+    match looked(move || search.packed()).await? {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// Looks at files off the async threads.
+async fn looked<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(look).await.map_err(|e| {
+        Error::new(
+            ErrorKind::Internal,
+            "plan.task",
+            format!("looking at targets ended early: {e}"),
+        )
+    })
+}
+
+/// What a component replaces, restored as a whole or only these paths of it. Whatever keeps it from being told, its
+/// inspection says.
+async fn parts_of(component: &SharedComponent, paths: &[String]) -> Vec<Part> {
+    let here = component.targets(paths).await.unwrap_or_default();
+    let elsewhere = component.targets_elsewhere(paths).await.unwrap_or_default();
+    let here = here.into_iter().map(|target| (None, target));
+    let elsewhere = elsewhere
+        .into_iter()
+        .map(|(node, target)| (Some(node), target));
+    here.chain(elsewhere)
+        .map(|(node, target)| Part {
+            component: component.name().to_owned(),
+            stops: component.stops(),
+            node,
             target,
-            place,
+        })
+        .collect()
+}
+
+/// The places that a part stands for.
+fn places(part: &Part) -> Vec<Restored> {
+    let at = |path: PathBuf| Restored {
+        component: part.component.clone(),
+        node: part.node.clone(),
+        path,
+    };
+    let root = &part.target.path;
+    match &part.target.scope {
+        SwapScope::Entries(names) => names.iter().map(|name| at(root.join(name))).collect(),
+        _ => vec![at(root.clone())],
+    }
+}
+
+/// Where the servers work that components are restored into, of those that these parts could take something from.
+async fn servers(
+    site: &Site,
+    planned: &[(String, Vec<String>)],
+    parts: &[Part],
+) -> Vec<ServerPlace> {
+    let asked = site.components().iter().map(|component| async move {
+        let is_foreign = |part: &Part| part.node.is_none() && part.component != component.name();
+        if !parts.iter().any(is_foreign) {
+            return Vec::new();
+        }
+        match tokio::time::timeout(ANSWER, component.lives_in()).await {
+            Ok(Ok(places)) => places,
+            // One that is down works with nothing.
+            _ => Vec::new(),
+        }
+    });
+    let told = futures_util::future::join_all(asked).await;
+    let mut found = Vec::new();
+    for (component, places) in site.components().iter().zip(told) {
+        let name = component.name();
+        for (service, path) in places {
+            found.push(ServerPlace {
+                component: name.to_owned(),
+                planned: planned.iter().any(|(it, _)| it == name),
+                cluster: match component.recovery() {
+                    Recovery::PartOf(cluster) => Some(cluster),
+                    _ => None,
+                },
+                service,
+                path,
+            });
+        }
+    }
+    found
+}
+
+impl Search {
+    /// Everything inside of the parts that must not be.
+    fn find(&self) -> Vec<Finding> {
+        let mounts = Mounts::read();
+        let mut findings = Vec::new();
+        for part in &self.parts {
+            match &part.node {
+                Some(_) => self.find_by_name(part, &mut findings),
+                None => self.find_here(part, &mounts, &mut findings),
+            }
+        }
+        findings
+    }
+
+    fn find_here(&self, part: &Part, mounts: &Mounts, findings: &mut Vec<Finding>) {
+        let Some(placed) = Placed::here(part, mounts) else {
+            return;
         };
-        for (what, path) in own {
-            if let Some(inside) = placed.holds(&mounts, path) {
+        for (what, path) in &self.own {
+            if let Some(inside) = placed.holds(mounts, path) {
                 findings.push(placed.own(what, path, &inside));
             }
         }
-        for (other, path) in others
-            .iter()
-            .filter(|(other, _)| *other != placed.component)
-        {
-            if let Some(inside) = placed.holds(&mounts, path) {
-                findings.push(placed.overlap(other, path, &inside));
+        let others = |it: &&Restored| it.node.is_none() && it.component != part.component;
+        for other in self.restored.iter().filter(others) {
+            if let Some(inside) = placed.holds(mounts, &other.path) {
+                findings.push(placed.overlap(other, &inside));
+            }
+        }
+        let mut told: Vec<&Path> = Vec::new();
+        for server in &self.servers {
+            // Two databases may be of one server.
+            if placed.may_move(server) || told.contains(&server.path.as_path()) {
+                continue;
+            }
+            if let Some(inside) = placed.holds(mounts, &server.path) {
+                findings.push(placed.server(server, &inside));
+                told.push(&server.path);
             }
         }
         findings.extend(placed.fixed());
@@ -107,299 +257,42 @@ fn find(
             let Ok(inside) = mount.strip_prefix(&placed.place.path) else {
                 continue;
             };
-            if placed.concerns(inside) && !others.iter().any(|(_, path)| path == mount) {
+            let is_restored = |it: &Restored| it.node.is_none() && it.path == *mount;
+            if placed.concerns(inside) && !self.restored.iter().any(is_restored) {
                 findings.push(placed.mounted(mount, inside));
             }
         }
     }
-    findings
-}
 
-impl Placed {
-    /// Where in it `path` is, or a link that leads to it; `None` where it would not be moved.
-    fn holds(&self, mounts: &Mounts, path: &Path) -> Option<PathBuf> {
-        mounts.steps(path).into_iter().find_map(|step| {
-            let inside = step.below(&self.place)?;
-            self.concerns(&inside).then_some(inside)
+    /// As `find_here`, on another machine, of which only names of paths are known.
+    fn find_by_name(&self, part: &Part, findings: &mut Vec<Finding>) {
+        let placed = Placed {
+            part,
+            place: Location::named(&part.target.path),
+        };
+        let others = |it: &&Restored| it.node == part.node && it.component != part.component;
+        for other in self.restored.iter().filter(others) {
+            let inside = Location::named(&other.path).below(&placed.place);
+            if let Some(inside) = inside.filter(|inside| placed.concerns(inside)) {
+                findings.push(placed.overlap(other, &inside));
+            }
+        }
+    }
+
+    /// Why the parts cannot be packed: what the tool writes itself is in them.
+    fn packed(&self) -> Option<Error> {
+        let mounts = Mounts::read();
+        self.parts.iter().find_map(|part| {
+            let placed = Placed::here(part, &mounts)?;
+            self.own.iter().find_map(|(what, path)| {
+                // A link in it is packed as a link, wherever it leads.
+                let inside = mounts.steps(path).pop()?.below(&placed.place)?;
+                placed
+                    .concerns(&inside)
+                    .then(|| placed.packed(what, path, &inside))
+            })
         })
     }
-
-    /// Whether the run moves what is there in it.
-    fn concerns(&self, inside: &Path) -> bool {
-        let kept = |keep: &[String]| {
-            let keep = PathSet::new(keep).unwrap_or_default();
-            inside
-                .ancestors()
-                .any(|it| !it.as_os_str().is_empty() && keep.holds(it))
-        };
-        match &self.target.scope {
-            SwapScope::Everything => true,
-            SwapScope::Entries(names) => names.iter().any(|name| inside.starts_with(name)),
-            SwapScope::Tree { keep } => !kept(keep),
-            SwapScope::Paths { paths, keep } => {
-                !kept(keep) && paths.iter().any(|path| inside.starts_with(path))
-            }
-        }
-    }
-
-    /// How to leave a part of it alone.
-    fn hint(&self, inside: &Path) -> String {
-        let component = &self.component;
-        let here = inside.as_os_str().is_empty();
-        match &self.target.scope {
-            SwapScope::Tree { .. } | SwapScope::Paths { .. } if !here => format!(
-                "add \"{}\" to `exclude` of [components.{component}], or move it elsewhere",
-                inside.display()
-            ),
-            _ => format!(
-                "move it elsewhere: what [components.{component}] names is replaced as a whole"
-            ),
-        }
-    }
-
-    fn own(&self, what: &str, path: &Path, inside: &Path) -> Finding {
-        let root = self.target.path.display();
-        Finding::error(
-            "plan.own_inside",
-            &self.component,
-            format!(
-                "{what} ({}) lies in {root}, which the run replaces: it would be moved away with the old data, and deleted with that",
-                path.display()
-            ),
-        )
-        .hint(self.hint(inside))
-    }
-
-    fn overlap(&self, other: &str, path: &Path, inside: &Path) -> Finding {
-        let root = self.target.path.display();
-        Finding::error(
-            "plan.overlap",
-            &self.component,
-            format!(
-                "{}, which the component {other} restores, lies in {root}, which the run replaces for {}: neither could be undone without the other",
-                path.display(),
-                self.component
-            ),
-        )
-        .hint(self.hint(inside))
-    }
-
-    /// What in it can be neither renamed nor removed, whoever tries.
-    fn fixed(&self) -> Option<Finding> {
-        let root = &self.place.path;
-        let mut todo: Vec<PathBuf> = match &self.target.scope {
-            SwapScope::Entries(names) => names.iter().map(|name| root.join(name)).collect(),
-            SwapScope::Paths { paths, .. } => paths.iter().map(|path| root.join(path)).collect(),
-            // Its directories stay the directories they are, and files in them are replaced.
-            SwapScope::Tree { .. } => vec![root.clone()],
-            SwapScope::Everything => entries(root),
-        };
-        todo.push(root.clone());
-        let deep = matches!(
-            self.target.scope,
-            SwapScope::Tree { .. } | SwapScope::Paths { .. }
-        );
-        let (mut seen, mut found) = (0_usize, Vec::new());
-        while let Some(path) = todo.pop()
-            && seen < LOOKED_AT
-        {
-            seen += 1;
-            let inside = path.strip_prefix(root).unwrap_or(&path);
-            if !inside.as_os_str().is_empty() && !self.concerns(inside) {
-                continue;
-            }
-            if is_fixed(&path) && !found.contains(&path) {
-                found.push(path.clone());
-            }
-            if deep && !path.is_symlink() && path.is_dir() && (path != *root || seen == 1) {
-                todo.extend(entries(&path));
-            }
-        }
-        let shown = |path: &PathBuf| path.display().to_string();
-        let named: Vec<String> = found.iter().take(NAMED).map(shown).collect();
-        let first = named.first()?;
-        let more = match found.len().saturating_sub(named.len()) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let verb = if found.len() == 1 { "is" } else { "are" };
-        Some(
-            Finding::error(
-                "plan.immutable",
-                &self.component,
-                format!(
-                    "{}{more} {verb} immutable or append-only: what the run replaces cannot be moved \
-                     aside",
-                    named.join(", ")
-                ),
-            )
-            .hint(format!("`chattr -i -a {first}` lets it be moved")),
-        )
-    }
-
-    fn mounted(&self, mount: &Path, inside: &Path) -> Finding {
-        Finding::error(
-            "plan.mount_inside",
-            &self.component,
-            format!(
-                "another file system is mounted at {}, in what the run replaces: a rename cannot cross it",
-                mount.display()
-            ),
-        )
-        .hint(format!("unmount it for the restore; or {}", self.hint(inside)))
-    }
-}
-
-/// What lies in a directory; nothing where it cannot be read, which its component says.
-fn entries(directory: &Path) -> Vec<PathBuf> {
-    let read = std::fs::read_dir(directory);
-    read.into_iter()
-        .flatten()
-        .flatten()
-        .map(|it| it.path())
-        .collect()
-}
-
-/// Whether its file system keeps it from being changed, also by root.
-fn is_fixed(path: &Path) -> bool {
-    let fixed = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
-    let stat = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
-    stat.is_ok_and(|stat| stat.stx_attributes.intersects(fixed))
-}
-
-/// A path without links, on its file system.
-#[derive(Clone, Debug)]
-struct Location {
-    path: PathBuf,
-    /// The device and the path on it, which is one whichever mount leads there.
-    on_device: Option<(String, PathBuf)>,
-}
-
-impl Location {
-    /// Where in `other` it is.
-    fn below(&self, other: &Self) -> Option<PathBuf> {
-        if let Ok(inside) = self.path.strip_prefix(&other.path) {
-            return Some(inside.to_owned());
-        }
-        let ((device, path), (other, root)) = (self.on_device.as_ref()?, other.on_device.as_ref()?);
-        match device == other {
-            true => path.strip_prefix(root).ok().map(PathBuf::from),
-            false => None,
-        }
-    }
-}
-
-/// What is mounted where.
-#[derive(Default)]
-struct Mounts(Vec<Mount>);
-
-struct Mount {
-    device: String,
-    root: PathBuf,
-    at: PathBuf,
-}
-
-impl Mounts {
-    fn read() -> Self {
-        Self::parse(&std::fs::read("/proc/self/mountinfo").unwrap_or_default())
-    }
-
-    fn parse(table: &[u8]) -> Self {
-        let path = |field: &[u8]| PathBuf::from(std::ffi::OsString::from_vec(unescape(field)));
-        let lines = table.split(|byte| *byte == b'\n');
-        Self(
-            lines
-                .filter_map(|line| {
-                    let mut fields = line.split(|byte| *byte == b' ').skip(2);
-                    Some(Mount {
-                        device: String::from_utf8_lossy(fields.next()?).into_owned(),
-                        root: path(fields.next()?),
-                        at: path(fields.next()?),
-                    })
-                })
-                .collect(),
-        )
-    }
-
-    /// Mount points strictly below a path.
-    fn below(&self, root: &Path) -> impl Iterator<Item = &PathBuf> {
-        self.0
-            .iter()
-            .map(|mount| &mount.at)
-            .filter(move |at| at.starts_with(root) && *at != root)
-    }
-
-    fn place(&self, path: PathBuf) -> Location {
-        let over = self.0.iter().filter(|mount| path.starts_with(&mount.at));
-        // Of several at one place the last one is seen.
-        let mount = over.max_by_key(|mount| mount.at.components().count());
-        let on_device = mount.and_then(|mount| {
-            let rest = path.strip_prefix(&mount.at).ok()?;
-            Some((mount.device.clone(), mount.root.join(rest)))
-        });
-        Location { path, on_device }
-    }
-
-    /// Every place that a path leads through: itself up to each link, and at last where it ends. A link that is
-    /// moved away breaks the path as surely as its end.
-    fn steps(&self, path: &Path) -> Vec<Location> {
-        let mut todo: VecDeque<PathBuf> = parts(path);
-        let mut done = PathBuf::from("/");
-        let mut steps = Vec::new();
-        let mut links = 0;
-        while let Some(part) = todo.pop_front() {
-            if part.as_os_str() == ".." {
-                done.pop();
-                continue;
-            }
-            let next = done.join(&part);
-            match std::fs::read_link(&next) {
-                Ok(to) if links < LINKS => {
-                    links += 1;
-                    steps.push(self.place(next));
-                    if to.is_absolute() {
-                        done = PathBuf::from("/");
-                    }
-                    for part in parts(&to).into_iter().rev() {
-                        todo.push_front(part);
-                    }
-                }
-                _ => done = next,
-            }
-        }
-        steps.push(self.place(done));
-        steps
-    }
-}
-
-/// The names in a path, without what means the same directory.
-fn parts(path: &Path) -> VecDeque<PathBuf> {
-    path.components()
-        .filter(|part| matches!(part, Part::Normal(_) | Part::ParentDir))
-        .map(|part| PathBuf::from(part.as_os_str()))
-        .collect()
-}
-
-/// Blanks and backslashes are `\040` and the like in the mount table.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = field;
-    while let Some((&byte, tail)) = rest.split_first() {
-        let code = tail
-            .get(..3)
-            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        match (byte, code) {
-            (b'\\', Some(code)) => {
-                out.push(code);
-                rest = tail.get(3..).unwrap_or_default();
-            }
-            _ => {
-                out.push(byte);
-                rest = tail;
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -412,16 +305,37 @@ mod tests {
         ("app".to_owned(), Target::new(path, scope))
     }
 
+    fn part((component, target): (String, Target)) -> Part {
+        Part {
+            component,
+            stops: Vec::new(),
+            node: None,
+            target,
+        }
+    }
+
+    fn restored(component: &str, node: Option<&str>, path: &Path) -> Restored {
+        Restored {
+            component: component.to_owned(),
+            node: node.map(str::to_owned),
+            path: path.to_owned(),
+        }
+    }
+
+    fn found(search: &Search) -> Vec<String> {
+        search.find().into_iter().map(|it| it.code).collect()
+    }
+
     fn codes(targets: &[(String, Target)], own: &Path, others: &[(&str, &Path)]) -> Vec<String> {
-        let others: Vec<(String, PathBuf)> = others
-            .iter()
-            .map(|(name, path)| ((*name).to_owned(), path.to_path_buf()))
-            .collect();
-        let own = [("the store main".to_owned(), own.to_owned())];
-        find(targets.to_vec(), &own, &others)
-            .into_iter()
-            .map(|finding| finding.code)
-            .collect()
+        found(&Search {
+            parts: targets.iter().cloned().map(part).collect(),
+            own: vec![("the store main".to_owned(), own.to_owned())],
+            restored: others
+                .iter()
+                .map(|(name, path)| restored(name, None, path))
+                .collect(),
+            ..Search::default()
+        })
     }
 
     #[test]
@@ -458,6 +372,29 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_what_is_replaced_is_told() {
+        let conf = Path::new("/srv/nginx/conf.d");
+        let whole = |at: &str, keep: &[&str]| replaces(&tree(Path::new(at), keep).1, conf);
+        assert!(whole("/srv/nginx", &["logs"]));
+        assert!(whole("/srv/nginx/conf.d", &[]));
+        assert!(whole("/srv/nginx/conf.d/sites", &[]));
+        assert!(!whole("/srv/nginx", &["conf.d"]));
+        assert!(!whole("/srv/nginx/conf", &[]));
+        assert!(!whole("/srv/app", &[]));
+        let part = |path: &str| {
+            let scope = SwapScope::Paths {
+                paths: vec![path.to_owned()],
+                keep: Vec::new(),
+            };
+            replaces(&Target::new("/srv/nginx", scope), conf)
+        };
+        assert!(part("conf.d") && part("conf.d/app.conf"));
+        assert!(!part("mime.types"));
+        let entries = SwapScope::Entries(vec!["conf.d".to_owned()]);
+        assert!(replaces(&Target::new("/srv/nginx", entries), conf));
+    }
+
+    #[test]
     fn components_do_not_overlap() {
         let dir = tempfile::tempdir().unwrap();
         let app = dir.path().join("app");
@@ -469,17 +406,131 @@ mod tests {
         assert_eq!(of(&["data"]), [""; 0]);
     }
 
+    /// What a running server works with stays; the files of one that is down for that may be restored as files.
     #[test]
-    fn a_bind_mount_leads_to_the_same_place() {
-        let table = b"1 0 8:1 / / rw - ext4 x rw\n2 1 8:1 /srv/app/data /mnt/da\\040ta rw - ext4 x rw\n3 1 8:2 / /home rw - ext4 y rw\n";
-        let mounts = Mounts::parse(table);
-        let app = mounts.place("/srv/app".into());
-        let inside = |path: &str| mounts.place(path.into()).below(&app);
-        assert_eq!(inside("/mnt/da ta/x"), Some("data/x".into()));
-        assert_eq!(inside("/srv/app/y"), Some("y".into()));
-        assert_eq!(inside("/srv/apple"), None);
-        assert_eq!(inside("/home/srv/app"), None);
-        let below: Vec<_> = mounts.below(Path::new("/mnt")).collect();
-        assert_eq!(below, [Path::new("/mnt/da ta")]);
+    fn what_a_server_works_with_is_not_moved_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let app = root.join("app");
+        let data = app.join("pg");
+        std::fs::create_dir_all(&data).unwrap();
+        let at = |path: &Path, planned: bool| ServerPlace {
+            component: "shop".to_owned(),
+            planned,
+            cluster: Some("cluster".to_owned()),
+            service: "postgres".to_owned(),
+            path: path.to_owned(),
+        };
+        let of = |part: Part, path: &Path, planned: bool| {
+            let search = Search {
+                parts: vec![part],
+                servers: vec![at(path, planned), at(path, planned)],
+                ..Search::default()
+            };
+            search.find()
+        };
+        let told = |part: Part, planned: bool| {
+            let findings = of(part, &data, planned).into_iter();
+            findings
+                .map(|it| (it.code, it.hint.unwrap()))
+                .collect::<Vec<_>>()
+        };
+        let refused = |hint: &str| vec![("plan.server_inside".to_owned(), hint.to_owned())];
+
+        let exclude = refused("add \"pg\" to `exclude` of [components.app], or move it elsewhere");
+        assert_eq!(told(part(tree(&app, &[])), false), exclude);
+        assert!(told(part(tree(&app, &["pg"])), false).is_empty());
+        assert!(told(part(tree(&root.join("other"), &[])), false).is_empty());
+        let message = of(part(tree(&app, &[])), &data, true).remove(0).message;
+        let (pg, app_path) = (data.display(), app.display());
+        assert!(
+            message.starts_with(&format!(
+                "{pg}, where the server of shop (postgres) keeps its data or takes connections, lies in {app_path}, \
+                 which the run replaces for app"
+            )),
+            "{message}"
+        );
+        // A link that leads in.
+        std::os::unix::fs::symlink(&data, root.join("link")).unwrap();
+        let link = root.join("link");
+        assert_eq!(of(part(tree(&app, &[])), &link, false).len(), 1);
+
+        let volume = |stops: &[&str]| Part {
+            component: "v".to_owned(),
+            stops: stops.iter().map(|it| (*it).to_owned()).collect(),
+            node: None,
+            target: Target::new(&data, SwapScope::Everything),
+        };
+        assert!(told(volume(&["postgres"]), false).is_empty(), "a cold copy");
+        assert_eq!(
+            told(volume(&["postgres"]), true),
+            refused("restore one of the two at a time: --only v, or --only shop")
+        );
+        let running = told(volume(&[]), false);
+        assert!(
+            running[0]
+                .1
+                .contains("\"postgres\" to `stops` of [components.v]"),
+            "{running:?}"
+        );
+        let cluster = Part {
+            component: "cluster".to_owned(),
+            ..volume(&[])
+        };
+        assert!(told(cluster, true).is_empty(), "it knows of its databases");
+    }
+
+    /// Of other machines only the names of paths are known.
+    #[test]
+    fn parts_of_one_node_do_not_overlap() {
+        let app = Path::new("/srv/app");
+        let on = |node: &str, keep: &[&str]| Search {
+            parts: vec![Part {
+                node: Some(node.to_owned()),
+                ..part(tree(app, keep))
+            }],
+            own: vec![("the store main".to_owned(), app.join("store"))],
+            restored: vec![
+                restored("app", Some("w1"), app),
+                restored("v", Some("w1"), &app.join("data")),
+                restored("here", None, &app.join("data")),
+                restored("apple", Some("w1"), Path::new("/srv/apple")),
+            ],
+            ..Search::default()
+        };
+        let told = on("w1", &[]).find();
+        let codes: Vec<&str> = told.iter().map(|it| it.code.as_str()).collect();
+        assert_eq!(codes, ["plan.overlap"]);
+        assert_eq!(
+            told[0].message,
+            "/srv/app/data of the node w1, which the component v restores, lies in /srv/app of the node w1, which the \
+             run replaces for app: neither could be undone without the other"
+        );
+        assert_eq!(found(&on("w1", &["data"])), [""; 0]);
+        assert_eq!(found(&on("w2", &[])), [""; 0]);
+    }
+
+    /// What the tool writes must not be packed; a link to it may be.
+    #[test]
+    fn what_is_written_meanwhile_is_not_packed() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let (app, store) = (root.join("app"), root.join("store"));
+        std::fs::create_dir_all(app.join("own")).unwrap();
+        std::fs::create_dir(&store).unwrap();
+        std::os::unix::fs::symlink(&store, app.join("link")).unwrap();
+        let of = |keep: &[&str], own: &Path| {
+            let search = Search {
+                parts: vec![part(tree(&app, keep))],
+                own: vec![("the store main".to_owned(), own.to_owned())],
+                ..Search::default()
+            };
+            search.packed().map(|error| error.code().to_owned())
+        };
+        let refused = Some("backup.own_inside".to_owned());
+        assert_eq!(of(&[], &app.join("own/backups")), refused);
+        assert_eq!(of(&["own"], &app.join("own/backups")), None);
+        assert_eq!(of(&[], &app.join("link")), None);
+        assert_eq!(of(&[], &store), None);
     }
 }

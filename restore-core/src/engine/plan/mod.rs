@@ -2,36 +2,47 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{Generation, Inspection};
+use crate::contract::{Generation, Inspection, SecretFiles};
 use crate::model::{
     BackupId, Finding, MissingComponent, RecoveryTarget, Result, RunId, Severity, Timestamp,
 };
 
 mod background;
+mod deployment;
+mod evidence;
 mod expected;
 mod inside;
-mod moment;
+mod paths;
+mod pitr;
 mod preflight;
 mod programs;
 mod provenance;
+mod room;
 mod safety;
+mod selection;
 mod step;
+mod steps;
 mod surroundings;
+mod text;
 
 pub(crate) use crate::model::error::nothing_selected;
 pub use expected::Expected;
+pub(crate) use expected::weight_of;
+pub(crate) use inside::{ensure_not_in_itself, inside_any, moves, replaces};
 pub(crate) use preflight::Preflight;
 pub use step::{Phase, Step};
+pub(crate) use surroundings::unanswered;
 
 /// What to restore, and which warnings the caller has heard.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PlanRequest {
-    /// Only these components; empty: all that the site has.
-    pub only: Vec<String>,
+    /// Only these components; empty: all that the site has. Not public: an empty one of a caller's would
+    /// be everything.
+    pub(crate) only: Vec<String>,
     /// Only these paths, named as the archives name their members
     /// (`mnt/nfs/nginx/conf.d/app.conf`); implies the components that own them.
-    pub paths: Vec<String>,
+    pub(crate) paths: Vec<String>,
     /// Restore what has no checksum to verify it by.
     pub allow_unverified: bool,
     /// Restore although an earlier run is not confirmed yet.
@@ -45,7 +56,8 @@ pub struct PlanRequest {
     /// Components that may stay as they are where the backup has nothing for them.
     #[serde(default)]
     pub allow_missing: Vec<String>,
-    /// Components whose live data may be replaced by what is empty: a database by a dump without rows.
+    /// Components whose live data may be replaced by what is empty (a database by a dump without rows), or by
+    /// far less, without being [asked](crate::run::RunOptions::asked).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_empty: Vec<String>,
     /// Make what is absent: directories of volumes and trees, a database's roles, a crontab's directory.
@@ -54,6 +66,13 @@ pub struct PlanRequest {
     /// Make no safety backup first.
     #[serde(default)]
     pub no_safety_backup: bool,
+    /// Restore the one component under this name, beside what is live, and leave it there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_as: Option<String>,
+    /// Restore only these tables (`public.orders`) of the one database, beside its live ones, and
+    /// leave them there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tables: Vec<String>,
     /// A drill: stage, prove, and delete what was staged; nothing live is stopped or replaced.
     #[serde(default)]
     pub drill: bool,
@@ -63,8 +82,12 @@ pub struct PlanRequest {
     /// Restore components of another time than the recovery target's along with it.
     #[serde(default)]
     pub allow_time_gap: bool,
-    /// Somebody chose among components or paths, and nothing was left.
-    #[serde(skip)]
+    /// Where the values are of secrets that are to be made: the files, never what is in them.
+    #[serde(default, skip_serializing_if = "SecretFiles::is_empty")]
+    pub secrets: SecretFiles,
+    /// Somebody chose among components, paths or tables, and nothing was left. Saved along: what comes back
+    /// would be everything.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     nothing: bool,
 }
 
@@ -91,18 +114,33 @@ impl PlanRequest {
     /// The same request for these components only. Of an empty selection, a filter that matched
     /// nothing, say, no plan is made (`plan.nothing_selected`).
     #[must_use]
-    pub fn only<S: Into<String>>(mut self, components: impl IntoIterator<Item = S>) -> Self {
-        self.only = components.into_iter().map(Into::into).collect();
+    pub fn only(mut self, components: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.only = texts(components);
         self.nothing |= self.only.is_empty();
         self
     }
 
     /// The same request for these paths only. Of an empty selection no plan is made.
     #[must_use]
-    pub fn paths<S: Into<String>>(mut self, paths: impl IntoIterator<Item = S>) -> Self {
-        self.paths = paths.into_iter().map(Into::into).collect();
+    pub fn paths(mut self, paths: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.paths = texts(paths);
         self.nothing |= self.paths.is_empty();
         self
+    }
+
+    /// The components that were chosen; empty: nobody chose among them.
+    pub fn selected_components(&self) -> &[String] {
+        &self.only
+    }
+
+    /// The paths that were chosen; empty: nobody chose among them.
+    pub fn selected_paths(&self) -> &[String] {
+        &self.paths
+    }
+
+    /// The tables that were chosen; empty: nobody chose among them.
+    pub fn selected_tables(&self) -> &[String] {
+        &self.tables
     }
 
     /// Refuses an empty selection.
@@ -122,18 +160,15 @@ impl PlanRequest {
 
     /// The same request; these components stay as they are where the backup has nothing for them.
     #[must_use]
-    pub fn allow_missing<S: Into<String>>(
-        mut self,
-        components: impl IntoIterator<Item = S>,
-    ) -> Self {
-        self.allow_missing = components.into_iter().map(Into::into).collect();
+    pub fn allow_missing(mut self, components: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.allow_missing = texts(components);
         self
     }
 
     /// The same request; what is empty may take the place of these components' live data.
     #[must_use]
-    pub fn allow_empty<S: Into<String>>(mut self, components: impl IntoIterator<Item = S>) -> Self {
-        self.allow_empty = components.into_iter().map(Into::into).collect();
+    pub fn allow_empty(mut self, components: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.allow_empty = texts(components);
         self
     }
 
@@ -177,6 +212,38 @@ impl PlanRequest {
         self
     }
 
+    /// The same request; the one component that it selects (a database) is restored under this
+    /// name, beside what is live, which is not touched: nothing is stopped, no page is shown. A
+    /// rollback deletes what was restored, a confirmation leaves it there for good.
+    #[must_use]
+    pub fn restore_as(mut self, name: impl Into<Option<String>>) -> Self {
+        self.restore_as = name.into();
+        self
+    }
+
+    /// The same request; only these tables (`public.orders`) of the one database that it selects are
+    /// restored, into a schema of their own beside the live ones, which are not touched. Of an empty
+    /// selection no plan is made.
+    #[must_use]
+    pub fn tables<S: Into<String>>(mut self, tables: impl IntoIterator<Item = S>) -> Self {
+        self.tables = tables.into_iter().map(Into::into).collect();
+        self.nothing |= self.tables.is_empty();
+        self
+    }
+
+    /// The same request; these files hold the values of secrets that are absent and made with
+    /// [`create`](Self::create): no backup has them. Values get into no plan, journal or report.
+    #[must_use]
+    pub fn secrets(mut self, secrets: SecretFiles) -> Self {
+        self.secrets = secrets;
+        self
+    }
+
+    /// Whether what is restored is left beside what is live, which is not touched.
+    pub fn is_beside(&self) -> bool {
+        self.restore_as.is_some() || !self.tables.is_empty()
+    }
+
     /// The same request as a drill: everything is staged and proven as in a restore, and then
     /// deleted. Nothing live is backed up, stopped or replaced.
     #[must_use]
@@ -184,6 +251,12 @@ impl PlanRequest {
         self.drill = drill;
         self
     }
+}
+
+/// Names as they were given.
+fn texts(names: impl IntoIterator<Item = impl AsRef<str>>) -> Vec<String> {
+    let names = names.into_iter();
+    names.map(|name| name.as_ref().to_owned()).collect()
 }
 
 /// One component's part in a plan.
@@ -208,6 +281,14 @@ pub struct PlannedComponent {
     pub inspection: Inspection,
 }
 
+impl PlannedComponent {
+    /// Whether staging it would change what the safety backup reads, so that this is made before: what it
+    /// makes of what is absent would be in there.
+    pub(crate) fn is_saved_first(&self) -> bool {
+        self.inspection.save_first || !self.inspection.creates.is_empty()
+    }
+}
+
 /// A service that a plan stops and starts again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -218,6 +299,10 @@ pub struct PlannedService {
     pub replicas: u32,
     /// Instances after the restore: as now, but at least one.
     pub start: u32,
+    /// Instances that run now, where these are fewer than are wanted: none of the others is waited for when it is
+    /// started, where it has no place to run. `None`: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ran: Option<u32>,
     /// Whether it is stopped and started before users are turned away, who do not see it.
     #[serde(default)]
     pub background: bool,
@@ -228,6 +313,13 @@ pub struct PlannedService {
     /// Whether it is started only once those are ready; otherwise at the same time.
     #[serde(default = "yes")]
     pub waits: bool,
+}
+
+impl PlannedService {
+    /// How many of its instances ran when the plan was made.
+    pub fn ran_before(&self) -> u32 {
+        self.ran.unwrap_or(self.replicas)
+    }
 }
 
 /// What a plan means that does not say it.
@@ -269,6 +361,7 @@ pub struct EarlierRun {
 /// Making one changes nothing. It can be printed, saved as JSON, compared, and executed by
 /// [`Site::run`](crate::Site::run), which refuses it when it [is refused](Plan::refusal).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[must_use = "a plan does nothing until it is run"]
 #[non_exhaustive]
 pub struct Plan {
     /// The site's name.
@@ -340,7 +433,7 @@ impl Plan {
             } else {
                 "plan.refused"
             },
-            format!("not started: {}: {}{others}", first.subject, first.message),
+            format!("not started: {}{others}", first.line()),
         );
         let hint = first.hint.clone().unwrap_or_else(|| {
             format!(
@@ -373,6 +466,19 @@ impl Plan {
         match background {
             true => Phase::Background,
             false => step.phase(),
+        }
+    }
+
+    /// A step in words, as this plan takes it.
+    pub(crate) fn describe(&self, step: &Step) -> String {
+        let beside = |name: &str| self.component(name)?.inspection.beside.as_deref();
+        match step {
+            Step::CutOver(name) => match beside(name) {
+                Some(what) => format!("put {what} in its place"),
+                None => step.describe(),
+            },
+            Step::CheckInside if self.request.is_beside() => "check what was restored".to_owned(),
+            _ => step.describe(),
         }
     }
 

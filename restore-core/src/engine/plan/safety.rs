@@ -92,7 +92,7 @@ impl Preflight<'_> {
                     format!("cannot hold what is live of {}", each.join(", ")),
                 )
                 .hint(
-                    "what the run replaces is kept beside the live data until `restore confirm`; \
+                    "whatever the run replaces is kept beside the live data until `restore confirm`; \
                      after that there is no copy of it",
                 ),
             );

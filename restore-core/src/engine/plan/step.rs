@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::contract::HookMoment;
+
 /// The part of a run that a step belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -19,6 +21,8 @@ pub enum Phase {
     CutOver,
     /// After users were let in.
     After,
+    /// What was done is taken back. No step of a plan is of it: an undo is never planned.
+    Undo,
 }
 
 /// One step of a run; its `Display` form is its id (`cut-over:redis`).
@@ -48,6 +52,8 @@ pub enum Step {
     MaintenanceOff,
     /// The site's checks through the users' door.
     CheckOutside,
+    /// Call a hook of the site.
+    Hook(HookMoment, String),
 }
 
 impl Step {
@@ -55,8 +61,12 @@ impl Step {
     pub fn phase(&self) -> Phase {
         match self {
             Self::SafetyBackup => Phase::Before,
-            Self::Create(_) | Self::Stage(_) => Phase::Stage,
-            Self::CheckOutside => Phase::After,
+            Self::Create(_) | Self::Stage(_) | Self::Hook(HookMoment::BeforeStop, _) => {
+                Phase::Stage
+            }
+            Self::CheckOutside | Self::Hook(HookMoment::OnSuccess | HookMoment::OnFailure, _) => {
+                Phase::After
+            }
             _ => Phase::CutOver,
         }
     }
@@ -75,6 +85,7 @@ impl Step {
             Self::CheckInside => "check the platform behind the page".to_owned(),
             Self::MaintenanceOff => "take the maintenance page down".to_owned(),
             Self::CheckOutside => "check the platform as its users see it".to_owned(),
+            Self::Hook(when, name) => format!("call the hook {name} ({when})"),
         }
     }
 }
@@ -93,6 +104,7 @@ impl fmt::Display for Step {
             Self::CheckInside => f.write_str("check:inside"),
             Self::MaintenanceOff => f.write_str("maintenance:off"),
             Self::CheckOutside => f.write_str("check:outside"),
+            Self::Hook(when, name) => write!(f, "hook:{when}:{name}"),
         }
     }
 }
@@ -121,6 +133,11 @@ impl TryFrom<String> for Step {
             ("cut-over", name) => Self::CutOver(name.to_owned()),
             ("deploy", name) => Self::Deploy(name.to_owned()),
             ("start", name) => Self::Start(name.to_owned()),
+            ("hook", rest) => {
+                let (when, name) = rest.split_once(':').ok_or_else(bad)?;
+                let when = HookMoment::of(when).ok_or_else(bad)?;
+                Self::Hook(when, name.to_owned())
+            }
             _ => return Err(bad()),
         })
     }
@@ -144,9 +161,13 @@ mod tests {
             Step::CheckInside,
             Step::MaintenanceOff,
             Step::CheckOutside,
+            Step::Hook(HookMoment::BeforeStop, "a:b".into()),
+            Step::Hook(HookMoment::OnFailure, "x".into()),
         ] {
             assert_eq!(Step::try_from(step.to_string()), Ok(step));
         }
-        assert!(Step::try_from("fly:x".to_owned()).is_err());
+        for text in ["fly:x", "hook:x", "hook:never:x"] {
+            assert!(Step::try_from(text.to_owned()).is_err(), "{text}");
+        }
     }
 }

@@ -1,9 +1,54 @@
 //! What a run would meet besides the backup: services to stop, and earlier runs.
 
+use std::collections::BTreeSet;
+
 use super::preflight::Preflight;
-use super::{EarlierRun, PlannedComponent, PlannedService};
+use super::{EarlierRun, PlannedComponent, PlannedService, deployment};
+use crate::contract::ServiceState;
 use crate::engine::run::{Journal, RunState};
-use crate::model::{Error, ErrorKind, Finding, Outcome, Result};
+use crate::model::{Error, ErrorKind, Finding, Outcome, Result, RunId};
+
+/// That a service runs and its endpoint takes no connections.
+pub(crate) fn unanswered(service: &str, why: &str) -> Finding {
+    Finding::warning(
+        "service.unanswered",
+        service,
+        format!(
+            "runs, and takes no connections ({why}): its start after a swap waits for that as long as start_timeout, and the run is then undone"
+        ),
+    )
+    .hint(format!(
+        "correct `endpoint` of [services.{service}]; nothing is wrong with it where the service answers only once its data is restored"
+    ))
+}
+
+/// That fewer instances of a service run than are wanted, or none.
+fn runs_short(service: &str, state: &ServiceState) -> Option<Finding> {
+    let (running, desired) = (state.running, state.desired);
+    if running.saturating_add(state.done) >= desired.max(1) {
+        return None;
+    }
+    Some(match (running, desired) {
+        (0, 0) => Finding::warning(
+            "service.down",
+            service,
+            "does not run now; it will be started after the restore, and left stopped if the restore is undone",
+        ),
+        (0, _) => Finding::warning(
+            "service.down",
+            service,
+            format!(
+                "does not run now, though {desired} instances are wanted; it will be started after the restore, and be wanted as now if the restore is undone"
+            ),
+        ),
+        _ => Finding::warning(
+            "service.short",
+            service,
+            format!("{running} of {desired} instances run now; all are started after the restore, and if it is undone"),
+        )
+        .hint("those for which there is no place to run are not waited for; where they fail instead, correct that before: the run is undone if they still do after start_timeout"),
+    })
+}
 
 /// A service that another run has stopped and will not start again.
 struct LeftStopped {
@@ -84,6 +129,13 @@ impl Preflight<'_> {
             .collect();
         touched.sort();
         touched.dedup();
+        let gone = self.not_there_yet(components, &touched).await;
+        // What a deployment makes anew is told by its own name.
+        let comes = |name: &String| {
+            let mut components = components.iter();
+            components.any(|it| it.inspection.services_made.contains(name))
+        };
+        touched.retain(|name| !gone.contains(name) && !comes(name));
         match self.site.platform().inspect(&touched).await {
             Ok(found) => self.findings.extend(found),
             Err(error) => self.findings.push(Finding::from_error("platform", &error)),
@@ -92,7 +144,7 @@ impl Preflight<'_> {
         for name in known
             .iter()
             .rev()
-            .filter(|name| wanted.contains(&name.as_str()))
+            .filter(|name| wanted.contains(&name.as_str()) && !gone.contains(name))
         {
             match self.site.platform().service(name).await {
                 Ok(state) => {
@@ -104,25 +156,26 @@ impl Preflight<'_> {
                     // Where nothing of the plan itself stops it, it is as it was in the other run.
                     let unseen = !of_plan.contains(&name.as_str())
                         && meant.is_some_and(|meant| meant.background);
-                    if state.running == 0 && meant.is_none() {
-                        self.findings.push(Finding::warning(
-                            "service.down",
-                            name.clone(),
-                            "does not run now; it will be started after the restore, and left stopped if the restore is undone",
-                        ));
+                    if meant.is_none() {
+                        self.findings.extend(runs_short(name, &state));
+                    }
+                    if state.running > 0 {
+                        self.look_at_endpoint(name).await;
                     }
                     services.push(PlannedService {
                         name: name.clone(),
                         replicas: meant.map_or(state.desired, |meant| meant.replicas),
                         start: meant.map_or(state.desired.max(1), |meant| meant.start),
+                        ran: match meant {
+                            Some(meant) => meant.ran,
+                            None => (state.running < state.desired).then_some(state.running),
+                        },
                         background: unseen || of_background.contains(&name.as_str()),
                         after: None,
                         waits: true,
                     });
                 }
-                Err(error) => self
-                    .findings
-                    .push(Finding::from_error(name.clone(), &error)),
+                Err(error) => self.findings.push(self.of_service(name, &error)),
             }
         }
         let order = self.site.service_order();
@@ -132,6 +185,68 @@ impl Preflight<'_> {
             service.waits = order.waits(&service.name);
         }
         Ok(services)
+    }
+
+    /// An error about a service; of one that is not there also what deploys services.
+    fn of_service(&self, service: &str, error: &Error) -> Finding {
+        let finding = Finding::from_error(service, error);
+        let mut components = self.site.components().iter();
+        let deploying = components.find_map(|it| Some((it.name(), it.deploys()?)));
+        let Some((component, what)) = deploying.filter(|_| error.kind() == ErrorKind::NotFound)
+        else {
+            return finding;
+        };
+        let known = finding.hint.clone().unwrap_or_default();
+        finding.hint(format!(
+            "{known}; where it is gone, `restore run ID --create --only {component}` deploys {what} anew, and with it what that describes"
+        ))
+    }
+
+    /// Those of these services that are not there, where the run makes such: they are neither stopped nor started.
+    async fn not_there_yet(
+        &mut self,
+        components: &[PlannedComponent],
+        services: &[String],
+    ) -> Vec<String> {
+        let made = deployment::absent(components);
+        let whole = made.first().map(|(_, what)| format!("the {what}"));
+        let mut in_part = components
+            .iter()
+            .filter(|it| !it.inspection.services_made.is_empty());
+        let in_part = in_part.next().and_then(|it| it.deploys.clone());
+        let Some(what) = whole.clone().or(in_part).filter(|_| self.request.create) else {
+            return Vec::new();
+        };
+        let comes = |name: &str| {
+            let mut made = components
+                .iter()
+                .flat_map(|it| &it.inspection.services_made);
+            whole.is_some() || made.any(|it| it == name)
+        };
+        let mut gone = Vec::new();
+        for name in services.iter().filter(|name| comes(name.as_str())) {
+            let state = self.site.platform().service(name).await;
+            if state.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+                gone.push(name.clone());
+            }
+        }
+        if !gone.is_empty() {
+            self.findings.push(Finding::info(
+                "service.absent",
+                gone.join(", "),
+                format!("not there, and so neither stopped nor started: what the run makes with {what} starts by itself"),
+            ));
+        }
+        gone
+    }
+
+    /// An endpoint that is written wrong would be found by the start after the swap, with users turned away. One that is
+    /// right may not answer now either: what is to be restored may be what keeps it from that.
+    async fn look_at_endpoint(&mut self, service: &str) {
+        // A platform that does not answer is told by its own inspection.
+        if let Ok(Some(why)) = self.site.platform().unanswered(service).await {
+            self.findings.push(unanswered(service, &why));
+        }
     }
 
     /// What the site has in a service that is stopped is made durable first, also where that is no
@@ -159,6 +274,12 @@ impl Preflight<'_> {
                 }
             }
         }
+        for guard in &self.site.guards {
+            let mut stopped = services.iter().filter(|it| it.replicas > 0);
+            if stopped.any(|it| it.name == guard.service()) {
+                self.findings.extend(guard.look().await);
+            }
+        }
     }
 
     /// The services that runs have stopped which were abandoned, which this one goes over, or whose
@@ -184,18 +305,18 @@ impl Preflight<'_> {
     }
 
     /// Runs that are not finished stand in the way; runs that are not confirmed do so until the
-    /// caller has heard what becomes of them.
+    /// caller has heard what becomes of them. Also the runs that no journal tells of.
     pub(super) async fn look_at_earlier_runs(
         &mut self,
         components: &[PlannedComponent],
-    ) -> Result<Vec<EarlierRun>> {
+    ) -> Result<(Vec<EarlierRun>, BTreeSet<RunId>)> {
         let mut earlier = Vec::new();
         let all = Journal::all(&self.site.runs()).await?;
         if let Some(over) = &self.request.over {
             // What is misspelt must not go unheard.
             Journal::peek_at(&self.site.runs(), over).await?;
         }
-        self.look_at_what_is_kept(components, &all).await;
+        let unknown = self.look_at_what_is_kept(components, &all).await;
         for lost in Journal::lost(&self.site.runs()).await? {
             // One that has left a report had ended.
             if lost.report.is_none() {
@@ -239,8 +360,8 @@ impl Preflight<'_> {
                         format!("{what}: it is ended as it stands, and what it keeps is kept"),
                     ),
                     false => Finding::error("run.unfinished", run.as_str(), what).hint(format!(
-                        "`restore resume {run}` finishes it, `restore rollback {run}` undoes it, \
-                         `restore abandon {run}` ends it as it stands; --over {run} restores over it"
+                        "{}; `restore abandon {run}` ends it as it stands; --over {run} restores over it",
+                        state.ways_on()
                     )),
                 });
                 continue;
@@ -259,6 +380,11 @@ impl Preflight<'_> {
             // A drill replaces nothing that an earlier way back would lead past.
             let abandoned = state.is_abandoned();
             if !(abandoned || state.is_unconfirmed()) || self.request.drill {
+                continue;
+            }
+            // Neither is on top of the other.
+            let beside = self.request.is_beside() || state.plan.request.is_beside();
+            if beside && !state.has_leftovers() {
                 continue;
             }
             let shared: Vec<String> = components
@@ -293,12 +419,17 @@ impl Preflight<'_> {
                 shared,
             });
         }
-        Ok(earlier)
+        Ok((earlier, unknown))
     }
 
     /// What no journal tells of is told where it is found: it takes up room, and may be the only
-    /// copy of something.
-    async fn look_at_what_is_kept(&mut self, components: &[PlannedComponent], known: &[RunState]) {
+    /// copy of something. The runs that it was found of.
+    async fn look_at_what_is_kept(
+        &mut self,
+        components: &[PlannedComponent],
+        known: &[RunState],
+    ) -> BTreeSet<RunId> {
+        let mut unknown = BTreeSet::new();
         for planned in components {
             let Some(component) = self.site.component(&planned.name) else {
                 continue;
@@ -318,9 +449,11 @@ impl Preflight<'_> {
                         )
                         .hint("`restore history --search` says how to put it back, and how to delete it"),
                     );
+                    unknown.insert(kept.run);
                 }
             }
         }
+        unknown
     }
 
     fn unconfirmed(&self, state: &RunState, what: &str) -> Finding {

@@ -2,16 +2,30 @@
 //! somebody has put things right by hand.
 
 use std::future::Future;
-use std::path::Path;
 
 use super::execution::{RunExecutor, StepResult};
 use super::state::{PAGE_LEFT, PAGE_OFF, PAGE_ON};
-use super::{Action, Journal, Record, RunState};
-use crate::contract::Maintenance;
+use super::{Action, Journal, Record, RunState, keeps_page, page};
+use crate::engine::operations::Site;
 use crate::engine::plan::Step;
 use crate::model::{Error, ErrorKind, Failure, Finding, Outcome, Report, Result, RunId, Timestamp};
 
 impl RunExecutor<'_> {
+    /// Takes the run's page down, as it was put up.
+    pub(super) async fn take_page_down(&self) -> Result<()> {
+        let state = self.journal.state();
+        let down = page::take_down(self.site, &state, Some(&self.journal), &state.run);
+        self.tell_left_up(&down.await?).await;
+        Ok(())
+    }
+
+    /// Tells of pages that stayed up where that of the configuration came down.
+    async fn tell_left_up(&self, left: &[Error]) {
+        for error in left {
+            self.record_best_effort(page_up("run.page_up", error)).await;
+        }
+    }
+
     /// Ends the run as the platform stands. No data is moved and no service touched; what the run
     /// keeps is kept. Only the page comes down, where the run had put it up: it stays up only as
     /// long as there is a run that takes it down.
@@ -19,17 +33,20 @@ impl RunExecutor<'_> {
         self.begin(Action::Abandon).await?;
         // That of a run which this one went over is its own since then.
         let took_over = self.took_over().await;
-        let (run, page_was_up) = self.journal.with(|state| {
+        let configured = self.site.maintenance().is_some();
+        let page_was_up = self.journal.with(|state| {
             let inherited = took_over && state.plan.maintenance;
             // Left to a run that went over this one, and has not come to ending it.
             let left = state.intents.contains(PAGE_LEFT);
-            (state.run.clone(), state.page_up || inherited || left)
+            let known = configured || keeps_page(state);
+            state.page_up || (known && (inherited || left))
         });
-        if let Some(page) = self.site.maintenance().filter(|_| page_was_up) {
-            let lifting = async { page.off(&run).await.map(|()| StepResult::default()) };
+        if page_was_up {
+            let lifting = async { self.take_page_down().await.map(|()| StepResult::default()) };
             let what = Step::MaintenanceOff.describe();
             if let Err(error) = self.undoing(PAGE_OFF, what, lifting).await {
-                self.notice_anyway(page_up("abandon.page_up", &error)).await;
+                self.record_best_effort(page_up("abandon.page_up", &error))
+                    .await;
             }
         }
         self.end(Ok(Outcome::Abandoned)).await
@@ -49,10 +66,22 @@ impl RunExecutor<'_> {
         let at = Timestamp::now();
         let (pid, action) = (std::process::id(), Action::Abandon);
         journal.append(Record::Attempt { at, action, pid }).await?;
-        if journal.with(|state| state.page_up) {
-            let moved = match self.site.maintenance().filter(|_| !shows_page) {
-                Some(page) => change(&journal, PAGE_OFF, page.off(over)).await,
-                None => change(&journal, PAGE_LEFT, async { Ok(()) }).await,
+        let other = journal.state();
+        if other.page_up {
+            let moved = match shows_page {
+                true => {
+                    // This one takes it down, wherever it was put up.
+                    page::inherit(&self.journal, &other).await?;
+                    change(&journal, PAGE_LEFT, async { Ok(()) }).await
+                }
+                false => {
+                    let down = async {
+                        let left = page::take_down(self.site, &other, Some(&journal), over);
+                        self.tell_left_up(&left.await?).await;
+                        Ok::<(), Error>(())
+                    };
+                    change(&journal, PAGE_OFF, down).await
+                }
             };
             if let Err(error) = moved {
                 self.notice(page_up("run.page_up", &error)).await?;
@@ -71,19 +100,26 @@ impl RunExecutor<'_> {
 }
 
 /// Puts the page up, or takes it down, for an operator while the run is open: it is in its journal.
-pub(crate) async fn change_page(
-    runs: &Path,
-    run: &RunId,
-    page: &dyn Maintenance,
-    up: bool,
-) -> Result<()> {
-    let journal = match Journal::open(runs, run, None, false).await {
-        Err(error) if !up => return page.off(run).await.and(Err(unwritten(&error))),
+pub(crate) async fn change_page(site: &Site, state: &RunState, up: bool) -> Result<()> {
+    let run = &state.run;
+    let journal = match Journal::open(&site.runs(), run, None, false).await {
+        Err(error) if !up => {
+            let down = page::take_down(site, state, None, run).await;
+            return down.and_then(page::all_down).and(Err(unwritten(&error)));
+        }
         journal => journal?,
     };
-    match up {
-        true => change(&journal, PAGE_ON, page.on(run, Timestamp::now())).await,
-        false => change(&journal, PAGE_OFF, page.off(run)).await,
+    match (up, site.maintenance()) {
+        (true, Some(shown)) => {
+            page::keep(&journal, shown.as_ref()).await?;
+            change(&journal, PAGE_ON, shown.on(run, Timestamp::now())).await
+        }
+        (true, None) => Ok(()),
+        (false, _) => {
+            let down = page::take_down(site, state, Some(&journal), run);
+            let down = async { down.await.and_then(page::all_down) };
+            change(&journal, PAGE_OFF, down).await
+        }
     }
 }
 

@@ -1,17 +1,26 @@
 //! Confirmation: the run is accepted, what it had put aside is deleted.
 
 use super::execution::RunExecutor;
+use super::journal::REPORT;
 use super::state::{DELETE, DISCARD};
 use super::way_back::not_as_left;
 use super::{Action, Record, RunState};
-use crate::model::{Event, Finding, Report, Result, Timestamp};
+use crate::contract::FactStore;
+use crate::model::{Event, Finding, Outcome, Report, Result, Timestamp};
 use crate::swap::scope::Discard;
+use crate::sys::read_small;
+
+/// No report of a run is larger.
+const LARGEST_REPORT: u64 = 64 << 20;
 
 /// What a run is once it was confirmed, as its last event says it.
 pub(crate) const CONFIRMED: &str = "confirmed";
 
 /// The fact that a confirmation left alone what a component put aside.
 pub(super) const LEFT: &str = "confirm_left";
+
+/// The fact that a confirmation found nothing that the run had replaced, and under which name it is kept.
+pub(super) const NOTHING: (&str, &str) = ("confirm", "replaced_nothing");
 
 impl RunExecutor<'_> {
     /// Deletes what the run had put aside: the replaced data of a restored run, the restored data
@@ -42,6 +51,11 @@ impl RunExecutor<'_> {
         for (name, why) in &left {
             self.leave(name, &why.to_string()).await?;
         }
+        if left.is_empty() && self.replaced_nothing(&state).await {
+            let (owner, key) = NOTHING;
+            // It is only told.
+            let _ = self.journal.record(owner, key, true.into()).await;
+        }
         for name in state.plan.components.iter().map(|planned| &planned.name) {
             if left.iter().any(|(other, _)| other == name)
                 || self.site.component(name).is_none()
@@ -58,6 +72,24 @@ impl RunExecutor<'_> {
                 at: Timestamp::now(),
             })
             .await
+    }
+
+    /// Whether a restored run keeps nothing that was live before it, as all was absent that it made. What
+    /// cannot be looked at may be there; of what was begun to be deleted nobody knows any more.
+    async fn replaced_nothing(&self, state: &RunState) -> bool {
+        if state.outcome != Outcome::Restored || state.is_half_confirmed() {
+            return false;
+        }
+        for name in state.plan.components.iter().map(|planned| &planned.name) {
+            let Some(component) = self.site.component(name) else {
+                return false;
+            };
+            let kept = component.replaced_at(&self.context_of_undo(name)).await;
+            if !matches!(kept, Ok(None)) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Deletes what the run put aside of a component. Where that fails, it counts as begun unless
@@ -89,11 +121,15 @@ impl RunExecutor<'_> {
             return Ok(());
         }
         context.record(LEFT, true).await?;
+        let place = match self.kept_before(name).await {
+            Some(place) => format!("; it was in {place}"),
+            None => String::new(),
+        };
         let finding = Finding::warning(
             "confirm.left_alone",
             name,
             format!(
-                "what it put aside is not as the run left it, and nothing of it is deleted: {why}"
+                "what it put aside is not as the run left it, and nothing of it is deleted: {why}{place}"
             ),
         );
         self.notice(finding.hint(format!(
@@ -101,5 +137,16 @@ impl RunExecutor<'_> {
             self.journal.with(|state| state.run.clone())
         )))
         .await
+    }
+
+    /// Where the run had put something aside of a component, as the report of its end has it: a component that is
+    /// configured otherwise by now looks for it elsewhere, or is there no more.
+    async fn kept_before(&self, name: &str) -> Option<String> {
+        let path = self.journal.folder().join(REPORT);
+        let read = tokio::task::spawn_blocking(move || read_small(&path, LARGEST_REPORT));
+        let bytes = read.await.ok()?.ok()?;
+        let report: Report = serde_json::from_slice(&bytes).ok()?;
+        let mut components = report.components.into_iter();
+        components.find(|it| it.name == name)?.kept_at
     }
 }

@@ -67,7 +67,7 @@ impl RunExecutor<'_> {
                     format!("what the run had made could not be removed: {error}"),
                 );
                 let hint = "once the cause is fixed, `restore confirm` of this run tries again; the report lists what is left";
-                self.notice_anyway(finding.hint(hint)).await;
+                self.record_best_effort(finding.hint(hint)).await;
                 return;
             }
         }
@@ -88,7 +88,7 @@ impl RunExecutor<'_> {
                 "what was absent before the run stays for the restored data that is put aside in it",
             );
             let hint = format!("`restore confirm {run}` deletes both");
-            self.notice_anyway(finding.hint(hint)).await;
+            self.record_best_effort(finding.hint(hint)).await;
         }
     }
 }

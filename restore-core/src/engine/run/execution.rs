@@ -6,19 +6,24 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument as _;
 
+use super::hooks::end_hooks;
 use super::{Action, DowntimeChange, Journal, Record, RunOptions, RunState, SiteLock, report_of};
-use crate::contract::{Backup, Check, RetryMode, RunContext, SharedComponent, Staged, When};
+use crate::contract::{
+    Backup, Check, Readiness, RetryMode, RunContext, SharedComponent, Staged, When,
+};
 use crate::engine::operations::Site;
-use crate::engine::plan::PlannedService;
+use crate::engine::plan::{PlannedService, Step};
+use crate::model::text::shown;
 use crate::model::{
     CheckOutcome, Error, ErrorKind, Event, EventSink, Failure, Finding, Outcome, Report, Result,
     SafetyBackup, Severity, Timestamp,
 };
+use crate::sys::on_heap::on_heap;
 use crate::sys::{check_file, private};
 
-/// How long a check is waited for, while users are turned away, that had failed before the run: its
-/// outcome turns nothing back.
+/// How long a check is waited for that had failed before the run: its outcome turns nothing back.
 const FAILED_BEFORE: Duration = Duration::from_secs(5);
 
 /// One process at work on one run. Dropping it stops what still works in the background and
@@ -92,9 +97,12 @@ impl<'a> RunExecutor<'a> {
         if action == Action::Resume && turned_back.is_none() {
             self.start_what_is_needed(|_, _| true).await;
         }
+        if action == Action::Resume {
+            self.start_web_server(turned_back.is_some()).await;
+        }
         let ended = match turned_back {
-            Some(keep) => self.unwind(keep).await,
-            None => match self.forward_unless_stopped(action).await {
+            Some(keep) => on_heap(|| self.unwind(keep)).await,
+            None => match on_heap(|| self.forward_unless_stopped(action)).await {
                 Ok(()) if self.journal.with(|state| state.plan.request.drill) => {
                     self.discard_staged().await;
                     self.remove_created(&[]).await;
@@ -105,13 +113,14 @@ impl<'a> RunExecutor<'a> {
                     let keep = self.keeps(action);
                     // The decision may be written already, and users may have been let in since.
                     if self.journal.with(|state| state.turned_back) != Some(keep) {
-                        self.turn_back(keep, Some(Failure::of(step, &error))).await;
+                        self.begin_rollback(keep, Some(Failure::of(step, &error)))
+                            .await;
                     }
-                    self.unwind(keep).await
+                    on_heap(|| self.unwind(keep)).await
                 }
             },
         };
-        self.end(ended).await
+        on_heap(|| self.end(ended)).await
     }
 
     /// Whether what was restored is put aside when it is taken back now: users may have been served
@@ -127,7 +136,7 @@ impl<'a> RunExecutor<'a> {
     async fn forward_unless_stopped(&self, action: Action) -> Result<(), (String, Error)> {
         let over = CancellationToken::new();
         let forward = async {
-            let went = self.forward().await;
+            let went = on_heap(|| self.forward()).await;
             over.cancel();
             went
         };
@@ -143,7 +152,7 @@ impl<'a> RunExecutor<'a> {
             });
             let step = step.unwrap_or_else(|| "between two steps".to_owned());
             let failure = Failure::of(step, &Error::interrupted());
-            self.turn_back(self.keeps(action), Some(failure)).await;
+            self.begin_rollback(self.keeps(action), Some(failure)).await;
         };
         let (went, ()) = tokio::join!(forward, decide);
         let stopped = self.journal.with(|state| state.turned_back.is_some());
@@ -160,8 +169,9 @@ impl<'a> RunExecutor<'a> {
         let keep = self
             .journal
             .with(|state| state.keeps_what_it_restored() == Some(true));
-        let ended = self.unwind(keep).await;
-        self.end(ended).await
+        self.start_web_server(true).await;
+        let ended = on_heap(|| self.unwind(keep)).await;
+        on_heap(|| self.end(ended)).await
     }
 
     pub(super) async fn begin(&self, action: Action) -> Result<()> {
@@ -232,7 +242,7 @@ impl<'a> RunExecutor<'a> {
                 ),
             )
             .hint("see that the platform answers; the next run does it");
-            self.notice_anyway(finding).await;
+            self.record_best_effort(finding).await;
         }
     }
 
@@ -243,7 +253,14 @@ impl<'a> RunExecutor<'a> {
         let names: Vec<String> = self.journal.with(|state| {
             let components = state.plan.components.iter();
             let names = components.map(|component| component.name.clone());
-            names.filter(|name| by(state, name)).collect()
+            // What its services need may still have to be made, and is followed by their start.
+            let unmade = |name: &String| {
+                let step = Step::Create(name.clone());
+                state.plan.steps.contains(&step) && !state.is_done(&step)
+            };
+            names
+                .filter(|name| by(state, name) && !unmade(name))
+                .collect()
         });
         let stopped: Vec<String> = self.services().into_iter().map(|s| s.name).collect();
         let platform = self.site.platform();
@@ -258,21 +275,65 @@ impl<'a> RunExecutor<'a> {
                 }
                 // What needs it says more about what follows from its not starting.
                 if let Err(error) = platform.scale(&service, 1).await {
-                    self.notice_anyway(Finding::from_error(service, &error))
+                    self.record_best_effort(Finding::from_error(service, &error))
                         .await;
                 }
             }
-            // The same. One that the run itself has stopped is not waited for.
+            // So does what waits for it. One that the run itself has stopped is not waited for.
             if component.needs().iter().all(|name| !stopped.contains(name)) {
                 let _ = component.wait_ready(&self.context(component.name())).await;
             }
         }
     }
 
+    /// After a power cut nobody may have started the web server that shows the page. It ran when the run
+    /// was planned: without it no page goes up, and none comes down. `back`: of a run that is undone only
+    /// where its page is up; what else users see of a web server is no matter of an undo.
+    async fn start_web_server(&self, back: bool) {
+        let due = self
+            .journal
+            .with(|state| state.plan.maintenance && (state.page_up || !back));
+        let Some(page) = self.site.maintenance().filter(|_| due) else {
+            return;
+        };
+        let Readiness::Down { service } = page.readiness().await else {
+            return;
+        };
+        // One that the run itself has stopped is started in its turn.
+        if self.services().iter().any(|it| it.name == service) {
+            return;
+        }
+        let platform = self.site.platform();
+        let wanted = platform.service(&service).await.map(|it| it.desired);
+        let started = platform.scale(&service, wanted.unwrap_or(0).max(1)).await;
+        let finding = match started {
+            Ok(()) => Finding::warning(
+                "service.started",
+                service,
+                "did not run, and shows the maintenance page: it was started",
+            ),
+            Err(error) => {
+                let hint = error
+                    .hint_text()
+                    .unwrap_or("its own log says why")
+                    .to_owned();
+                Finding::warning(
+                    "maintenance.down",
+                    service,
+                    format!(
+                        "does not run, and does not start, so that users are not served: {error}"
+                    ),
+                )
+                .hint(format!("{hint}; start it by hand once that is fixed"))
+            }
+        };
+        self.record_best_effort(finding).await;
+    }
+
     /// Writes that the run is undone from here on. A journal that cannot be written any more
     /// (full disk) must not keep the undo from happening: the next attempt finds an unfinished
     /// run and undoes it again.
-    async fn turn_back(&self, keep: bool, failure: Option<Failure>) {
+    async fn begin_rollback(&self, keep: bool, failure: Option<Failure>) {
         let at = Timestamp::now();
         let decision = Record::TurnedBack { at, keep, failure };
         if let Err(error) = self.journal.append(decision.clone()).await {
@@ -307,24 +368,45 @@ impl<'a> RunExecutor<'a> {
         } else if outcome != Outcome::Stuck {
             self.release().await;
         }
+        // Hooks may take long, and whoever kills the process in one of them finds that the run has ended.
+        let mut logged = None;
+        let report = Box::pin(report_of(self.site, &self.journal.state())).await;
+        if end_hooks(self.site, &report).next().is_some() {
+            logged = Some(report.findings.len());
+            let _ = Box::pin(self.write_report()).await;
+            Box::pin(self.call_end_hooks()).await;
+        }
         let run = self.journal.with(|state| state.run.to_string());
         self.emit(&Event::RunFinished {
             run,
             outcome: outcome.to_string(),
             at,
         });
-        self.write_report().await
+        self.write_report_again(logged).await
     }
 
     /// Writes the report beside the journal and appends its text to the site's log. Failing to
     /// write is noticed, not fatal: the journal has it all.
     pub(super) async fn write_report(&self) -> Result<Report> {
+        self.write_report_again(None).await
+    }
+
+    /// As `write_report`, where the log has the report, with so many findings (`logged`): it gets the later ones.
+    async fn write_report_again(&self, logged: Option<usize>) -> Result<Report> {
         self.journal.settle();
         let mut report = report_of(self.site, &self.journal.state()).await;
         let text = report.to_text();
+        let words = match logged {
+            None => text.clone(),
+            Some(known) => {
+                let later = report.findings.iter().skip(known);
+                let later = later.map(|it| format!("{}: {}", report.run, shown(&it.line())));
+                later.collect::<Vec<String>>().join("\n")
+            }
+        };
         let json = serde_json::to_string_pretty(&report).unwrap_or_default();
         let folder = self.journal.folder();
-        let log = self.site.log_path();
+        let log = self.site.log_path().filter(|_| !words.is_empty());
         let written = tokio::task::spawn_blocking(move || -> Result<()> {
             use std::io::Write;
             use std::os::unix::fs::OpenOptionsExt;
@@ -347,7 +429,7 @@ impl<'a> RunExecutor<'a> {
                     .custom_flags(FLAGS.bits().cast_signed())
                     .open(&real)
                     .and_then(|mut file| match file.metadata()?.is_file() {
-                        true => writeln!(file, "{text}"),
+                        true => writeln!(file, "{words}"),
                         false => Err(std::io::Error::other("it is no regular file")),
                     })
                     .map_err(|e| Error::io(format!("append to the log {}", log.display()), e))?;
@@ -389,8 +471,8 @@ impl<'a> RunExecutor<'a> {
         }
     }
 
-    /// The same where nothing can be done about a journal that cannot be written.
-    pub(super) async fn notice_anyway(&self, finding: Finding) {
+    /// As `notice`, where nothing can be done about a journal that cannot be written.
+    pub(super) async fn record_best_effort(&self, finding: Finding) {
         let _ = self.notice(finding).await;
     }
 
@@ -402,7 +484,7 @@ impl<'a> RunExecutor<'a> {
         self.attempt(id, what, work, true).await
     }
 
-    /// The same for a step of an undo, which a journal that cannot be written must not keep from
+    /// As `step`, for a step of an undo, which a journal that cannot be written must not keep from
     /// happening: it can be repeated at any time, written down or not.
     pub(super) async fn undoing<F>(&self, id: &str, what: String, work: F) -> Result<()>
     where
@@ -466,6 +548,7 @@ impl<'a> RunExecutor<'a> {
             }
             Ok(())
         }
+        .instrument(tracing::info_span!("step", step = id))
         .await;
         self.keep_noticed().await;
         if let Err(error) = &result {
@@ -509,28 +592,41 @@ impl<'a> RunExecutor<'a> {
     }
 
     fn context_until(&self, name: &str, cancel: CancellationToken) -> RunContext {
-        let (run, paths, maintenance, target, (gap, create, creates), cut_over) =
-            self.journal.with(|state| {
-                let paths = state
-                    .plan
-                    .component(name)
-                    .map(|c| c.paths.clone())
-                    .unwrap_or_default();
-                let target = state.plan.target_of(name);
-                let request = &state.plan.request;
-                // A directory that two components lie in is told of one of them only.
-                let components = state.plan.components.iter();
-                let creates = components.flat_map(|it| it.inspection.creates.clone());
-                let allowed = (request.allow_time_gap, request.create, creates.collect());
-                (
-                    state.run.clone(),
-                    paths,
-                    state.plan.maintenance,
-                    target,
-                    allowed,
-                    state.cut_over(name),
-                )
-            });
+        let (
+            run,
+            paths,
+            maintenance,
+            target,
+            (gap, create, creates, empty, (renamed, tables), secrets),
+            cut_over,
+        ) = self.journal.with(|state| {
+            let paths = state
+                .plan
+                .component(name)
+                .map(|c| c.paths.clone())
+                .unwrap_or_default();
+            let target = state.plan.target_of(name);
+            let request = &state.plan.request;
+            // A directory that two components lie in is told of one of them only.
+            let components = state.plan.components.iter();
+            let creates = components.flat_map(|it| it.inspection.creates.clone());
+            let allowed = (
+                request.allow_time_gap,
+                request.create,
+                creates.collect(),
+                request.is_beside() || request.allow_empty.iter().any(|it| it == name),
+                (request.restore_as.clone(), request.tables.clone()),
+                request.secrets.clone(),
+            );
+            (
+                state.run.clone(),
+                paths,
+                state.plan.maintenance,
+                target,
+                allowed,
+                state.cut_over(name),
+            )
+        });
         RunContext::new(
             run,
             name,
@@ -548,6 +644,10 @@ impl<'a> RunExecutor<'a> {
         .with_time_gap(gap)
         .with_create(create)
         .with_creates(creates)
+        .with_secrets(secrets)
+        .with_empty(empty)
+        .with_restore_as(renamed)
+        .with_tables(tables)
         .with_cut_over(cut_over)
     }
 
@@ -564,7 +664,7 @@ impl<'a> RunExecutor<'a> {
         let made = checks.iter().map(|check| async {
             let run = check.run(since, RetryMode::UntilDeadline);
             let then = before.iter().find(|it| it.name == check.name() && !it.passed);
-            let Some(then) = then.filter(|_| when == When::BeforeTraffic) else {
+            let Some(then) = then else {
                 return run.await;
             };
             match tokio::time::timeout(FAILED_BEFORE, run).await {
@@ -573,7 +673,7 @@ impl<'a> RunExecutor<'a> {
                     check.name(),
                     false,
                     format!(
-                        "not within {} s, longer than which users do not wait for what failed before: {}",
+                        "not within {} s, and what failed before the run is not waited for longer; then it was: {}",
                         FAILED_BEFORE.as_secs(),
                         then.detail
                     ),

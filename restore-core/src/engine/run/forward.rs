@@ -1,13 +1,18 @@
 //! The way forward: a copy of what is live, stage everything, then the short bracket in which users are turned away.
 
 use futures_util::StreamExt;
+use tokio_util::sync::CancellationToken;
 
 use super::execution::{RunExecutor, StepResult};
-use super::order;
 use super::state::SUPERSEDE;
-use crate::contract::When;
+use super::{order, page};
+use crate::contract::{HookMoment, NeedsAWord, When};
 use crate::engine::plan::{Phase, PlannedService, Step};
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result, Timestamp};
+use crate::sys::on_heap::on_heap;
+
+/// What to do about a service that had to be killed.
+pub(super) const LONGER: &str = "give it longer to stop in the configuration";
 
 /// A failed step's id and its error.
 type StepError = (String, Error);
@@ -24,12 +29,16 @@ fn are_together(one: &Step, next: &Step) -> bool {
 impl RunExecutor<'_> {
     /// Does every step of the plan that is not done yet, in order.
     pub(super) async fn forward(&self) -> Result<(), StepError> {
-        self.safety_backup().await?;
-        self.create_all().await?;
-        self.stage_all().await?;
-        self.end_the_other().await?;
+        on_heap(|| self.save_and_stage()).await?;
+        self.agree_to_what_was_staged().await?;
         let steps = self.journal.with(|state| state.plan.steps.clone());
         let mut services_started = Timestamp::now();
+        // A hook may keep the run from beginning its swap. Until then the other run has all its ways on.
+        let is_before = |step: &&Step| matches!(step, Step::Hook(HookMoment::BeforeStop, _));
+        for step in steps.iter().filter(is_before) {
+            self.forward_step(step.clone(), services_started).await?;
+        }
+        self.end_the_other().await?;
         let bracket: Vec<&Step> = steps
             .iter()
             .filter(|step| step.phase() > Phase::Stage)
@@ -40,7 +49,7 @@ impl RunExecutor<'_> {
             };
             if let Step::Deploy(_) | Step::Start(_) | Step::CheckInside = first {
                 services_started = services_started.min(Timestamp::now());
-            } else if first.phase() == Phase::CutOver {
+            } else if first.phase() == Phase::CutOver && !matches!(first, Step::Hook(..)) {
                 services_started = Timestamp::now();
             }
             let since = services_started;
@@ -63,6 +72,55 @@ impl RunExecutor<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Backs up what is live and stages what is to be, side by side where neither changes what the other
+    /// reads; the rest is staged once the backup is made. Where anything is made first, that it was absent
+    /// is backed up before.
+    async fn save_and_stage(&self) -> Result<(), StepError> {
+        let staged = CancellationToken::new();
+        let (creates, beside, after) = self.journal.with(|state| {
+            let mut steps = state.plan.steps.iter();
+            let creates =
+                state.plan.request.create || steps.any(|step| matches!(step, Step::Create(_)));
+            let saves = state.plan.steps.contains(&Step::SafetyBackup)
+                && !state.is_done(&Step::SafetyBackup);
+            let (mut beside, mut after) = (Vec::new(), Vec::new());
+            for component in &state.plan.components {
+                match saves && !creates && component.is_saved_first() {
+                    true => after.push(component.name.clone()),
+                    false => beside.push(component.name.clone()),
+                }
+            }
+            (creates, beside, after)
+        });
+        if creates {
+            staged.cancel();
+            self.safety_backup(&staged).await?;
+            self.create_all().await?;
+            return self.stage_all(beside).await;
+        }
+        let save = async {
+            // Boxed: each is large, and both are held at once.
+            let saved = Box::pin(self.safety_backup(&staged)).await;
+            if saved.is_err() {
+                // What is staged beside it is for nothing.
+                self.cancel.cancel();
+            }
+            saved
+        };
+        let stage = async {
+            let done = Box::pin(self.stage_all(beside)).await;
+            staged.cancel();
+            done
+        };
+        let both = match tokio::join!(save, stage) {
+            // The one that stops because the other failed is not the cause.
+            (Err(saved), Err(staged)) if saved.1.kind() == ErrorKind::Interrupted => Err(staged),
+            (saved, staged) => saved.and(staged),
+        };
+        both?;
+        Box::pin(self.stage_all(after)).await
     }
 
     /// Ends the run that this one goes over. Not before everything is staged: until then the other
@@ -106,7 +164,8 @@ impl RunExecutor<'_> {
             return Err((id, Error::interrupted()));
         }
         let work = self.bracket_step(&step, since);
-        self.step(&id, step.describe(), work)
+        let what = self.journal.with(|state| state.plan.describe(&step));
+        self.step(&id, what, work)
             .await
             .map_err(|error| (id, error))
     }
@@ -117,26 +176,19 @@ impl RunExecutor<'_> {
         self.journal.with(|state| {
             state.is_done(step)
                 && match step {
-                    Step::Create(_) | Step::Stage(_) | Step::CutOver(_) => true,
+                    Step::Create(_) | Step::Stage(_) | Step::CutOver(_) | Step::Hook(..) => true,
                     Step::MaintenanceOn | Step::Stop(_) => state.swapped(state.plan.phase(step)),
                     _ => false,
                 }
         })
     }
 
-    /// Stages every component that is not staged yet, some at the same time. The first failure
-    /// stops the others; returns when none works any more.
-    async fn stage_all(&self) -> Result<(), StepError> {
-        let names: Vec<String> = self.journal.with(|state| {
-            let names = state
-                .plan
-                .components
-                .iter()
-                .map(|component| component.name.clone());
-            names
-                .filter(|name| !state.is_done(&Step::Stage(name.clone())))
-                .collect()
-        });
+    /// Stages every one of these components that is not staged yet, some at the same time. The first
+    /// failure stops the others, unless a word allows what failed: then all that need one are told at once.
+    /// Returns when none works any more.
+    async fn stage_all(&self, mut names: Vec<String>) -> Result<(), StepError> {
+        self.journal
+            .with(|state| names.retain(|name| !state.is_done(&Step::Stage(name.clone()))));
         let stop_others = self.cancel.clone();
         // A drill is made to learn what does not restore: one failure does not hide the next.
         let drill = self.journal.with(|state| state.plan.request.drill);
@@ -150,21 +202,42 @@ impl RunExecutor<'_> {
                     let work = self.stage(&name);
                     self.step(&step.to_string(), step.describe(), work).await
                 };
-                result.map_err(|error| (step.to_string(), error))
+                result.map_err(|error| (name, step.to_string(), error))
             })
             .buffer_unordered(self.site.jobs());
+        let mut empty: Vec<String> = Vec::new();
         while let Some(result) = running.next().await {
-            let Err(error) = result else { continue };
-            if !drill {
+            let Err((name, id, error)) = result else {
+                continue;
+            };
+            if error.is(&NeedsAWord) {
+                empty.push(name);
+            } else if !drill {
                 stop_others.cancel();
-            } else if first.is_some() && error.1.kind() != ErrorKind::Interrupted {
-                self.notice_anyway(Finding::from_error(error.0.clone(), &error.1))
+            }
+            let tell = drill || !empty.is_empty();
+            if first.is_some() && tell && error.kind() != ErrorKind::Interrupted {
+                self.record_best_effort(Finding::from_error(id.clone(), &error))
                     .await;
             }
             // Those that stop because another failed are not the cause.
-            first.get_or_insert(error);
+            first.get_or_insert((id, error));
         }
-        first.map_or(Ok(()), Err)
+        let Some((id, error)) = first else {
+            return Ok(());
+        };
+        if !drill {
+            // Whatever goes on beside it is for nothing.
+            stop_others.cancel();
+        }
+        let error = match error.is(&NeedsAWord) && empty.len() > 1 {
+            true => error.hint(format!(
+                "choose another backup; --allow-empty {} puts them in the place of what is live",
+                empty.join(",")
+            )),
+            false => error,
+        };
+        Err((id, error))
     }
 
     async fn stage(&self, name: &str) -> Result<StepResult> {
@@ -187,27 +260,22 @@ impl RunExecutor<'_> {
     async fn bracket_step(&self, step: &Step, since: Timestamp) -> Result<StepResult> {
         match step {
             Step::SafetyBackup | Step::Stage(_) => {}
+            Step::Hook(when, name) => Box::pin(self.call_hook(*when, name)).await?,
             Step::Create(name) => self.create(name).await?,
-            Step::MaintenanceOn => {
-                let (run, started) = self.journal.with(|s| (s.run.clone(), s.started));
-                if let Some(maintenance) = self.site.maintenance() {
-                    maintenance.on(&run, started).await?;
-                }
-            }
-            Step::MaintenanceOff => {
-                let run = self.journal.with(|s| s.run.clone());
-                if let Some(maintenance) = self.site.maintenance() {
-                    maintenance.off(&run).await?;
-                }
-            }
+            Step::MaintenanceOn => page::put_up(self.site, &self.journal).await?,
+            Step::MaintenanceOff => self.take_page_down().await?,
             Step::Stop(name) => self.stop(name).await?,
             Step::Start(name) => {
-                let replicas = self
-                    .services()
-                    .iter()
-                    .find(|service| service.name == *name)
-                    .map_or(1, |service| service.start);
-                self.site.platform().scale(name, replicas).await?;
+                let services = self.services();
+                let service = services.iter().find(|service| service.name == *name);
+                // What did not run at all is to run by now.
+                let (count, least) = service.map_or((1, 1), |service| {
+                    (service.start, service.ran_before().max(1))
+                });
+                let platform = self.site.platform();
+                platform
+                    .scale_at_least(name, count, least.min(count))
+                    .await?;
             }
             Step::CutOver(name) => {
                 let component = self.component(name)?;
@@ -235,9 +303,8 @@ impl RunExecutor<'_> {
         self.make_durable(name, false).await?;
         platform.scale(name, 0).await?;
         let state = platform.service(name).await?;
-        if state.detail.starts_with("killed") {
-            let finding = Finding::warning("service.killed", name, state.detail)
-                .hint("give it longer to stop in the configuration");
+        if let Some(why) = state.killed {
+            let finding = Finding::killed(name, format!("killed: {why}")).hint(LONGER);
             self.notice(finding).await?;
         }
         Ok(())
@@ -256,6 +323,10 @@ impl RunExecutor<'_> {
                 .await
                 .map_err(|error| error.in_component(name))?;
         }
+        for guard in self.site.guards.iter().filter(|it| it.service() == service) {
+            let planned = self.journal.with(|state| state.plan.findings.clone());
+            guard.before_stop(&planned).await?;
+        }
         Ok(())
     }
 
@@ -273,8 +344,11 @@ impl RunExecutor<'_> {
         for proof in futures_util::future::join_all(proofs).await {
             outcomes.extend(proof?);
         }
-        let result = self.check(When::BeforeTraffic, since).await?;
-        outcomes.extend(result.checks);
+        // What nothing uses yet changes nothing about the platform.
+        if !self.journal.with(|state| state.plan.request.is_beside()) {
+            let result = self.check(When::BeforeTraffic, since).await?;
+            outcomes.extend(result.checks);
+        }
         Ok(StepResult {
             checks: outcomes,
             ..StepResult::default()
@@ -289,12 +363,13 @@ impl RunExecutor<'_> {
             .await
             .map_err(|error| error.in_component(name))?;
         if let Some(failed) = found.iter().find(|outcome| !outcome.passed) {
+            let backup = self.journal.with(|state| state.plan.backup.clone());
             return Err(Error::new(
                 ErrorKind::Failed,
                 "check.component",
                 format!("the check {} failed: {}", failed.name, failed.detail),
             )
-            .hint("read the backup through with `restore verify ID --deep`, look into the service's own log, then run again")
+            .hint(format!("read the backup through with `restore verify {backup} --deep`, look into the service's own log and configuration, then run again"))
             .in_component(name));
         }
         Ok(found)

@@ -13,6 +13,7 @@ use super::{Boundary, BoundaryHook, Record, RunState};
 use crate::contract::FactStore;
 use crate::model::{Error, ErrorKind, Result, RunId, Timestamp};
 use crate::sys::private;
+use crate::sys::trust::{self, Trust};
 
 /// The journal of one run, open for appending; cheap to clone.
 #[derive(Clone)]
@@ -50,12 +51,25 @@ pub(crate) struct LostRun {
     pub(crate) error: Error,
 }
 
+impl LostRun {
+    /// Whether its journal is empty or not there, as that of a run is which was killed as it began.
+    pub(crate) fn never_began(&self) -> bool {
+        self.error.is(&NeverBegun)
+    }
+}
+
 const FILE_NAME: &str = "journal.jsonl";
 /// What a run did as a value, written when it ended.
-const REPORT: &str = "report.json";
+pub(super) const REPORT: &str = "report.json";
 
-/// The code of a journal in which there is not one whole line, or which is not there.
-const NEVER_BEGUN: &str = "run.unknown";
+/// The reason of an error: a journal in which there is not one whole line, or which is not there.
+#[derive(Debug, PartialEq)]
+struct NeverBegun;
+
+/// So many drills are remembered.
+const DRILLS: usize = 200;
+/// The folder of one that is being forgotten.
+const FORGOTTEN: &str = ".forgotten";
 
 /// Room kept back beside the journal: on a full disk it is given up, so that an undo can still
 /// write down what it does.
@@ -167,24 +181,33 @@ impl Journal {
         }
     }
 
-    /// The same, as far as it can be read.
+    /// What the journal of an earlier run says, as far as it can be read.
     pub(crate) async fn peek_at(runs: &Path, run: &RunId) -> Result<RunState> {
-        let path = runs.join(run.as_str()).join(FILE_NAME);
-        blocking(move || Ok(read(&path)?.0)).await
+        let (runs, path) = (runs.to_owned(), runs.join(run.as_str()).join(FILE_NAME));
+        blocking(move || {
+            trusted(&runs)?;
+            Ok(read(&path)?.0)
+        })
+        .await
     }
 
     /// The runs that were begun and whose journal cannot be read, not even its first line.
     pub(crate) async fn lost(runs: &Path) -> Result<Vec<LostRun>> {
+        let mut lost = Self::unread(runs).await?;
+        // Killed before its first line was whole: it never began.
+        lost.retain(|run| !run.never_began() || run.report.is_some());
+        Ok(lost)
+    }
+
+    /// As `lost`, with those of which nothing tells whether they began.
+    pub(crate) async fn unread(runs: &Path) -> Result<Vec<LostRun>> {
         let runs = runs.to_owned();
         blocking(move || {
             let mut lost = Vec::new();
             for (run, folder) in folders(&runs)? {
                 let report = Some(folder.join(REPORT)).filter(|report| report.exists());
-                match read(&folder.join(FILE_NAME)) {
-                    // Killed before its first line was whole: it never began.
-                    Err(e) if e.code() == NEVER_BEGUN && report.is_none() => {}
-                    Err(error) => lost.push(LostRun { run, report, error }),
-                    Ok(_) => {}
+                if let Err(error) = read(&folder.join(FILE_NAME)) {
+                    lost.push(LostRun { run, report, error });
                 }
             }
             Ok(lost)
@@ -210,11 +233,37 @@ impl Journal {
         .await
     }
 
+    /// Deletes what is known of the oldest drills, of which nothing is left to be done: whoever drills every night has
+    /// each plan read no more of them than the newest [`DRILLS`].
+    pub(crate) async fn forget_drills(runs: &Path) -> Result<()> {
+        let all = Self::all(runs).await?.into_iter();
+        let settled: Vec<RunId> = all
+            .filter(|it| it.plan.request.drill && it.damaged.is_none() && it.is_settled())
+            .map(|it| it.run)
+            .collect();
+        let more = settled.len().saturating_sub(DRILLS);
+        let runs = runs.to_owned();
+        blocking(move || {
+            // Aside first: a folder that is half deleted would be a run of which nobody knows what it did.
+            let aside = runs.join(FORGOTTEN);
+            for run in settled.iter().take(more) {
+                let folder = runs.join(run.as_str());
+                let deleted = clear(&aside)
+                    .and_then(|()| std::fs::rename(&folder, &aside))
+                    .and_then(|()| clear(&aside));
+                deleted.map_err(|e| Error::io(format!("delete {}", folder.display()), e))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// The records of a run's journal from a byte on, and where the last whole line of it ends. Lines
     /// that cannot be read are passed over.
     pub(crate) async fn records(runs: &Path, run: &RunId, from: u64) -> Result<(Vec<Record>, u64)> {
-        let path = runs.join(run.as_str()).join(FILE_NAME);
+        let (runs, path) = (runs.to_owned(), runs.join(run.as_str()).join(FILE_NAME));
         blocking(move || {
+            trusted(&runs)?;
             let fail = |e| Error::io(format!("read the journal {}", path.display()), e);
             let opened = open_own(&path, File::options().read(true));
             let mut file = opened.map_err(|e| match e.kind() {
@@ -246,7 +295,7 @@ impl Journal {
         self.append_and_see(record).await.map(drop)
     }
 
-    /// The same, and what this very record has changed for users.
+    /// As `append`; says what this very record has changed for users.
     pub(crate) async fn append_and_see(&self, record: Record) -> Result<DowntimeChange> {
         let name = record.name();
         let journal = self.clone();
@@ -493,14 +542,29 @@ fn lost_hint(path: &Path) -> String {
 fn unknown(path: &Path) -> Error {
     Error::new(
         ErrorKind::NotFound,
-        NEVER_BEGUN,
+        "run.unknown",
         format!("there is no run with the journal {}", path.display()),
     )
+    .because(NeverBegun)
     .hint("`restore history` lists the runs")
+}
+
+/// Refuses runs in a place where somebody else could put others: also who only reads them obeys them.
+fn trusted(runs: &Path) -> Result<()> {
+    trust::check(runs, "the folder of the site's runs", Trust::Obeyed)
+}
+
+/// Deletes a folder, where there is one.
+fn clear(folder: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }
 
 /// The folders of runs, by their names.
 fn folders(runs: &Path) -> Result<Vec<(RunId, PathBuf)>> {
+    trusted(runs)?;
     let fail = |e| Error::io(format!("read the runs in {}", runs.display()), e);
     let entries = match std::fs::read_dir(runs) {
         Ok(entries) => entries,

@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Action;
 use crate::model::{Error, ErrorKind, Result, Timestamp};
+use crate::sys::trust::{self, Trust};
+
+/// How messages name what is checked.
+const WHAT: &str = "the state directory";
 
 /// The lock of a site, held until dropped. The kernel releases it when the process dies, so it
 /// is never stale.
@@ -56,19 +60,23 @@ impl SiteLock {
     /// Whether the process `pid` has the lock, in words that say what it does.
     pub(crate) async fn held_by(state: &Path, pid: u32) -> Option<String> {
         let error = Self::probe(state).await.err()?;
-        let text = tokio::fs::read(state.join("lock")).await.ok()?;
-        let holder: Holder = serde_json::from_slice(&text).ok()?;
-        let held = error.kind() == ErrorKind::Locked && holder.pid == pid;
-        held.then(|| format!("{} (process {pid})", holder.action))
+        if error.kind() != ErrorKind::Locked {
+            return None;
+        }
+        let mut text = String::new();
+        let mut file = open_to_look(&state.join("lock")).ok()??;
+        file.read_to_string(&mut text).ok()?;
+        let holder: Holder = serde_json::from_str(&text).ok()?;
+        (holder.pid == pid).then(|| format!("{} (process {pid})", holder.action))
     }
 
     fn try_probe(state: &Path) -> Result<()> {
         let path = state.join("lock");
         let fail = |e| Error::io(format!("look at the lock {}", path.display()), e);
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(fail(e)),
+        // Who plans or tells of runs believes what lies there as much as who makes one.
+        trust::check(state, WHAT, Trust::Obeyed)?;
+        let Some(mut file) = open_to_look(&path).map_err(fail)? else {
+            return Ok(());
         };
         // Shared, and given back at once: whoever takes the lock just now tries again.
         match file.try_lock_shared() {
@@ -81,11 +89,14 @@ impl SiteLock {
     fn try_take(state: &Path, action: Action) -> Result<Self> {
         let path = state.join("lock");
         let fail = |e| Error::io(format!("take the lock {}", path.display()), e);
+        check_above(state)?;
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(state)
             .map_err(fail)?;
+        // What lies there decides what is moved and deleted, and which processes are ended.
+        trust::check(state, WHAT, Trust::Obeyed)?;
         // Not truncated here: before the lock is ours, the content is the holder's. Whoever may open
         // the file, be it for reading, can hold the lock: nobody but us may.
         let mut options = OpenOptions::new();
@@ -149,9 +160,80 @@ impl SiteLock {
     }
 }
 
+/// Opens the lock to look at it: neither through a link nor, as a pipe, for ever. `None`: there is none.
+fn open_to_look(path: &Path) -> std::io::Result<Option<File>> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(flags.bits().cast_signed());
+    let file = match options.open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    match file.metadata()?.is_file() {
+        true => Ok(Some(file)),
+        false => Err(std::io::Error::other("it is no file")),
+    }
+}
+
+/// Refuses to make the state directory below one that somebody else could bend: it would be made wherever they lead.
+fn check_above(state: &Path) -> Result<()> {
+    let mut above = state.ancestors();
+    let Some(there) = above.find(|path| path.symlink_metadata().is_ok()) else {
+        return Ok(());
+    };
+    if there == state {
+        return Ok(());
+    }
+    let us = rustix::process::geteuid().as_raw();
+    // In /tmp everybody makes what is then their own.
+    let is_shared = there.symlink_metadata().is_ok_and(|meta| {
+        meta.is_dir() && meta.mode() & 0o1000 != 0 && [0, us].contains(&meta.uid())
+    });
+    let checked = match is_shared {
+        true => there.parent().unwrap_or(there),
+        false => there,
+    };
+    trust::check(
+        checked,
+        "the directory above the state directory",
+        Trust::Obeyed,
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_lock_that_is_no_file_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = dir.path().join("lock");
+        let made = std::process::Command::new("mkfifo").arg(&lock).status();
+        assert!(made.unwrap().success());
+        let error = SiteLock::probe(dir.path()).await.unwrap_err();
+        assert!(error.to_string().contains("it is no file"), "{error}");
+        assert_eq!(SiteLock::held_by(dir.path(), 1).await, None);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_looked_at_or_made_where_somebody_else_leads() {
+        let dir = tempfile::tempdir().unwrap();
+        let theirs = dir.path().join("theirs");
+        std::fs::create_dir(&theirs).unwrap();
+        std::fs::set_permissions(&theirs, Permissions::from_mode(0o777)).unwrap();
+        let state = theirs.join("deep/state");
+        let error = SiteLock::take(&state, Action::Run).await.unwrap_err();
+        assert_eq!(error.code(), "config.not_trusted", "{error}");
+        assert!(!theirs.join("deep").exists());
+        std::fs::create_dir_all(&state).unwrap();
+        let error = SiteLock::probe(&state).await.unwrap_err();
+        assert_eq!(error.code(), "config.not_trusted", "{error}");
+        // Where everybody makes what is their own, so do we.
+        std::fs::remove_dir_all(theirs.join("deep")).unwrap();
+        std::fs::set_permissions(&theirs, Permissions::from_mode(0o1777)).unwrap();
+        SiteLock::take(&state, Action::Run).await.unwrap();
+    }
 
     #[tokio::test]
     async fn a_second_lock_names_the_holder() {

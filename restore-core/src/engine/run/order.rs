@@ -91,6 +91,7 @@ mod tests {
                 name: (*name).to_owned(),
                 replicas: 1,
                 start: 1,
+                ran: None,
                 background: false,
                 after: after.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
                 waits: true,

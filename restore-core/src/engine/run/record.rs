@@ -54,6 +54,9 @@ pub(crate) enum Record {
         /// Its place in the order of the site's runs, which clocks do not tell.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         number: Option<u64>,
+        /// What its backup was then: see [`Backup::identity`](crate::contract::Backup::identity).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        identity: Option<String>,
     },
     /// A process takes the run up.
     Attempt {

@@ -1,14 +1,18 @@
 //! From a journal to a report.
 
 use super::RunState;
-use super::confirm::LEFT;
+use super::confirm::{LEFT, NOTHING};
 use super::create::made;
 use super::state::DELETE;
-use super::way_back::{looking, not_as_left};
+use super::way_back::{looking, name_gone, not_as_left};
 use crate::contract::CutOver;
 use crate::engine::operations::Site;
 use crate::engine::plan::{PlanRequest, Step};
-use crate::model::{ComponentReport, Kept, Outcome, RecoveryPoint, Report, Result, ServiceDown};
+use crate::model::step_id::undo_of;
+use crate::model::text::shell_word;
+use crate::model::{
+    ComponentReport, ErrorKind, Kept, Outcome, RecoveryPoint, Report, Result, ServiceDown,
+};
 
 #[cfg(test)]
 use crate::model::RecoveryTarget;
@@ -26,7 +30,7 @@ pub(crate) async fn report_of(site: &Site, state: &RunState) -> Report {
                 && state.began(&Step::CutOver(planned.name.clone()))
                 && !state
                     .done
-                    .contains(&format!("undo:{}", Step::CutOver(planned.name.clone()))));
+                    .contains(&undo_of(Step::CutOver(planned.name.clone()))));
         let kept = match state.cut_over(&planned.name) {
             _ if swapped => Kept::Replaced,
             CutOver::NotBegun => Kept::Staged,
@@ -45,6 +49,9 @@ pub(crate) async fn report_of(site: &Site, state: &RunState) -> Report {
             facts: staged
                 .map(|staged| staged.facts.clone())
                 .unwrap_or_default(),
+            beside: planned.inspection.beside.as_ref().map(|what| {
+                what.replace("_restored_RUN", &format!("_restored_{}", state.run.sql()))
+            }),
             kept: kept_at.as_ref().map(|_| kept),
             kept_at,
             kept_bytes: None,
@@ -53,6 +60,10 @@ pub(crate) async fn report_of(site: &Site, state: &RunState) -> Report {
                 && !state.done.contains(&format!("{DELETE}{}", planned.name)),
         });
     }
+    // What cannot be looked at may be there.
+    let replaced = components
+        .iter()
+        .any(|part| part.kept_at.is_some() || part.kept_unsure.is_some());
     let services = state
         .plan
         .services
@@ -69,6 +80,7 @@ pub(crate) async fn report_of(site: &Site, state: &RunState) -> Report {
         drill: state.plan.request.drill,
         confirmed: state.confirmed,
         confirming: state.is_half_confirmed(),
+        replaced_nothing: state.fact(NOTHING.0, NOTHING.1).is_some(),
         page_up: state.page_up,
         damaged: state.damaged.clone(),
         started: state.started,
@@ -79,6 +91,8 @@ pub(crate) async fn report_of(site: &Site, state: &RunState) -> Report {
         keeps_restored: state
             .keeps_what_it_restored()
             .unwrap_or_else(|| state.may_have_served(true)),
+        turned_back: state.turned_back.is_some(),
+        asked_back: state.asked_back,
         failure: state.failure.clone(),
         stuck: state
             .stuck
@@ -93,14 +107,14 @@ pub(crate) async fn report_of(site: &Site, state: &RunState) -> Report {
         checks_after: state.checks_after.clone(),
         steps: state.steps.clone(),
         findings: state.findings.clone(),
-        next: next(state),
+        next: next(state, replaced),
     }
 }
 
 fn services_down(state: &RunState) -> Vec<ServiceDown> {
     let ran_before = |name: &str| {
         let mut services = state.plan.services.iter();
-        services.any(|service| service.name == name && service.replicas > 0)
+        services.any(|service| service.name == name && service.ran_before() > 0)
     };
     let down = state.services_down.iter();
     let mut down: Vec<ServiceDown> = down
@@ -135,6 +149,8 @@ async fn kept_at(site: &Site, state: &RunState, name: &str) -> Result<Option<Str
     }
     match (site.component(name), looking(site, state, name)) {
         (Some(component), Some(context)) => component.replaced_at(&context).await,
+        // It may be there, under a name that nobody can ask for.
+        (None, _) if state.keeps_data(name) => Err(name_gone("component", name)),
         _ => Ok(None),
     }
 }
@@ -176,8 +192,8 @@ fn has_stopped_midway(state: &RunState) -> bool {
     state.is_open() || (state.outcome == Outcome::Abandoned && !state.confirmed)
 }
 
-/// What a person would type next.
-fn next(state: &RunState) -> Vec<String> {
+/// What a person would type next. `replaced`: whether it keeps what was live before it.
+fn next(state: &RunState, replaced: bool) -> Vec<String> {
     let run = &state.run;
     let same = options(&state.plan.request);
     let backup = &state.plan.backup;
@@ -199,6 +215,14 @@ fn next(state: &RunState) -> Vec<String> {
             "restore confirm {run}    finishes the confirmation that was begun"
         )],
         Outcome::Restored if state.confirmed => Vec::new(),
+        Outcome::Restored if state.plan.request.is_beside() => vec![
+            format!("restore confirm {run}    keeps it for good"),
+            format!("restore rollback {run}   takes it away again"),
+        ],
+        Outcome::Restored if !replaced => vec![
+            format!("restore confirm {run}    once all is well: accepts it; nothing was replaced"),
+            format!("restore rollback {run}   if not: takes what was restored away again"),
+        ],
         Outcome::Restored => vec![
             format!("restore confirm {run}    once all is well: deletes the replaced data"),
             format!("restore rollback {run}   if not: swaps the replaced data back"),
@@ -218,7 +242,16 @@ fn next(state: &RunState) -> Vec<String> {
             "restore run {backup}{same}    restores it, when it is needed"
         )],
         Outcome::Undone if state.plan.request.drill => Vec::new(),
-        Outcome::Undone => vec![plan("once the cause above is fixed")],
+        Outcome::Undone => vec![plan(match &state.failure {
+            Some(failure) if failure.kind == ErrorKind::Interrupted => {
+                "when it is to be restored after all"
+            }
+            _ => "once the cause above is fixed",
+        })],
+        Outcome::Unfinished if state.turned_back.is_some() => vec![
+            format!("restore rollback {run}   finishes taking it back, which was begun"),
+            abandon,
+        ],
         Outcome::Unfinished => vec![
             format!("restore resume {run}     finishes it"),
             format!("restore rollback {run}   undoes it"),
@@ -251,13 +284,7 @@ fn next(state: &RunState) -> Vec<String> {
 
 /// What was asked for, as options of the command line: another run is to be of the same.
 fn options(request: &PlanRequest) -> String {
-    let quoted = |value: &str| match value
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"_-./,:@".contains(&byte))
-    {
-        true => value.to_owned(),
-        false => format!("'{}'", value.replace('\'', r"'\''")),
-    };
+    let quoted = shell_word;
     let mut text = String::new();
     if !request.only.is_empty() {
         text += &format!(" --only {}", quoted(&request.only.join(",")));
@@ -271,6 +298,15 @@ fn options(request: &PlanRequest) -> String {
             quoted(&request.allow_missing.join(","))
         );
     }
+    if !request.allow_empty.is_empty() {
+        text += &format!(" --allow-empty {}", quoted(&request.allow_empty.join(",")));
+    }
+    for table in &request.tables {
+        text += &format!(" --table {}", quoted(table));
+    }
+    if let Some(name) = &request.restore_as {
+        text += &format!(" --as {}", quoted(name));
+    }
     for (given, option) in [
         (request.allow_unverified, " --allow-unverified"),
         (request.allow_time_gap, " --allow-time-gap"),
@@ -282,6 +318,7 @@ fn options(request: &PlanRequest) -> String {
             text += option;
         }
     }
+    text += &request.secrets.options();
     let Some(target) = &request.target else {
         return text;
     };
@@ -304,6 +341,7 @@ fn options(request: &PlanRequest) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::SecretFiles;
 
     #[test]
     fn the_next_run_is_of_the_same() {
@@ -311,10 +349,19 @@ mod tests {
             .only(["nginx", "redis"])
             .paths(["mnt/a b"])
             .allow_unverified(true)
+            .allow_empty(["redis"])
+            .secrets(
+                SecretFiles::default()
+                    .with("db.word", "/root/a word")
+                    .in_directory(std::path::PathBuf::from("/root/secrets")),
+            )
             .to("2024-02-15 09:30:00 UTC".parse::<RecoveryTarget>().unwrap());
         let again = options(&request);
         assert!(
-            again.starts_with(" --only nginx,redis --path 'mnt/a b' --allow-unverified --to '2024"),
+            again.starts_with(
+                " --only nginx,redis --path 'mnt/a b' --allow-empty redis --allow-unverified \
+                 --secret 'db.word=/root/a word' --secrets /root/secrets --to '2024"
+            ),
             "{again}"
         );
         assert_eq!(options(&PlanRequest::all()), "");

@@ -5,18 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::create::REMOVE;
+use super::page::is_left_up;
 use super::safety::FACTS as SAFETY;
 use super::{Action, Record};
 use crate::contract::{CutOver, Staged};
 use crate::engine::plan::{Phase, Plan, Step};
+use crate::model::step_id::{either_way, undo_of, undoes};
 use crate::model::{
     BackupId, CheckOutcome, Failure, Finding, Outcome, RunId, SafetyBackup, StepTime, Timestamp,
 };
 
-/// How the steps of the way back begin.
-const UNDO: &str = "undo:";
-/// How the steps begin that start a service on the way back.
-const UNDO_START: &str = "undo:start:";
 /// How the steps begin that delete what was staged.
 pub(super) const DISCARD: &str = "discard:";
 /// How the steps begin that look for what was staged, where it is to be deleted and is not seen.
@@ -28,22 +26,33 @@ pub(super) const SUPERSEDE: &str = "supersede";
 /// The steps of no plan in which the page goes up or down: by hand, or as the run is abandoned.
 pub(super) const PAGE_ON: &str = "page:on";
 pub(super) const PAGE_OFF: &str = "page:off";
+/// How the steps begin in which hooks are told of an end: what became of the run is settled then.
+const END_HOOK: &str = "hook:on-";
 /// The page is another run's from now on.
 pub(super) const PAGE_LEFT: &str = "page:left";
 
 /// Whether a step is no part of the work: failing at it does not make a failure of the run.
 fn is_aside(step: &str) -> bool {
-    let aside = [DISCARD, LOOK, DELETE, REMOVE, "page:"];
+    let aside = [DISCARD, LOOK, DELETE, REMOVE, "page:", END_HOOK];
     aside.iter().any(|prefix| step.starts_with(prefix))
 }
 
+/// The service that a step starts on the way back.
+fn started_on_the_way_back(step: &str) -> Option<&str> {
+    undoes(step)?.strip_prefix("start:")
+}
+
+/// The service that a step stops on the way back.
+fn stopped_on_the_way_back(step: &str) -> Option<&str> {
+    undoes(step)?.strip_prefix("stop:")
+}
+
 fn puts_page_up(step: &str) -> bool {
-    step == PAGE_ON || step.strip_prefix(UNDO).unwrap_or(step) == Step::MaintenanceOn.to_string()
+    step == PAGE_ON || either_way(step) == Step::MaintenanceOn.to_string()
 }
 
 fn takes_page_down(step: &str) -> bool {
-    matches!(step, PAGE_OFF | PAGE_LEFT)
-        || step.strip_prefix(UNDO).unwrap_or(step) == Step::MaintenanceOff.to_string()
+    matches!(step, PAGE_OFF | PAGE_LEFT) || either_way(step) == Step::MaintenanceOff.to_string()
 }
 
 /// What a journal says, added up. Only [`apply`](Self::apply) changes it, record by record, so
@@ -53,6 +62,8 @@ pub(crate) struct RunState {
     pub(crate) run: RunId,
     /// Its place in the order of runs; `None`: begun by a version that wrote none, before all others.
     pub(crate) number: Option<u64>,
+    /// What its backup was when it began; `None`: begun by a version that did not write that down.
+    pub(crate) identity: Option<String>,
     /// Why the journal cannot be believed wholly; the state is what can be read of it.
     pub(crate) damaged: Option<String>,
     pub(crate) plan: Plan,
@@ -70,6 +81,8 @@ pub(crate) struct RunState {
     pub(crate) findings: Vec<Finding>,
     /// Set once the run is to be undone: whether the restored data is to be put aside.
     pub(crate) turned_back: Option<bool>,
+    /// Whether somebody asked for it to be taken back.
+    pub(crate) asked_back: bool,
     pub(crate) failure: Option<Failure>,
     pub(crate) stuck: Option<Failure>,
     /// Services that the way back could not start: each with why.
@@ -102,6 +115,7 @@ impl RunState {
             plan,
             checks,
             number,
+            identity,
         } = record
         else {
             return None;
@@ -109,6 +123,7 @@ impl RunState {
         Some(Self {
             run: run.clone(),
             number: *number,
+            identity: identity.clone(),
             damaged: None,
             findings: plan.findings.clone(),
             plan: (**plan).clone(),
@@ -123,6 +138,7 @@ impl RunState {
             checks_after: Vec::new(),
             steps: Vec::new(),
             turned_back: None,
+            asked_back: false,
             failure: None,
             stuck: None,
             services_down: BTreeMap::new(),
@@ -159,8 +175,9 @@ impl RunState {
                 }
                 // Whoever takes it up after this one died goes on the same way.
                 if *action == Action::Rollback {
+                    self.asked_back = true;
                     let served = || self.may_have_served(true);
-                    self.turn_back(self.turned_back.unwrap_or_else(served));
+                    self.begin_rollback(self.turned_back.unwrap_or_else(served));
                 }
             }
             Record::Fact {
@@ -173,9 +190,9 @@ impl RunState {
                     .or_insert_with(|| value.clone());
             }
             Record::Intent { at, step } => {
-                if step.starts_with(UNDO) && self.turned_back.is_none() {
+                if undoes(step).is_some() && self.turned_back.is_none() {
                     // The decision could not be written, and this could: nothing is thrown away then.
-                    self.turn_back(true);
+                    self.begin_rollback(true);
                 }
                 if let Some(name) = step.strip_prefix(DELETE) {
                     self.deleted.insert(name.to_owned());
@@ -198,16 +215,17 @@ impl RunState {
                 self.done.remove(step);
                 // A service that is stopped again is not up any more, whatever an earlier attempt did.
                 self.done.remove(&step.replacen("stop:", "start:", 1));
-                if let Some(name) = step.strip_prefix("undo:stop:") {
+                if let Some(name) = stopped_on_the_way_back(step) {
                     self.done.remove(&Step::Start(name.to_owned()).to_string());
                 }
-                if let Some(name) = step.strip_prefix(UNDO_START) {
+                if let Some(name) = started_on_the_way_back(step) {
                     self.services_down.remove(name);
                 }
                 self.steps.push(StepTime {
                     step: step.clone(),
                     started: *at,
                     seconds: None,
+                    failed: false,
                 });
                 if self.turns_users_away(step) && self.down_since.is_none() {
                     self.down_since = Some(*at);
@@ -235,14 +253,17 @@ impl RunState {
                     time.seconds = Some(at.since(time.started).as_secs_f64());
                 }
                 if takes_page_down(step) {
-                    self.page_up = false;
+                    self.page_up = step != PAGE_LEFT && is_left_up(self);
                 }
                 if self.lets_users_in(step) {
                     self.close_downtime(*at);
                 }
             }
             Record::Failed { step, failure, .. } => {
-                if let Some(name) = step.strip_prefix(UNDO_START) {
+                if let Some(time) = self.steps.iter_mut().rev().find(|time| time.step == *step) {
+                    time.failed = true;
+                }
+                if let Some(name) = started_on_the_way_back(step) {
                     // Old data on which a service does not start is back all the same.
                     self.services_down.insert(name.to_owned(), failure.clone());
                     self.stuck.get_or_insert_with(|| failure.clone());
@@ -251,16 +272,21 @@ impl RunState {
                     self.deleted.remove(name);
                 } else if let Some(name) = step.strip_prefix(DISCARD) {
                     self.discarding.remove(name);
-                } else if step.starts_with(UNDO) {
+                } else if undoes(step).is_some() {
                     self.stuck = Some(failure.clone());
                 } else if !is_aside(step) {
                     self.failure.get_or_insert_with(|| failure.clone());
                 }
             }
             Record::TurnedBack { keep, failure, .. } => {
-                self.turn_back(*keep);
-                if let Some(failure) = failure {
-                    self.failure.get_or_insert_with(|| failure.clone());
+                self.begin_rollback(*keep);
+                // What is known of the step that failed once all of them have ended.
+                let others =
+                    |known: &Failure| Some(&known.step) != failure.as_ref().map(|it| &it.step);
+                if let Some(failure) = failure
+                    && !self.failure.as_ref().is_some_and(others)
+                {
+                    self.failure = Some(failure.clone());
                 }
             }
             Record::Noticed { finding } => self.findings.push(finding.clone()),
@@ -282,6 +308,9 @@ impl RunState {
 
     /// From here on whatever is live may be written to by users.
     fn let_in(&mut self) {
+        if self.plan.request.is_beside() {
+            return;
+        }
         self.let_in = true;
         let swapped = |name: &str| self.cut_over(name).is_begun();
         let mut components = self.plan.components.iter();
@@ -296,7 +325,7 @@ impl RunState {
     }
 
     /// From here on it is undone; `keep`: what had been restored is put aside.
-    fn turn_back(&mut self, keep: bool) {
+    fn begin_rollback(&mut self, keep: bool) {
         self.turned_back = Some(keep);
         // They were made of what is being taken back.
         self.checks_after.clear();
@@ -318,7 +347,7 @@ impl RunState {
     /// all where a process died over either.
     pub(crate) fn cut_over(&self, name: &str) -> CutOver {
         let step = Step::CutOver(name.to_owned());
-        let undo = format!("undo:{step}");
+        let undo = undo_of(&step);
         if !self.began(&step) {
             CutOver::NotBegun
         } else if self.done.contains(&undo) {
@@ -349,7 +378,7 @@ impl RunState {
     pub(crate) fn left_stopped(&self) -> Vec<String> {
         let started = |name: &String| {
             let step = Step::Start(name.clone()).to_string();
-            self.done.contains(&step) || self.done.contains(&format!("undo:{step}"))
+            self.done.contains(&step) || self.done.contains(&undo_of(step))
         };
         let names = self.plan.services.iter().map(|service| &service.name);
         names
@@ -361,23 +390,49 @@ impl RunState {
     /// Whether users may have been let in with the restored data live: what they wrote since is
     /// then kept when the run is taken back.
     pub(crate) fn served_users(&self) -> bool {
+        // What is beside what is live is not what users are served by.
+        if self.plan.request.is_beside() {
+            return false;
+        }
         if self.let_in {
             return !self.cut_over_begun().is_empty();
         }
         if self.plan.maintenance {
             return self.began(&Step::MaintenanceOff);
         }
-        let seen = || self.plan.services.iter().filter(|it| !it.background);
-        if seen().next().is_none() {
-            return !self.cut_over_begun().is_empty();
+        let deployed = || {
+            let mut components = self.plan.components.iter();
+            components.any(|it| self.began(&Step::Deploy(it.name.clone())))
+        };
+        let mut seen = self
+            .plan
+            .services
+            .iter()
+            .filter(|it| !it.background)
+            .peekable();
+        match (seen.peek().is_some(), self.makes_services()) {
+            (false, false) => !self.cut_over_begun().is_empty(),
+            (false, true) => deployed(),
+            (true, makes) => {
+                let started = seen.any(|it| self.began(&Step::Start(it.name.clone())));
+                started || (makes && deployed())
+            }
         }
-        seen().any(|service| self.began(&Step::Start(service.name.clone())))
     }
 
-    /// The same for a process that takes the run up after another died (`taken_up`): without a
-    /// page to keep users out, whatever a reboot starts serves the swapped data.
+    /// Whether it makes services that were not there: until then nobody is served by what it restored.
+    pub(crate) fn makes_services(&self) -> bool {
+        let mut components = self.plan.components.iter();
+        self.plan.request.create && components.any(|it| it.inspection.makes_services.is_some())
+    }
+
+    /// Whether users may have been served what it restored. A process that takes the run up after another
+    /// died (`taken_up`) cannot know: without a page to keep users out, whatever a reboot starts serves the
+    /// swapped data.
     pub(crate) fn may_have_served(&self, taken_up: bool) -> bool {
-        let unguarded = taken_up && !self.plan.maintenance;
+        let none_yet = self.makes_services() && self.plan.services.iter().all(|it| it.background);
+        let unguarded =
+            taken_up && !self.plan.maintenance && !self.plan.request.is_beside() && !none_yet;
         self.served_users() || (unguarded && !self.cut_over_begun().is_empty())
     }
 
@@ -394,7 +449,7 @@ impl RunState {
         if !self.is_done(&Step::CheckInside) {
             return None;
         }
-        let forward = || self.steps.iter().filter(|it| !it.step.starts_with("undo:"));
+        let forward = || self.steps.iter().filter(|it| undoes(&it.step).is_none());
         let away = forward().find(|it| self.turns_users_away(&it.step))?;
         let in_again = forward().rfind(|it| match self.plan.maintenance {
             true => it.step == Step::MaintenanceOff.to_string(),
@@ -443,6 +498,49 @@ impl RunState {
     /// The run is neither finished nor undone, and stands in the way of others.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.outcome, Outcome::Unfinished | Outcome::Stuck)
+    }
+
+    /// It is open, and what is live is neither what it was before nor what it is to be: users are turned
+    /// away, or a swap was begun and not all are made, or taken back.
+    pub(crate) fn is_halfway(&self) -> bool {
+        let components = self.plan.components.iter();
+        let mut states = components.map(|it| self.cut_over(&it.name));
+        let settled = |state| match self.turned_back {
+            Some(_) => matches!(state, CutOver::NotBegun | CutOver::TakenBack),
+            None => state == CutOver::Done,
+        };
+        let swapping = self
+            .plan
+            .components
+            .iter()
+            .any(|it| self.cut_over(&it.name).is_begun());
+        self.is_open() && (self.down_since.is_some() || (swapping && !states.all(settled)))
+    }
+
+    /// What to type about it while it is open, in a sentence: where it is being taken back, both verbs do that.
+    /// Neither goes by a journal that may be wrong.
+    pub(crate) fn ways_on(&self) -> String {
+        let run = &self.run;
+        match self.turned_back {
+            _ if self.damaged.is_some() => format!(
+                "its journal is damaged: `restore abandon {run}` ends it as the platform stands"
+            ),
+            Some(_) => format!("it is being taken back: `restore rollback {run}` finishes that"),
+            None => {
+                format!("`restore resume {run}` finishes it, `restore rollback {run}` undoes it")
+            }
+        }
+    }
+
+    /// It was taken back, and what was live before it works as it did: nothing needs a copy of that. Where a
+    /// service had to be killed, what this was about to write may be nowhere but in the safety backup.
+    pub(crate) fn came_to_nothing(&self) -> bool {
+        let killed = self.findings.iter().any(Finding::tells_of_a_kill);
+        matches!(self.outcome, Outcome::Undone | Outcome::RolledBack)
+            && self.services_down.is_empty()
+            && !self.page_up
+            && self.checks_after.iter().all(|it| it.passed)
+            && !killed
     }
 
     /// Nothing more is to be done about it, as far as its journal can be read.
@@ -496,10 +594,8 @@ impl RunState {
         if matches!(step, PAGE_OFF | PAGE_LEFT) {
             return true;
         }
-        let (way, step) = match step.strip_prefix("undo:") {
-            Some(step) => ("undo:", step),
-            None => ("", step),
-        };
+        let undoing = undoes(step).is_some();
+        let step = either_way(step);
         if self.plan.maintenance {
             return step == Step::MaintenanceOff.to_string();
         }
@@ -507,7 +603,11 @@ impl RunState {
         let mut seen = self.plan.services.iter().filter(|it| !it.background);
         let start = |name: &String| Step::Start(name.clone()).to_string();
         let starts_one = seen.clone().any(|it| step == start(&it.name));
-        starts_one && seen.all(|it| self.done.contains(&format!("{way}{}", start(&it.name))))
+        let id = |name: &String| match undoing {
+            true => undo_of(start(name)),
+            false => start(name),
+        };
+        starts_one && seen.all(|it| self.done.contains(&id(&it.name)))
     }
 
     fn close_downtime(&mut self, at: Timestamp) {
@@ -517,7 +617,7 @@ impl RunState {
     }
 
     fn turns_users_away(&self, step: &str) -> bool {
-        let step = step.strip_prefix("undo:").unwrap_or(step);
+        let step = either_way(step);
         match Step::try_from(step.to_owned()) {
             Ok(Step::MaintenanceOn) => true,
             Ok(step @ Step::Stop(_)) => self.plan.phase(&step) != Phase::Background,
@@ -525,7 +625,7 @@ impl RunState {
         }
     }
 
-    /// Whether the safety backup and every component's staging are done: the backup is not read again.
+    /// Whether every component's staging is done: the backup is not read again.
     pub(crate) fn is_staged(&self) -> bool {
         let mut components = self.plan.components.iter();
         components.all(|it| self.is_done(&Step::Stage(it.name.clone())))

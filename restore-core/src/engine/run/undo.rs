@@ -1,14 +1,18 @@
 //! The way back: everything that was begun is taken back, in reverse.
 
 use std::future::Future;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::execution::{RunExecutor, StepResult};
+use super::forward::LONGER;
 use super::state::{LOOK, SUPERSEDE};
 use super::way_back::not_as_left;
-use super::{Journal, RunState, order};
-use crate::contract::When;
-use crate::engine::plan::{Phase, PlannedService, Step};
+use super::{Journal, RunState, keeps_page, order, page};
+use crate::contract::{Target, When};
+use crate::engine::plan::{Phase, PlannedService, Step, moves};
+use crate::model::step_id::undo_of;
 use crate::model::{Error, Finding, Outcome, Result, Timestamp};
 use crate::swap::scope::Discard;
 
@@ -50,7 +54,7 @@ impl RunExecutor<'_> {
             // this run, and nothing has to be down for it.
             let undone = |name: &String| {
                 let step = Step::CutOver(name.clone());
-                state.done.contains(&format!("undo:{step}"))
+                state.done.contains(&undo_of(&step))
             };
             let left = begun
                 .into_iter()
@@ -66,6 +70,7 @@ impl RunExecutor<'_> {
             false => {
                 self.discard_staged().await;
                 self.remove_created(&[]).await;
+                self.clear_after_a_kill().await;
             }
         }
         // A failure is told as a failure, also when a later process finished the undo.
@@ -97,13 +102,16 @@ impl RunExecutor<'_> {
             .journal
             .with(|state| (state.run.clone(), state.started));
         let (page_came_up, page_was_lifted) = self.journal.with(|state| {
-            let lifted = format!("undo:{}", Step::MaintenanceOff);
+            let lifted = undo_of(Step::MaintenanceOff);
             let page_was_lifted = state.was_let_in()
                 || state.began(&Step::MaintenanceOff)
                 || state.intents.contains(&lifted);
             (state.is_done(&Step::MaintenanceOn), page_was_lifted)
         });
         let maintenance = self.site.maintenance().filter(|_| page_was_up);
+        let (page_up, kept) = self
+            .journal
+            .with(|state| (state.page_up, keeps_page(state)));
         let unseen: Vec<String> = self.journal.with(|state| {
             let phase = |name: &String| state.plan.phase(&Step::CutOver(name.clone()));
             let unseen = cut_over
@@ -120,11 +128,13 @@ impl RunExecutor<'_> {
             // It is still up, unless the run had come to taking it down. Putting it up needs a web
             // server whose configuration reads, and the very undo may be what makes it readable.
             if let Some(maintenance) = maintenance.filter(|_| page_was_lifted && !seen.is_empty()) {
+                // It goes up also where the journal cannot take how it comes down.
+                let _ = page::keep(&self.journal, maintenance.as_ref()).await;
                 let up = self
                     .undo_step(&Step::MaintenanceOn, || maintenance.on(&run, started))
                     .await;
                 if let Err(error) = up {
-                    self.notice_anyway(Finding::warning(
+                    self.record_best_effort(Finding::warning(
                         "undo.no_page",
                         "maintenance",
                         format!("the old data is swapped back without a maintenance page: {error}"),
@@ -153,14 +163,14 @@ impl RunExecutor<'_> {
         };
         self.look_after_undo(&Step::CheckInside, When::BeforeTraffic, since)
             .await;
-        if let Some(maintenance) = maintenance {
+        if page_was_up && (maintenance.is_some() || page_up || kept) {
             let lifted = self
-                .undo_step(&Step::MaintenanceOff, || maintenance.off(&run))
+                .undo_step(&Step::MaintenanceOff, || self.take_page_down())
                 .await;
             match lifted {
                 // It never came up: whatever keeps it from being lifted does not keep users out.
                 Err(error) if !page_came_up => {
-                    self.notice_anyway(Finding::warning(
+                    self.record_best_effort(Finding::warning(
                         "undo.page_unsure",
                         "maintenance",
                         format!(
@@ -193,22 +203,38 @@ impl RunExecutor<'_> {
             let keep = self
                 .journal
                 .with(|state| state.keeps_what_it_restored() == Some(true));
+            let without_programs = Mutex::new(Vec::new());
             order::stopping(&services, |at| {
                 let name = services[at].name.clone();
+                let without_programs = &without_programs;
                 async move {
                     if keep && let Err(error) = self.make_durable(&name, true).await {
-                        self.notice_anyway(Finding::from_error(name.clone(), &error))
+                        self.record_best_effort(Finding::from_error(name.clone(), &error))
                             .await;
                     }
-                    let step = Step::Stop(name.clone());
-                    self.undo_step(&step, || platform.scale(&name, 0)).await
+                    let Err(error) = self.stop_again(&name).await else {
+                        return Ok(());
+                    };
+                    // What would stop it may lie in what is about to be moved back.
+                    if !self.lost_its_programs(&name, cut_over).await {
+                        return Err(error);
+                    }
+                    let finding = Finding::warning(
+                        "undo.no_program",
+                        name.clone(),
+                        format!("is not stopped before the old data is moved back, as its own program is gone: {error}"),
+                    );
+                    self.record_best_effort(finding).await;
+                    let without = without_programs.lock();
+                    without.unwrap_or_else(PoisonError::into_inner).push(name);
+                    Ok(())
                 }
             })
             .await?;
             for name in cut_over.iter().rev() {
                 let deploy = Step::Deploy(name.clone());
                 // Once is enough: again, it would start what another attempt has stopped since.
-                let undone = format!("undo:{deploy}");
+                let undone = undo_of(&deploy);
                 let undeploy =
                     |state: &RunState| state.began(&deploy) && !state.done.contains(&undone);
                 if self.journal.with(undeploy) {
@@ -226,6 +252,11 @@ impl RunExecutor<'_> {
             if let Some(error) = first {
                 return Err(error);
             }
+            // It may have run on, on what is no longer there: what does not stop now is no end.
+            let again = without_programs.into_inner();
+            for name in again.unwrap_or_else(PoisonError::into_inner) {
+                self.stop_again(&name).await?;
+            }
         }
         let stopped = |service: &PlannedService| {
             self.journal
@@ -235,13 +266,16 @@ impl RunExecutor<'_> {
         if begun || !cut_over.is_empty() || services.iter().any(stopped) {
             order::starting(&services, |at| {
                 let (name, replicas) = (services[at].name.clone(), services[at].replicas);
+                let ran = services[at].ran_before();
                 async move {
                     let step = Step::Start(name.clone());
-                    let scale = || platform.scale(&name, replicas);
+                    // What did not run before either keeps nobody waiting.
+                    let scale = || platform.scale_at_least(&name, replicas, ran);
                     // Each try waits for it to be ready, with users turned away.
                     if let Err(error) = self.undo_tries(&step, &RETRIES[..1], scale).await {
-                        self.tell_down(&name, replicas, &error).await;
+                        self.tell_down(&name, ran, &error).await;
                     }
+                    self.let_go_on(&name).await;
                     // Whatever became of it, the others are started.
                     Ok::<(), Error>(())
                 }
@@ -249,6 +283,72 @@ impl RunExecutor<'_> {
             .await?;
         }
         Ok(since)
+    }
+
+    /// Has components take back what they did to a service before it was to be stopped, where that did not come about.
+    async fn let_go_on(&self, name: &str) {
+        let step = Step::Stop(name.to_owned());
+        let halfway = self
+            .journal
+            .with(|state| state.began(&step) && !state.is_done(&step));
+        if !halfway {
+            return;
+        }
+        for component in self.site.components() {
+            component.not_stopped(name).await;
+        }
+        for guard in self.site.guards.iter().filter(|it| it.service() == name) {
+            guard.not_stopped().await;
+        }
+    }
+
+    /// Stops a service on the way back. One that had to be killed for that is told of: what users have just
+    /// written is kept without what it was about to write.
+    async fn stop_again(&self, name: &str) -> Result<()> {
+        let platform = self.site.platform();
+        // One that is down already may have been killed as it was stopped before, which was told then.
+        let before = platform.service(name).await;
+        let ran = before.is_ok_and(|state| state.running > 0);
+        let step = Step::Stop(name.to_owned());
+        let stopped = self.undo_step(&step, || platform.scale(name, 0)).await;
+        // That it cannot be looked at holds up no undo.
+        if ran
+            && let Ok(state) = platform.service(name).await
+            && let Some(why) = state.killed
+        {
+            let detail = format!("killed on the way back: {why}");
+            let finding = Finding::killed(name, detail).hint(LONGER);
+            self.record_best_effort(finding).await;
+        }
+        stopped
+    }
+
+    /// Whether a program that the service is started, stopped or asked after by is gone from where these
+    /// components are about to move the old data back to. What one is called with does not count: it may be
+    /// what the service makes. Nor does any of it for a service that is seen to run.
+    async fn lost_its_programs(&self, service: &str, cut_over: &[String]) -> bool {
+        let platform = self.site.platform();
+        if matches!(platform.service(service).await, Ok(state) if state.running > 0) {
+            return false;
+        }
+        let mut targets = Vec::new();
+        for name in cut_over {
+            if let Some(component) = self.site.component(name) {
+                let paths = self
+                    .journal
+                    .with(|state| state.plan.component(name).map(|it| it.paths.clone()));
+                let paths = paths.unwrap_or_default();
+                targets.extend(component.targets(&paths).await.unwrap_or_default());
+            }
+        }
+        platform.programs(service).iter().any(|it| {
+            let path = Path::new(&it.program);
+            let returns = |target: &Target| {
+                let inside = path.strip_prefix(&target.path);
+                inside.is_ok_and(|inside| moves(&target.scope, inside))
+            };
+            it.service.is_none() && !path.exists() && targets.iter().any(returns)
+        })
     }
 
     /// Undoes what one component did in a step.
@@ -270,8 +370,8 @@ impl RunExecutor<'_> {
 
     /// A service that does not start on its old data: everything was moved back, so this is told
     /// and holds up nothing.
-    async fn tell_down(&self, name: &str, replicas: u32, error: &Error) {
-        let before = match replicas {
+    async fn tell_down(&self, name: &str, ran: u32, error: &Error) {
+        let before = match ran {
             0 => "it did not run before the run either",
             _ => "it ran before the run",
         };
@@ -281,14 +381,20 @@ impl RunExecutor<'_> {
             format!("does not start on its old data, which is back in place ({before}): {error}"),
         );
         let hint = error.hint_text().unwrap_or("its own log says why");
-        self.notice_anyway(finding.hint(format!("{hint}; start it by hand once that is fixed")))
-            .await;
+        self.record_best_effort(
+            finding.hint(format!("{hint}; start it by hand once that is fixed")),
+        )
+        .await;
     }
 
     /// Makes the checks after an undo. What fails is told, and turns nothing: everything that was
     /// moved is back, whether it works or not.
     async fn look_after_undo(&self, step: &Step, when: When, since: Timestamp) {
-        let id = format!("undo:{step}");
+        // The platform was no part of it.
+        if self.journal.with(|state| state.plan.request.is_beside()) {
+            return;
+        }
+        let id = undo_of(step);
         let outcomes = self.checks_after_undo(when, since).await;
         let before = self.journal.with(|state| state.checks_before.clone());
         let failing: Vec<_> = outcomes.iter().filter(|it| !it.passed).cloned().collect();
@@ -309,7 +415,7 @@ impl RunExecutor<'_> {
                     ),
                 };
                 let message = format!("the check {words}: {}", check.detail);
-                self.notice_anyway(Finding::warning(code, check.name, message).hint(hint))
+                self.record_best_effort(Finding::warning(code, check.name, message).hint(hint))
                     .await;
             }
             Ok(StepResult {
@@ -332,13 +438,13 @@ impl RunExecutor<'_> {
         self.undo_tries(step, &RETRIES, work).await
     }
 
-    /// The same, tried again after each of these waits.
+    /// An undo step, tried again after each of these waits.
     async fn undo_tries<F, Fut>(&self, step: &Step, waits: &[Duration], work: F) -> Result<()>
     where
         F: Fn() -> Fut + Send,
         Fut: Future<Output = Result<()>> + Send,
     {
-        let id = format!("undo:{step}");
+        let id = undo_of(step);
         let mut waits = waits.iter();
         loop {
             let work = work();
@@ -391,7 +497,7 @@ impl RunExecutor<'_> {
                 .hint(
                     "it takes up room and does no harm; `restore confirm` of this run tries again",
                 );
-                self.notice_anyway(finding).await;
+                self.record_best_effort(finding).await;
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::RunState;
+use super::{RunState, page};
 use crate::contract::{Backup, CutOver, MemoryFacts, RunContext};
 use crate::engine::operations::Site;
 use crate::engine::plan::Step;
@@ -25,6 +25,8 @@ pub(super) fn looking(site: &Site, state: &RunState, name: &str) -> Option<RunCo
     Some(
         context
             .with_target(state.plan.target_of(name))
+            .with_restore_as(state.plan.request.restore_as.clone())
+            .with_tables(state.plan.request.tables.clone())
             .with_cut_over(state.cut_over(name)),
     )
 }
@@ -53,6 +55,10 @@ pub(crate) async fn ensure_way_back(site: &Site, state: &RunState) -> Result<()>
         )
         .hint(ways.clone())
     };
+    if let Err(error) = page::ensure_way_down(site, state).await {
+        let hint = error.hint_text().map(|hint| format!(" ({hint})"));
+        return Err(refused(format!("{error}{}", hint.unwrap_or_default())).source(error));
+    }
     for name in ensure_known(site, state).map_err(|error| refused(error.message().to_owned()))? {
         if !state.cut_over(&name).is_begun() {
             continue;
@@ -61,7 +67,12 @@ pub(crate) async fn ensure_way_back(site: &Site, state: &RunState) -> Result<()>
         else {
             continue;
         };
-        if let Err(error) = component.way_back(&context).await {
+        let mut looked = component.way_back(&context).await;
+        // Of what was broken off as much is taken back as can be: users wait for it.
+        if looked.is_ok() && !state.is_open() {
+            looked = component.can_undo(&context).await;
+        }
+        if let Err(error) = looked {
             let hint = error.hint_text().map(|hint| format!(" ({hint})"));
             let why = format!("{name}: {error}{}", hint.unwrap_or_default());
             return Err(refused(why).source(error));
@@ -154,7 +165,7 @@ fn ensure_components(site: &Site, state: &RunState) -> Result<Vec<String>> {
     }
 }
 
-fn name_gone(what: &str, name: &str) -> Error {
+pub(super) fn name_gone(what: &str, name: &str) -> Error {
     Error::new(
         ErrorKind::Preflight,
         "run.name_gone",
@@ -167,7 +178,7 @@ fn name_gone(what: &str, name: &str) -> Error {
     ))
 }
 
-/// The same, where the site also has all services that the run stops.
+/// The names of the run's components, where the site has all of them, and also has all services that the run stops.
 fn ensure_known(site: &Site, state: &RunState) -> Result<Vec<String>> {
     let names = ensure_components(site, state)?;
     let known = site.platform().services();

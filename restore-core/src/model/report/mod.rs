@@ -78,6 +78,9 @@ pub struct StepTime {
     pub started: Timestamp,
     /// Seconds; `None` where it did not end well.
     pub seconds: Option<f64>,
+    /// Whether it failed; one that neither ended nor failed was broken off.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
 }
 
 /// What became of one component.
@@ -90,8 +93,11 @@ pub struct ComponentReport {
     pub kind: String,
     /// The backup's files that it was restored from.
     pub artifacts: Vec<String>,
-    /// Whether its restored data is live now.
+    /// Whether its restored data is live now, or there beside what is live.
     pub restored: bool,
+    /// What it was restored as beside what is live, where it did not replace that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<String>,
     /// Bytes staged.
     pub bytes: u64,
     /// What was staged: tables, rows, keys, files.
@@ -185,6 +191,9 @@ pub struct Report {
     /// Whether that was begun and not finished: some of it is gone, so that there is no way back.
     #[serde(default)]
     pub confirming: bool,
+    /// Whether its confirmation found nothing that it had replaced: all was absent that it made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replaced_nothing: bool,
     /// Whether the maintenance page is up, or may be.
     #[serde(default)]
     pub page_up: bool,
@@ -209,6 +218,12 @@ pub struct Report {
     /// have written into it.
     #[serde(default)]
     pub keeps_restored: bool,
+    /// Whether it is being taken back, or was: one that has not ended goes on that way and no other.
+    #[serde(default)]
+    pub turned_back: bool,
+    /// Whether somebody asked for that, as of a run which had failed and did not get back by itself.
+    #[serde(default)]
+    pub asked_back: bool,
     /// Why it did not end as asked.
     pub failure: Option<Failure>,
     /// What stands in the way of undoing it, where it is stuck.
@@ -255,10 +270,16 @@ impl Report {
                         "run.unfinished",
                         format!("run {} has not ended", self.run),
                     )
-                    .hint(format!(
-                        "`restore resume {0}` finishes it, `restore rollback {0}` undoes it",
-                        self.run
-                    )),
+                    .hint(match self.turned_back {
+                        true => format!(
+                            "it is being taken back: `restore rollback {}` finishes that",
+                            self.run
+                        ),
+                        false => format!(
+                            "`restore resume {0}` finishes it, `restore rollback {0}` undoes it",
+                            self.run
+                        ),
+                    }),
                 );
             }
             (Outcome::Stuck, None, None) => {
@@ -299,7 +320,7 @@ impl Report {
         }
     }
 
-    /// The same for a run that nobody has asked to take back.
+    /// As [`into_result`](Self::into_result), for a run that nobody has asked to take back.
     pub(crate) fn into_forward(self) -> Result<Self> {
         let report = self.into_result()?;
         if report.is_as_before() {
@@ -390,6 +411,11 @@ impl Report {
         Some(parts.join(", "))
     }
 
+    /// What the run restores beside what is live and leaves there, in words; `None`: it replaces what is live.
+    pub fn beside(&self) -> Option<&str> {
+        self.components.iter().find_map(|it| it.beside.as_deref())
+    }
+
     /// The first line of the report: how it ended, and whether the platform works.
     pub fn headline(&self) -> String {
         let stopped = self
@@ -403,8 +429,21 @@ impl Report {
             }
             (Outcome::Unfinished, _) if self.drill => "Drill NOT FINISHED".to_owned(),
             (Outcome::Restored, Some(failing)) => format!("Restored, but {failing}"),
+            (Outcome::RolledBack, None) if self.drill => {
+                "Drill taken back; nothing live was touched".to_owned()
+            }
             (Outcome::RolledBack, Some(failing)) => {
                 format!("Rolled back: what was live before the restore is back, but {failing}")
+            }
+            // What was asked for comes first: that the restore had failed is no news.
+            (Outcome::Undone, failing) if self.asked_back && !self.drill => {
+                let had = if stopped { "was stopped" } else { "had failed" };
+                match failing {
+                    Some(failing) => format!(
+                        "Rolled back: what was live before the restore, which {had}, is back, but {failing}"
+                    ),
+                    None => format!("{}, which {had}", Outcome::RolledBack.headline()),
+                }
             }
             (Outcome::Abandoned, Some(failing)) => {
                 format!("{}, but {failing}", Outcome::Abandoned.headline())
@@ -426,6 +465,10 @@ impl Report {
                     None => line.to_owned(),
                 }
             }
+            (Outcome::Restored, None) => match self.beside() {
+                Some(what) => format!("Restored and checked: {what}; nothing live was touched"),
+                None => Outcome::Restored.headline().to_owned(),
+            },
             (outcome, _) => outcome.headline().to_owned(),
         }
     }

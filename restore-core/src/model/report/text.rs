@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::model::step_id::either_way;
 use crate::model::text::{bytes, shown_in};
 use crate::model::{
-    CheckOutcome, Failure, Finding, Kept, Outcome, Report, Severity, StepTime, Timestamp,
+    CheckOutcome, Failure, Finding, Kept, Outcome, Report, RunId, Severity, StepTime, Timestamp,
 };
 
 impl Report {
@@ -20,6 +21,18 @@ impl Report {
         }
     }
 
+    /// What has become of what a confirmed run kept.
+    fn confirmed_as(&self) -> String {
+        match (self.is_as_before(), self.beside()) {
+            (true, _) => format!("what it had restored is deleted{}", self.but_for()),
+            (false, Some(what)) => format!("{what} stays"),
+            (false, None) if self.replaced_nothing => {
+                "it had replaced nothing, and nothing was deleted".to_owned()
+            }
+            (false, None) => format!("what it replaced is deleted{}", self.but_for()),
+        }
+    }
+
     /// The report as text, in the spirit of the runbook's log entry: what a person reads, and
     /// what is appended to the site's log.
     pub fn to_text(&self) -> String {
@@ -30,18 +43,20 @@ impl Report {
         out
     }
 
-    /// The report in ten lines at most: what somebody needs to know who has waited for its end, and
-    /// what to type next. [`to_text`](Self::to_text) has all of it.
+    /// The report in ten lines at most, which fit on a screen of 80 columns and 24 lines: what somebody needs to know
+    /// who has waited for its end, and what to type next. [`to_text`](Self::to_text) has all of it.
     pub fn to_summary(&self) -> String {
         let clean = self.shown();
         let mut lines = clean.as_ref().unwrap_or(self).summary();
-        // The least important ones go first, and of these the last.
-        while lines.len() > SUMMARY
-            && let Some(least) = lines.iter().map(|(rank, _)| *rank).max()
-            && let Some(at) = lines.iter().rposition(|(rank, _)| *rank == least)
-        {
-            lines.remove(at);
+        while lines.len() > SUMMARY && drop_least(&mut lines) {}
+        if rows_of(&lines) > ROWS {
+            for (rank, line) in &mut lines {
+                if let Some(longest) = longest(*rank) {
+                    clip(line, longest, &self.run);
+                }
+            }
         }
+        while rows_of(&lines) > ROWS && drop_least(&mut lines) {}
         lines.into_iter().fold(String::new(), |mut out, (_, line)| {
             out.push_str(&line);
             out.push('\n');
@@ -51,8 +66,11 @@ impl Report {
 
     /// What is to be said of the safety backup of a run that has come to nothing.
     fn idle_safety(&self) -> &'static str {
+        let killed = self.findings.iter().any(Finding::tells_of_a_kill);
         match self.outcome {
-            Outcome::Undone => ", which nothing needs now: `restore prune` deletes it in its time",
+            Outcome::Undone if !self.is_failing() && !killed => {
+                ", which nothing needs now: `restore prune --keep N` deletes it in its time"
+            }
             _ => "",
         }
     }
@@ -78,11 +96,7 @@ impl Report {
             format!("Run {run} of backup {backup}: {count}{took}, {downtime}"),
         ));
         if self.confirmed {
-            let what = match self.is_as_before() {
-                true => "what it had restored",
-                false => "what it replaced",
-            };
-            lines.push((1, format!("Confirmed: {what} is deleted{}", self.but_for())));
+            lines.push((1, format!("Confirmed: {}", self.confirmed_as())));
         }
         let mut cause = |what: &str, failure: &Failure, rank: u8| {
             let Failure { step, message, .. } = failure;
@@ -100,10 +114,7 @@ impl Report {
         // A drill goes on after the first.
         for finding in &self.findings {
             if finding.severity == Severity::Error {
-                let Finding {
-                    subject, message, ..
-                } = finding;
-                lines.push((4, format!("Also, at {subject}: {message}")));
+                lines.push((4, format!("Also, at {}", finding.line())));
             }
         }
         if !self.services_down.is_empty() {
@@ -168,7 +179,7 @@ impl Report {
         lines
     }
 
-    /// The same with all names and words of others on one line each: a journal of an earlier
+    /// The report with all names and words of others on one line each: a journal of an earlier
     /// version, or an agent, may hold them as they are.
     fn shown(&self) -> Option<Self> {
         let mut value = serde_json::to_value(self).ok()?;
@@ -240,13 +251,7 @@ impl Report {
             )?;
         }
         if self.confirmed {
-            let what = if self.is_as_before() {
-                "had restored"
-            } else {
-                "replaced"
-            };
-            let except = self.but_for();
-            writeln!(out, "Confirmed:     yes; what it {what} is deleted{except}")?;
+            writeln!(out, "Confirmed:     yes; {}", self.confirmed_as())?;
         }
         if let Some(failure) = &self.failure {
             writeln!(out, "\nWhat went wrong, at {}:", failure.step)?;
@@ -270,6 +275,8 @@ impl Report {
         for component in &self.components {
             let mark = if self.outcome == Outcome::Drilled {
                 "restores"
+            } else if component.restored && self.is_open() {
+                "swapped in"
             } else if component.restored {
                 "restored"
             } else {
@@ -289,6 +296,9 @@ impl Report {
                 .collect();
             if !facts.is_empty() {
                 writeln!(out, "  {:<20} {}", "", facts.join(", "))?;
+            }
+            if let Some(what) = component.beside.as_ref().filter(|_| component.restored) {
+                writeln!(out, "  {:<20} as {what}, beside what is live", "")?;
             }
             if let Some(kept) = &component.kept_at {
                 let which = match (component.kept, component.restored) {
@@ -322,7 +332,7 @@ impl Report {
             writeln!(out, "\nNoticed:")?;
         }
         for finding in noticed {
-            writeln!(out, "  {}: {}", finding.subject, finding.message)?;
+            writeln!(out, "  {}", finding.line())?;
             if let Some(hint) = &finding.hint {
                 writeln!(out, "    {hint}")?;
             }
@@ -356,7 +366,7 @@ impl Report {
     fn restarted(&self, name: &str) -> bool {
         let (stop, start) = (format!("stop:{name}"), format!("start:{name}"));
         let steps = self.steps.iter().map(|time| {
-            let step = time.step.strip_prefix("undo:").unwrap_or(&time.step);
+            let step = either_way(&time.step);
             (step, time.seconds.is_some())
         });
         let (stopped, up) = steps.fold((false, true), |(stopped, up), (step, ended)| {
@@ -429,6 +439,26 @@ impl Report {
         Ok(())
     }
 
+    /// What became of a step that did not end well.
+    fn not_done(&self, step: &StepTime) -> &'static str {
+        let mut later = self.steps.iter().filter(|it| it.started > step.started);
+        let again = later.any(|it| it.step == step.step);
+        let failed = self.failure.iter().chain(&self.stuck);
+        match failed.map(|it| &it.step).any(|failed| *failed == step.step) {
+            _ if again => "not finished; begun again below",
+            true => "failed",
+            false if self.under_way.is_some() => "under way",
+            false if self.is_open() && self.stuck.is_none() => "not finished",
+            false if step.failed => "failed",
+            false => "not ended",
+        }
+    }
+
+    /// Whether it has not ended, or is stuck.
+    fn is_open(&self) -> bool {
+        matches!(self.outcome, Outcome::Unfinished | Outcome::Stuck)
+    }
+
     /// The steps that a person asks about: those that took time, and those that failed. All of
     /// them are in the report as a value.
     fn write_steps(&self, out: &mut String) -> std::fmt::Result {
@@ -436,7 +466,9 @@ impl Report {
         let quick = self.steps.iter().filter(|step| !told(step)).count();
         writeln!(out, "\nSteps:")?;
         for step in self.steps.iter().filter(told) {
-            let took = step.seconds.map_or_else(|| "failed".to_owned(), seconds);
+            let took = step
+                .seconds
+                .map_or_else(|| self.not_done(step).to_owned(), seconds);
             writeln!(out, "  {} {:<32} {took}", clock(step.started), step.step)?;
         }
         match (quick, quick == self.steps.len()) {
@@ -449,6 +481,64 @@ impl Report {
 
 /// So many lines has a summary at most.
 const SUMMARY: usize = 10;
+/// So many rows of a terminal it takes at most, so that what was typed before it is seen above it.
+const ROWS: usize = 20;
+/// So many columns a terminal has at least.
+const COLUMNS: usize = 80;
+/// How far the rows after the first of a line are set in.
+const INDENT: usize = 6;
+
+/// Takes away the least important line, and of these the last; `false` where each is needed.
+fn drop_least(lines: &mut Vec<(u8, String)>) -> bool {
+    let least = lines.iter().map(|(rank, _)| *rank).max();
+    let Some(least) = least.filter(|rank| *rank > 1) else {
+        return false;
+    };
+    if let Some(at) = lines.iter().rposition(|(rank, _)| *rank == least) {
+        lines.remove(at);
+    }
+    true
+}
+
+/// How long a line of this rank may be where there is no room for all of them; `None`: it is not cut off.
+fn longest(rank: u8) -> Option<usize> {
+    match rank {
+        0 | 1 => None,
+        // What stands in the way.
+        2 => Some(480),
+        _ => Some(240),
+    }
+}
+
+/// Cuts a long line off, with where the rest of it is.
+fn clip(line: &mut String, longest: usize, run: &RunId) {
+    if let Some((at, _)) = line.char_indices().nth(longest) {
+        line.truncate(at);
+        let _ = write!(line, "… (restore report {run})");
+    }
+}
+
+fn rows_of(lines: &[(u8, String)]) -> usize {
+    lines.iter().map(|(_, line)| rows(line)).sum()
+}
+
+/// How many rows a line takes: broken between words, or by the terminal wherever it ends.
+fn rows(line: &str) -> usize {
+    let (mut broken, mut column) = (1, 0);
+    for word in line.split(' ') {
+        let length = word.chars().count();
+        if column > INDENT && column + 1 + length > COLUMNS {
+            broken += 1;
+            column = INDENT;
+        } else if column > 0 {
+            column += 1;
+        }
+        column += length;
+        broken += column.saturating_sub(1) / COLUMNS;
+        column = column.saturating_sub(1) % COLUMNS + 1;
+    }
+    broken.max(line.chars().count().div_ceil(COLUMNS))
+}
 
 /// Steps that took less are not listed one by one, in seconds.
 const LONG: f64 = 1.0;
@@ -512,6 +602,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn rows_of_a_terminal_are_counted() {
+        let of = |words: &[usize]| {
+            let words: Vec<String> = words.iter().map(|length| "x".repeat(*length)).collect();
+            rows(&words.join(" "))
+        };
+        assert_eq!(rows(""), 1);
+        assert_eq!(of(&[80]), 1);
+        assert_eq!(of(&[81]), 2);
+        assert_eq!(of(&[40, 39]), 1);
+        assert_eq!(of(&[40, 40]), 2);
+        // The second row begins further in.
+        assert_eq!(of(&[40, 50, 23]), 2);
+        assert_eq!(of(&[40, 50, 24]), 3);
+        assert_eq!(of(&[10, 200]), 4);
+    }
 
     #[test]
     fn facts_are_words() {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::config::ComposeName;
 use crate::model::{Error, ErrorKind, Result, Timestamp};
-use crate::platforms::docker::engine::Engine;
+use crate::platforms::docker::engine::{Engine, Refused};
 use crate::platforms::docker::json::{encoded, odd, text};
 
 /// The project that something belongs to.
@@ -21,7 +21,7 @@ pub(super) const SERVICE: &str = "com.docker.compose.service";
 pub(super) const VOLUME: &str = "com.docker.compose.volume";
 
 /// Which of a service's containers it is, from 1.
-const NUMBER: &str = "com.docker.compose.container-number";
+pub(super) const NUMBER: &str = "com.docker.compose.container-number";
 
 /// Whether it was made for one command (`docker compose run`), which is no part of the service.
 const ONEOFF: &str = "com.docker.compose.oneoff";
@@ -150,7 +150,7 @@ impl Engine {
             let what = "look at a container";
             match self.get(what, &format!("/containers/{id}/json")).await {
                 Ok(seen) => Container::read(seen).map(Some).ok_or_else(|| odd(what)),
-                Err(e) if e.code() == "swarm.not_found" => Ok(None),
+                Err(e) if e.is(&Refused::NotFound) => Ok(None),
                 Err(e) => Err(e),
             }
         })
@@ -354,7 +354,7 @@ impl Container {
         policy.cloned().unwrap_or(Value::Null)
     }
 
-    /// The same in a word; empty: nothing.
+    /// What the engine does when its process ends, in a word; empty: nothing.
     pub(super) fn restarts_when(&self) -> String {
         let name = text(&self.seen, "/HostConfig/RestartPolicy/Name").unwrap_or_default();
         match name.as_str() {
@@ -410,7 +410,7 @@ impl Container {
             .collect()
     }
 
-    /// The same in the words of a container that is to be made: what exists, and nothing that
+    /// Its mounts in the words of a container that is to be made: what exists, and nothing that
     /// would be made.
     pub(super) fn mounts_to_make(&self) -> Value {
         let mounts = self.mounts().into_iter();

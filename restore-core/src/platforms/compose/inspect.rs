@@ -10,9 +10,6 @@ use crate::platforms::docker::json::text;
 use crate::platforms::docker::mounts::path_inside;
 use crate::platforms::docker::processes::user_numbers;
 
-/// The code of the finding that a service has come to its end.
-const ENDED: &str = "compose.ended";
-
 impl ComposePlatform {
     /// How a file of this host is seen in the containers of a service; `None` where it is not.
     pub(super) async fn seen_in(
@@ -67,9 +64,10 @@ impl ComposePlatform {
             };
             match self.engine.service_containers(&config.name).await {
                 Ok(containers) => {
-                    let mut found = look_at(config, &containers);
-                    found.retain(|it| !(stopped && it.code == ENDED));
-                    findings.extend(found);
+                    findings.extend(look_at(config, &containers));
+                    if !stopped {
+                        findings.extend(ended(config, &containers));
+                    }
                 }
                 Err(error) => findings.push(Finding::from_error(config.key.as_str(), &error)),
             }
@@ -135,17 +133,20 @@ fn look_at(config: &ServiceConfig, containers: &ServiceContainers) -> Vec<Findin
             .hint("stop it, or wait until its command has ended"),
         );
     }
-    if containers.up().next().is_none() && containers.all.iter().all(ended_well) {
-        findings.push(
-            Finding::warning(
-                ENDED,
-                key,
-                "it has come to its end by itself, with exit code 0, and is not started again by the engine: it looks like work that is done once",
-            )
-            .hint("if so, take it out of `stops`, or it is started after the restore"),
-        );
-    }
     findings
+}
+
+/// That a service has come to its end by itself.
+fn ended(config: &ServiceConfig, containers: &ServiceContainers) -> Option<Finding> {
+    let ended = containers.up().next().is_none() && containers.all.iter().all(ended_well);
+    ended.then(|| {
+        Finding::warning(
+            "compose.ended",
+            config.key.as_str(),
+            "it has come to its end by itself, with exit code 0, and is not started again by the engine: it looks like work that is done once",
+        )
+        .hint("if so, take it out of `stops`, or it is started after the restore")
+    })
 }
 
 /// Whether it did what it was for.
@@ -187,15 +188,14 @@ mod tests {
                 Container::read(seen).unwrap()
             })
             .collect();
-        let found = look_at(
-            &config,
-            &ServiceContainers {
-                name,
-                all,
-                one_off: Vec::new(),
-            },
-        );
-        found.into_iter().map(|it| it.code.to_string()).collect()
+        let containers = ServiceContainers {
+            name,
+            all,
+            one_off: Vec::new(),
+        };
+        let found = look_at(&config, &containers).into_iter();
+        let found = found.chain(super::ended(&config, &containers));
+        found.map(|it| it.code).collect()
     }
 
     #[test]

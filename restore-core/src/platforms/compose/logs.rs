@@ -4,7 +4,7 @@ use bollard::query_parameters::LogsOptionsBuilder;
 
 use super::containers::Container;
 use crate::model::{Error, ErrorKind, Result, Timestamp};
-use crate::platforms::docker::engine::Engine;
+use crate::platforms::docker::engine::{Engine, Refused};
 use crate::platforms::docker::logs::{collect, log_time, newest};
 
 /// How long reading the logs of a service may take.
@@ -42,8 +42,7 @@ pub(super) async fn of_containers<'a>(
             Ok(Ok(())) => {}
             Ok(Err(e)) => {
                 let error = engine.refused(&what, e);
-                let unreadable = error.message().contains("does not support reading");
-                if !unreadable && error.code() != "swarm.not_found" {
+                if !error.is(&Refused::NoLog) && !error.is(&Refused::NotFound) {
                     return Err(error);
                 }
             }

@@ -2,7 +2,8 @@
 //!
 //! The engine is asked, never a compose file: which containers a service has is told by the labels
 //! that Compose gives them, by exact names. What is restored is what runs: containers are stopped
-//! and started, and none is made, removed or changed for good. A service has as many instances as
+//! and started, and none is made, removed or changed for good; but a project that has none at all can
+//! be made from compose files that were restored. A service has as many instances as
 //! it has containers that are up; one that had ended before stays so.
 //!
 //! Programs run in a container of the service, or, where none runs and for throwaway servers, in a
@@ -10,11 +11,15 @@
 
 mod config;
 mod containers;
+mod counts;
 mod endpoint;
+mod external;
 mod images;
 mod inspect;
+mod kept_volumes;
 mod listed;
 mod logs;
+mod projects;
 mod record;
 mod start;
 mod stop;
@@ -31,7 +36,8 @@ pub(crate) use self::listed::{Listed, listed};
 use self::config::{ComposeConfig, ComposeName, ServiceConfig};
 use self::containers::{Container, ServiceContainers};
 use self::images::ComposeImages;
-use self::record::Record;
+use self::kept_volumes::KeptVolumes;
+use self::record::StopRecord;
 use super::docker::address::Address;
 use super::docker::engine::Engine;
 use super::docker::exec::ExecProcess;
@@ -41,7 +47,7 @@ use super::docker::killed::KilledServices;
 use super::docker::throwaway;
 use super::docker::throwaway::{Helper, Recipe};
 use super::local;
-use crate::contract::{Images, Platform, Program, ServiceState, SiteConfig, Volume};
+use crate::contract::{Images, Platform, Program, ServiceState, SiteConfig, Stacks, Volume};
 use crate::model::{Endpoint, Error, ErrorKind, Finding, Result, Timestamp};
 use crate::swap::records_in;
 use crate::sys::process::command::{Command, Process, Scratch};
@@ -59,6 +65,7 @@ pub(crate) fn make(config: &SiteConfig, base: &Path, state: &Path) -> Result<Arc
     Ok(Arc::new(ComposePlatform {
         engine: Arc::new(Engine::manager(Address::Unix(config.socket.clone()))),
         killed: KilledServices::default(),
+        kept: KeptVolumes::of(&state.join("services")),
         stopped: state.join("services"),
         records: records_in(&state.join("work")),
         host,
@@ -71,6 +78,7 @@ struct ComposePlatform {
     /// This host's.
     engine: Arc<Engine>,
     killed: KilledServices,
+    kept: KeptVolumes,
     /// Where it is kept which containers were stopped.
     stopped: PathBuf,
     /// Where what is believed of swaps is kept.
@@ -125,8 +133,8 @@ impl ComposePlatform {
     }
 
     /// What is written down of the service's containers while they are down.
-    fn record(&self, config: &ServiceConfig) -> Record {
-        Record::of(&self.stopped, &config.name)
+    fn record(&self, config: &ServiceConfig) -> StopRecord {
+        StopRecord::of(&self.stopped, &config.name)
     }
 
     /// Runs a program in a container of our own.
@@ -190,14 +198,15 @@ impl Platform for ComposePlatform {
         let (config, containers) = self.look(name).await?;
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let up: Vec<String> = containers.up().map(Container::describe).collect();
-        let detail = match (up.is_empty(), self.killed.get(&config.key)) {
+        let killed = self.killed.get(&config.key).filter(|_| up.is_empty());
+        let detail = match (up.is_empty(), &killed) {
             (false, _) => format!("containers {}", up.join(", ")),
-            (true, Some(note)) => note,
+            (true, Some(why)) => format!("killed: {why}"),
             (true, None) => "no container runs".to_owned(),
         };
         let running = count(containers.running().count());
         let state = ServiceState::new(name, count(up.len()), running, detail);
-        Ok(state.since(containers.running_since()))
+        Ok(state.since(containers.running_since()).killed(killed))
     }
 
     async fn scale(&self, name: &str, replicas: u32) -> Result<()> {
@@ -304,6 +313,10 @@ impl Platform for ComposePlatform {
         }))
     }
 
+    fn stacks(&self) -> Option<&dyn Stacks> {
+        Some(self)
+    }
+
     async fn path_in(&self, service: &str, host_path: &Path) -> Result<Option<PathBuf>> {
         if let Some(host) = self.on_host(service) {
             return host.path_in(service, host_path).await;
@@ -327,6 +340,17 @@ impl Platform for ComposePlatform {
             .filter(|name| self.on_host(name).is_none())
             .collect();
         self.findings(&of_compose).await
+    }
+
+    async fn unanswered(&self, service: &str) -> Result<Option<String>> {
+        if let Some(host) = self.on_host(service) {
+            return host.unanswered(service).await;
+        }
+        let (config, containers) = self.look(service).await?;
+        match containers.running().next() {
+            Some(_) => Ok(self.accepts(config, &containers).await.err()),
+            None => Ok(None),
+        }
     }
 
     fn programs(&self, service: &str) -> Vec<Program> {

@@ -15,13 +15,14 @@ use serde_json::Value;
 use super::config::ComposeName;
 use crate::model::{Error, ErrorKind, Result};
 use crate::sys::blocking::blocking;
+use crate::sys::durable::{self, Access};
 use crate::sys::private;
 
 /// What a container that was stopped has meanwhile as its restart policy: with it, it stays so when
 /// the engine starts, and comes back where this process died before it was stopped.
 pub(super) const WHILE_DOWN: &str = "unless-stopped";
 
-/// The same of one that was down already: whether somebody had stopped it, which the policy above
+/// What one has meanwhile that was down already: whether somebody had stopped it, which the policy above
 /// asks for, is told by no engine.
 pub(super) const NEVER: &str = "no";
 
@@ -64,11 +65,11 @@ static ASKED: AtomicU64 = AtomicU64::new(0);
 const SUFFIX: &str = ".stopped.json";
 
 /// The record of one service: a file in the site's state directory.
-pub(super) struct Record {
+pub(super) struct StopRecord {
     path: PathBuf,
 }
 
-impl Record {
+impl StopRecord {
     /// That of a service, whatever the site calls it, below the directory `services`.
     pub(super) fn of(services: &Path, name: &ComposeName) -> Self {
         // A label may hold anything; a name of a file may not.
@@ -160,30 +161,19 @@ impl Record {
             let failed = |e| Error::io(format!("write {}", path.display()), e);
             let folder = path.parent().unwrap_or(Path::new("/"));
             let Some(content) = content else {
-                let removed = match std::fs::remove_file(&path) {
-                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-                    // One that comes back after a power cut would tell of what is long over.
-                    removed => removed.and_then(|()| sync(folder)),
-                };
-                return removed.map_err(|e| Error::io(format!("remove {}", path.display()), e));
+                // One that comes back after a power cut would tell of what is long over.
+                return durable::remove(&path)
+                    .map_err(|e| Error::io(format!("remove {}", path.display()), e));
             };
             if !folder.exists() {
                 private::create_dir_all(folder).map_err(failed)?;
-                sync(folder.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
+                durable::sync_directory_of(folder).map_err(failed)?;
             }
             let new = path.with_extension("new");
-            private::write(&new, content).map_err(failed)?;
-            sync(&new).map_err(failed)?;
-            std::fs::rename(&new, &path).map_err(failed)?;
-            sync(folder).map_err(failed)
+            durable::replace(&path, &new, Access::PRIVATE, content).map_err(failed)
         })
         .await
     }
-}
-
-/// Has a file's content, or the names in a directory, on the disk.
-fn sync(path: &Path) -> std::io::Result<()> {
-    std::fs::File::open(path)?.sync_all()
 }
 
 #[cfg(test)]
@@ -201,7 +191,7 @@ mod tests {
                 project: project.to_owned(),
                 service: service.to_owned(),
             };
-            Record::of(&services, &name)
+            StopRecord::of(&services, &name)
         };
         let record = of("a/b", "c d");
         assert_eq!(record.read().await.unwrap(), []);
@@ -215,10 +205,10 @@ mod tests {
             record.write(&stopped).await.unwrap();
             assert_eq!(record.read().await.unwrap(), stopped);
         }
-        let all = Record::all(&services).await.unwrap();
+        let all = StopRecord::all(&services).await.unwrap();
         assert_eq!(all.len(), 1);
         assert_eq!(all[0].read().await.unwrap(), stopped);
-        let none = Record::all(&folder.path().join("none")).await.unwrap();
+        let none = StopRecord::all(&folder.path().join("none")).await.unwrap();
         assert!(none.is_empty());
         assert_eq!(of("a", "b/c d").read().await.unwrap(), []);
         std::fs::write(services.join("a%2fb+c%20d.stopped.json"), "{").unwrap();
@@ -234,7 +224,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_write_whose_caller_is_gone_meets_no_later_one() {
         let folder = tempfile::tempdir().unwrap();
-        let record = Record {
+        let record = StopRecord {
             path: folder.path().join("services/web.stopped.json"),
         };
         let stopped = |id: String| Stopped {

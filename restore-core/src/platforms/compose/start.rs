@@ -12,6 +12,7 @@ use super::stop::LOOK;
 use super::{ComposePlatform, endpoint, logs};
 use crate::model::{Error, ErrorKind, Result, Timestamp};
 use crate::platforms::docker::logs::last_lines;
+use crate::platforms::docker::network::takes_connections;
 
 /// How long the containers of a service must stay up before they count.
 const SETTLED: Duration = Duration::from_millis(500);
@@ -174,19 +175,18 @@ impl ComposePlatform {
     }
 
     /// Whether the service takes connections, where it is to be asked.
-    async fn accepts(&self, config: &ServiceConfig, now: &ServiceContainers) -> Result<(), String> {
+    pub(super) async fn accepts(
+        &self,
+        config: &ServiceConfig,
+        now: &ServiceContainers,
+    ) -> Result<(), String> {
         if config.ready != Ready::Tcp {
             return Ok(());
         }
         let endpoint = endpoint::find(&self.engine, config, now)
             .await
             .map_err(|e| e.to_string())?;
-        let connect = tokio::net::TcpStream::connect((endpoint.host.as_str(), endpoint.port));
-        match tokio::time::timeout(Duration::from_secs(1), connect).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(e)) => Err(format!("{}:{}: {e}", endpoint.host, endpoint.port)),
-            Err(_) => Err(format!("{}:{}: no answer", endpoint.host, endpoint.port)),
-        }
+        takes_connections(&endpoint).await
     }
 
     async fn not_ready(

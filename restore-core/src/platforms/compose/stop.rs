@@ -17,9 +17,9 @@ use tokio::time::Instant;
 use super::ComposePlatform;
 use super::config::ServiceConfig;
 use super::containers::{Container, ServiceContainers};
-use super::record::{NEVER, Record, Stopped, WHILE_DOWN};
+use super::record::{NEVER, StopRecord, Stopped, WHILE_DOWN};
 use crate::model::{Error, ErrorKind, Result};
-use crate::platforms::docker::engine::Engine;
+use crate::platforms::docker::engine::{Engine, Refused};
 use crate::sys::process::procs::Ident;
 
 /// How often the engine is asked.
@@ -133,8 +133,8 @@ impl ComposePlatform {
             .await
     }
 
-    /// The same of those that are down already, which is written down before.
-    async fn keep_idle_down(&self, record: &Record, now: &ServiceContainers) -> Result<()> {
+    /// As `keep_down`, of those that are down already, which is written down before.
+    async fn keep_idle_down(&self, record: &StopRecord, now: &ServiceContainers) -> Result<()> {
         let known = record.read().await?;
         let idle: Vec<&Container> = now.all.iter().filter(|it| comes_back(it, &known)).collect();
         if idle.is_empty() {
@@ -153,7 +153,7 @@ impl ComposePlatform {
     /// start is to take stays written down.
     pub(super) async fn give_all_back(&self) -> Result<()> {
         let mut failed = None;
-        for record in Record::all(&self.stopped).await? {
+        for record in StopRecord::all(&self.stopped).await? {
             if let Err(error) = self.give_back_of(&record).await {
                 failed.get_or_insert(error);
             }
@@ -161,7 +161,7 @@ impl ComposePlatform {
         failed.map_or(Ok(()), Err)
     }
 
-    async fn give_back_of(&self, record: &Record) -> Result<()> {
+    async fn give_back_of(&self, record: &StopRecord) -> Result<()> {
         let known = record.read().await?;
         let mut left = Vec::new();
         for stopped in &known {
@@ -197,7 +197,7 @@ impl ComposePlatform {
                 .patiently(|| async {
                     engine.docker().await?;
                     match engine.post(&what, &path, &body).await {
-                        Err(e) if e.code() == "swarm.not_found" => Ok(()),
+                        Err(e) if e.is(&Refused::NotFound) => Ok(()),
                         done => done.map(drop),
                     }
                 })
@@ -221,7 +221,8 @@ impl ComposePlatform {
     /// another namespace.
     fn process_of(&self, container: &Container) -> Option<Ident> {
         let pid = container.pid().filter(|_| self.engine.is_here())?;
-        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let groups = std::fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+        let groups = String::from_utf8_lossy(&groups);
         groups.contains(&container.id).then(|| Ident::of(pid))?
     }
 
@@ -243,7 +244,7 @@ impl ComposePlatform {
             .collect();
         if !killed.is_empty() {
             let note = format!(
-                "killed: {}, which is what stop_grace_period of its compose file, or stop_timeout of [services.{}], gives it",
+                "{}, which is what stop_grace_period of its compose file, or stop_timeout of [services.{}], gives it",
                 killed.join(", "),
                 config.key
             );
@@ -327,7 +328,7 @@ fn noted(record: Vec<Stopped>, new: &[&Container], now: &ServiceContainers) -> V
 }
 
 /// Asks the engine to end a container; it answers once that has ended.
-async fn end(
+pub(super) async fn end(
     engine: &Engine,
     id: &str,
     seconds: Option<Duration>,
@@ -344,7 +345,7 @@ async fn end(
     match docker.stop_container(id, options).await {
         Ok(()) => Ok(()),
         Err(e) => match engine.refused("stop a container", e) {
-            error if error.code() == "swarm.not_found" => Ok(()),
+            error if error.is(&Refused::NotFound) => Ok(()),
             error => Err(error),
         },
     }

@@ -16,6 +16,10 @@ use crate::platforms::docker::mounts::directory_of;
 use crate::platforms::docker::throwaway::SITE;
 use crate::swap::LocalVolume;
 
+/// The reason of an error: there is no such volume.
+#[derive(Debug, PartialEq)]
+struct NoVolume;
+
 /// What a volume of the site is.
 #[derive(Clone, Debug)]
 enum Found {
@@ -93,6 +97,7 @@ impl ComposePlatform {
                     path.display()
                 ),
             )
+            .because(NoVolume)
             .hint("make the directory, or correct `path`: looking never makes one")
             .source(e)),
             Err(e) => Err(unusable(format!("{}: {e}", path.display()))
@@ -183,7 +188,8 @@ impl ComposePlatform {
                 ),
                 None => format!("the engine at {place} has no volume of the exact name {name:?}"),
             },
-        );
+        )
+        .because(NoVolume);
         let listed = self.engine.get("list the volumes", "/volumes").await;
         let volumes = listed
             .ok()
@@ -203,10 +209,17 @@ impl ComposePlatform {
                 }
             })
             .collect();
-        error.hint(match names.as_slice() {
-            [] => "`docker volume ls` shows the names; looking never makes one, `docker compose up --no-start` does".to_owned(),
+        let known = match names.as_slice() {
+            [] => "`docker volume ls` shows the names; looking never makes one".to_owned(),
             names => format!("it has {}", names.join(", ")),
-        })
+        };
+        let way = match project {
+            Some(_) => "`docker compose up --no-start`".to_owned(),
+            None => format!("`docker volume create {name}`"),
+        };
+        error.hint(format!(
+            "{known}; where it is gone, {way} makes an empty one, then plan again"
+        ))
     }
 
     /// The services whose containers are up and have a volume mounted, whichever way: by the site's
@@ -216,7 +229,7 @@ impl ComposePlatform {
         let found = match self.find_volume(&config).await {
             Ok(found) => found,
             // What is not there is used by nobody.
-            Err(error) if error.code() == "platform.no_volume" => return Ok(Vec::new()),
+            Err(error) if error.is(&NoVolume) => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
         let wanted = Wanted::of(&found);

@@ -16,11 +16,11 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::agent::Launch;
-use super::engine::Engine;
+use super::engine::{Engine, Refused};
 use super::exec::ExecProcess;
 use super::json::encoded;
 use super::throwaway::{Helper, IdleContainer, Recipe};
-use crate::contract::nodes::NO_TREE;
+use crate::contract::nodes::NoTree;
 use crate::model::{Error, ErrorKind, Result};
 use crate::sys::process::command::{Command, Process};
 use crate::sys::trust;
@@ -31,9 +31,6 @@ const AGENT: &str = "/restore-volume-agent";
 
 /// Where the volume or tree is there.
 const VOLUME: &str = "/restore-volume";
-
-/// What the engine says of a directory that it is to bind and that is not there.
-const NO_SOURCE: &str = "bind source path does not exist";
 
 /// How long the engine may take to say that a container has ended whose program it no longer runs.
 const MOMENT: Duration = Duration::from_secs(3);
@@ -131,10 +128,10 @@ impl AgentContainer {
         };
         let kept = Helper::kept(self.engine.clone(), &recipe).await;
         let kept = kept.map_err(|error| match &self.subject {
-            MountSource::Directory(path) if error.message().contains(NO_SOURCE) => {
+            MountSource::Directory(path) if error.is(&Refused::NoSource) => {
                 no_tree(&self.node, path)
             }
-            _ if error.message().contains(AGENT) => {
+            _ if error.is(&Refused::NotStarted) => {
                 self.cannot_start(&agent, &image, error.message())
             }
             _ => error,
@@ -202,7 +199,7 @@ impl AgentContainer {
             let path = format!("/images/{}/json", encoded(image));
             match self.engine.get("look at an image", &path).await {
                 Ok(_) => return Ok(image.clone()),
-                Err(error) if error.code() == "swarm.not_found" => {}
+                Err(error) if error.is(&Refused::NotFound) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -232,9 +229,10 @@ impl AgentContainer {
 pub(crate) fn no_tree(node: &str, path: &Path) -> Error {
     Error::new(
         ErrorKind::NotFound,
-        NO_TREE,
+        "platform.no_tree",
         format!("the node {node} has no directory {}", path.display()),
     )
+    .because(NoTree)
     .hint("mount its file system there, or make it there, empty: a restore makes none on another node")
 }
 
@@ -298,7 +296,7 @@ impl Engine {
                 .await
             {
                 Ok(volume) => Ok(Some(volume)),
-                Err(e) if e.code() == "swarm.not_found" => Ok(None),
+                Err(e) if e.is(&Refused::NotFound) => Ok(None),
                 Err(e) => Err(e),
             }
         })

@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 
-use super::engine::Engine;
+use super::engine::{Engine, Refused};
 use crate::model::{Error, ErrorKind, Result};
 use crate::sys::process::command::{Command, Exit, Process};
 use crate::sys::process::programs::stranger;
@@ -139,17 +139,20 @@ async fn code(engine: &Engine, id: &str, name: &str, ended: bool) -> Result<Opti
             _ => seen.exit_code.or(ended.then_some(NEVER_STARTED)),
         })
     };
-    engine.patiently(look).await.map_err(|e| match e.code() {
-        // The engine forgets an exec with its container.
-        "swarm.not_found" => Error::new(
-            ErrorKind::Failed,
-            "swarm.exec_lost",
-            format!("the container that {name} ran in is gone"),
-        )
-        .hint("its service was stopped, or the engine was restarted: try again")
-        .retryable(),
-        _ => e,
-    })
+    engine
+        .patiently(look)
+        .await
+        .map_err(|e| match e.is(&Refused::NotFound) {
+            // The engine forgets an exec with its container.
+            true => Error::new(
+                ErrorKind::Failed,
+                "swarm.exec_lost",
+                format!("the container that {name} ran in is gone"),
+            )
+            .hint("its service was stopped, or the engine was restarted: try again")
+            .retryable(),
+            false => e,
+        })
 }
 
 /// What a command adds to the environment, as the engine takes it.

@@ -3,6 +3,7 @@
 //! An engine gives an image the names that its archive says as it loads it, which would change
 //! what a service's next task runs while everything is still being prepared.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use bytes::Bytes;
@@ -12,6 +13,12 @@ const BLOCK: usize = 512;
 
 /// No list of images is larger.
 const LARGEST: u64 = 16 << 20;
+
+/// The lists that have names of images.
+const LISTS: [&str; 3] = ["manifest.json", "repositories", "index.json"];
+
+/// No archive has more links.
+const MOST_LINKS: usize = 10_000;
 
 /// One image as the archive lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +51,10 @@ pub(crate) struct ImageArchiveRewriter {
     held: Vec<u8>,
     /// How much of what passes belongs to such a header.
     holding: bool,
+    /// The lists that have come.
+    lists: BTreeSet<&'static str>,
+    /// The symbolic links that have come: the engine follows one on the way to a name.
+    links: BTreeSet<String>,
     listed: Option<Vec<Listed>>,
 }
 
@@ -53,6 +64,8 @@ impl ImageArchiveRewriter {
             state: State::Header(Vec::new()),
             held: Vec::new(),
             holding: false,
+            lists: BTreeSet::new(),
+            links: BTreeSet::new(),
             listed: None,
         }
     }
@@ -125,24 +138,48 @@ impl ImageArchiveRewriter {
             self.state = State::End;
             return Ok(());
         }
-        let size = number(header.get(124..136).unwrap_or_default())
+        let mut size = number(header.get(124..136).unwrap_or_default())
             .ok_or_else(|| bad("a member's size cannot be read"))?;
         let kind = header.get(156).copied().unwrap_or(0);
-        let name = text(header.get(..100).unwrap_or_default());
-        let prefix = match header.get(257..262) {
-            Some(b"ustar") => text(header.get(345..500).unwrap_or_default()),
-            _ => String::new(),
+        let speaks_of_next = matches!(kind, b'x' | b'L' | b'K');
+        let said = match speaks_of_next {
+            true => MemberHeaders::default(),
+            false => MemberHeaders::of(&self.held)?,
         };
-        let special = prefix.is_empty()
-            && matches!(kind, 0 | b'0')
-            && ["manifest.json", "repositories", "index.json"]
-                .contains(&name.trim_start_matches("./"));
-        if special {
+        let name = said.name.unwrap_or_else(|| {
+            let name = text(header.get(..100).unwrap_or_default());
+            let prefix = match header.get(257..262) {
+                Some(b"ustar") => text(header.get(345..500).unwrap_or_default()),
+                _ => String::new(),
+            };
+            match prefix.is_empty() {
+                true => name,
+                false => format!("{prefix}/{name}"),
+            }
+        });
+        size = match kind {
+            // Links, devices and directories have no content, whatever their headers say.
+            b'1'..=b'6' => 0,
+            0 if name.ends_with('/') => 0,
+            b'S' => return Err(bad("it has a sparse file, which docker save never writes")),
+            _ => said.size.unwrap_or(size),
+        };
+        let list = match speaks_of_next {
+            true => None,
+            false => self.list(&name, kind)?,
+        };
+        if let Some(plain) = list {
             if size > LARGEST {
                 return Err(bad("its list of images is too long"));
             }
             // What was said of it beforehand is said of what takes its place no more.
             self.held.clear();
+            let (mut header, field) = (header, plain.as_bytes());
+            write(&mut header, 0, &[0; 100]);
+            write(&mut header, 0, field);
+            if header.get(257..262) == Some(b"ustar") {
+                write(&mut header, 345, &[0; 155]);
+            }
             self.state = State::Hold {
                 header,
                 size,
@@ -150,7 +187,7 @@ impl ImageArchiveRewriter {
             };
             return if size == 0 { self.rewrite(out) } else { Ok(()) };
         }
-        if matches!(kind, b'x' | b'L' | b'K') {
+        if speaks_of_next {
             if size > LARGEST {
                 return Err(bad("a member's header is too long"));
             }
@@ -167,6 +204,44 @@ impl ImageArchiveRewriter {
         Ok(())
     }
 
+    /// Which list a member is, if any, once the engine has unpacked it: it cleans names, and follows links. What
+    /// could become one in a way that is not this one is refused.
+    fn list(&mut self, name: &str, kind: u8) -> io::Result<Option<&'static str>> {
+        let parts: Vec<&str> = name
+            .split('/')
+            .filter(|it| !matches!(*it, "" | "."))
+            .collect();
+        if parts.contains(&"..") {
+            return Err(bad(&format!(
+                "the name of its member {name:?} leads out of it"
+            )));
+        }
+        let plain = parts.join("/");
+        let above = (1..parts.len()).filter_map(|count| parts.get(..count));
+        if above
+            .map(|it| it.join("/"))
+            .any(|it| self.links.contains(&it))
+        {
+            return Err(bad(&format!("its member {name:?} lies behind a link")));
+        }
+        let Some(list) = LISTS.into_iter().find(|it| *it == plain) else {
+            if kind == b'2' {
+                self.links.insert(plain);
+            }
+            return match self.links.len() > MOST_LINKS {
+                true => Err(bad("it has more links than docker save writes")),
+                false => Ok(None),
+            };
+        };
+        if !matches!(kind, 0 | b'0') || name.ends_with('/') {
+            return Err(bad(&format!("its {list} is no plain file")));
+        }
+        match self.lists.insert(list) {
+            true => Ok(Some(list)),
+            false => Err(bad(&format!("it has two files {list}"))),
+        }
+    }
+
     /// Puts a list without names in the place of the one that was held back.
     fn rewrite(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
         let State::Hold {
@@ -181,7 +256,7 @@ impl ImageArchiveRewriter {
         let content = content
             .get(..usize::try_from(size).unwrap_or(0))
             .unwrap_or_default();
-        let new = match name.trim_start_matches("./") {
+        let new = match name.as_str() {
             "repositories" => b"{}".to_vec(),
             other => {
                 let mut list: Value = serde_json::from_slice(content)
@@ -203,6 +278,78 @@ impl ImageArchiveRewriter {
         out.extend_from_slice(&new);
         out.resize(out.len() + (BLOCK - new.len() % BLOCK) % BLOCK, 0);
         Ok(())
+    }
+}
+
+/// What headers say of the member after them, as the engine's reader takes it.
+#[derive(Debug, Default)]
+struct MemberHeaders {
+    name: Option<String>,
+    /// Where a header has no room for it, as with layers of 8 GiB and more.
+    size: Option<u64>,
+}
+
+impl MemberHeaders {
+    /// From whole headers with their content.
+    fn of(mut held: &[u8]) -> io::Result<Self> {
+        let (mut said, mut long_name) = (Self::default(), None);
+        while let Some((header, rest)) = held.split_at_checked(BLOCK) {
+            let size = number(header.get(124..136).unwrap_or_default()).unwrap_or(0);
+            let padded = usize::try_from(padded(size)).unwrap_or(usize::MAX);
+            let (content, after) = rest
+                .split_at_checked(padded)
+                .ok_or(io::ErrorKind::UnexpectedEof)?;
+            let content = content
+                .get(..usize::try_from(size).unwrap_or(0))
+                .unwrap_or_default();
+            match header.get(156) {
+                // The last one alone counts.
+                Some(b'x') => said = Self::of_records(content)?,
+                Some(b'L') => long_name = Some(text(content)),
+                _ => {}
+            }
+            held = after;
+        }
+        // The engine takes one without a letter for none.
+        said.name = long_name.filter(|it: &String| !it.is_empty()).or(said.name);
+        Ok(said)
+    }
+
+    /// From the records of POSIX: `LENGTH KEY=VALUE` and a line feed, the length that of all of it.
+    fn of_records(mut content: &[u8]) -> io::Result<Self> {
+        let unread = || bad("what is said of a member cannot be read");
+        let mut said = Self::default();
+        while !content.is_empty() {
+            let digits = content.iter().position(|byte| *byte == b' ');
+            let digits = digits.and_then(|at| content.split_at_checked(at));
+            let (digits, _) = digits.ok_or_else(unread)?;
+            let length = std::str::from_utf8(digits)
+                .ok()
+                .and_then(|it| it.parse().ok());
+            let record = length.and_then(|length: usize| content.split_at_checked(length));
+            let (record, rest) = record.ok_or_else(unread)?;
+            let record = record
+                .get(digits.len() + 1..)
+                .and_then(|it| it.strip_suffix(b"\n"));
+            let record = String::from_utf8_lossy(record.ok_or_else(unread)?).into_owned();
+            let (key, value) = record.split_once('=').ok_or_else(unread)?;
+            content = rest;
+            match key {
+                // Of a sparse file, whose name the engine takes from there.
+                _ if key.starts_with("GNU.sparse.") => {
+                    return Err(bad("it has a sparse file, which docker save never writes"));
+                }
+                "path" => said.name = Some(value.to_owned()).filter(|it| !it.is_empty()),
+                "size" if value.is_empty() => said.size = None,
+                "size" => {
+                    let size = value.parse().ok().filter(|size: &u64| *size < u64::MAX / 2);
+                    let size = size.ok_or_else(|| bad("a member's size cannot be read"))?;
+                    said.size = Some(size);
+                }
+                _ => {}
+            }
+        }
+        Ok(said)
     }
 }
 
@@ -241,13 +388,13 @@ fn text(field: &[u8]) -> String {
 fn take_tags(list: &mut Value) -> io::Result<Vec<Listed>> {
     let images = list
         .as_array_mut()
-        .ok_or_else(|| bad("its list of images is none"))?;
+        .ok_or_else(|| bad("its list of images cannot be read"))?;
     images
         .iter_mut()
         .map(|image| {
             let image = image
                 .as_object_mut()
-                .ok_or_else(|| bad("its list of images is none"))?;
+                .ok_or_else(|| bad("its list of images cannot be read"))?;
             let config = image.get("Config").and_then(Value::as_str);
             let config = config.unwrap_or_default().to_owned();
             let tags = image.insert("RepoTags".to_owned(), Value::Null);
@@ -301,20 +448,158 @@ mod tests {
     fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
         let mut archive = Vec::new();
         for (name, content) in members {
-            let mut header = vec![0; BLOCK];
-            write(&mut header, 0, name.as_bytes());
-            write(
-                &mut header,
-                124,
-                format!("{:011o}\0", content.len()).as_bytes(),
-            );
-            write(&mut header, 156, b"0");
-            archive.extend(header);
-            archive.extend(*content);
-            archive.resize(archive.len().next_multiple_of(BLOCK), 0);
+            archive.extend(member(b'0', name, content.len(), content));
         }
         archive.resize(archive.len() + 2 * BLOCK, 0);
         archive
+    }
+
+    /// A member whose header says that it is so long.
+    fn member(kind: u8, name: &str, length: usize, content: &[u8]) -> Vec<u8> {
+        let mut member = vec![0; BLOCK];
+        write(&mut member, 0, name.as_bytes());
+        write(&mut member, 124, format!("{length:011o}\0").as_bytes());
+        write(&mut member, 156, &[kind]);
+        member.extend(content);
+        member.resize(member.len().next_multiple_of(BLOCK), 0);
+        member
+    }
+
+    /// What is said of the next member, in the form of POSIX.
+    fn records(records: &[(&str, &str)]) -> Vec<u8> {
+        let mut content = String::new();
+        for (key, value) in records {
+            let rest = format!(" {key}={value}\n");
+            let digits = (rest.len() + 2).to_string().len();
+            content += &format!("{}{rest}", rest.len() + digits);
+        }
+        member(b'x', "PaxHeaders.0/x", content.len(), content.as_bytes())
+    }
+
+    fn untagged(archive: &[u8]) -> io::Result<(Vec<u8>, Vec<Listed>)> {
+        let mut untag = ImageArchiveRewriter::new();
+        let mut out = Vec::new();
+        for bytes in archive.chunks(700) {
+            out.extend(untag.feed(bytes)?);
+        }
+        Ok((out, untag.finish()?))
+    }
+
+    /// Where a header has no room for a size, it says 0, and a record before it says how long the member
+    /// is: a layer of more than 8 GiB.
+    #[test]
+    fn names_are_taken_out_behind_a_layer_whose_size_only_a_record_says() {
+        let inner = archive(&[("manifest.json", b"a file of the layer"), ("x", &[7; 900])]);
+        let manifest = br#"[{"Config":"abc.json","RepoTags":["a/b:1"],"Layers":["l"]}]"#;
+        let size = inner.len().to_string();
+        for long_name in [false, true] {
+            let mut whole = records(&[("mtime", "1.5"), ("size", &size)]);
+            if long_name {
+                whole.extend(member(b'L', "././@LongLink", 10, b"a-long/one"));
+            }
+            whole.extend(member(b'0', "l", 0, &inner));
+            whole.extend(archive(&[("manifest.json", manifest)]));
+            let (out, listed) = untagged(&whole).unwrap();
+            assert_eq!(listed[0].tags, ["a/b:1"]);
+            let told = String::from_utf8_lossy(&out);
+            assert!(!told.contains("a/b:1"), "its names are still in it");
+            assert!(told.contains("a file of the layer"));
+        }
+    }
+
+    #[test]
+    fn a_list_that_only_a_record_calls_so_is_one() {
+        let manifest = br#"[{"Config":"abc.json","RepoTags":["a/b:1"],"Layers":[]}]"#;
+        for name in ["manifest.json", "./manifest.json"] {
+            let mut whole = records(&[("path", name)]);
+            whole.extend(archive(&[("other", manifest)]));
+            let (out, listed) = untagged(&whole).unwrap();
+            assert_eq!(listed[0].tags, ["a/b:1"]);
+            let found = members(&out);
+            assert_eq!(found[0].0, "manifest.json");
+            let manifest: Value = serde_json::from_slice(&found[0].1).unwrap();
+            assert_eq!(manifest[0]["RepoTags"], Value::Null);
+        }
+        // And one that a record calls otherwise is none.
+        let mut other = records(&[("path", "l/manifest.json")]);
+        other.extend(archive(&[
+            ("manifest.json", b"no list"),
+            ("manifest.json", b"[]"),
+        ]));
+        assert!(untagged(&other).unwrap().1.is_empty());
+    }
+
+    /// The engine unpacks, cleans names and follows links, and reads what then is the list.
+    #[test]
+    fn a_second_list_in_other_spelling_is_refused() {
+        let good = archive(&[("manifest.json", b"[]")]);
+        let good = &good[..good.len() - 2 * BLOCK];
+        let evil = br#"[{"Config":"abc.json","RepoTags":["postgres:15"],"Layers":[]}]"#;
+        let file = |name: &str| member(b'0', name, evil.len(), evil);
+        let long_name = |name: &str| member(b'L', "././@LongLink", name.len(), name.as_bytes());
+        for (what, told) in [
+            (file("manifest.json"), "two files"),
+            (file("./manifest.json"), "two files"),
+            (file("/manifest.json"), "two files"),
+            (file(".//./manifest.json"), "two files"),
+            (file("a/../manifest.json"), "leads out"),
+            ([long_name(""), file("manifest.json")].concat(), "two files"),
+            (
+                [long_name("/manifest.json"), file("a")].concat(),
+                "two files",
+            ),
+            (member(b'1', "manifest.json", 0, b""), "no plain file"),
+            (member(b'2', "manifest.json", 0, b""), "no plain file"),
+            (member(b'5', "manifest.json/", 0, b""), "no plain file"),
+            (
+                [member(b'2', "d", 0, b""), file("d/manifest.json")].concat(),
+                "behind a link",
+            ),
+            (
+                [records(&[("GNU.sparse.name", "manifest.json")]), file("a")].concat(),
+                "sparse",
+            ),
+        ] {
+            for after in [true, false] {
+                let end = vec![0; 2 * BLOCK];
+                let whole = match after {
+                    true => [good, &what[..], &end[..]].concat(),
+                    false => [&what[..], good, &end[..]].concat(),
+                };
+                let error = untagged(&whole).unwrap_err().to_string();
+                assert!(error.contains(told), "{told}: {error}");
+            }
+        }
+        // As docker save writes it: a layer that another image has.
+        let shared = [
+            member(b'2', "a/layer.tar", 0, b""),
+            good.to_vec(),
+            vec![0; 2 * BLOCK],
+        ];
+        assert!(untagged(&shared.concat()).is_ok());
+    }
+
+    #[test]
+    fn what_has_no_content_hides_none() {
+        let manifest = br#"[{"Config":"abc.json","RepoTags":["a/b:1"],"Layers":[]}]"#;
+        for kind in [b'2', b'5'] {
+            let mut whole = member(kind, "link", 4096, b"");
+            whole.extend(archive(&[("manifest.json", manifest), ("x", &[7; 5000])]));
+            let (out, listed) = untagged(&whole).unwrap();
+            assert_eq!(listed[0].tags, ["a/b:1"]);
+            assert!(!String::from_utf8_lossy(&out).contains("a/b:1"));
+        }
+        let mut sparse = member(b'S', "l", 0, b"");
+        sparse.extend(archive(&[("manifest.json", manifest)]));
+        assert!(
+            untagged(&sparse)
+                .unwrap_err()
+                .to_string()
+                .contains("sparse")
+        );
+        let mut odd = records(&[("size", "-1")]);
+        odd.extend(archive(&[("manifest.json", manifest)]));
+        assert!(untagged(&odd).is_err());
     }
 
     fn members(mut archive: &[u8]) -> Vec<(String, Vec<u8>)> {

@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use tokio::io::AsyncRead;
 use tokio_util::io::StreamReader;
 
-use super::engine::Engine;
+use super::engine::{Engine, Refused};
 use super::image_archive::{ImageArchiveRewriter, Listed};
 use super::json::{encoded, strings, text};
-use crate::archive::{Source, hand_on};
+use crate::archive::{Source, Unheard, forward_chunks};
 use crate::contract::{LoadedImage, Volume};
 use crate::model::{Error, ErrorKind, Progress, Result};
 use crate::swap::LocalVolume;
@@ -98,7 +98,7 @@ impl Engine {
                 .await
             {
                 Ok(image) => Ok(text(&image, "/Id")),
-                Err(e) if e.code() == "swarm.not_found" => Ok(None),
+                Err(e) if e.is(&Refused::NotFound) => Ok(None),
                 Err(e) => Err(e),
             }
         })
@@ -128,7 +128,7 @@ impl Engine {
         // Where the reading fails the engine must not take what it has for all.
         let abort = out.clone();
         let reading = async move {
-            let read = hand_on(source, progress, send).await;
+            let read = forward_chunks(source, progress, send).await;
             if read.is_err() {
                 let _ = abort.send(Err(std::io::Error::other("stopped"))).await;
             }
@@ -156,7 +156,7 @@ impl Engine {
         let (read, listed, said) = tokio::join!(reading, passing, self.send_images(&label, body));
         // The first cause: a hash that is wrong, then what the archive is, then the engine.
         let listed: Vec<Listed> = match (read, listed, &said) {
-            (Err(error), _, _) if error.code() != "stream.unheard" => return Err(error),
+            (Err(error), _, _) if !error.is(&Unheard) => return Err(error),
             (_, Err(error), _) if error.kind() == ErrorKind::Verification && said.is_ok() => {
                 return Err(error);
             }
@@ -164,6 +164,15 @@ impl Engine {
             (_, _, Err(_)) => Vec::new(),
         };
         let ids = loaded(&said?);
+        // It has given away a name, which none of them has by now: what had that name before has it no more.
+        if let Some(name) = ids.iter().find(|id| !id.starts_with("sha256:")) {
+            return Err(Error::new(
+                ErrorKind::Failed,
+                "image.load_failed",
+                format!("the engine has given the name {name:?} to an image of {label}, which was not to have one"),
+            )
+            .hint("look whether services still mean the image that they should, and tag it again; please report this"));
+        }
         if ids.len() != listed.len() {
             return Err(Error::new(
                 ErrorKind::Failed,
@@ -245,7 +254,7 @@ impl Engine {
                 .delete(&what, &format!("/images/{}?force=true", encoded(name)))
                 .await
             {
-                Err(e) if e.code() == "swarm.not_found" => Ok(()),
+                Err(e) if e.is(&Refused::NotFound) => Ok(()),
                 done => done,
             }
         })

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-/// What was seen of services that had to be killed, by the site's names.
+/// Why services had to be killed, by the site's names.
 #[derive(Debug, Default)]
 pub(crate) struct KilledServices(Mutex<HashMap<String, String>>);
 

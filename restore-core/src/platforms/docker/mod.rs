@@ -4,9 +4,12 @@
 pub(crate) mod address;
 pub(crate) mod agent;
 pub(crate) mod agent_container;
+pub(crate) mod client_program;
 pub(crate) mod copy_into_container;
 pub(crate) mod engine;
 pub(crate) mod exec;
+#[cfg(test)]
+pub(crate) mod fake;
 pub(crate) mod host_services;
 pub(crate) mod image_archive;
 pub(crate) mod images;
@@ -20,3 +23,4 @@ pub(crate) mod processes;
 pub(crate) mod throwaway;
 pub(crate) mod transport;
 pub(crate) mod wire;
+pub(crate) mod yaml;

@@ -1,10 +1,13 @@
 //! Where the ports of containers are reached.
 
+use std::time::Duration;
+
 use serde_json::Value;
+use tokio::net::TcpStream;
 
 use super::engine::Engine;
 use super::json::text;
-use crate::model::Result;
+use crate::model::{Endpoint, Result};
 
 /// The addresses and ports of the host at which an engine publishes a port of a container, as
 /// what the engine says of the container has them.
@@ -67,6 +70,17 @@ impl Engine {
             }
         }
         Ok(None)
+    }
+}
+
+/// Whether a service takes connections; why not otherwise.
+pub(crate) async fn takes_connections(endpoint: &Endpoint) -> Result<(), String> {
+    let place = || format!("{}:{}", endpoint.host, endpoint.port);
+    let connect = TcpStream::connect((endpoint.host.as_str(), endpoint.port));
+    match tokio::time::timeout(Duration::from_secs(1), connect).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(e)) => Err(format!("{}: {e}", place())),
+        Err(_) => Err(format!("{}: no answer", place())),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::sys::process::procs::Stat;
+
 /// A process, as others can tell whether it still lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ProcessIdentity {
@@ -20,7 +22,7 @@ pub(crate) struct ProcessIdentity {
 pub(crate) enum Liveness {
     Lives,
     Gone,
-    /// It is, or was, one of another host.
+    /// It is, or was, one of another host; or it cannot be looked at.
     Unknown,
 }
 
@@ -46,7 +48,7 @@ impl ProcessIdentity {
             boot: read("/proc/sys/kernel/random/boot_id").trim().to_owned(),
             space: space.to_string_lossy().into_owned(),
             pid,
-            start: started(pid).unwrap_or_default(),
+            start: started(pid).ok().flatten().unwrap_or_default(),
         }
     }
 
@@ -82,18 +84,18 @@ impl ProcessIdentity {
             return Liveness::Unknown;
         }
         match started(self.pid) {
-            Some(start) if start == self.start => Liveness::Lives,
-            _ => Liveness::Gone,
+            Ok(Some(start)) if start == self.start => Liveness::Lives,
+            Ok(_) => Liveness::Gone,
+            // It cannot be looked at just now.
+            Err(_) => Liveness::Unknown,
         }
     }
 }
 
 /// When a process of this host was started.
-fn started(pid: u32) -> Option<String> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // A name may hold anything, brackets too.
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(19).map(str::to_owned)
+fn started(pid: u32) -> std::io::Result<Option<String>> {
+    let stat = Stat::look(pid.cast_signed())?;
+    Ok(stat.map(|stat| stat.ident.start.to_string()))
 }
 
 #[cfg(test)]

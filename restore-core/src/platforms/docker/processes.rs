@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::engine::Engine;
+use super::engine::{Engine, Refused};
 use super::json::text;
 use crate::model::Result;
 
@@ -26,9 +26,10 @@ impl Engine {
                 .await?;
             return Ok(listed_owner(&listed, pid));
         }
-        let Ok(status) = tokio::fs::read_to_string(format!("/proc/{pid}/status")).await else {
+        let Ok(status) = tokio::fs::read(format!("/proc/{pid}/status")).await else {
             return Ok(None);
         };
+        let status = String::from_utf8_lossy(&status);
         let id = |key: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(key))?;
             // Real, effective, saved, file system.
@@ -42,7 +43,7 @@ impl Engine {
         let path = format!("/containers/{container}/top?ps_args=-eo%20pid,args");
         let listed = match self.get("list a container's processes", &path).await {
             Ok(listed) => listed,
-            Err(error) if ["swarm.not_found", "swarm.conflict"].contains(&error.code()) => {
+            Err(error) if error.is(&Refused::NotFound) || error.is(&Refused::Conflict) => {
                 return Ok(Vec::new());
             }
             Err(error) => return Err(error),

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 
 use super::copy_into_container as put;
-use super::engine::Engine;
+use super::engine::{Engine, Refused};
 use super::exec::environment;
 use super::json::text;
 use super::process_identity::{Liveness, ProcessIdentity};
@@ -51,6 +51,10 @@ const POWERS: [&str; 8] = [
 
 /// So many processes: a server of a few hundred connections and no bomb.
 const PROCESSES: i64 = 1024;
+
+/// What a program of ours may take, in bytes, pages of files that it writes included: several times
+/// what it does take, so that a bomb ends it and not the node.
+const MEMORY: i64 = 512 << 20;
 
 /// What a throwaway container is made from.
 pub(crate) struct Recipe<'a> {
@@ -132,12 +136,12 @@ impl Helper {
             .await
             .map_err(|e| {
                 let error = engine.refused(&what, e);
-                match error.code() {
-                    "swarm.not_found" => error.hint(format!(
+                match error.is(&Refused::NotFound) {
+                    true => error.hint(format!(
                         "the image {} is not on this node: pull it, or load it from a backup",
                         recipe.image
                     )),
-                    _ => error,
+                    false => error,
                 }
             })?
             .id;
@@ -178,7 +182,15 @@ impl Helper {
         docker
             .start_container(&helper.id, None)
             .await
-            .map_err(|e| engine.refused(&what, e))?;
+            .map_err(|e| {
+                let place = recipe.program.map(|(_, place)| place);
+                let for_it = place.is_some_and(|place| Refused::for_its_program(&e, place));
+                let error = engine.refused(&what, e);
+                match for_it {
+                    true => error.because(Refused::NotStarted),
+                    false => error,
+                }
+            })?;
         helper.waiter = Some(tokio::spawn(ended(
             engine.clone(),
             helper.id.clone(),
@@ -261,8 +273,8 @@ async fn remove(engine: &Engine, id: &str) -> Result<()> {
             match docker.remove_container(id, Some(options.clone())).await {
                 Ok(()) => Ok(()),
                 Err(e) => match engine.refused("remove a throwaway container", e) {
-                    error if error.code() == "swarm.not_found" => Ok(()),
-                    error if error.message().contains("already in progress") => Ok(()),
+                    error if error.is(&Refused::NotFound) => Ok(()),
+                    error if error.is(&Refused::Leaving) => Ok(()),
                     error => Err(error),
                 },
             }
@@ -344,9 +356,19 @@ fn body(recipe: &Recipe<'_>, tied: bool) -> ContainerCreateBody {
             readonly_rootfs: Some(recipe.program.is_none()),
             tmpfs: Some(HashMap::from([("/tmp".to_owned(), String::new())])),
             pids_limit: Some(PROCESSES),
+            memory: memory(recipe),
+            memory_swap: memory(recipe),
             ..HostConfig::default()
         }),
         ..ContainerCreateBody::default()
+    }
+}
+
+/// A server's need is its data's, which whoever starts it knows; a program of ours needs the same for any.
+fn memory(recipe: &Recipe<'_>) -> Option<i64> {
+    match (recipe.program, recipe.command.memory) {
+        (Some(_), _) => Some(MEMORY),
+        (None, most) => most.map(|most| i64::try_from(most).unwrap_or(i64::MAX)),
     }
 }
 
@@ -415,7 +437,7 @@ impl Scratch for Helper {
             Ok(Ok(())) => {}
             Ok(Err(e)) => {
                 let error = self.engine.refused(&what, e);
-                if error.code() != "swarm.not_found" && !error.is_retryable() {
+                if !error.is(&Refused::NotFound) && !error.is_retryable() {
                     return Err(error);
                 }
             }
@@ -491,6 +513,36 @@ impl Drop for Helper {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             // Where even that fails the next run finds it by its labels.
             runtime.spawn(async move { remove(&engine, &id).await });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_takes_no_more_memory_than_was_meant() {
+        for (bound, program, most) in [
+            (None, None, None),
+            (Some(3 << 30), None, Some(3 << 30)),
+            (Some(u64::MAX), None, Some(i64::MAX)),
+            (None, Some((Path::new("/p"), "/p")), Some(MEMORY)),
+        ] {
+            let mut command = Command::new(["redis-server"]);
+            command.memory = bound;
+            let recipe = Recipe {
+                site: "s",
+                of: "the service x".to_owned(),
+                image: "x".to_owned(),
+                mounts: json!([]),
+                user: None,
+                dir: None,
+                command: &command,
+                program,
+            };
+            let host = body(&recipe, false).host_config.unwrap();
+            assert_eq!((host.memory, host.memory_swap), (most, most));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `[services.NAME]` of the local platform.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::sys::process::account::Account;
 #[serde(deny_unknown_fields)]
 struct Section {
     command: Option<Vec<String>>,
+    directory: Option<PathBuf>,
     start: Option<Vec<String>>,
     stop: Option<Vec<String>>,
     status: Option<Vec<String>>,
@@ -59,12 +61,71 @@ pub(super) enum How {
     },
 }
 
+/// Where a service and programs in its context are started: never where the operator happens to stand.
+#[derive(Clone, Debug)]
+pub(super) struct WorkingDir {
+    /// The directory that the section names.
+    said: Option<PathBuf>,
+    /// The folder of the configuration.
+    base: PathBuf,
+}
+
+impl WorkingDir {
+    /// The directory that the section names.
+    pub(super) fn said(&self) -> Option<&Path> {
+        self.said.as_deref()
+    }
+
+    /// Where the service is started that runs as `account`: in the directory that its section names, else in
+    /// the folder of the configuration, or in `/` where that is closed to it.
+    pub(super) fn of_service(&self, account: Option<&Account>) -> PathBuf {
+        match &self.said {
+            Some(said) => said.clone(),
+            None => self.of_programs(account),
+        }
+    }
+
+    /// Where other programs are started in the context of the service: as the service is, where they can be.
+    pub(super) fn of_programs(&self, account: Option<&Account>) -> PathBuf {
+        let mut places = self.said.iter().chain([&self.base]);
+        let place = places.find(|place| may_enter(place, account));
+        place.cloned().unwrap_or_else(|| PathBuf::from("/"))
+    }
+}
+
+/// Whether a user may stand in a directory, as owners and modes have it. PostgreSQL does not start in one that
+/// it cannot come back to.
+fn may_enter(directory: &Path, account: Option<&Account>) -> bool {
+    let (uid, gid) = account.map_or_else(
+        || {
+            (
+                rustix::process::geteuid().as_raw(),
+                rustix::process::getegid().as_raw(),
+            )
+        },
+        |account| (account.uid, account.gid),
+    );
+    directory.ancestors().all(|at| {
+        std::fs::metadata(at).is_ok_and(|meta| {
+            let enters = if meta.uid() == uid {
+                0o100
+            } else if meta.gid() == gid {
+                0o010
+            } else {
+                0o001
+            };
+            meta.is_dir() && (uid == 0 || meta.mode() & enters != 0)
+        })
+    })
+}
+
 /// A service, read and checked.
 #[derive(Clone, Debug)]
 pub(super) struct ServiceConfig {
     pub(super) name: String,
     pub(super) how: How,
     pub(super) account: Option<Account>,
+    pub(super) place: WorkingDir,
     /// The server's own pid file, which we only read.
     pub(super) pid_file: Option<PathBuf>,
     pub(super) log: Option<PathBuf>,
@@ -98,6 +159,13 @@ impl ServiceConfig {
             return Err(bad(&path, "ready = \"tcp\" needs the key `endpoint`"));
         }
         let supervised = section.command.is_some();
+        if section.directory.is_some() && !supervised {
+            return Err(bad(
+                &path,
+                "`directory` belongs to a `command`; three commands are run in the folder of the configuration",
+            )
+            .hint("start it there: start = [\"env\", \"-C\", \"/the/directory\", …]"));
+        }
         let how = match (section.command, section.start, section.stop, section.status) {
             (Some(mut argv), None, None, None) => {
                 based(&mut argv, base);
@@ -139,6 +207,10 @@ impl ServiceConfig {
             name: name.to_owned(),
             how,
             account,
+            place: WorkingDir {
+                said: section.directory.map(|directory| base.join(directory)),
+                base: base.to_owned(),
+            },
             pid_file: section.pid_file.map(|file| base.join(file)),
             log,
             endpoint,
@@ -248,6 +320,33 @@ mod tests {
         assert_eq!(service.pid_file, Some(PathBuf::from("/base/x.pid")));
         assert_eq!(service.log, Some(PathBuf::from("/state/x.log")));
         assert_eq!(service.endpoint, Some(Endpoint::new("::1", 5)));
+        let service = read("command = ['x']\ndirectory = 'www'").unwrap();
+        assert_eq!(service.place.said(), Some(Path::new("/base/www")));
+        assert_eq!(service.place.of_service(None), Path::new("/base/www"));
+    }
+
+    #[test]
+    fn what_is_closed_to_a_user_is_no_place_to_start_in() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let place = |said: Option<&str>| WorkingDir {
+            said: said.map(|name| dir.path().join(name)),
+            base: dir.path().to_owned(),
+        };
+        let mode = |mode: u32| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(dir.path(), mode).unwrap();
+        };
+        let stranger = Account::of(64_999, 64_999);
+        mode(0o755);
+        assert_eq!(place(None).of_service(Some(&stranger)), dir.path());
+        mode(0o700);
+        assert_eq!(place(None).of_service(Some(&stranger)), Path::new("/"));
+        assert_eq!(place(None).of_service(None), dir.path());
+        // What the section says is taken at its word; other programs go where they can.
+        let absent = dir.path().join("absent");
+        assert_eq!(place(Some("absent")).of_service(None), absent);
+        assert_eq!(place(Some("absent")).of_programs(None), dir.path());
     }
 
     #[test]
@@ -259,6 +358,10 @@ mod tests {
             ("command = ['x']\nendpoint = '5432'", "HOST:PORT"),
             ("command = ['x']\nstop_signal = 'SIGFOO'", "SIGFOO"),
             ("command = ['x']\nstop_timout = '1s'", "`stop_timout`"),
+            (
+                "start = ['x']\nstop = ['x']\nstatus = ['x']\ndirectory = '/x'",
+                "`directory` belongs to a `command`",
+            ),
             (
                 "command = ['x']\nuser = 'nobody-of-that-name'",
                 "nobody-of-that-name",

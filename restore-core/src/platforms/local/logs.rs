@@ -15,6 +15,7 @@ use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 
 use crate::model::{Error, Result};
+use crate::sys::open_theirs;
 
 /// Longer lines are cut here.
 const LONGEST: u64 = 16 * 1024;
@@ -85,7 +86,8 @@ impl LogFile {
         limit: usize,
     ) -> Result<(Vec<String>, bool)> {
         let failed = |e| Error::io(format!("read the log {}", self.path.display()), e);
-        let mut file = match crate::sys::open_to_read(&self.path) {
+        // A service's user may have put anything in its place.
+        let mut file = match open_theirs(&self.path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), false)),
             other => other.map_err(failed)?,
         };
@@ -139,7 +141,8 @@ impl LogFile {
 }
 
 fn size(path: &Path) -> u64 {
-    std::fs::metadata(path).map_or(0, |meta| meta.len())
+    let file = open_theirs(path).and_then(|file| file.metadata());
+    file.map_or(0, |meta| meta.len())
 }
 
 /// The time at the start of a line.
@@ -343,6 +346,32 @@ mod tests {
         assert_eq!(log.since(before, 10).unwrap(), ["one", "two"]);
         std::fs::write(&path, "x\n").unwrap();
         assert_eq!(log.since(run, 10).unwrap(), ["x"], "rotated");
+    }
+
+    /// The user of a service must not get at what only root reads, by way of errors and reports.
+    #[test]
+    fn a_log_in_a_folder_of_others_is_no_link_to_a_file_of_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("secret"), "secret\n").unwrap();
+        let folder = dir.path().join("logs");
+        std::fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::symlink("../secret", folder.join("x.log")).unwrap();
+        let log = LogFile::open(folder.join("x.log"));
+        let since = at("2024-02-15T09:00:00Z");
+        // The link is ours: whoever made it means it.
+        assert_eq!(log.after(0, 5), ["secret"]);
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(&folder, open).unwrap();
+        assert_eq!(log.size(), 0);
+        assert!(log.after(0, 5).is_empty());
+        let error = log.since(since, 5).unwrap_err();
+        assert!(error.message().contains("symbolic link"), "{error}");
+        std::fs::remove_file(folder.join("x.log")).unwrap();
+        std::fs::hard_link(dir.path().join("secret"), folder.join("x.log")).unwrap();
+        assert!(log.after(0, 5).is_empty() && log.since(since, 5).is_err());
+        std::fs::remove_file(folder.join("x.log")).unwrap();
+        std::fs::write(folder.join("x.log"), "own\n").unwrap();
+        assert_eq!(log.after(0, 5), ["own"]);
     }
 
     #[test]

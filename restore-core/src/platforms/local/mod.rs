@@ -6,7 +6,8 @@
 //!   outlives us. What we started is written to `STATE/services/NAME.pid` with its start, so a
 //!   recycled pid is never mistaken for it. A server that was started by other means is adopted
 //!   through its own `pid_file`, which we only ever read. Its environment is a clean one: `PATH`,
-//!   the language, the time zone, and its user's `HOME`.
+//!   the language, the time zone, and its user's `HOME`; it runs in the directory that its section
+//!   names, else in the folder of the configuration.
 //! - A triple's commands run as ourselves; `user` then says whom the service runs as, for
 //!   programs that run in its context and for the owner of staged data.
 //!
@@ -14,17 +15,17 @@
 //! that of a service is 1 while it runs and 0 while it does not.
 
 mod config;
+mod external_service;
 mod logs;
 mod pid_file;
 mod ready;
 mod supervised;
-mod triple;
 mod volume;
 
 use crate::contract::config::{section_of, take_kind};
 use crate::contract::nodes::no_nodes;
 use crate::contract::{Platform, Program, ServiceState, SiteConfig, Volume, parse_section};
-use crate::model::{Endpoint, Error, ErrorKind, Result, Timestamp};
+use crate::model::{Endpoint, Error, ErrorKind, Finding, Result, Timestamp};
 use crate::swap::{LocalVolume, records_in};
 use crate::sys::absent::AbsentDirectory;
 use crate::sys::blocking::blocking;
@@ -40,10 +41,19 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::Deserialize;
 
-use self::config::{How, ServiceConfig};
+use self::config::{How, Ready, ServiceConfig, WorkingDir};
+use self::external_service::ExternalService;
 use self::logs::LogFile;
 use self::supervised::Supervised;
-use self::triple::ExternalService;
+
+/// Servers that go into a directory of their own by themselves, or to whom it means nothing.
+const BY_THEMSELVES: [&str; 5] = [
+    "nginx",
+    "postgres",
+    "postmaster",
+    "redis-server",
+    "valkey-server",
+];
 
 /// `[platform]`.
 #[derive(Debug, Deserialize)]
@@ -105,7 +115,9 @@ struct LocalPlatform {
 struct Service {
     name: String,
     account: Option<Account>,
+    place: WorkingDir,
     endpoint: Option<Endpoint>,
+    ready: Ready,
     log: Option<Arc<LogFile>>,
     runner: Runner,
 }
@@ -152,13 +164,59 @@ impl Service {
         Ok(Self {
             name,
             account: config.account,
+            place: config.place,
             endpoint: config.endpoint,
+            ready: config.ready,
             log,
             runner,
         })
     }
 
+    /// What is worth knowing of the directory that the service will be started in.
+    async fn directory_finding(&self) -> Option<Finding> {
+        let Runner::Supervised(running) = &self.runner else {
+            return None;
+        };
+        let name = &self.name;
+        if let Some(said) = self.place.said() {
+            // It may lie in what the run makes.
+            return (!said.is_dir()).then(|| {
+                Finding::warning(
+                    "local.no_directory",
+                    name.clone(),
+                    format!("is to run in {}, and there is no such directory", said.display()),
+                )
+                .hint(format!(
+                    "make the directory, or correct `directory` of [services.{name}]: without it the service does not start"
+                ))
+            });
+        }
+        let program = Path::new(running.command().first()?).file_name()?;
+        if BY_THEMSELVES.iter().any(|known| program == *known) {
+            return None;
+        }
+        let pid = running.find().await.ok()?.leader?.pid;
+        let now = std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
+        let then = self.place.of_service(self.account.as_ref());
+        // Who needs none is in `/`.
+        if now == Path::new("/") || now == then || then.canonicalize().is_ok_and(|it| it == now) {
+            return None;
+        }
+        Some(
+            Finding::warning(
+                "local.other_directory",
+                name.clone(),
+                format!("runs in {} now, and would be started in {}", now.display(), then.display()),
+            )
+            .hint(format!(
+                "where it finds its files by relative paths it would find others: add directory = {:?} to [services.{name}]",
+                now.display().to_string()
+            )),
+        )
+    }
+
     async fn state(&self) -> Result<ServiceState> {
+        let mut killed = None;
         let (running, detail) = match &self.runner {
             Runner::Supervised(service) => {
                 let found = service.find().await?;
@@ -171,10 +229,11 @@ impl Service {
                             found.orphans.len()
                         ),
                     ),
-                    None => (
-                        false,
-                        service.note().unwrap_or_else(|| "not running".to_owned()),
-                    ),
+                    None => {
+                        killed = service.note();
+                        let why = killed.as_ref().map(|why| format!("killed: {why}"));
+                        (false, why.unwrap_or_else(|| "not running".to_owned()))
+                    }
                 }
             }
             Runner::ExternalService(service) if service.runs().await? => {
@@ -188,6 +247,8 @@ impl Service {
             running: running.into(),
             detail,
             since: None,
+            killed,
+            done: 0,
         })
     }
 }
@@ -204,6 +265,19 @@ impl LocalPlatform {
             true => Some(Account::of(stranger(), stranger())),
             false => account,
         })
+    }
+
+    /// A program of the service that does not care where it runs, in the service's directory.
+    fn placed(
+        &self,
+        service: &str,
+        mut command: Command,
+        account: Option<&Account>,
+    ) -> Result<Command> {
+        if command.dir.is_none() {
+            command.dir = Some(self.find(service)?.place.of_programs(account));
+        }
+        Ok(command)
     }
 
     fn find(&self, name: &str) -> Result<&Service> {
@@ -260,6 +334,7 @@ impl Platform for LocalPlatform {
 
     async fn exec(&self, service: &str, command: Command) -> Result<Box<dyn Process>> {
         let account = self.account(service, &command)?;
+        let command = self.placed(service, command, account.as_ref())?;
         Ok(Box::new(crate::sys::process::exec::spawn(
             &command,
             account.as_ref(),
@@ -309,6 +384,7 @@ impl Platform for LocalPlatform {
 
     async fn scratch(&self, service: &str, command: Command) -> Result<Box<dyn Scratch>> {
         let account = self.account(service, &command)?;
+        let command = self.placed(service, command, account.as_ref())?;
         Ok(Box::new(
             crate::sys::process::scratch::spawn(command, account).await?,
         ))
@@ -316,6 +392,34 @@ impl Platform for LocalPlatform {
 
     async fn path_in(&self, _service: &str, host_path: &Path) -> Result<Option<PathBuf>> {
         Ok(Some(host_path.to_owned()))
+    }
+
+    async fn unanswered(&self, service: &str) -> Result<Option<String>> {
+        let found = self.find(service)?;
+        let Some(endpoint) = found
+            .endpoint
+            .as_ref()
+            .filter(|_| found.ready == Ready::Tcp)
+        else {
+            return Ok(None);
+        };
+        if found.state().await?.running == 0 {
+            return Ok(None);
+        }
+        let tried = ready::accepts(endpoint).await;
+        Ok(tried
+            .err()
+            .map(|why| format!("{}: {why}", ready::shown(endpoint))))
+    }
+
+    async fn inspect(&self, services: &[String]) -> Result<Vec<Finding>> {
+        let mut found = Vec::new();
+        for service in &self.services {
+            if services.contains(&service.name) {
+                found.extend(service.directory_finding().await);
+            }
+        }
+        Ok(found)
     }
 
     fn programs(&self, service: &str) -> Vec<Program> {
@@ -326,7 +430,11 @@ impl Platform for LocalPlatform {
             Program::of(format!("{key} of [services.{service}]"), None, words)
         };
         match &found.runner {
-            Runner::Supervised(running) => Vec::from_iter(named("command", running.command())),
+            Runner::Supervised(running) => {
+                let user = found.account.as_ref().map(|account| account.uid);
+                let program = named("command", running.command());
+                Vec::from_iter(program.map(|program| program.run_by(user)))
+            }
             Runner::ExternalService(triple) => [
                 ("start", &triple.start),
                 ("stop", &triple.stop),

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::OpenOptions;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::sys::blocking::blocking;
 use crate::sys::process::procs::{Ident, Stat};
 use crate::sys::process::watch::{ExitWatcher, signal_name};
 use crate::sys::process::{exec, launch, procs};
-use crate::sys::{private, trust};
+use crate::sys::{private, random_name, trust};
 
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -34,6 +34,9 @@ const KILL_GRACE: Duration = Duration::from_secs(10);
 /// Marks our services' processes, so that one is known even if we were killed between starting
 /// it and writing that down.
 const MARK: &str = "RESTORE_SERVICE";
+
+/// The token of this one start, which stands in our record before there is a process: nobody else can know it.
+const START: &str = "RESTORE_SERVICE_START";
 
 /// A command that we supervise. Clones are the same service.
 #[derive(Clone, Debug)]
@@ -233,7 +236,7 @@ impl Supervised {
             watch.signal_leader(Signal::KILL)?;
             watch.signal_left(Signal::KILL)?;
             *self.killed() = Some(format!(
-                "killed: {what} did not end within {:?} of {}",
+                "{what} did not end within {:?} of {}",
                 config.stop_timeout,
                 signal_name(self.0.signal)
             ));
@@ -273,29 +276,44 @@ impl Inner {
 
     /// The server that its own pid file names, if that is this service's program and user.
     fn adopt(&self) -> Option<Ident> {
-        let ident = pid_file::adopt(self.config.pid_file.as_ref()?)?;
-        let program = self
-            .argv
-            .iter()
-            .filter(|word| !word.starts_with('-'))
-            .any(|word| ident.runs(word));
-        let user = self
-            .config
-            .account
-            .as_ref()
-            .is_none_or(|account| ident.uid() == Some(account.uid));
-        (program && user).then_some(ident)
+        let user = self.config.account.as_ref().map(|account| account.uid);
+        let ident = pid_file::adopt(self.config.pid_file.as_ref()?, user)?;
+        self.is_run_by(ident).then_some(ident)
     }
 
-    /// The process that we started without coming to write it down.
+    /// Whether a process looks like the program of the command, or like what a shell there becomes.
+    fn is_run_by(&self, ident: Ident) -> bool {
+        let words = self.argv.iter().filter(|word| !word.starts_with('-'));
+        let mut named = words.flat_map(|word| {
+            let parts = word.split_whitespace();
+            let becomes = parts.clone().zip(parts.skip(1));
+            let becomes = becomes.filter_map(|(word, next)| (word == "exec").then_some(next));
+            std::iter::once(word.as_str()).chain(becomes)
+        });
+        named.any(|word| ident.runs(word))
+    }
+
+    /// The process that we started without coming to write it down, whatever has become of it: a script, or
+    /// what changes the user, ends in another program. It has the token that we announced. Where the record
+    /// is gone there is only our mark, which anybody can put into the environment of a process: then only one
+    /// of the service's user that looks like the command is believed.
     fn marked(&self) -> Option<Ident> {
         let mark = self.mark();
+        let token = pid_file::announced(&self.record).map(|token| format!("{START}={token}"));
         let own = std::process::id().cast_signed();
+        let account = self.config.account.as_ref();
+        let user = account.map_or_else(
+            || rustix::process::geteuid().as_raw(),
+            |account| account.uid,
+        );
         procs::all()
             .into_iter()
             .filter(|stat| stat.group == stat.ident.pid && stat.ident.pid != own)
             .map(|stat| stat.ident)
-            .filter(|ident| ident.has_env(&mark))
+            .filter(|ident| match &token {
+                Some(token) => ident.has_env(token),
+                None => ident.has_env(&mark) && ident.is_of(&[user, 0]) && self.is_run_by(*ident),
+            })
             .min_by_key(|ident| ident.start)
     }
 
@@ -344,7 +362,13 @@ impl Inner {
     fn spawn(&self) -> Result<Child> {
         let name = &self.config.name;
         let failed = |e| Error::io(format!("start {name}"), e);
-        let mut command = launch::command(&self.argv, self.config.account.as_ref(), false)?;
+        let account = self.config.account.as_ref();
+        let mut command = launch::command(&self.argv, account, false)?;
+        let directory = self.config.place.of_service(account);
+        if !directory.is_dir() {
+            return Err(no_directory(name, &directory));
+        }
+        command.current_dir(directory);
         make_parent(&self.record)?;
         // A missing directory is made only where nobody else could lead it elsewhere.
         if self.log.path().parent().is_some_and(|dir| !dir.exists()) {
@@ -352,10 +376,13 @@ impl Inner {
             make_parent(self.log.path())?;
         }
         let log = self.open_log()?;
-        // An old record would speak of another process; without one the mark is looked for.
-        pid_file::remove(&self.record)?;
+        // An old record would speak of another process. From here on the process is found by its token, and
+        // where that cannot be written, on a full disk, there is none.
+        let token = random_name()?;
+        pid_file::announce(&self.record, &token)?;
         command
             .env(MARK, &self.record)
+            .env(START, token)
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(failed)?)
             .stderr(log);
@@ -364,16 +391,69 @@ impl Inner {
             .map_err(failed)?;
         let pid = child.id().map(u32::cast_signed);
         if let Some(stat) = pid.and_then(Stat::read) {
-            pid_file::write(&self.record, stat.ident)?;
+            write_down(&self.record, stat.ident)?;
         }
         Ok(child)
     }
 }
 
-pub(super) fn make_parent(path: &std::path::Path) -> Result<()> {
+/// Writes down what was just started. Where that fails it is ended at once, with what it has started by then:
+/// the start has failed, and whoever takes that back would move data away from under it.
+fn write_down(record: &Path, ident: Ident) -> Result<()> {
+    pid_file::write(record, ident).inspect_err(|_| {
+        let mut started = procs::family(&HashSet::from([ident]));
+        started.insert(ident);
+        for ident in started {
+            let _ = ident.signal(Signal::KILL);
+        }
+    })
+}
+
+fn no_directory(service: &str, directory: &Path) -> Error {
+    Error::new(
+        ErrorKind::Failed,
+        "local.no_directory",
+        format!(
+            "the service {service} is to run in {}, and there is no such directory",
+            directory.display()
+        ),
+    )
+    .hint(format!(
+        "make the directory, or correct `directory` of [services.{service}]"
+    ))
+}
+
+pub(super) fn make_parent(path: &Path) -> Result<()> {
     match path.parent() {
         Some(parent) => private::create_dir_all(parent)
             .map_err(|e| Error::io(format!("make the directory {}", parent.display()), e)),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_written_down_does_not_go_on() {
+        use std::os::unix::process::{CommandExt, ExitStatusExt};
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "sleep 600; true"])
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let ident = Ident::of(child.id().cast_signed()).unwrap();
+        write_down(&dir.path().join("app.pid"), ident).unwrap();
+        assert!(child.try_wait().unwrap().is_none());
+        write_down(&dir.path().join("gone/app.pid"), ident).unwrap_err();
+        let killed = child.wait().unwrap();
+        assert_eq!(killed.signal(), Some(Signal::KILL.as_raw()));
+        let until = Instant::now() + KILL_GRACE;
+        while !procs::family(&HashSet::from([ident])).is_empty() {
+            assert!(Instant::now() < until, "what it has started goes on");
+            std::thread::sleep(LOOK);
+        }
     }
 }

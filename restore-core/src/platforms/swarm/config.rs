@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::ground::LISTEN;
 use crate::contract::config::{section_of, take_kind};
 use crate::contract::{ConfigDuration, SiteConfig, parse_section};
 use crate::model::{Endpoint, Error, ErrorKind, Result};
@@ -27,6 +28,8 @@ struct PlatformSection {
     key: Option<PathBuf>,
     ssh_config: Option<PathBuf>,
     agent: Option<PathBuf>,
+    advertise: Option<String>,
+    listen: Option<String>,
     #[serde(default)]
     variables: Vec<String>,
 }
@@ -143,6 +146,10 @@ pub(super) struct SwarmConfig {
     pub(super) address: Address,
     /// The program that serves volumes of other nodes, where it is not this one.
     pub(super) agent: Option<PathBuf>,
+    /// The address by which other nodes reach a swarm that a run begins; `None`: it begins none.
+    pub(super) advertise: Option<String>,
+    /// Where such a swarm listens for them.
+    pub(super) listen: String,
     /// Variables of our environment that compose files may use.
     pub(super) variables: Vec<String>,
     pub(super) nodes: Vec<NodeConfig>,
@@ -207,6 +214,8 @@ impl SwarmConfig {
             site: config.site.name.clone(),
             address,
             agent: platform.agent.map(|path| base.join(path)),
+            advertise: platform.advertise,
+            listen: platform.listen.unwrap_or_else(|| LISTEN.to_owned()),
             variables: platform.variables,
             nodes,
             order: config.services.keys().cloned().collect(),

@@ -112,6 +112,7 @@ impl Images for EngineImages {
                 key: key.map(|known| known.key.clone()),
                 image: service.image(),
                 pinned,
+                resolved: pinned && service.names_tag_alone(),
                 beyond,
                 running: running.into_iter().collect(),
                 service: view.name.clone(),

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::contract::PlatformLock;
 use crate::model::{Error, ErrorKind, Result, Timestamp};
-use crate::platforms::docker::engine::Engine;
+use crate::platforms::docker::engine::{Engine, Refused};
 use crate::platforms::docker::json::{encoded, text};
 use crate::platforms::docker::process_identity::{Liveness, ProcessIdentity};
 
@@ -88,6 +88,17 @@ fn name_of(site: &str) -> String {
     format!("restore-lock-{plain}-{hash}")
 }
 
+/// Whether a config is a site's lock.
+pub(super) fn is_any(config: &Value) -> bool {
+    let labels = config.pointer("/Spec/Labels");
+    labels.is_some_and(|labels| labels.get(ACTION).is_some())
+}
+
+/// Whether a config is the lock of this site.
+pub(super) fn is_of(site: &str, config: &Value) -> bool {
+    is_any(config) && text(config, "/Spec/Name") == Some(name_of(site))
+}
+
 async fn look(engine: &Engine, name: &str) -> Result<Option<(Held, Value)>> {
     engine
         .patiently(|| async {
@@ -99,7 +110,8 @@ async fn look(engine: &Engine, name: &str) -> Result<Option<(Held, Value)>> {
                 )
                 .await;
             let found = match found {
-                Err(e) if e.code() == "swarm.not_found" => return Ok(None),
+                // Of an engine that is in no swarm only its own host makes one.
+                Err(e) if e.is(&Refused::NotFound) || e.is(&Refused::NoSwarm) => return Ok(None),
                 found => found?,
             };
             // The engine also takes the beginnings of ids for names.
@@ -124,7 +136,8 @@ async fn delete(engine: &Engine, id: &str) -> Result<()> {
         .patiently(|| async {
             let what = "give the swarm's lock back";
             match engine.delete(what, &format!("/configs/{id}")).await {
-                Err(e) if e.code() == "swarm.not_found" => Ok(()),
+                // With the swarm its configs are gone.
+                Err(e) if e.is(&Refused::NotFound) || e.is(&Refused::NoSwarm) => Ok(()),
                 done => done,
             }
         })
@@ -142,12 +155,13 @@ pub(super) async fn probe(engine: &Engine, site: &str) -> Result<()> {
     }
 }
 
-/// Takes the lock. One whose holder was a process of this host that is gone is taken over.
+/// Takes the lock. One whose holder was a process of this host that is gone is taken over. `None` where the
+/// engine is in no swarm: only its own host works on it.
 pub(super) async fn take(
     engine: &Arc<Engine>,
     site: &str,
     action: &str,
-) -> Result<Box<dyn PlatformLock>> {
+) -> Result<Option<Box<dyn PlatformLock>>> {
     let name = name_of(site);
     let own = ProcessIdentity::here();
     let mut labels = own.labels();
@@ -167,11 +181,13 @@ pub(super) async fn take(
         let refused = match made {
             Ok(made) => {
                 let id = text(&made, "/ID").unwrap_or_default();
-                return Ok(Box::new(ConfigLock::new(engine.clone(), name, id)));
+                let lock = ConfigLock::new(engine.clone(), name, id);
+                return Ok(Some(Box::new(lock)));
             }
+            Err(e) if e.is(&Refused::NoSwarm) => return Ok(None),
             Err(e) => e,
         };
-        if refused.code() != "swarm.conflict" {
+        if !refused.is(&Refused::Conflict) {
             return Err(refused);
         }
         let Some((held, _)) = look(engine, &name).await? else {
@@ -267,7 +283,31 @@ impl Drop for ConfigLock {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+    use crate::platforms::docker::address::Address;
+    use crate::platforms::docker::fake::{FakeEngine, NO_MANAGER};
+
+    /// While its part of the swarm is begun again, a manager answers as an engine does that is in none.
+    #[tokio::test]
+    async fn the_lock_of_a_manager_that_is_begun_again_is_waited_for() {
+        let tries = AtomicUsize::new(0);
+        let fake = FakeEngine::new(move |request| match request {
+            "GET /info" => (
+                200,
+                r#"{"Swarm": {"LocalNodeState": "pending"}}"#.to_owned(),
+            ),
+            "POST /configs/create" if tries.fetch_add(1, Ordering::Relaxed) > 0 => {
+                (201, r#"{"ID": "lock"}"#.to_owned())
+            }
+            "DELETE /configs/lock" => (200, "{}".to_owned()),
+            _ => (503, NO_MANAGER.to_owned()),
+        });
+        let engine = Arc::new(Engine::manager(Address::Unix(fake.socket())));
+        let lock = take(&engine, "shop", "restore").await.unwrap();
+        lock.expect("it is taken").release().await.unwrap();
+    }
 
     #[test]
     fn names_of_locks_fit_the_engine_and_differ() {

@@ -12,17 +12,22 @@
 //! that node's own engine, where the site says where it is.
 
 mod config;
+mod described;
 mod drain;
 mod endpoint;
+mod ground;
 mod images;
 mod listed;
 mod lock;
 mod logs;
+mod needs;
 mod nodes;
+mod parts;
 mod place;
 mod recipe;
 mod scale;
 mod snapshot;
+mod stack_files;
 mod stacks;
 mod trees;
 mod volumes;
@@ -155,13 +160,18 @@ impl Platform for SwarmPlatform {
             .map(|task| format!("{}.{}", task.slot, task.id.get(..8).unwrap_or(&task.id)))
             .collect();
         tasks.sort();
-        let detail = match (tasks.is_empty(), self.notes.get(&config.key)) {
+        let killed = self.notes.get(&config.key).filter(|_| tasks.is_empty());
+        let done = scale::number(scale::done(config, &view).len());
+        let detail = match (tasks.is_empty(), &killed) {
             (false, _) => format!("tasks {}", tasks.join(", ")),
-            (true, Some(note)) => note,
+            (true, Some(why)) => format!("killed: {why}"),
+            (true, None) if done > 0 => {
+                format!("{done} of its tasks have ended well, and are not started again")
+            }
             (true, None) => "no task runs".to_owned(),
         };
-        let state = ServiceState::new(name, scale::desired(&view), running, detail);
-        Ok(state.since(view.running_since()))
+        let state = ServiceState::new(name, scale::desired(&view), running, detail).done(done);
+        Ok(state.since(view.running_since()).killed(killed))
     }
 
     async fn scale(&self, name: &str, replicas: u32) -> Result<()> {
@@ -169,6 +179,13 @@ impl Platform for SwarmPlatform {
             return host.scale(name, replicas).await;
         }
         self.scale_to(self.find(name)?, replicas).await
+    }
+
+    async fn scale_at_least(&self, name: &str, replicas: u32, least: u32) -> Result<()> {
+        if let Some(host) = self.on_host(name) {
+            return host.scale_at_least(name, replicas, least).await;
+        }
+        self.scale_to_least(self.find(name)?, replicas, least).await
     }
 
     async fn exec(&self, service: &str, command: Command) -> Result<Box<dyn Process>> {
@@ -222,6 +239,17 @@ impl Platform for SwarmPlatform {
         endpoint::find(&self.nodes, config, &view).await
     }
 
+    async fn unanswered(&self, service: &str) -> Result<Option<String>> {
+        if let Some(host) = self.on_host(service) {
+            return host.unanswered(service).await;
+        }
+        let (config, view) = self.view(service).await?;
+        match view.running().next() {
+            Some(_) => Ok(self.accepts(config, &view).await.err()),
+            None => Ok(None),
+        }
+    }
+
     async fn endpoint_inside(&self, service: &str) -> Result<Endpoint> {
         if let Some(host) = self.on_host(service) {
             return host.endpoint_inside(service).await;
@@ -257,7 +285,11 @@ impl Platform for SwarmPlatform {
         let active = users
             .iter()
             // A job, of which no number is wanted, is one of its running tasks.
-            .filter(|view| scale::desired(view) > 0 || view.running().next().is_some());
+            .filter(|view| {
+                let is_to_run =
+                    scale::desired(view) > 0 && !scale::is_done(&self.named(&view.name), view);
+                is_to_run || view.running().next().is_some()
+            });
         let key = |view: &ServiceSnapshot| {
             let named = self.config.services.iter().find(|it| it.name == view.name);
             named.map_or_else(|| view.name.clone(), |it| it.key.clone())
@@ -358,10 +390,10 @@ impl Platform for SwarmPlatform {
 
     async fn lock(&self, action: &str) -> Result<Option<Box<dyn PlatformLock>>> {
         let lock = lock::take(&self.engine, &self.config.site, action).await?;
-        Ok(Some(Box::new(volumes::PlatformLockGuard {
-            lock,
-            opened: self.opened.clone(),
-        })))
+        Ok(lock.map(|lock| {
+            let opened = self.opened.clone();
+            Box::new(volumes::PlatformLockGuard { lock, opened }) as Box<dyn PlatformLock>
+        }))
     }
 
     async fn ensure_unlocked(&self) -> Result<()> {
@@ -381,4 +413,11 @@ impl Platform for SwarmPlatform {
 #[cfg(feature = "fuzzing")]
 pub(crate) fn fuzz(bytes: &[u8]) {
     crate::platforms::docker::image_archive::fuzz(bytes);
+}
+
+/// For `fuzz/`: a compose file.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_compose(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let _ = stack_files::StackFiles::read("stack", &[("/srv/stack.yml".into(), text)]);
 }

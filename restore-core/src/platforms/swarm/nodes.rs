@@ -125,9 +125,13 @@ impl Nodes {
 
     /// The nodes other than ours that are up and may be given any task.
     pub(super) async fn given_tasks(&self) -> Result<Given> {
-        let own = self.own().await?;
         let mut given = Given::default();
-        for node in self.all().await? {
+        let all = self.all().await?;
+        if all.is_empty() {
+            return Ok(given);
+        }
+        let own = self.own().await?;
+        for node in all {
             if node.id == own || !node.takes_tasks || !node.is_ready() {
                 continue;
             }
@@ -156,7 +160,7 @@ impl Nodes {
         met.get(id).cloned()
     }
 
-    /// The same, of a node that the swarm has told of.
+    /// The engine of a node that the swarm has told of.
     pub(super) async fn engine_of(&self, node: &Node) -> Result<Arc<Engine>> {
         if self.own().await? == node.id {
             return Ok(self.manager.clone());
@@ -270,7 +274,7 @@ impl Nodes {
                 Ok(engine) => {
                     engines.insert(id.to_owned(), engine);
                 }
-                Err(error) if error.code() == NO_ENDPOINT => {}
+                Err(error) if error.is(&NoEndpoint) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -316,6 +320,10 @@ impl Nodes {
 /// The code of the error that there is no way to a node's engine.
 pub(super) const NO_ENDPOINT: &str = "swarm.no_endpoint";
 
+/// The reason of an error: the site does not say where a node's engine is.
+#[derive(Debug, PartialEq)]
+pub(super) struct NoEndpoint;
+
 impl Node {
     fn read(whole: Value) -> Option<Self> {
         let id = text(&whole, "/ID")?;
@@ -347,6 +355,7 @@ impl Node {
                 self.name
             ),
         )
+        .because(NoEndpoint)
         .hint(self.how_to_add())
     }
 

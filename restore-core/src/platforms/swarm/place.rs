@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::nodes::NO_ENDPOINT;
+use super::config::ServiceConfig;
+use super::nodes::{NO_ENDPOINT, NoEndpoint};
 use super::snapshot::{Mode, Mount, ServiceSnapshot};
 use super::{SwarmPlatform, scale};
 use crate::model::{Finding, Result};
@@ -24,7 +25,7 @@ impl SwarmPlatform {
         let engine = match self.nodes.place(view).await {
             Ok(Some(place)) => place.engine,
             Ok(None) => self.nodes.home(view).await?,
-            Err(error) if error.code() == NO_ENDPOINT => return Ok(None),
+            Err(error) if error.is(&NoEndpoint) => return Ok(None),
             Err(error) => return Err(error),
         };
         if !engine.is_here() {
@@ -64,8 +65,9 @@ impl SwarmPlatform {
     }
 
     /// What speaks against stopping and starting a service, or is worth knowing before.
-    pub(super) async fn look_at(
+    async fn look_at(
         &self,
+        config: &ServiceConfig,
         view: &ServiceSnapshot,
         findings: &mut Vec<Finding>,
     ) -> Result<()> {
@@ -74,8 +76,20 @@ impl SwarmPlatform {
             findings.push(Finding::from_error(name, &scale::job(view)));
             return Ok(());
         }
+        let is_done = scale::is_done(config, view);
+        if is_done && view.running().next().is_none() {
+            findings.push(
+                Finding::warning(
+                    "swarm.one_shot",
+                    name,
+                    "has done what it is for and does not run; once it is stopped and started it does that again, on what is restored",
+                )
+                .hint("take it out of `stops`, unless it is meant to"),
+            );
+        }
         match view.update() {
-            Some((state, message)) if state.contains("paused") => findings.push(
+            // Whatever has ended soon stops an update.
+            Some((state, message)) if state.contains("paused") && !is_done => findings.push(
                 Finding::warning(
                     "swarm.update_paused",
                     name,
@@ -177,7 +191,7 @@ impl SwarmPlatform {
         for service in services {
             let config = self.find(service)?;
             let view = self.engine.view(&config.name).await?;
-            self.look_at(&view, &mut findings).await?;
+            self.look_at(config, &view, &mut findings).await?;
             self.look_at_nodes(&view, &mut findings).await?;
             let grace = view.grace();
             if let Some(needs) = config.stop_timeout.filter(|needs| *needs > grace) {

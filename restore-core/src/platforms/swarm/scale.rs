@@ -16,8 +16,9 @@ use super::config::{Ready, ServiceConfig};
 use super::snapshot::{Mode, ServiceSnapshot, Task};
 use super::{SwarmPlatform, endpoint};
 use crate::model::{Error, ErrorKind, Result, Timestamp};
-use crate::platforms::docker::engine::Engine;
+use crate::platforms::docker::engine::{Engine, Refused};
 use crate::platforms::docker::logs::last_lines;
+use crate::platforms::docker::network::takes_connections;
 
 /// How often the swarm is asked.
 const LOOK: Duration = Duration::from_millis(100);
@@ -33,6 +34,9 @@ const MARGIN: Duration = Duration::from_secs(45);
 
 /// So many tasks that failed one after another are no bad luck any more.
 const FAILURES: usize = 4;
+
+/// What the swarm has not begun by then of what it does by itself, it does not begin.
+const ITSELF: Duration = Duration::from_secs(3);
 
 /// A swarm that restarts a task sooner than this could be as quick as we are.
 const LEAST_RESTART: Duration = Duration::from_secs(1);
@@ -53,6 +57,52 @@ pub(super) fn desired(view: &ServiceSnapshot) -> u32 {
             let wanted = view.tasks.iter().filter(|task| task.wanted == "running");
             // Without a node to run on it is still meant to: 0 would be a service that was stopped.
             u32::try_from(wanted.count()).unwrap_or(u32::MAX).max(1)
+        }
+    }
+}
+
+/// The tasks of a service that have done what it is for; none of one that somebody connects to.
+pub(super) fn done<'a>(config: &ServiceConfig, view: &'a ServiceSnapshot) -> Vec<&'a Task> {
+    let serves = config.endpoint.is_some() || config.port.is_some() || config.ready == Ready::Tcp;
+    match serves {
+        true => Vec::new(),
+        false => view.done(),
+    }
+}
+
+/// Whether all that is wanted of a service is done.
+pub(super) fn is_done(config: &ServiceConfig, view: &ServiceSnapshot) -> bool {
+    let wanted = desired(view);
+    wanted > 0 && number(done(config, view).len()) >= wanted
+}
+
+/// A count of tasks, as services have it.
+pub(super) fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// How far the tasks of a service have come.
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    /// Run, or have done what they are for.
+    up: u32,
+    /// Are to run, and do not yet.
+    coming: u32,
+    /// Those of the latter for which there is no node.
+    unplaced: u32,
+}
+
+impl Progress {
+    /// Whether no more is to be waited for: all that are wanted are up, or all but those for which there is
+    /// no node, and not fewer than `least`.
+    fn is_enough(self, wanted: u32, least: u32) -> bool {
+        match self.up == wanted {
+            true => self.coming == 0,
+            false => {
+                self.up >= least
+                    && self.coming == self.unplaced
+                    && self.up.checked_add(self.unplaced) == Some(wanted)
+            }
         }
     }
 }
@@ -131,7 +181,7 @@ impl Engine {
                     .post(&format!("update the service {name}"), &path, &spec)
                     .await
                 {
-                    Err(e) if e.code() == "swarm.out_of_sequence" => {
+                    Err(e) if e.is(&Refused::OutOfSequence) => {
                         tokio::time::sleep(LOOK).await;
                     }
                     done => return done.map(drop),
@@ -182,10 +232,20 @@ impl Engine {
 impl SwarmPlatform {
     /// See [`Platform::scale`](crate::platform::Platform::scale).
     pub(super) async fn scale_to(&self, config: &ServiceConfig, replicas: u32) -> Result<()> {
+        self.scale_to_least(config, replicas, replicas).await
+    }
+
+    /// See [`Platform::scale_at_least`](crate::platform::Platform::scale_at_least).
+    pub(super) async fn scale_to_least(
+        &self,
+        config: &ServiceConfig,
+        replicas: u32,
+        least: u32,
+    ) -> Result<()> {
         if replicas == 0 {
             self.stop(config).await
         } else {
-            self.start(config, replicas).await
+            self.start(config, replicas, least).await
         }
     }
 
@@ -200,6 +260,7 @@ impl SwarmPlatform {
         // by what the swarm says.
         let seen = self.nodes.seen(first.unended()).await?;
         let grace = first.grace();
+        let was_up = matches!(first.mode(), Mode::Replicated(1..));
         let deadline = begun + grace.max(config.stop_timeout.unwrap_or_default()) + MARGIN;
         // Asked before anything stops: an ended container is removed at once.
         let watched = containers_on(&seen, &first.id).await?;
@@ -214,6 +275,7 @@ impl SwarmPlatform {
             engine
                 .update(&config.name, |view| rescaled(view, 0))
                 .await?;
+            let mut ended: Option<Instant> = None;
             loop {
                 let view = engine.view(&config.name).await?;
                 let left = containers_on(&seen, &view.id).await?;
@@ -229,7 +291,14 @@ impl SwarmPlatform {
                 };
                 let unended: Vec<&Task> = view.unended().filter(|task| !over(task)).collect();
                 if left.is_empty() && unended.is_empty() {
-                    return Ok(());
+                    // A start that comes before the swarm has forgotten such a task would start nothing.
+                    let ended = *ended.get_or_insert_with(Instant::now);
+                    let kept = was_up && view.holds_a_place();
+                    if !kept || ended.elapsed() >= ITSELF {
+                        return Ok(());
+                    }
+                    tokio::time::sleep(LOOK).await;
+                    continue;
                 }
                 let unwanted = view
                     .unended()
@@ -275,7 +344,7 @@ impl SwarmPlatform {
             self.notes.set(
                 &config.key,
                 Some(format!(
-                    "killed: {killed} of its containers did not end within {grace:?}, the stop_grace_period of {}",
+                    "{killed} of its containers did not end within {grace:?}, the stop_grace_period of {}",
                     config.name
                 )),
             );
@@ -283,54 +352,79 @@ impl SwarmPlatform {
         Ok(())
     }
 
-    /// Returns once exactly so many tasks run, and have stayed up.
-    async fn start(&self, config: &ServiceConfig, replicas: u32) -> Result<()> {
+    /// Returns once exactly so many tasks run, or have [done](done) what they are for, and have stayed so; or
+    /// as many as there are nodes for, but `least`. With `least` 0 it returns once the swarm has been told.
+    async fn start(&self, config: &ServiceConfig, replicas: u32, least: u32) -> Result<()> {
         let engine = &self.engine;
         self.notes.set(&config.key, None);
         let since = Timestamp::now();
-        let before: BTreeSet<String> = engine
-            .view(&config.name)
-            .await?
-            .tasks
-            .into_iter()
-            .map(|task| task.id)
-            .collect();
+        let first = engine.view(&config.name).await?;
+        let was_stopped = first.mode() == Mode::Replicated(0);
+        let before: BTreeSet<String> = first.tasks.into_iter().map(|task| task.id).collect();
         engine
             .update(&config.name, |view| rescaled(view, replicas))
             .await?;
+        if least == 0 {
+            return Ok(());
+        }
         let deadline = Instant::now() + config.start_timeout;
         let mut settled: Option<(BTreeSet<String>, Instant)> = None;
+        let mut given_up: Option<Instant> = None;
         loop {
             let view = engine.view(&config.name).await?;
+            let is_new = |task: &Task| !before.contains(&task.id);
             let failures: Vec<&Task> = view
                 .tasks
                 .iter()
-                .filter(|task| !before.contains(&task.id) && task.failure().is_some())
+                .filter(|task| is_new(task) && !task.has_no_node() && task.failure().is_some())
                 .collect();
-            let running: BTreeSet<String> = view.running().map(|task| task.id.clone()).collect();
+            let mut up: BTreeSet<String> = view.running().map(|task| task.id.clone()).collect();
+            let running = up.len();
+            let done = done(config, &view);
+            // The swarm is about to start another in the place of an old one, or takes the work for done.
+            let patience = match was_stopped && done.iter().any(|task| !is_new(task)) {
+                true => ITSELF,
+                false => SETTLED,
+            };
+            up.extend(done.iter().map(|task| task.id.clone()));
             let wanted = match view.mode() {
                 Mode::Replicated(count) => count,
                 _ => desired(&view).max(1),
             };
             let coming = |task: &&Task| task.wanted == "running" && !task.runs() && !task.ended();
-            let others = view.tasks.iter().filter(coming).count();
-            let mut seen = format!("{} of {wanted} tasks run", running.len());
-            if running.len() == usize::try_from(wanted).unwrap_or(usize::MAX) && others == 0 {
+            let coming: Vec<&Task> = view.tasks.iter().filter(coming).collect();
+            let progress = Progress {
+                up: number(up.len()),
+                coming: number(coming.len()),
+                unplaced: number(coming.iter().filter(|task| task.has_no_node()).count()),
+            };
+            let mut seen = format!("{running} of {wanted} tasks run");
+            if progress.is_enough(wanted, least) {
                 match &settled {
-                    Some((tasks, at)) if *tasks == running => {
-                        if at.elapsed() >= SETTLED {
+                    Some((tasks, at)) if *tasks == up => {
+                        if at.elapsed() >= patience {
                             match self.accepts(config, &view).await {
                                 Ok(()) => return Ok(()),
                                 Err(why) => seen = why,
                             }
                         }
                     }
-                    _ => settled = Some((running, Instant::now())),
+                    _ => settled = Some((up, Instant::now())),
                 }
             } else {
                 settled = None;
             }
-            let hopeless = failures.len() >= FAILURES.max(usize::try_from(wanted).unwrap_or(0) * 2);
+            // Those that are to run after a pause are not wanted to yet.
+            let delayed = |task: &&Task| task.wanted == "ready" && !task.ended();
+            let expected = progress.up.saturating_add(progress.coming);
+            let expected =
+                expected.saturating_add(number(view.tasks.iter().filter(delayed).count()));
+            given_up = match expected < wanted && view.restarts_after().is_none() {
+                true if !failures.is_empty() => given_up.or_else(|| Some(Instant::now())),
+                _ => None,
+            };
+            let hopeless = failures.len() >= FAILURES.max(usize::try_from(wanted).unwrap_or(0) * 2)
+                || given_up.is_some_and(|at| at.elapsed() >= ITSELF);
             if hopeless || Instant::now() >= deadline {
                 return Err(self.not_ready(config, &view, &failures, &seen, since).await);
             }
@@ -339,19 +433,18 @@ impl SwarmPlatform {
     }
 
     /// Whether the service takes connections, where it is to be asked.
-    async fn accepts(&self, config: &ServiceConfig, view: &ServiceSnapshot) -> Result<(), String> {
+    pub(super) async fn accepts(
+        &self,
+        config: &ServiceConfig,
+        view: &ServiceSnapshot,
+    ) -> Result<(), String> {
         if config.ready != Ready::Tcp {
             return Ok(());
         }
         let endpoint = endpoint::find(&self.nodes, config, view)
             .await
             .map_err(|e| e.to_string())?;
-        let connect = tokio::net::TcpStream::connect((endpoint.host.as_str(), endpoint.port));
-        match tokio::time::timeout(Duration::from_secs(1), connect).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(e)) => Err(format!("{}:{}: {e}", endpoint.host, endpoint.port)),
-            Err(_) => Err(format!("{}:{}: no answer", endpoint.host, endpoint.port)),
-        }
+        takes_connections(&endpoint).await
     }
 
     async fn not_ready(
@@ -468,4 +561,35 @@ fn does_not_end(config: &ServiceConfig, unended: &[&Task], left: usize, after: D
         ),
     )
     .hint("a node that is down keeps its tasks in this state: see `docker node ls`; a process that hangs is usually waiting for a disk")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_there_is_no_node_for_is_not_waited_for() {
+        let progress = |up, coming, unplaced| Progress {
+            up,
+            coming,
+            unplaced,
+        };
+        for (progress, least, enough) in [
+            // As many as are wanted, and nothing on its way.
+            (progress(5, 0, 0), 5, true),
+            (progress(5, 1, 0), 5, false),
+            (progress(5, 1, 1), 3, false),
+            (progress(6, 0, 0), 5, false),
+            // Two have no node: three are enough where no more are asked for.
+            (progress(3, 2, 2), 3, true),
+            (progress(3, 2, 2), 1, true),
+            (progress(3, 2, 2), 4, false),
+            // One of the two has one, or is not there yet.
+            (progress(3, 2, 1), 3, false),
+            (progress(3, 1, 1), 3, false),
+            (progress(0, 5, 5), 1, false),
+        ] {
+            assert_eq!(progress.is_enough(5, least), enough, "{progress:?} {least}");
+        }
+    }
 }

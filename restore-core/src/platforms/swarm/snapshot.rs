@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::model::{Error, ErrorKind, Result, Timestamp};
-use crate::platforms::docker::engine::Engine;
+use crate::platforms::docker::engine::{Engine, Refused};
 use crate::platforms::docker::json::{encoded, odd, strings, text};
 
 /// What the engine gives a process to end, where its service does not say.
@@ -54,6 +54,22 @@ pub(super) struct Task {
     pub(super) made: String,
     pub(super) error: Option<String>,
     pub(super) exit: Option<i64>,
+    /// What it was made to run.
+    pub(super) content: Content,
+}
+
+/// What a description of tasks has them run: a container, and how often it was forced to run that anew.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Content(Option<Value>, u64);
+
+impl Content {
+    fn of(template: &Value) -> Self {
+        let forced = template.get("ForceUpdate").and_then(Value::as_u64);
+        Self(
+            template.get("ContainerSpec").cloned(),
+            forced.unwrap_or_default(),
+        )
+    }
 }
 
 /// Something mounted into a service's containers.
@@ -85,10 +101,12 @@ impl Engine {
             let service = self
                 .get(&what, &format!("/services/{}", encoded(name)))
                 .await
-                .map_err(|e| match e.code() {
-                    "swarm.not_found" => no_service(name),
-                    _ => e,
-                })?;
+                .map_err(
+                    |e| match e.is(&Refused::NotFound) || e.is(&Refused::NoSwarm) {
+                        true => no_service(name),
+                        false => e,
+                    },
+                )?;
             let view = ServiceSnapshot::read(service).ok_or_else(|| odd(&what))?;
             // The engine also takes ids and the beginnings of ids for names.
             if view.name != name {
@@ -110,7 +128,10 @@ impl Engine {
         self.patiently(|| async {
             self.docker().await?;
             let what = "list the services";
-            let services = self.get(what, "/services").await?;
+            let services = match self.get(what, "/services").await {
+                Err(e) if e.is(&Refused::NoSwarm) => return Ok(Vec::new()),
+                services => services?,
+            };
             let services = services.as_array().ok_or_else(|| odd(what))?;
             Ok(services
                 .iter()
@@ -129,26 +150,24 @@ impl Engine {
             let info = self.get(what, "/info").await?;
             let node = text(&info, "/Swarm/NodeID").unwrap_or_default();
             if node.is_empty() {
+                if let Some(error) = self.not_up(what, &info) {
+                    return Err(error);
+                }
                 return Err(Error::new(
                     ErrorKind::Preflight,
                     "swarm.no_manager",
                     format!("the engine at {} is in no swarm", self.place()),
                 )
-                .hint("name a manager's socket under [platform], or use kind = \"local\""));
+                .hint("name a manager's socket under [platform], or use kind = \"local\"; with `advertise` there, and `redeploy = true` for the compose files, `restore plan ID --create` says how a swarm is begun"));
             }
             Ok(node)
         })
         .await
     }
 
-    /// All nodes of the swarm.
+    /// All nodes of the swarm; none where the engine is in none.
     pub(super) async fn nodes(&self) -> Result<Vec<Value>> {
-        self.patiently(|| async {
-            self.docker().await?;
-            let nodes = self.get("list the nodes", "/nodes").await?;
-            Ok(nodes.as_array().cloned().unwrap_or_default())
-        })
-        .await
+        self.listed("nodes").await
     }
 }
 
@@ -172,7 +191,7 @@ impl Mode {
 }
 
 impl ServiceSnapshot {
-    fn read(service: Value) -> Option<Self> {
+    pub(super) fn read(service: Value) -> Option<Self> {
         Some(Self {
             id: text(&service, "/ID")?,
             name: text(&service, "/Spec/Name")?,
@@ -190,6 +209,13 @@ impl ServiceSnapshot {
     /// The image that its tasks run, as written in its description.
     pub(super) fn image(&self) -> String {
         text(&self.spec, "/TaskTemplate/ContainerSpec/Image").unwrap_or_default()
+    }
+
+    /// Whether a compose file describes it that names no digest: `docker stack deploy` has put there what the tag
+    /// meant then.
+    pub(super) fn names_tag_alone(&self) -> bool {
+        let described = text(&self.spec, "/Labels/com.docker.stack.image");
+        described.is_some_and(|image| !image.contains('@'))
     }
 
     /// How long the engine waits for a process that it asked to end, before it kills it.
@@ -210,6 +236,59 @@ impl ServiceSnapshot {
         let always = policy.get("Condition").is_none_or(|it| it == "any");
         let for_ever = number("MaxAttempts").unwrap_or(0) == 0;
         (always && for_ever).then(|| number("Delay").map_or(RESTART, Duration::from_nanos))
+    }
+
+    /// When the swarm starts a task in place of one that has ended: `any`, `on-failure` or `none`.
+    fn restart_condition(&self) -> String {
+        let condition = text(&self.spec, "/TaskTemplate/RestartPolicy/Condition");
+        condition.unwrap_or_else(|| "any".to_owned())
+    }
+
+    /// Whether a task that ends well has done what the service is for: none is started in its place, and
+    /// nobody connects to it.
+    pub(super) fn runs_to_an_end(&self) -> bool {
+        let watched = strings(&self.spec, "/TaskTemplate/ContainerSpec/Healthcheck/Test");
+        let watched = watched.first().is_some_and(|word| word != "NONE");
+        let published = self.service.pointer("/Endpoint/Ports");
+        let published = published.and_then(Value::as_array);
+        self.mode() != Mode::Job
+            && self.restart_condition() != "any"
+            && !watched
+            && published.is_none_or(Vec::is_empty)
+    }
+
+    /// The tasks that have done what the service is described to do, each the last one of its place; none
+    /// where it does not [run to an end](Self::runs_to_an_end).
+    pub(super) fn done(&self) -> Vec<&Task> {
+        if !self.runs_to_an_end() {
+            return Vec::new();
+        }
+        let content = self.spec.get("TaskTemplate").map(Content::of);
+        let content = content.unwrap_or_default();
+        self.last_ones()
+            .filter(|task| {
+                task.state == "complete" && task.wanted != "remove" && task.content == content
+            })
+            .collect()
+    }
+
+    /// Whether the swarm still lists an ended task that it would take for one in whose place none is to be
+    /// started, also where the service was stopped and is to run again.
+    pub(super) fn holds_a_place(&self) -> bool {
+        let condition = self.restart_condition();
+        self.last_ones().any(|task| match condition.as_str() {
+            "none" => task.ended(),
+            "on-failure" => task.state == "complete",
+            _ => false,
+        })
+    }
+
+    /// The last task of each place.
+    fn last_ones(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.iter().filter(|task| {
+            let mut others = self.tasks.iter();
+            others.all(|it| it.place() != task.place() || it.made_at() <= task.made_at())
+        })
     }
 
     pub(super) fn constraints(&self) -> Vec<String> {
@@ -295,7 +374,24 @@ impl Task {
             exit: task
                 .pointer("/Status/ContainerStatus/ExitCode")
                 .and_then(Value::as_i64),
+            content: task.get("Spec").map(Content::of).unwrap_or_default(),
         })
+    }
+
+    /// Which of the service's places it has: its number, or its node where there is one on each.
+    fn place(&self) -> (u64, Option<&str>) {
+        let node = self.node.as_deref();
+        (self.slot, node.filter(|_| self.slot == 0))
+    }
+
+    fn made_at(&self) -> Option<Timestamp> {
+        Timestamp::parse(&self.made).ok()
+    }
+
+    /// The swarm has looked for a node that it may run on, and there is none now.
+    pub(super) fn has_no_node(&self) -> bool {
+        let why = self.error.as_deref().unwrap_or_default();
+        self.node.is_none() && self.state == "pending" && why.contains("no suitable node")
     }
 
     pub(super) fn runs(&self) -> bool {
@@ -325,12 +421,17 @@ impl Task {
     }
 }
 
+/// The reason of an error: the swarm has no such service.
+#[derive(Debug, PartialEq)]
+pub(super) struct NoService;
+
 fn no_service(name: &str) -> Error {
     Error::new(
         ErrorKind::NotFound,
         "platform.no_service",
         format!("the swarm has no service of the exact name {name:?}"),
     )
+    .because(NoService)
     .hint(
         "`docker service ls` shows the names; stacks put theirs before a service's: STACK_SERVICE",
     )
@@ -357,6 +458,87 @@ mod tests {
             (view.ports()[0].outside, view.ports()[0].host_mode),
             (8080, true)
         );
+    }
+
+    /// A service with this restart condition, and its tasks: slot, second in which it was made, state, what is
+    /// wanted of it, image.
+    fn service(
+        condition: &str,
+        more: &Value,
+        tasks: &[(u64, u32, &str, &str, &str)],
+    ) -> ServiceSnapshot {
+        let template = |image: &str| {
+            serde_json::json!({
+                "ContainerSpec": {"Image": image, "Healthcheck": more},
+                "RestartPolicy": {"Condition": condition}, "ForceUpdate": 0,
+            })
+        };
+        let mut described = template("new");
+        described["Runtime"] = "container".into();
+        let mut view = ServiceSnapshot::read(serde_json::json!({
+            "ID": "abc", "Version": {"Index": 7},
+            "Spec": {"Name": "x", "Mode": {"Replicated": {"Replicas": 2}}, "TaskTemplate": described},
+        }))
+        .unwrap();
+        let read = |(slot, second, state, wanted, image): &(u64, u32, &str, &str, &str)| {
+            Task::read(&serde_json::json!({
+                "ID": format!("{slot}.{second}"), "Slot": slot, "DesiredState": wanted,
+                "CreatedAt": format!("2024-02-15T10:00:{second:02}.1Z"),
+                "Status": {"State": state}, "Spec": template(image),
+            }))
+            .unwrap()
+        };
+        view.tasks = tasks.iter().map(read).collect();
+        view
+    }
+
+    #[test]
+    fn what_has_ended_well_is_done_unless_it_is_started_again_or_connected_to() {
+        let done = |view: &ServiceSnapshot| -> Vec<String> {
+            view.done().iter().map(|task| task.id.clone()).collect()
+        };
+        let tasks = [
+            (1, 1, "complete", "shutdown", "old"),
+            (1, 2, "complete", "shutdown", "new"),
+            (2, 1, "complete", "shutdown", "new"),
+        ];
+        for (condition, ids) in [
+            ("on-failure", &["1.2", "2.1"][..]),
+            ("none", &["1.2", "2.1"]),
+            ("any", &[]),
+        ] {
+            let view = service(condition, &Value::Null, &tasks);
+            assert_eq!(done(&view), ids, "{condition}");
+            assert_eq!(view.holds_a_place(), !ids.is_empty(), "{condition}");
+        }
+        // Its health is watched: it is there to be used.
+        let watched = serde_json::json!({"Test": ["CMD", "true"]});
+        assert!(done(&service("none", &watched, &tasks)).is_empty());
+        let unwatched = serde_json::json!({"Test": ["NONE"]});
+        assert_eq!(done(&service("none", &unwatched, &tasks)).len(), 2);
+        // Nor does one count that has something after it, is to go, failed, or did another thing.
+        let view = service(
+            "on-failure",
+            &Value::Null,
+            &[
+                (1, 1, "complete", "shutdown", "new"),
+                (1, 2, "running", "running", "new"),
+                (2, 1, "complete", "remove", "new"),
+                (3, 1, "failed", "shutdown", "new"),
+                (4, 1, "complete", "shutdown", "old"),
+            ],
+        );
+        assert!(done(&view).is_empty());
+        assert!(view.holds_a_place(), "what is to go is still there");
+    }
+
+    #[test]
+    fn a_failed_task_makes_room_for_another_where_it_may() {
+        let tasks = [(1, 1, "failed", "shutdown", "new")];
+        for (condition, holds) in [("on-failure", false), ("none", true), ("any", false)] {
+            let view = service(condition, &Value::Null, &tasks);
+            assert_eq!(view.holds_a_place(), holds, "{condition}");
+        }
     }
 
     #[test]

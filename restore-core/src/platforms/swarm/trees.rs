@@ -48,6 +48,12 @@ impl Nodes for SwarmPlatform {
         Ok(Arc::new(RemoteVolume::new(beside).sealed_in(&self.records)))
     }
 
+    async fn name_of(&self, node: &str) -> Result<Option<String>> {
+        let node = self.nodes.by_name(node).await?;
+        let here = self.engine.is_here() && self.nodes.own().await? == node.id;
+        Ok((!here).then_some(node.name))
+    }
+
     async fn elsewhere(&self, service: &str) -> Result<Vec<String>> {
         match self.spread(service).await? {
             (true, _) => Ok(Vec::new()),

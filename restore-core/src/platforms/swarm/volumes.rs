@@ -107,6 +107,10 @@ impl SwarmPlatform {
                 }
             }
         }
+        let place = match home.engine.is_here() {
+            true => None,
+            false => directory_of(&home.volume).map(|path| (home.node.name.clone(), path)),
+        };
         let subject = MountSource::Volume(config.name.clone());
         let images = match self.named_image(&home.node) {
             Some(image) => vec![image],
@@ -123,7 +127,11 @@ impl SwarmPlatform {
             }
         };
         let beside = self.beside(home.node, home.engine, subject, images).await;
-        Ok(Arc::new(RemoteVolume::new(beside).sealed_in(&self.records)))
+        let volume = RemoteVolume::new(beside).sealed_in(&self.records);
+        Ok(Arc::new(match place {
+            Some((node, path)) => volume.lying_at(node, path),
+            None => volume,
+        }))
     }
 
     /// The image that the site names for containers on a node.
@@ -303,12 +311,15 @@ impl SwarmPlatform {
             .filter_map(|volume| text(volume, "/Name"))
             .filter(|known| known.contains(name) || name.contains(known.as_str()))
             .collect();
-        error.hint(match names.as_slice() {
+        let known = match names.as_slice() {
             [] => "`docker volume ls` shows the names; looking never makes one".to_owned(),
             names => format!(
                 "it has {}; stacks put their name before a volume's: STACK_VOLUME",
                 names.join(", ")
             ),
-        })
+        };
+        error.hint(format!(
+            "{known}; where it is gone, `docker volume create {name}` on that engine makes an empty one (with the driver and options that it had), then plan again"
+        ))
     }
 }

@@ -2,7 +2,7 @@
 
 mod reach;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use crate::engine::run::RunOptions;
 use crate::model::{Error, ErrorKind, Finding, Result, Severity};
 use crate::sys::trust;
 use crate::sys::trust::Trust;
-use crate::{checks, maintenance, platforms, stores};
+use crate::{checks, hooks, maintenance, platforms, stores};
 
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -33,6 +33,7 @@ pub struct ConfigFinding {
 
 /// What was found of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use = "whether the configuration can be used is said by `refusal`"]
 #[non_exhaustive]
 pub struct ConfigCheck {
     /// The file.
@@ -109,6 +110,46 @@ struct Checker {
     findings: Vec<ConfigFinding>,
     /// Sections that could not be read and were left out, so that nobody is told that they are missing.
     left_out: BTreeSet<(String, String)>,
+    /// What was tried of sections that have something wrong, by kind and name.
+    attempts: BTreeMap<(String, String), Attempt>,
+}
+
+/// A section that is read again without what was wrong of it: one mistake is told once, and not what follows from it.
+#[derive(Default)]
+struct Attempt {
+    /// Keys that stand for misspelt ones.
+    renamed: Vec<String>,
+    /// Something was taken out: what is missing now may be that.
+    dropped: bool,
+}
+
+impl Attempt {
+    /// Mends the section after an error: whether that is to be told, and whether the section can be read again.
+    fn mend(&mut self, table: &mut Table, error: &Error) -> (bool, bool) {
+        if let Some(key) = unknown_key(error) {
+            let Some(value) = table.remove(key) else {
+                return (true, false);
+            };
+            match meant_key(error).filter(|meant| !table.contains_key(*meant)) {
+                Some(meant) => {
+                    table.insert(meant.to_owned(), value);
+                    self.renamed.push(meant.to_owned());
+                }
+                None => self.dropped = true,
+            }
+            return (true, true);
+        }
+        // Nobody has written that key.
+        let named = |key: &String| error.message().contains(&format!("`{key}`"));
+        if let Some(at) = self.renamed.iter().position(named) {
+            let key = self.renamed.swap_remove(at);
+            self.dropped = true;
+            if table.remove(&key).is_some() {
+                return (false, true);
+            }
+        }
+        (!self.dropped, false)
+    }
 }
 
 impl Checker {
@@ -119,7 +160,14 @@ impl Checker {
             lines: Lines::default(),
             findings: Vec::new(),
             left_out: BTreeSet::new(),
+            attempts: BTreeMap::new(),
         }
+    }
+
+    /// What was tried of a section.
+    fn attempt(&mut self, kind: &str, name: &str) -> &mut Attempt {
+        let key = (kind.to_owned(), name.to_owned());
+        self.attempts.entry(key).or_default()
     }
 
     fn add(&mut self, place: &[&str], finding: Finding) {
@@ -127,7 +175,12 @@ impl Checker {
             line: self.lines.line(place),
             finding,
         };
-        if !self.findings.contains(&found) {
+        // What was told of a key is not told of its section as well.
+        let known = self.findings.iter().any(|it| {
+            let (it, new) = (&it.finding, &found.finding);
+            it.code == new.code && it.subject == new.subject && new.message.ends_with(&it.message)
+        });
+        if !known {
             self.findings.push(found);
         }
     }
@@ -160,7 +213,7 @@ impl Checker {
             return;
         };
         self.look_at_references(&site);
-        self.look_at_programs(&site);
+        self.look_at_programs(&site).await;
         self.look_at_state(&site);
         // Nothing is contacted by the word of a file that others may have written.
         let trusted = !self
@@ -169,6 +222,7 @@ impl Checker {
             .any(|it| it.finding.code == "config.not_trusted");
         if trusted {
             let live = self.look_at_services(&site).await;
+            self.look_at_places(&site).await;
             self.look_at_stores(&site, live).await;
         }
     }
@@ -216,6 +270,13 @@ impl Checker {
             };
             let in_site = error.message().starts_with("[site]");
             let Some(key) = unknown_key(&error).map(str::to_owned) else {
+                if in_site && let Some(Value::Object(site)) = table.get_mut("site") {
+                    match self.attempt("site", "").mend(site, &error) {
+                        (_, true) => continue,
+                        (false, false) => return None,
+                        (true, false) => {}
+                    }
+                }
                 match in_site {
                     true => self.add_error(
                         &["site"],
@@ -230,20 +291,22 @@ impl Checker {
                 }
                 return None;
             };
-            let removed = match in_site {
+            let mended = match in_site {
                 true => {
                     let site = table.get_mut("site").and_then(Value::as_object_mut)?;
                     let before = site.clone();
-                    let removed = site.remove(&key);
+                    let (_, again) = self.attempt("site", "").mend(site, &error);
                     self.add_error(&["site"], Some(&before), &error);
-                    removed
+                    again
                 }
                 false => {
                     self.add(&[&key], Finding::from_error("the file", &error));
-                    table.remove(&key)
+                    self.attempt("", "").mend(table, &error).1
                 }
             };
-            removed?;
+            if !mended {
+                return None;
+            }
         }
     }
 
@@ -273,6 +336,10 @@ impl Checker {
         config.checks = self.each("checks", &config.checks, |name, table| {
             let value = Value::Object(table.clone());
             checks::kinds::make_registered(name, &value, registry, &parts).map(drop)
+        });
+        config.hooks = self.each("hooks", &config.hooks, |name, table| {
+            let value = Value::Object(table.clone());
+            hooks::kinds::make(name, &value, registry, &parts).map(drop)
         });
         while let Some(table) = config.maintenance.clone() {
             let made = maintenance::kinds::make_registered(table.clone(), registry, &parts);
@@ -357,17 +424,19 @@ impl Checker {
                 return None;
             }
         };
-        let table = sections.get(name).and_then(Value::as_object).cloned();
-        self.add_error(&[kind, name], table.as_ref(), error);
-        let key = match (unknown_key(error), error.code()) {
-            (Some(key), _) => Some(key),
-            (None, "config.service_order") => Some("after"),
-            _ => None,
+        let before = sections.get(name).and_then(Value::as_object).cloned();
+        let table = sections.get_mut(name).and_then(Value::as_object_mut);
+        let (tell, again) = match table {
+            Some(table) if error.code() == "config.service_order" => {
+                (true, table.remove("after").is_some())
+            }
+            Some(table) => self.attempt(kind, name).mend(table, error),
+            None => (true, false),
         };
-        if let Some(key) = key
-            && let Some(Value::Object(table)) = sections.get_mut(name)
-            && table.remove(key).is_some()
-        {
+        if tell {
+            self.add_error(&[kind, name], before.as_ref(), error);
+        }
+        if again {
             return Some(());
         }
         self.left_out.insert((kind.to_owned(), name.to_owned()));
@@ -398,9 +467,12 @@ impl Checker {
                     sound.insert(name.clone(), Value::Object(table));
                     break;
                 };
-                self.add_error(&[kind, name], Some(&table), &error);
-                let unknown = unknown_key(&error);
-                if unknown.is_none_or(|key| table.remove(key).is_none()) {
+                let before = table.clone();
+                let (tell, again) = self.attempt(kind, name).mend(&mut table, &error);
+                if tell {
+                    self.add_error(&[kind, name], Some(&before), &error);
+                }
+                if !again {
                     self.left_out.insert((kind.to_owned(), name.clone()));
                     break;
                 }
@@ -429,6 +501,8 @@ impl Checker {
                 false => suggestion(name, &known),
             })
         };
+        // One misspelt section may be named in many places: that is told once.
+        let mut found: Vec<Missing> = Vec::new();
         for (key, named) in [
             ("stop", &site.config.site.stop),
             ("background", &site.config.site.background),
@@ -438,7 +512,7 @@ impl Checker {
                 .filter(|name| lacks("services", name, &services))
             {
                 let finding = missing("[site]".to_owned(), "service", name, &services);
-                self.add(&["site", key], finding);
+                Missing::add(&mut found, ("service", name), &["site", key], finding);
             }
         }
         for component in &site.components {
@@ -447,7 +521,8 @@ impl Checker {
             for (key, named) in [("stops", component.stops()), ("service", component.needs())] {
                 for service in named.iter().filter(|it| lacks("services", it, &services)) {
                     let finding = missing(subject.clone(), "service", service, &services);
-                    self.add(&["components", name, key], finding);
+                    let place = ["components", name, key];
+                    Missing::add(&mut found, ("service", service), &place, finding);
                 }
             }
         }
@@ -465,6 +540,7 @@ impl Checker {
         for (kind, all) in [
             ("components", &site.config.components),
             ("checks", &site.config.checks),
+            ("hooks", &site.config.hooks),
         ] {
             sections.extend(
                 all.iter()
@@ -490,11 +566,57 @@ impl Checker {
                     let mut at = place.clone();
                     at.push(key);
                     let finding = missing(format!("[{}]", place.join(".")), kind, name, known);
-                    self.add(&at, finding);
+                    Missing::add(&mut found, (kind, name), &at, finding);
                 }
             }
         }
+        for it in found {
+            let place: Vec<&str> = it.place.iter().map(String::as_str).collect();
+            let mut finding = it.finding;
+            if !it.others.is_empty() {
+                finding.message += &format!("; so do {}", it.others.join(", "));
+            }
+            self.add(&place, finding);
+        }
     }
+}
+
+/// Something that sections name and that there is not.
+struct Missing {
+    what: (String, String),
+    place: Vec<String>,
+    finding: Finding,
+    /// Other sections that name it.
+    others: Vec<String>,
+}
+
+impl Missing {
+    /// Takes note of it, once for all places.
+    fn add(all: &mut Vec<Self>, what: (&str, &str), place: &[&str], finding: Finding) {
+        let same = |it: &&mut Self| (it.what.0.as_str(), it.what.1.as_str()) == what;
+        match all.iter_mut().find(same) {
+            Some(known) if known.finding.subject == finding.subject => {}
+            Some(known) if known.others.contains(&finding.subject) => {}
+            Some(known) => known.others.push(finding.subject),
+            None => all.push(Self {
+                what: (what.0.to_owned(), what.1.to_owned()),
+                place: place.iter().map(|part| (*part).to_owned()).collect(),
+                finding,
+                others: Vec::new(),
+            }),
+        }
+    }
+}
+
+/// The key that an error takes an unknown one for.
+fn meant_key(error: &Error) -> Option<&str> {
+    let said = error.hint_text().unwrap_or_default();
+    let texts = [said, error.message()];
+    let mut meant = texts.iter().filter_map(|text| {
+        let (_, rest) = text.split_once("did you mean `")?;
+        rest.split('`').next()
+    });
+    meant.next()
 }
 
 /// The key that an error calls unknown.

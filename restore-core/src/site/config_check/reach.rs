@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Checker;
-use crate::contract::{Program, SecretSource, SiteConfig, Table};
+use super::{Checker, ConfigFinding};
+use crate::contract::{Maintenance, Program, Readiness, SecretSource, SiteConfig, Table};
 use crate::engine::operations::Site;
+use crate::engine::plan::{inside_any, replaces, unanswered};
 use crate::model::text::needed_and_had;
 use crate::model::{Error, ErrorKind, Finding, Severity};
 use crate::sys::space::Space;
@@ -30,6 +31,7 @@ impl Checker {
             ("nodes", &config.nodes),
             ("components", &config.components),
             ("checks", &config.checks),
+            ("hooks", &config.hooks),
         ] {
             for (name, value) in all {
                 if let Value::Object(table) = value {
@@ -54,6 +56,7 @@ impl Checker {
                 let subject = format!("[{}]", place.join("."));
                 let secret = [
                     "password",
+                    "url",
                     "passphrase",
                     "secret",
                     "token",
@@ -91,7 +94,7 @@ impl Checker {
     }
 
     /// Programs of this host that services, components, checks and the page need.
-    pub(super) fn look_at_programs(&mut self, site: &Site) {
+    pub(super) async fn look_at_programs(&mut self, site: &Site) {
         let mut needed: Vec<(Program, Severity)> = Vec::new();
         let mut add = |programs: Vec<Program>, severity: Severity| {
             needed.extend(programs.into_iter().map(|program| (program, severity)));
@@ -108,11 +111,15 @@ impl Checker {
         for check in &site.checks {
             add(check.programs(), Severity::Warning);
         }
+        for hook in &site.hooks {
+            add(hook.programs(), Severity::Error);
+        }
         for (program, severity) in needed {
             let here = program.service.as_ref();
-            if !here.is_none_or(|service| site.platform.runs_here(service))
-                || can_run(&program.program)
-            {
+            let untrusted = program.untrusted(site.platform.as_ref()).await;
+            let missing = here.is_none_or(|service| site.platform.runs_here(service))
+                && !can_run(&program.program);
+            if !missing && untrusted.is_none() {
                 continue;
             }
             // `start of [services.app]`
@@ -123,6 +130,14 @@ impl Checker {
                 .into_iter()
                 .filter(|word| !word.is_empty())
                 .collect();
+            if let Some(mut untrusted) = untrusted {
+                untrusted.subject = format!("[{section}]");
+                untrusted.message = format!("`{key}` {}", untrusted.message);
+                self.add(&place, untrusted);
+            }
+            if !missing {
+                continue;
+            }
             let mut finding = Finding::error(
                 "program.missing",
                 format!("[{section}]"),
@@ -163,6 +178,35 @@ impl Checker {
         }
     }
 
+    /// Whether the places that components restore to are there, and nothing lies in them that no restore may move.
+    pub(super) async fn look_at_places(&mut self, site: &Site) {
+        // What cannot be told is for the plan to say.
+        for mut finding in inside_any(site).await.unwrap_or_default() {
+            let name = finding.subject.clone();
+            finding.subject = format!("[components.{name}]");
+            self.add(&["components", name.as_str()], finding);
+        }
+        for component in &site.components {
+            let name = component.name();
+            let subject = format!("[components.{name}]");
+            let told = |it: &ConfigFinding| it.finding.subject == subject;
+            if self.findings.iter().any(told) {
+                continue;
+            }
+            if let Ok(Some(path)) = component.absent().await {
+                let finding = Finding::warning(
+                    "component.absent",
+                    subject,
+                    format!("{} is not there", path.display()),
+                )
+                .hint(
+                    "is its disk mounted, and is its path right? where it is to be made anew, `restore run ID --create` makes it",
+                );
+                self.add(&["components", name], finding);
+            }
+        }
+    }
+
     /// Whether each store answers, and has room for a backup of so many bytes.
     pub(super) async fn look_at_stores(&mut self, site: &Site, live: u64) {
         for (name, store) in &site.stores {
@@ -189,6 +233,15 @@ impl Checker {
                     continue;
                 }
             }
+            if let Err(error) = store.check_way() {
+                let mut finding = Finding::from_error(subject.as_str(), &error);
+                let mut stores = site.stores.iter().zip(&site.keys);
+                if stores.any(|((it, _), keys)| it == name && !keys.unlock.signed_by.is_empty()) {
+                    finding.severity = Severity::Warning;
+                }
+                self.add(&["stores", name.as_str(), "path"], finding);
+                continue;
+            }
             let room = tokio::time::timeout(ANSWER, store.room()).await;
             // Dumps, logs and metrics shrink to a third or less; to a tenth hardly anything does.
             if let Ok(Ok(Some(space))) = room
@@ -209,10 +262,14 @@ impl Checker {
     pub(super) async fn look_at_services(&mut self, site: &Site) -> u64 {
         let mut live = 0_u64;
         let mut running = BTreeSet::new();
+        let absent = not_deployed(site).await;
+        let mut missing = Vec::new();
         for name in site.platform.services() {
             let place = ["services", name.as_str()];
             let subject = format!("[services.{name}]");
             match tokio::time::timeout(ANSWER, site.platform.service(&name)).await {
+                // What has done its work is not down.
+                Ok(Ok(state)) if state.running == 0 && state.done > 0 => {}
                 Ok(Ok(state)) if state.running == 0 => {
                     self.add(
                         &place,
@@ -220,7 +277,16 @@ impl Checker {
                     );
                 }
                 Ok(Ok(_)) => {
+                    let tried = site.platform.unanswered(&name);
+                    if let Ok(Ok(Some(why))) = tokio::time::timeout(ANSWER, tried).await {
+                        let mut finding = unanswered(&name, &why);
+                        finding.subject = subject;
+                        self.add(&["services", name.as_str(), "endpoint"], finding);
+                    }
                     running.insert(name);
+                }
+                Ok(Err(error)) if !absent.is_empty() && error.kind() == ErrorKind::NotFound => {
+                    missing.push(name);
                 }
                 Ok(Err(error)) => self.add(&place, Finding::from_error(subject, &error)),
                 Err(_) => {
@@ -234,6 +300,9 @@ impl Checker {
                     );
                 }
             }
+        }
+        if !absent.is_empty() {
+            self.add(&["platform"], not_there_yet(&absent, &missing));
         }
         for component in &site.components {
             let name = component.name();
@@ -254,21 +323,94 @@ impl Checker {
                     ),
                 ),
             };
+            if error.kind() == ErrorKind::NotFound {
+                // What lies in services is gone with them, which is told; a place that is not there is told
+                // with all places.
+                let gone = !absent.is_empty() && !component.comes_before_services();
+                if gone || matches!(component.absent().await, Ok(Some(_))) {
+                    continue;
+                }
+            }
             let mut finding = Finding::from_error(subject, &error);
             // What is down or gone is no mistake of the file.
-            if !component.needs().iter().all(|it| running.contains(it)) {
+            let gone = !absent.is_empty() && error.kind() != ErrorKind::Config;
+            if gone || !component.needs().iter().all(|it| running.contains(it)) {
                 finding.severity = Severity::Warning;
             }
             self.add(&place, finding);
         }
         if let Some(page) = &site.maintenance {
-            let found = tokio::time::timeout(ANSWER, page.inspect()).await;
-            for finding in found.ok().and_then(Result::ok).unwrap_or_default() {
-                self.add(&["maintenance"], finding);
-            }
+            self.look_at_page(site, page.as_ref(), !absent.is_empty())
+                .await;
         }
         live
     }
+
+    /// Whether the page can be shown. `absent`: the services of the site are not there yet.
+    async fn look_at_page(&mut self, site: &Site, page: &dyn Maintenance, absent: bool) {
+        if absent {
+            let readiness = tokio::time::timeout(ANSWER, page.readiness()).await;
+            if matches!(readiness, Ok(Readiness::Absent { .. })) {
+                return;
+            }
+        }
+        let found = tokio::time::timeout(ANSWER, page.inspect()).await;
+        let found = found.ok().and_then(Result::ok).unwrap_or_default();
+        let awaited = !found.is_empty() && awaits_restore(site, page).await;
+        for mut finding in found {
+            if awaited {
+                finding.severity = finding.severity.min(Severity::Warning);
+            }
+            self.add(&["maintenance"], finding);
+        }
+    }
+}
+
+/// What components of the site deploy and is not there at all, each once.
+async fn not_deployed(site: &Site) -> Vec<String> {
+    let mut absent = Vec::new();
+    for component in &site.components {
+        let asked = tokio::time::timeout(ANSWER, component.makes_services()).await;
+        // Why that cannot be told, the services say.
+        let words = asked.ok().and_then(Result::ok).flatten();
+        if let Some(words) = words
+            && !absent.contains(&words)
+        {
+            absent.push(words);
+        }
+    }
+    absent
+}
+
+/// That services are to be made yet: on a new engine that is no mistake of the file.
+fn not_there_yet(absent: &[String], missing: &[String]) -> Finding {
+    let without = match missing {
+        [] => String::new(),
+        names => format!(", and so no service {}", names.join(", ")),
+    };
+    Finding::warning(
+        "service.absent",
+        "[platform]",
+        format!("there is no {} yet{without}", absent.join(" and ")),
+    )
+    .hint("`restore plan ID --create` names the runs that make it and restore its data")
+}
+
+/// Whether a tree with what the page's web server reads is not there yet, and is restored by a component.
+async fn awaits_restore(site: &Site, page: &dyn Maintenance) -> bool {
+    let read = page.reads();
+    for component in &site.components {
+        let gone = matches!(component.absent().await, Ok(Some(_)));
+        let targets = match gone {
+            true => component.targets(&[]).await.unwrap_or_default(),
+            false => Vec::new(),
+        };
+        let mut read = read.iter();
+        if read.any(|path| targets.iter().any(|it| replaces(it, path))) {
+            return true;
+        }
+    }
+    false
 }
 
 /// What speaks against a file that is no secret and that a section names.

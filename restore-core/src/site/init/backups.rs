@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::emit::Emit;
 use super::{Discovery, FoundBackups};
+use crate::contract::backup::layout::archive_stem;
 use crate::model::{BackupId, Error, Result};
 
 /// No text of a backup is read further.
@@ -33,7 +34,11 @@ pub(super) fn look(directory: &Path) -> Result<FoundBackups> {
         }
         found.newest = Some(id.as_str().to_owned());
         for file in files {
-            let name = file.replace(id.as_str(), "{id}");
+            let mut name = file.replace(id.as_str(), "{id}");
+            // In a configuration this name stands for those with the other ends too.
+            if let Some(stem) = archive_stem(&name) {
+                name = format!("{stem}.tar.gz");
+            }
             let path = folder.join(&file);
             if name.ends_with(".tar.gz")
                 && let Some(member) = first_member(&path)
@@ -85,9 +90,12 @@ fn start_of(path: &Path) -> String {
 fn first_member(path: &Path) -> Option<String> {
     let file = crate::sys::open_to_read(path).ok()?;
     let mut header = [0_u8; 512];
-    flate2::read::GzDecoder::new(file)
-        .read_exact(&mut header)
-        .ok()?;
+    let zstd = path.extension().is_some_and(|end| end == "zst");
+    match zstd {
+        true => zstd::Decoder::new(file).ok()?.read_exact(&mut header),
+        false => flate2::read::GzDecoder::new(file).read_exact(&mut header),
+    }
+    .ok()?;
     // Files and directories; what only describes the next member tells no place.
     header
         .get(156)
@@ -125,11 +133,24 @@ impl FoundBackups {
     }
 }
 
-/// The file trees that the backups have, as components; returns the directories of those.
+/// A file tree that is a component, and the file that backups have it in.
+pub(super) struct Tree<'a> {
+    /// What the component is called.
+    pub(super) name: &'a str,
+    /// `configs/nginx-config-{id}.tar.gz`
+    pub(super) archive: &'a str,
+    pub(super) root: &'a Path,
+    pub(super) tree: &'a Path,
+    /// Where it is: the two together.
+    pub(super) whole: &'a Path,
+}
+
+/// The file trees that the backups have, as components; returns the directories of those. `more` writes what
+/// their sections have besides their places.
 pub(super) fn trees(
     found: &Discovery,
     out: &mut Emit,
-    mut more: impl FnMut(&str, &Path, &mut Emit),
+    mut more: impl FnMut(&Tree<'_>, &mut Emit),
 ) -> Vec<PathBuf> {
     let mut trees = Vec::new();
     let Some(backups) = &found.backups else {
@@ -171,12 +192,20 @@ pub(super) fn trees(
                 continue;
             };
             let whole = root.join(&tree);
-            out.section(&["components", name]);
+            let name = out.free("components", name);
+            out.section(&["components", &name]);
             out.text("kind", "files");
             out.list("archive", &[&archive]);
             out.path("root", &root);
             out.path("tree", &tree);
-            more(name, &whole, out);
+            let written = Tree {
+                name: &name,
+                archive: &archive,
+                root: &root,
+                tree: &tree,
+                whole: &whole,
+            };
+            more(&written, out);
             trees.push(whole);
         }
     }

@@ -81,7 +81,10 @@ pub async fn carried(backups: &Path, id: &str, options: &CarriedOptions) -> Resu
         let signer = check_signature(&backup, &unlock).await?;
         let text = read(&backup).await?;
         let mut todo = vec![whose(&backup, signer.as_deref(), backups)];
-        todo.extend(left_to_do(&text, backups, options.base.as_deref()));
+        let manifest = backup.manifest();
+        let origin = manifest.and_then(|it| it.value(Manifest::CONFIGURED_IN));
+        let base = options.base.as_deref();
+        todo.extend(left_to_do(&text, backups, base, origin.map(Path::new)));
         return Ok(Proposal {
             text,
             todo,
@@ -163,8 +166,15 @@ fn whose(backup: &Backup, signer: Option<&str>, backups: &Path) -> String {
     }
 }
 
-/// The files and variables that it names and that are not there, and the store that has moved.
-fn left_to_do(text: &str, backups: &Path, base: Option<&Path>) -> Vec<String> {
+/// The files and variables that it names and that are not there, what it lacks to make services anew, and the
+/// store that has moved.
+/// `origin` is the folder that the file lay in when the backup was made, where that is known.
+fn left_to_do(
+    text: &str,
+    backups: &Path,
+    base: Option<&Path>,
+    origin: Option<&Path>,
+) -> Vec<String> {
     let Ok(table) = text.parse::<toml::Table>() else {
         return vec!["it is no TOML: `restore config check` says where".to_owned()];
     };
@@ -183,23 +193,46 @@ fn left_to_do(text: &str, backups: &Path, base: Option<&Path>) -> Vec<String> {
             }
         }
     }
-    for (section, key, value) in &named {
-        if key.ends_with("_file") && *key != "pid_file" && here(value).symlink_metadata().is_err() {
-            let mode = match SECRETS.contains(key) {
-                true => ", readable by nobody else (mode 0600)",
-                false => "",
+    let all = |wanted: &dyn Fn(&str, &str) -> bool| {
+        // Several sections may name one file: it is made once.
+        let mut values: Vec<(&str, Vec<String>, bool)> = Vec::new();
+        for (section, key, value) in named.iter().filter(|it| wanted(it.1, it.2)) {
+            let at = match values.iter().position(|(known, ..)| known == value) {
+                Some(at) => at,
+                None => {
+                    values.push((value, Vec::new(), false));
+                    values.len() - 1
+                }
             };
-            todo.push(format!(
-                "make {}: {key} of [{section}]{mode}",
-                here(value).display()
-            ));
+            if let Some((_, by, secret)) = values.get_mut(at) {
+                by.push(format!("{key} of [{section}]"));
+                *secret |= SECRETS.contains(key);
+            }
         }
-        if key.ends_with("_env") {
-            todo.push(format!(
-                "set the environment variable {value}: {key} of [{section}]"
-            ));
-        }
+        values
+    };
+    let missing = |key: &str, value: &str| {
+        key.ends_with("_file") && key != "pid_file" && here(value).symlink_metadata().is_err()
+    };
+    for (value, by, secret) in all(&missing) {
+        let mode = match secret {
+            true => ", readable by nobody else (mode 0600)",
+            false => "",
+        };
+        todo.push(format!(
+            "make {}: {}{mode}",
+            here(value).display(),
+            by.join(" and ")
+        ));
     }
+    for (value, by, _) in all(&|key, _| key.ends_with("_env")) {
+        todo.push(format!(
+            "set the environment variable {value}: {}",
+            by.join(" and ")
+        ));
+    }
+    todo.extend(moved(&named, base, origin));
+    todo.extend(services_to_make(&table));
     let kinds = named
         .iter()
         .filter(|it| it.1 == "kind" && it.2 == "directory");
@@ -222,5 +255,124 @@ fn left_to_do(text: &str, backups: &Path, base: Option<&Path>) -> Vec<String> {
             real(backups).display()
         ));
     }
-    todo
+    // Whoever can write to the store has named these: none of them makes a line of its own.
+    let shown = |what: &String| crate::model::text::shown(what).into_owned();
+    todo.iter().map(shown).collect()
+}
+
+/// What it lacks to bring back services of which nothing is left.
+fn services_to_make(table: &toml::Table) -> Vec<String> {
+    let section = |name: &str| table.get(name).and_then(toml::Value::as_table);
+    let platform = section("platform");
+    let kind = platform.and_then(|it| it.get("kind"));
+    let noun = match kind.and_then(toml::Value::as_str) {
+        Some("swarm") => "stack",
+        Some("compose") => "project",
+        _ => return Vec::new(),
+    };
+    let redeploys = |component: &toml::Value| {
+        let redeploy = component.get("redeploy");
+        redeploy.and_then(toml::Value::as_bool) == Some(true)
+    };
+    let mut lacks = Vec::new();
+    if !section("components").is_some_and(|all| all.values().any(redeploys)) {
+        lacks.push(format!(
+            "where nothing is left of the {noun}: nothing in it says how its services are made, so set redeploy, stack and compose of the component with the compose files, or deploy them by hand before the restore"
+        ));
+    }
+    if noun == "stack" && !platform.is_some_and(|it| it.contains_key("advertise")) {
+        lacks.push(
+            "where this engine is in no swarm: set advertise of [platform] to an address of this host, at which a run begins one, or begin it by hand (`docker swarm init`)".to_owned(),
+        );
+    }
+    lacks
+}
+
+/// Keys of files and directories that are taken from where the configuration lies, besides those that end in
+/// `_file`. `tree`, `prefix` and names of archives are relative to something else.
+const PATHS: [&str; 14] = [
+    "agent",
+    "bin",
+    "ca",
+    "conf_dir",
+    "config",
+    "directory",
+    "file",
+    "gnupg_home",
+    "log",
+    "path",
+    "root",
+    "socket",
+    "ssh_config",
+    "state",
+];
+
+/// That relative paths mean other places than they did.
+fn moved(
+    named: &[(String, &str, &str)],
+    base: Option<&Path>,
+    origin: Option<&Path>,
+) -> Option<String> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let base = base?;
+    if origin.is_some_and(|origin| real(origin) == real(base)) {
+        return None;
+    }
+    let relative = named.iter().filter(|(_, key, value)| {
+        let names_a_path = PATHS.contains(key) || key.ends_with("_file");
+        names_a_path && !value.is_empty() && !value.starts_with('/')
+    });
+    let relative: Vec<String> = relative
+        .map(|(section, key, value)| format!("{key} = {value:?} of [{section}]"))
+        .collect();
+    if relative.is_empty() {
+        return None;
+    }
+    let base = base.display();
+    let relative = relative.join(", ");
+    Some(match origin {
+        Some(origin) => {
+            let origin = origin.display();
+            format!(
+                "relative paths in it meant places below {origin}, and mean places below {base} now: write them in full, or have the file there (--output {origin}/{CONFIGURATION}): {relative}"
+            )
+        }
+        None => format!(
+            "relative paths in it mean places below {base} now; where the file lay elsewhere, write them in full: {relative}"
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_it_lacks_to_make_services_anew_is_left_to_do() {
+        let todo = |text: &str| left_to_do(text, Path::new("/backups"), None, None);
+        let starts = |text: &str, expected: &[&str]| {
+            let todo = todo(text);
+            let mut all = todo.iter().zip(expected);
+            assert_eq!(todo.len(), expected.len(), "{text}: {todo:?}");
+            assert!(all.all(|(it, start)| it.starts_with(start)), "{todo:?}");
+        };
+        let files = "[components.compose]\nkind = 'files'\nroot = '/'\ntree = 'opt'\n";
+        let redeployed = format!("{files}redeploy = true\nstack = 's'\ncompose = ['c.yml']\n");
+        let project = "where nothing is left of the project: nothing in it says how";
+        let stack = "where nothing is left of the stack: nothing in it says how";
+        let no_swarm = "where this engine is in no swarm: set advertise of [platform]";
+        let compose = "[platform]\nkind = 'compose'\nproject = 's'\n";
+        let swarm = "[platform]\nkind = 'swarm'\n";
+        let advertised = format!("{swarm}advertise = '10.0.0.1'\n");
+        starts(compose, &[project]);
+        starts(&format!("{compose}{files}redeploy = false\n"), &[project]);
+        starts(&format!("{compose}{redeployed}"), &[]);
+        starts(&format!("{swarm}{files}"), &[stack, no_swarm]);
+        starts(&format!("{swarm}{redeployed}"), &[no_swarm]);
+        starts(&format!("{advertised}{files}"), &[stack]);
+        starts(&format!("{advertised}{redeployed}"), &[]);
+        // Processes of this host are started by their commands.
+        starts(files, &[]);
+        starts(&format!("[platform]\nkind = 'local'\n{files}"), &[]);
+    }
 }

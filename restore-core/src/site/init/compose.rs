@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::containers::{Role, names, role, short, write_components};
+use super::containers::{Role, is_nameless, names, redis_data, role, short, write_components};
+use super::deployment::{Deploys, real};
 use super::emit::Emit;
 use super::{Discovery, FoundService, local};
 
@@ -29,7 +30,8 @@ pub(super) fn propose(found: &Discovery, out: &mut Emit) {
     write_services(&services, &keyed, &main, out);
     let volumes = write_volumes(&services, &main, out);
     // Containers keep the image that they were made from, whatever is restored.
-    let trees = write_components(found, &services, &volumes, &[], out);
+    let deploys = Deploys::of_projects(&all, &main);
+    let trees = write_components(found, &services, &volumes, &[], deploys, out);
     write_left_out(found, &all, &trees, out);
 }
 
@@ -161,21 +163,25 @@ fn write_services(
     }
 }
 
-/// The named volumes, each once: the site's name for it, and the engine's. Those that the main project's
-/// compose files name need no section.
+/// The named volumes, and the directories that a Redis has its data in, each once: the site's name for it, and the
+/// engine's, or the path. Those that the main project's compose files name need no section.
 fn write_volumes(
     services: &[(Role, &FoundService)],
     main: &str,
     out: &mut Emit,
 ) -> Vec<(String, String)> {
     let mut volumes: BTreeMap<&str, (String, bool)> = BTreeMap::new();
-    for (_, it) in services {
-        let named =
-            |name: &str| !(name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    for (role, it) in services {
+        if *role == Role::Redis
+            && let Some(data) = redis_data(it).filter(|data| data.bind)
+        {
+            let name = format!("{}_data", short(&it.name, it));
+            volumes.entry(data.source.as_str()).or_insert((name, false));
+        }
         for mount in it
             .mounts
             .iter()
-            .filter(|mount| !mount.bind && named(&mount.source))
+            .filter(|mount| !mount.bind && !is_nameless(&mount.source))
         {
             let known = volumes
                 .values()
@@ -207,18 +213,27 @@ fn write_volumes(
             named.push((name, engine.to_owned()));
             continue;
         }
-        let name = if taken.insert(name.clone()) {
-            name
-        } else {
-            engine.to_owned()
+        let directory = engine.starts_with('/');
+        let name = match (taken.insert(name.clone()), directory) {
+            (true, _) => name,
+            (false, false) => engine.to_owned(),
+            (false, true) => {
+                let mut others = (2_u32..).map(|number| format!("{name}_{number}"));
+                let free = others.find(|other| taken.insert(other.clone()));
+                free.unwrap_or_else(|| engine.to_owned())
+            }
         };
         if !written {
             out.heading("volumes: those that are not the project's own");
             written = true;
         }
         out.section(&["volumes", &name]);
-        out.text("name", engine);
-        out.raw("external", "true");
+        if directory {
+            out.text("path", engine);
+        } else {
+            out.text("name", engine);
+            out.raw("external", "true");
+        }
         named.push((name, engine.to_owned()));
     }
     named.sort();
@@ -232,7 +247,11 @@ fn write_left_out(
     trees: &[PathBuf],
     out: &mut Emit,
 ) {
-    let in_it = |path: &Path| trees.iter().any(|tree| path.starts_with(tree));
+    let trees: Vec<PathBuf> = trees.iter().map(|tree| real(tree)).collect();
+    let in_it = |path: &Path| {
+        let path = real(path);
+        trees.iter().any(|tree| path.starts_with(tree))
+    };
     let mut left: Vec<String> = Vec::new();
     let folders: BTreeSet<&Path> = services
         .iter()
@@ -240,7 +259,8 @@ fn write_left_out(
         .collect();
     for folder in folders.into_iter().filter(|folder| !in_it(folder)) {
         left.push(format!(
-            "the compose files in {}: to have them in backups, describe that directory as a component of kind \"files\"",
+            "the compose files in {}: to have them in backups, describe that directory as a component of kind \"files\", \
+             which with redeploy, stack and compose also makes the project where nothing of it is left",
             folder.display()
         ));
     }
@@ -265,6 +285,26 @@ fn write_left_out(
     }
     for file in files {
         left.push(format!("the single file {file}, which a service mounts: its directory can be a component of kind \"files\""));
+    }
+    for it in services {
+        // That of a Redis is something to do.
+        let data = match role(it) {
+            Role::Redis => redis_data(it),
+            _ => None,
+        };
+        let nameless = it
+            .mounts
+            .iter()
+            .filter(|mount| !mount.bind && is_nameless(&mount.source) && Some(*mount) != data);
+        for mount in nameless {
+            left.push(format!(
+                "the volume without a name at {} of the service {} of {}: no backup has it, and containers made anew do \
+                 not find it",
+                mount.target.display(),
+                it.name,
+                it.stack.as_deref().unwrap_or_default()
+            ));
+        }
     }
     for it in found.compose_services.iter().filter(|it| it.job) {
         left.push(format!(

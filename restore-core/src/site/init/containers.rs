@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use super::deployment::Deploys;
 use super::emit::Emit;
-use super::{Discovery, FoundMount, FoundService, backups, local};
+use super::trees::{self, is_of_system};
+use super::{Discovery, FoundMount, FoundService, local};
 
 /// Where containers see their secrets.
-const SECRETS: &str = "/run/secrets";
+pub(super) const SECRETS: &str = "/run/secrets";
 
 /// Where nginx writes its logs.
 const NGINX_LOGS: &str = "/var/log/nginx";
@@ -40,10 +42,23 @@ pub(super) fn role(it: &FoundService) -> Role {
         "promtail",
     ]) {
         Role::Monitoring
+    } else if has(&[
+        "adminer",
+        "backup",
+        "operator",
+        "pgadmin",
+        "pgbouncer",
+        "pgcat",
+        "pgpool",
+        "postgrest",
+        "redis-commander",
+        "redisinsight",
+        "sentinel",
+    ]) {
+        // Clients, and what stands before a server: no data of it is theirs.
+        Role::App
     } else if has(&["postgres", "postgis", "timescale"]) {
         Role::Postgres
-    } else if has(&["redisinsight", "redis-commander", "pgadmin"]) {
-        Role::App
     } else if has(&["redis", "valkey"]) {
         Role::Redis
     } else if has(&["nginx"]) {
@@ -71,13 +86,62 @@ pub(super) fn short<'a>(volume: &'a str, it: &FoundService) -> &'a str {
     rest.filter(|rest| !rest.is_empty()).unwrap_or(volume)
 }
 
-/// The components, the checks and the page; `volumes` has the site's names and the engine's, and an
-/// image that is restored stops `image_stops`. Returns the directories that are components.
+/// Whether the engine has made up a volume's name.
+pub(super) fn is_nameless(volume: &str) -> bool {
+    volume.len() == 64 && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Whether a directory of the host is one that a server keeps data in: it can write there, and what is there is
+/// neither configuration nor a log.
+pub(super) fn holds_data(mount: &FoundMount) -> bool {
+    let others = [
+        "/docker-entrypoint-initdb.d",
+        "/etc",
+        "/opt",
+        "/run",
+        "/tmp",
+        "/usr",
+        "/var/log",
+        "/var/run",
+    ];
+    let settings = mount.target.extension().is_some_and(|it| it == "conf");
+    mount.bind
+        && !mount.read_only
+        && !settings
+        && !is_of_system(Path::new(&mount.source))
+        && !others.iter().any(|path| mount.target.starts_with(path))
+        && !Path::new(&mount.source).is_file()
+}
+
+/// What a Redis keeps its data in, as far as its mounts tell.
+pub(super) fn redis_data(it: &FoundService) -> Option<&FoundMount> {
+    let rank = |mount: &FoundMount| {
+        let usual = mount.target == Path::new("/data");
+        match (mount.bind, usual) {
+            (true, _) if !holds_data(mount) => None,
+            // An image may have one for a place that its server does not use.
+            (false, _) if is_nameless(&mount.source) => Some(4),
+            (false, true) => Some(0),
+            (true, true) => Some(1),
+            (false, false) => Some(2),
+            (true, false) => Some(3),
+        }
+    };
+    let ranked = it
+        .mounts
+        .iter()
+        .filter_map(|mount| Some((rank(mount)?, mount)));
+    ranked.min_by_key(|(rank, _)| *rank).map(|(_, mount)| mount)
+}
+
+/// The components, the checks and the page; `volumes` has the site's names and the engine's (of a directory of
+/// the host its path), and an image that is restored stops `image_stops`. Returns the directories that are components.
 pub(super) fn write_components(
     found: &Discovery,
     services: &[(Role, &FoundService)],
     volumes: &[(String, String)],
     image_stops: &[String],
+    deploys: Deploys,
     out: &mut Emit,
 ) -> Vec<PathBuf> {
     out.heading("components: what is backed up and restored");
@@ -89,14 +153,7 @@ pub(super) fn write_components(
         }
     }
     write_volume_components(found, services, volumes, out);
-    let nginx = services
-        .iter()
-        .find(|(role, _)| *role == Role::Nginx)
-        .map(|(_, it)| *it);
-    let mut trees = backups::trees(found, out, |_, whole, out| {
-        write_tree(whole, nginx, services, true, out);
-    });
-    write_other_trees(found, nginx, services, &mut trees, out);
+    let trees = trees::write(found, services, deploys, out);
     let images = |file: &String| file.starts_with("app/docker-image");
     if found
         .backups
@@ -114,7 +171,8 @@ pub(super) fn write_components(
         out.text("kind", "process");
         out.text("service", &name);
     }
-    if let Some(nginx) = nginx {
+    let nginx = services.iter().find(|(role, _)| *role == Role::Nginx);
+    if let Some((_, nginx)) = nginx {
         write_maintenance(nginx, out);
     }
     trees
@@ -135,7 +193,7 @@ fn clients(it: &FoundService, services: &[(Role, &FoundService)]) -> Vec<String>
     apps.map(|(_, it)| it.name.clone()).collect()
 }
 
-fn write_stops(stops: &[String], why: &str, out: &mut Emit) {
+pub(super) fn write_stops(stops: &[String], why: &str, out: &mut Emit) {
     out.guess(why);
     out.list("stops", stops);
 }
@@ -234,31 +292,19 @@ fn write_redis(
     volumes: &[(String, String)],
     out: &mut Emit,
 ) {
-    let data = |mount: &&FoundMount| !mount.bind && mount.target == Path::new("/data");
-    let data = it
-        .mounts
-        .iter()
-        .find(data)
-        .or(it.mounts.iter().find(|mount| !mount.bind));
+    let data = redis_data(it);
     let volume = data.and_then(|data| volumes.iter().find(|(_, engine)| *engine == data.source));
-    let Some((volume, _)) = volume else {
+    let (Some(data), Some((volume, _))) = (data, volume) else {
         out.blank();
-        match data {
-            Some(data) => out.todo(format!(
-                "{} keeps its data in a volume without a name, {}: give it one in the compose file, so that \
-                 containers made anew find it, then describe it here with kind = \"redis\"",
-                it.name, data.source
-            )),
-            None => out.comment(&format!(
-                "{} keeps no volume: it holds nothing to restore.",
-                it.name
-            )),
-        }
+        write_no_data(it, data, out);
         return;
     };
     out.section(&["components", short(&it.name, it)]);
     out.text("kind", "redis");
     out.text("service", &it.name);
+    if data.bind && data.target != Path::new("/data") {
+        out.guess("it can write there, and nothing with a name is at its /data.");
+    }
     out.text("volume", volume);
     if it.image.to_ascii_lowercase().contains("valkey") {
         out.text("server_binary", "valkey-server");
@@ -274,6 +320,31 @@ fn write_redis(
         "what shares a network with it.",
         out,
     );
+}
+
+/// Why a Redis is no component: `data` is what it keeps its data in, which nothing can be done with.
+fn write_no_data(it: &FoundService, data: Option<&FoundMount>, out: &mut Emit) {
+    let name = &it.name;
+    match data {
+        Some(data) if data.bind => out.todo(format!(
+            "{name} keeps its data in the directory {0}, and on a swarm a Redis is restored in a volume: give it one \
+             in the compose file that is this directory (driver_opts: type: none, o: bind, device: {0}), then describe \
+             it here with kind = \"redis\"",
+            data.source
+        )),
+        _ if it.keeps_nothing => out.comment(&format!(
+            "{name} is told to save nothing: it holds nothing to restore."
+        )),
+        Some(data) => out.todo(format!(
+            "{name} keeps its data in a volume without a name, {}: give it one in the compose file, so that \
+             containers made anew find it, then describe it here with kind = \"redis\"",
+            data.source
+        )),
+        None => out.todo(format!(
+            "{name} has no volume for its data, so that no backup has it: give it one at /data in the compose file, \
+             then describe it here with kind = \"redis\"; a cache that may be lost needs none, with save \"\""
+        )),
+    }
 }
 
 fn plain(name: &str) -> String {
@@ -340,89 +411,6 @@ fn write_volume_components(
             out.text("service", &nginx.name);
             out.list("reload", &["nginx", "-s", "reopen"]);
         }
-    }
-}
-
-fn is_tree(mount: &FoundMount) -> bool {
-    let source = Path::new(&mount.source);
-    let system = [
-        "/var/run",
-        "/run",
-        "/proc",
-        "/sys",
-        "/dev",
-        "/etc/localtime",
-        "/etc/timezone",
-    ];
-    mount.bind
-        && source.components().count() > 2
-        && !system.iter().any(|path| source.starts_with(path))
-}
-
-fn write_tree(
-    whole: &Path,
-    nginx: Option<&FoundService>,
-    services: &[(Role, &FoundService)],
-    of_backups: bool,
-    out: &mut Emit,
-) {
-    let mounts = |it: &FoundService| {
-        it.mounts
-            .iter()
-            .any(|mount| is_tree(mount) && Path::new(&mount.source).starts_with(whole))
-    };
-    if let Some(nginx) = nginx.filter(|it| mounts(it)) {
-        out.list("stops", &[] as &[&str]);
-        out.comment("Links may lead out of the tree to these places only.");
-        out.list("allow_links", &["/usr/lib/nginx"]);
-        out.text("service", &nginx.name);
-        out.list("test", &["nginx", "-t"]);
-        out.list("reload", &["nginx", "-s", "reload"]);
-        return;
-    }
-    let code = |(role, it): &(Role, &FoundService)| *role == Role::App && mounts(it);
-    if of_backups && services.iter().any(code) {
-        out.guess("what backups of code usually leave out: it stays as it is.");
-        out.list("exclude", &["**/node_modules", "**/.git", "**/*.log"]);
-    }
-    let users = services
-        .iter()
-        .filter(|(role, it)| matches!(role, Role::App | Role::Monitoring) && mounts(it));
-    let stops: Vec<String> = users.map(|(_, it)| it.name.clone()).collect();
-    write_stops(&stops, "who mounts it.", out);
-}
-
-fn write_other_trees(
-    found: &Discovery,
-    nginx: Option<&FoundService>,
-    services: &[(Role, &FoundService)],
-    trees: &mut Vec<PathBuf>,
-    out: &mut Emit,
-) {
-    let mounts = services
-        .iter()
-        .filter(|(role, _)| *role != Role::Postgres && *role != Role::Redis);
-    let mounts: Vec<&FoundMount> = mounts.flat_map(|(_, it)| &it.mounts).collect();
-    for mount in mounts.into_iter().filter(|mount| is_tree(mount)) {
-        let whole = PathBuf::from(&mount.source);
-        let (Some(root), Some(tree)) = (whole.parent(), whole.file_name()) else {
-            continue;
-        };
-        if trees.iter().any(|known| whole.starts_with(known)) || !whole.is_dir() {
-            continue;
-        }
-        let name = tree.to_string_lossy().into_owned();
-        out.section(&["components", &name]);
-        out.text("kind", "files");
-        out.list("archive", &[format!("configs/{name}-{{id}}.tar.gz")]);
-        if found.backups.is_some() {
-            out.comment("The backups have nothing for it yet.");
-            out.raw("optional", "true");
-        }
-        out.path("root", root);
-        out.path("tree", Path::new(tree));
-        write_tree(&whole, nginx, services, false, out);
-        trees.push(whole);
     }
 }
 

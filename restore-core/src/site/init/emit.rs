@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Proposal;
+use super::{Proposal, SCHEMA_FILE};
 
 /// The text so far.
 #[derive(Debug, Default)]
@@ -47,8 +47,27 @@ impl Emit {
     }
 
     pub(super) fn list<S: AsRef<str>>(&mut self, key: &str, values: &[S]) {
-        let values: Vec<String> = values.iter().map(|it| quoted(it.as_ref())).collect();
-        self.text += &format!("{key} = [{}]\n", values.join(", "));
+        self.text += &format!("{key} = {}\n", listed(values));
+    }
+
+    /// A key that stands there in a comment, for whoever wants it.
+    pub(super) fn off(&mut self, key: &str, value: &str) {
+        self.text += &format!("# {key} = {value}\n");
+    }
+
+    /// A name of which the group has no section yet: this one, or one that begins so.
+    pub(super) fn free(&self, group: &str, name: &str) -> String {
+        let taken = |name: &str| {
+            let header = format!("\n[{group}.{}]\n", bare(name));
+            self.text.contains(&header)
+        };
+        let mut free = name.to_owned();
+        let mut number = 2_u32;
+        while taken(&free) {
+            free = format!("{name}-{number}");
+            number = number.saturating_add(1);
+        }
+        free
     }
 
     /// A comment that says that what follows was guessed, and from what.
@@ -58,7 +77,7 @@ impl Emit {
 
     /// Something that a person has to do, in the file and for the end.
     pub(super) fn todo(&mut self, what: impl Into<String>) {
-        let what = what.into();
+        let what = crate::model::text::shown(&what.into()).into_owned();
         self.comment(&format!("TO DO: {what}"));
         if !self.todo.contains(&what) {
             self.todo.push(what);
@@ -71,7 +90,7 @@ impl Emit {
             self.section(&["components"]);
         }
         Proposal {
-            text: self.text,
+            text: format!("#:schema ./{SCHEMA_FILE}\n{}", self.text),
             todo: self.todo,
             backup: None,
         }
@@ -90,6 +109,12 @@ pub(super) fn quoted(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+/// Texts as a list of TOML's.
+pub(super) fn listed<S: AsRef<str>>(values: &[S]) -> String {
+    let values: Vec<String> = values.iter().map(|it| quoted(it.as_ref())).collect();
+    format!("[{}]", values.join(", "))
 }
 
 fn bare(key: &str) -> String {

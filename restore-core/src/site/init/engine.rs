@@ -33,6 +33,7 @@ pub(super) async fn look(options: &LookOptions, found: &mut Discovery) {
     found.compose.dedup();
     found.services = listed.services.iter().filter_map(service).collect();
     found.services.sort_by(|a, b| a.name.cmp(&b.name));
+    found.address = listed.address.filter(|_| !found.services.is_empty());
     if found.services.is_empty() && !found.compose.is_empty() {
         let listed = tokio::time::timeout(ANSWER, compose::listed(&socket)).await;
         found.compose_services = match listed {
@@ -69,6 +70,11 @@ fn service(value: &Value) -> Option<FoundService> {
     let mode = value.pointer("/Spec/Mode");
     let job = |key| mode.is_some_and(|mode: &Value| mode.get(key).is_some());
     let image = text(container, "/Image").unwrap_or_default();
+    let arguments: Vec<Value> = [container.get("Command"), container.get("Args")]
+        .into_iter()
+        .flat_map(list)
+        .collect();
+    let words: Vec<&str> = arguments.iter().filter_map(Value::as_str).collect();
     Some(FoundService {
         name: text(value, "/Spec/Name")?,
         image: image.split('@').next().unwrap_or_default().to_owned(),
@@ -100,6 +106,7 @@ fn service(value: &Value) -> Option<FoundService> {
             .filter_map(|port| port.get("PublishedPort")?.as_u64()?.try_into().ok())
             .collect(),
         job: job("ReplicatedJob") || job("GlobalJob"),
+        keeps_nothing: keeps_nothing(&words, &settings_of(&words, &[])),
         ..FoundService::default()
     })
 }
@@ -184,6 +191,23 @@ fn of_container(it: &Value, project: String, service: String, volumes: &[Value])
     let mut listens: Vec<u16> = keys("/Config/ExposedPorts").filter_map(tcp).collect();
     listens.sort_unstable();
     let depends_on = text(it, "/Config/Labels/com.docker.compose.depends_on");
+    let words: Vec<&str> = list("/Config/Entrypoint")
+        .chain(list("/Config/Cmd"))
+        .filter_map(Value::as_str)
+        .collect();
+    let settings = settings_of(&words, &mounts);
+    let of_project = |label: &str| {
+        let label = format!("/Config/Labels/com.docker.compose.project.{label}");
+        text(it, &label)
+    };
+    let folder = of_project("working_dir").map(PathBuf::from);
+    // An older Compose has them as they were named.
+    let files = |label: &str| -> Vec<PathBuf> {
+        let named = of_project(label).unwrap_or_default();
+        let named = named.split(',').filter(|name| !name.is_empty());
+        let base = folder.as_deref().unwrap_or(Path::new(""));
+        named.map(|name| base.join(name)).collect()
+    };
     let ended = text(it, "/State/Status").as_deref() == Some("exited")
         && it.pointer("/State/ExitCode").and_then(Value::as_i64) == Some(0);
     let restarts = text(it, "/HostConfig/RestartPolicy/Name").unwrap_or_default();
@@ -209,9 +233,11 @@ fn of_container(it: &Value, project: String, service: String, volumes: &[Value])
                 .map(str::to_owned)
                 .collect()
         }),
-        protected: is_protected(it, &mounts),
-        described_in: text(it, "/Config/Labels/com.docker.compose.project.working_dir")
-            .map(PathBuf::from),
+        protected: is_protected(&words, &settings),
+        keeps_nothing: keeps_nothing(&words, &settings),
+        config_files: files("config_files"),
+        env_files: files("environment_file"),
+        described_in: folder,
         // It did what it was for.
         job: ended && ["", "no"].contains(&restarts.as_str()),
         stack: Some(project),
@@ -219,30 +245,22 @@ fn of_container(it: &Value, project: String, service: String, volumes: &[Value])
     }
 }
 
-/// Whether a Redis asks for a password, by its arguments and by the configuration that these name; what
-/// that is stays unread.
-fn is_protected(it: &Value, mounts: &[FoundMount]) -> Option<bool> {
-    let list = |pointer: &str| {
-        it.pointer(pointer)
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-    };
-    let words: Vec<&str> = list("/Config/Entrypoint")
-        .chain(list("/Config/Cmd"))
-        .filter_map(Value::as_str)
-        .collect();
-    let asks = |text: &str| {
-        text.split_whitespace()
-            .any(|word| word.trim_start_matches('-') == "requirepass")
-    };
-    if words.iter().any(|word| asks(word)) {
-        return Some(true);
-    }
+/// No configuration is read further.
+const LONGEST: u64 = 1 << 20;
+
+/// The configuration of a server, which its arguments may name.
+enum Settings {
+    /// They name none.
+    None,
+    /// It cannot be read from here.
+    Unseen,
+    Text(String),
+}
+
+/// What is in the configuration that a server's arguments name, where a mount shows it on this host.
+fn settings_of(words: &[&str], mounts: &[FoundMount]) -> Settings {
     let Some(file) = words.iter().find(|word| word.ends_with(".conf")) else {
-        // Variables may become arguments of a script.
-        let plain = words.iter().all(|word| !word.contains('$'));
-        return plain.then_some(false);
+        return Settings::None;
     };
     let inside = Path::new(file);
     let place = mounts.iter().filter(|mount| mount.bind).find_map(|mount| {
@@ -253,12 +271,68 @@ fn is_protected(it: &Value, mounts: &[FoundMount]) -> Option<bool> {
         } else {
             source.join(below)
         })
-    })?;
-    let text = std::fs::read_to_string(place).ok()?;
+    });
+    let bytes = place.and_then(|place| crate::sys::read_small(&place, LONGEST).ok());
+    match bytes.and_then(|bytes| String::from_utf8(bytes).ok()) {
+        Some(text) => Settings::Text(text),
+        None => Settings::Unseen,
+    }
+}
+
+/// Whether a Redis asks for a password, by its arguments and its configuration; what that is goes nowhere.
+fn is_protected(words: &[&str], settings: &Settings) -> Option<bool> {
+    let asks = |text: &str| {
+        text.split_whitespace()
+            .any(|word| word.trim_start_matches('-') == "requirepass")
+    };
+    if words.iter().any(|word| asks(word)) {
+        return Some(true);
+    }
+    let text = match settings {
+        Settings::Text(text) => text,
+        Settings::Unseen => return None,
+        Settings::None => {
+            // Variables may become arguments of a script.
+            let plain = words.iter().all(|word| !word.contains('$'));
+            return plain.then_some(false);
+        }
+    };
     let mut lines = text.lines().map(str::trim_start);
     Some(lines.any(|line| {
         line.starts_with("requirepass") || line.starts_with("user ") || line.starts_with("aclfile")
     }))
+}
+
+/// Whether a Redis is told to save nothing and to keep no log of what is written.
+fn keeps_nothing(words: &[&str], settings: &Settings) -> bool {
+    const EMPTY: &str = "\"\"";
+    let text = match settings {
+        Settings::None => "",
+        Settings::Unseen => return false,
+        Settings::Text(text) => text.as_str(),
+    };
+    // Variables may become arguments of a script.
+    if words.iter().any(|word| word.contains('$')) {
+        return false;
+    }
+    let lines = text.lines().filter(|line| !line.trim().starts_with('#'));
+    let mut said: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
+    // Arguments hold whatever the file says.
+    for word in words {
+        match word.is_empty() {
+            true => said.push(EMPTY),
+            false => said.extend(word.split_whitespace()),
+        }
+    }
+    let (mut saves, mut logs) = (true, false);
+    for (key, value) in said.iter().zip(said.iter().skip(1)) {
+        match key.trim_start_matches('-') {
+            "save" => saves = *value != EMPTY && *value != "''",
+            "appendonly" => logs = *value == "yes",
+            _ => {}
+        }
+    }
+    !saves && !logs
 }
 
 fn text(value: &Value, pointer: &str) -> Option<String> {
@@ -355,6 +429,11 @@ mod tests {
         let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
         write("open.conf", "dir /data\n");
         write("shut.conf", "  requirepass geheim\n");
+        // The service's user puts there what it likes.
+        let pipe = dir.path().join("pipe.conf");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        std::os::unix::fs::symlink("/dev/zero", dir.path().join("endless.conf")).unwrap();
         let mounts = [FoundMount {
             source: dir.path().to_str().unwrap().to_owned(),
             target: "/etc/redis".into(),
@@ -372,11 +451,79 @@ mod tests {
             (vec!["redis-server", "/etc/redis/open.conf"], Some(false)),
             (vec!["redis-server", "/etc/redis/shut.conf"], Some(true)),
             (vec!["redis-server", "/etc/redis/none.conf"], None),
+            (vec!["redis-server", "/etc/redis/pipe.conf"], None),
+            (vec!["redis-server", "/etc/redis/endless.conf"], None),
             (vec!["redis-server", "/image/redis.conf"], None),
         ] {
-            let it = container("cache", json!({"/Config/Cmd": words}));
-            assert_eq!(is_protected(&it, &mounts), wanted, "{words:?}");
+            let settings = settings_of(&words, &mounts);
+            assert_eq!(is_protected(&words, &settings), wanted, "{words:?}");
         }
+    }
+
+    #[test]
+    fn a_redis_that_is_told_to_save_nothing_keeps_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write("cache.conf", "# save 60 1\nsave \"\"\nappendonly no\n");
+        write("log.conf", "save ''\nappendonly yes\n");
+        let mounts = [FoundMount {
+            source: dir.path().to_str().unwrap().to_owned(),
+            target: "/etc/redis".into(),
+            bind: true,
+            ..FoundMount::default()
+        }];
+        for (words, wanted) in [
+            (vec!["redis-server"], false),
+            (vec!["redis-server", "--save", ""], true),
+            (
+                vec!["redis-server", "--save", "", "--appendonly", "yes"],
+                false,
+            ),
+            (vec!["redis-server", "--save", "60 1"], false),
+            (
+                vec!["sh", "-c", "redis-server --save '' --appendonly no"],
+                true,
+            ),
+            (vec!["sh", "-c", "redis-server --save '' $MORE"], false),
+            (vec!["redis-server", "/etc/redis/cache.conf"], true),
+            (
+                vec!["redis-server", "/etc/redis/cache.conf", "--save", "60 1"],
+                false,
+            ),
+            (vec!["redis-server", "/etc/redis/log.conf"], false),
+            (
+                vec!["redis-server", "/image/redis.conf", "--save", ""],
+                false,
+            ),
+        ] {
+            let settings = settings_of(&words, &mounts);
+            assert_eq!(keeps_nothing(&words, &settings), wanted, "{words:?}");
+        }
+        let service = json!({"Spec": {"Name": "cache", "TaskTemplate": {"ContainerSpec":
+            {"Image": "redis:7", "Args": ["redis-server", "--save", ""]}}}});
+        assert!(self::service(&service).unwrap().keeps_nothing);
+    }
+
+    #[test]
+    fn the_files_that_a_project_was_made_from_are_in_its_labels() {
+        let labels = |files: &str| {
+            json!({"com.docker.compose.project": "shop", "com.docker.compose.service": "web",
+                "com.docker.compose.project.working_dir": "/srv/shop",
+                "com.docker.compose.project.config_files": files,
+                "com.docker.compose.project.environment_file": "/srv/shop/.env"})
+        };
+        let both = "/srv/shop/compose.yml,/srv/shop/compose.override.yml";
+        for files in [both, "compose.yml,compose.override.yml"] {
+            let labels = labels(files);
+            let services = seen(vec![container("web", json!({"/Config/Labels": labels}))]);
+            let web = &services[0];
+            assert_eq!(web.described_in.as_deref(), Some(Path::new("/srv/shop")));
+            let wanted = both.split(',').map(PathBuf::from).collect::<Vec<_>>();
+            assert_eq!(web.config_files, wanted, "{files}");
+            assert_eq!(web.env_files, [PathBuf::from("/srv/shop/.env")]);
+        }
+        let services = seen(vec![container("web", json!({}))]);
+        assert!(services[0].config_files.is_empty() && services[0].env_files.is_empty());
     }
 
     #[test]

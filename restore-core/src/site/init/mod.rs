@@ -1,20 +1,24 @@
 //! A first `restore.toml`: what is found on a host, and what it is taken for.
 //!
-//! [`look`] lists what runs and what lies about; [`propose`] makes a configuration of such a listing. The
-//! second is a pure function: a listing can be saved, changed and tried. Nothing here writes a
-//! file, and no secret is read: names of files and of settings are.
+//! [`look`] lists what runs and what lies about; [`propose`] makes a configuration of such a listing, and asks
+//! nobody: a listing can be saved, changed and tried. It looks whether directories are there, and which services
+//! compose files in them name. Nothing here writes a file, and no secret is read: names of files and of settings are.
 
 mod backups;
 mod carried;
 mod compose;
 mod containers;
+mod deployment;
 mod emit;
 mod engine;
 mod local;
+mod nearby;
+mod owners;
 mod processes;
 mod swarm;
+mod trees;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +51,8 @@ pub struct Discovery {
     pub services: Vec<FoundService>,
     /// The socket of the engine that has the services.
     pub socket: Option<PathBuf>,
+    /// The address by which the other nodes of the swarm reach this one.
+    pub address: Option<String>,
     /// Compose projects that run here, by name.
     pub compose: Vec<String>,
     /// Their services, where the engine manages no swarm.
@@ -100,6 +106,8 @@ pub struct FoundProcess {
     /// Whether that file is root's, though the process runs as somebody else: it was started by root, and gave
     /// that up by itself.
     pub from_root: bool,
+    /// Who decides what it runs besides root and whoever looks, in words: `/tmp/nginx belongs to www-data`.
+    pub foreign: Option<String>,
     /// The file that its output goes to.
     pub log: Option<PathBuf>,
     /// Its configuration, without secrets.
@@ -145,8 +153,14 @@ pub struct FoundService {
     pub depends_on: Option<Vec<String>>,
     /// Whether its server asks for a password, where its arguments or its configuration say so.
     pub protected: Option<bool>,
+    /// Whether its server is told to keep nothing on its disk: a Redis with `save ""`, and without a log.
+    pub keeps_nothing: bool,
     /// Where the files are that describe it.
     pub described_in: Option<PathBuf>,
+    /// Those files, in the order in which they were named.
+    pub config_files: Vec<PathBuf>,
+    /// The files with variables that were named for them.
+    pub env_files: Vec<PathBuf>,
     /// Whether it is a job, which is neither stopped nor started.
     pub job: bool,
 }
@@ -194,6 +208,9 @@ pub struct FoundBackups {
     pub user: Option<String>,
 }
 
+/// The name of the JSON Schema's file, beside a `restore.toml`, whose first line names it for editors.
+pub const SCHEMA_FILE: &str = "restore.schema.json";
+
 /// A configuration that was made of a [`Discovery`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -221,6 +238,21 @@ pub async fn look(options: &LookOptions) -> Result<Discovery> {
     };
     engine::look(options, &mut found).await;
     Ok(found)
+}
+
+/// Refuses to write a file into a folder to which somebody else can lead the way: root would write what
+/// its links name.
+///
+/// # Errors
+///
+/// `Preflight` with `path.untrusted`.
+pub fn may_write(file: &Path) -> Result<()> {
+    let Some(folder) = file.parent() else {
+        return Ok(());
+    };
+    crate::sys::check_file(folder, false)
+        .map(drop)
+        .map_err(|e| e.hint("name a file with --output in a folder that nobody but you and root can replace, or see it with --print"))
 }
 
 /// What a host was found to be, as the text of a `restore.toml`.

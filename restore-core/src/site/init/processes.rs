@@ -1,16 +1,13 @@
 //! Servers that are processes of this host, from `/proc`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::engine::add_roots;
-use super::local::{Nginx, is_nginx, is_postgres, is_redis};
-use super::{Discovery, FoundConfig, FoundCrontab, FoundProcess, LookOptions, backups};
+use super::local::is_postgres;
+use super::nearby::look_around;
+use super::{Discovery, FoundProcess, LookOptions, backups};
 use crate::model::Result;
-
-/// No configuration and no pid file is read further.
-const LONGEST: usize = 1 << 20;
 
 /// Programs of the host itself, of people, and ours: no part of a platform.
 const OTHERS: [&str; 36] = [
@@ -193,7 +190,9 @@ fn ancestry() -> Vec<u32> {
 }
 
 fn status_of(pid: u32) -> Option<String> {
-    std::fs::read_to_string(format!("/proc/{pid}/status")).ok()
+    // What the program calls itself stands there too, and may be no text.
+    let status = std::fs::read(format!("/proc/{pid}/status")).ok()?;
+    Some(String::from_utf8_lossy(&status).into_owned())
 }
 
 fn parent_of(pid: u32) -> Option<u32> {
@@ -218,14 +217,15 @@ fn read(pid: u32, sockets: &BTreeMap<u64, Socket>) -> Option<Raw> {
         return None;
     }
     let uid: u32 = field(&status, "Uid:")?.parse().ok()?;
-    let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
     let mut found = FoundProcess {
         pid,
         words,
-        program: std::fs::read_link(at("exe")).unwrap_or_default(),
+        program: program(std::fs::read_link(at("exe")).unwrap_or_default()),
         directory: std::fs::read_link(at("cwd")).unwrap_or_default(),
-        user: user.map_or_else(|| uid.to_string(), |user| user.name),
-        unit: unit(&std::fs::read_to_string(at("cgroup")).unwrap_or_default()),
+        user: user(uid),
+        unit: unit(&String::from_utf8_lossy(
+            &std::fs::read(at("cgroup")).unwrap_or_default(),
+        )),
         ..FoundProcess::default()
     };
     for fd in std::fs::read_dir(at("fd")).into_iter().flatten().flatten() {
@@ -248,7 +248,7 @@ fn read(pid: u32, sockets: &BTreeMap<u64, Socket>) -> Option<Raw> {
                 Some(socket) => found.connected.push(socket.peer),
                 None => {}
             }
-        } else if fd.file_name() == "1" && Path::new(&target).is_file() {
+        } else if fd.file_name() == "1" && writes_to(&fd.path(), Path::new(&target)) {
             found.log = Some(PathBuf::from(target));
         }
     }
@@ -265,6 +265,31 @@ fn read(pid: u32, sockets: &BTreeMap<u64, Socket>) -> Option<Raw> {
         found,
         parent: field(&status, "PPid:")?.parse().unwrap_or(0),
     })
+}
+
+/// Whether a descriptor below `/proc` is open for writing to the file of this name. One that cannot write is no log,
+/// and any user may have one of any file: what they start must not become what root appends to. Nor may a file that has
+/// the name only where they see it, in a mount of their own.
+fn writes_to(descriptor: &Path, file: &Path) -> bool {
+    // The mode of the link itself is what the descriptor may do.
+    let writes = std::fs::symlink_metadata(descriptor).is_ok_and(|link| link.mode() & 0o200 != 0);
+    let (Ok(open), Ok(named)) = (std::fs::metadata(descriptor), std::fs::metadata(file)) else {
+        return false;
+    };
+    writes && open.is_file() && (open.dev(), open.ino()) == (named.dev(), named.ino())
+}
+
+/// The file that a process was started from, also where an update has put another in its place.
+fn program(exe: PathBuf) -> PathBuf {
+    match exe.to_str().and_then(|exe| exe.strip_suffix(" (deleted)")) {
+        Some(path) => PathBuf::from(path),
+        None => exe,
+    }
+}
+
+pub(super) fn user(uid: u32) -> String {
+    let known = nix::unistd::User::from_uid(uid.into()).ok().flatten();
+    known.map_or_else(|| uid.to_string(), |user| user.name)
 }
 
 /// The service unit of a control group, where systemd runs this host.
@@ -330,224 +355,6 @@ fn address(hex: &str) -> String {
     }
 }
 
-/// Pid files, configurations, neighbours of data, secrets, the crontab.
-fn look_around(found: &mut Discovery, below: Option<&Path>) {
-    let mut near: Vec<PathBuf> = Vec::new();
-    for it in &found.processes {
-        let words = it
-            .words
-            .iter()
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute());
-        for path in words.chain([it.directory.clone()]) {
-            for above in path.ancestors().take(6) {
-                let inside = below.is_none_or(|below| above.starts_with(below));
-                if inside
-                    && !is_open(above)
-                    && above.components().count() > 1
-                    && !near.iter().any(|it| it == above)
-                {
-                    near.push(above.to_owned());
-                }
-            }
-        }
-    }
-    near.extend(below.map(Path::to_owned));
-    let pid_files = pid_files(&near);
-    for it in &mut found.processes {
-        it.pid_file = pid_files.get(&it.pid).cloned();
-        let meta = it
-            .pid_file
-            .as_ref()
-            .and_then(|path| std::fs::metadata(path).ok());
-        it.from_root = it.user != "root" && meta.is_some_and(|meta| meta.uid() == 0);
-        if is_redis(it) {
-            it.config = redis_config(it, &near);
-        } else if let Some(path) = is_nginx(it).then(|| Nginx::of(it).config) {
-            it.config = text_of(&path).map(|text| FoundConfig {
-                path,
-                text: without_secrets(&text),
-            });
-        }
-    }
-    let mut directories = BTreeSet::new();
-    for it in &found.processes {
-        if is_redis(it) {
-            directories.insert(it.directory.clone());
-        } else if is_nginx(it) {
-            directories.extend(Nginx::of(it).directories());
-        }
-    }
-    let parents: Vec<PathBuf> = directories
-        .iter()
-        .filter_map(|path| Some(path.parent()?.to_owned()))
-        .chain(below.map(|below| below.join("volumes")))
-        .filter(|path| path.file_name().is_some_and(|name| name == "volumes"))
-        .collect();
-    for parent in parents {
-        let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
-        directories.extend(
-            entries
-                .map(|entry| entry.path())
-                .filter(|path| path.is_dir()),
-        );
-    }
-    found.directories = directories
-        .into_iter()
-        .filter(|path| path.is_dir())
-        .collect();
-    let mut secrets = BTreeSet::new();
-    for folder in near.iter().map(|path| path.join("secrets")) {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        secrets.extend(
-            entries
-                .map(|entry| entry.path())
-                .filter(|path| path.is_file()),
-        );
-    }
-    found.secrets = secrets.into_iter().collect();
-    found.crontab = match below {
-        Some(below) => Some(below.join("crontab"))
-            .filter(|path| path.is_file())
-            .map(FoundCrontab::File),
-        None => Path::new("/var/spool/cron/crontabs/root")
-            .is_file()
-            .then(|| FoundCrontab::User("root".to_owned())),
-    };
-    let mut roots = Vec::new();
-    for it in &found.processes {
-        for word in it
-            .words
-            .iter()
-            .map(Path::new)
-            .filter(|path| path.is_absolute())
-        {
-            add_roots(word, &mut roots);
-        }
-        add_roots(&it.directory.join("x"), &mut roots);
-        if let Some(config) = &it.config {
-            add_roots(&config.path, &mut roots);
-        }
-    }
-    for path in [PathBuf::from("/opt/x"), PathBuf::from("/srv/x")] {
-        add_roots(&path, &mut roots);
-    }
-    roots.sort_by_key(|path| path.components().count());
-    if let Some(below) = below {
-        roots.retain(|path| path.starts_with(below));
-        if !roots.iter().any(|root| root == below) {
-            roots.insert(0, below.to_owned());
-        }
-    }
-    found.roots = roots;
-}
-
-/// Whether anybody may put files there, so that what lies there tells nothing.
-fn is_open(directory: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    let meta = std::fs::metadata(directory);
-    meta.is_ok_and(|meta| meta.is_dir() && meta.permissions().mode() & 0o002 != 0)
-}
-
-/// The processes that pid files name.
-fn pid_files(near: &[PathBuf]) -> BTreeMap<u32, PathBuf> {
-    let mut folders: Vec<PathBuf> = vec!["/run".into()];
-    folders.extend(
-        near.iter()
-            .flat_map(|path| [path.clone(), path.join("run")]),
-    );
-    let inside: Vec<PathBuf> = folders
-        .iter()
-        .filter(|folder| folder.file_name().is_some_and(|name| name == "run"))
-        .flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten().flatten())
-        .map(|entry| entry.path())
-        .filter(|path| path.is_dir())
-        .collect();
-    folders.extend(inside);
-    let mut found = BTreeMap::new();
-    for folder in folders {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            let small = entry
-                .metadata()
-                .is_ok_and(|meta| meta.is_file() && meta.len() < 4096);
-            if !small || path.extension().is_none_or(|it| it != "pid") {
-                continue;
-            }
-            let text = text_of(&path).unwrap_or_default();
-            let pid = text
-                .lines()
-                .next()
-                .and_then(|line| line.trim().parse().ok());
-            if let Some(pid) = pid {
-                found.entry(pid).or_insert(path);
-            }
-        }
-    }
-    found
-}
-
-/// The text of a file that a process names, which may be anybody's: no pipe is waited for, no device
-/// read without end.
-fn text_of(path: &Path) -> Option<String> {
-    let bytes = crate::sys::read_small(path, LONGEST as u64).ok()?;
-    String::from_utf8(bytes).ok()
-}
-
-/// The configuration of a Redis, whose title does not tell it: one in the usual places that has its port.
-fn redis_config(it: &FoundProcess, near: &[PathBuf]) -> Option<FoundConfig> {
-    let mut places: Vec<PathBuf> = Vec::new();
-    for name in ["redis.conf", "valkey.conf"] {
-        for folder in near {
-            places.extend(
-                ["", "etc", "conf", "redis"]
-                    .iter()
-                    .map(|sub| folder.join(sub).join(name)),
-            );
-        }
-        places.push(Path::new("/etc/redis").join(name));
-        places.push(Path::new("/etc/valkey").join(name));
-        places.push(Path::new("/etc").join(name));
-    }
-    places.into_iter().find_map(|path| {
-        let text = without_secrets(&text_of(&path)?);
-        let port = text
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("port "));
-        let port: u16 = port.map_or(Some(6379), |port| port.trim().parse().ok())?;
-        ports(it)
-            .any(|own| own == port)
-            .then_some(FoundConfig { path, text })
-    })
-}
-
-/// A configuration's text; of a line that may hold a secret only the first word.
-fn without_secrets(text: &str) -> String {
-    const SECRET: [&str; 7] = [
-        "pass",
-        "auth",
-        "secret",
-        "token",
-        "user ",
-        "key",
-        "credential",
-    ];
-    let mut out = String::new();
-    for line in text.lines() {
-        let low = line.to_ascii_lowercase();
-        let secret = SECRET.iter().any(|word| low.contains(word));
-        // nginx: proxy_pass, keys_zone.
-        let plain = low.contains("proxy_cache_path")
-            || low.trim_start().starts_with("user ") && low.trim_end().ends_with(';');
-        match secret && !plain {
-            true => out += line.split_whitespace().next().unwrap_or_default(),
-            false => out += line,
-        }
-        out.push('\n');
-    }
-    out
-}
-
 /// Whether it is a PostgreSQL whose data directory is known.
 pub(super) fn data_directory(it: &FoundProcess) -> Option<PathBuf> {
     is_postgres(it).then(|| {
@@ -562,34 +369,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_do_not_stay_in_a_configuration() {
-        let text = "port 6379\nrequirepass hunter2\nmasterauth x\nuser app on >pw\n";
+    fn a_program_that_was_updated_keeps_its_name() {
         assert_eq!(
-            without_secrets(text),
-            "port 6379\nrequirepass\nmasterauth\nuser\n"
+            program("/usr/sbin/nginx (deleted)".into()),
+            Path::new("/usr/sbin/nginx")
         );
-        let nginx = "user www-data;\nproxy_cache_path a keys_zone=s:1m;\nproxy_set_header Authorization x;\n";
-        assert_eq!(
-            without_secrets(nginx),
-            "user www-data;\nproxy_cache_path a keys_zone=s:1m;\nproxy_set_header\n"
-        );
-        assert!(is_telling("PG_DATABASE") && is_telling("DB_USER") && !is_telling("DB_PASSWORD"));
-        assert!(!is_telling("DATABASE_URL"), "it may hold the password");
+        assert_eq!(program("/usr/bin/x".into()), Path::new("/usr/bin/x"));
     }
 
     #[test]
-    fn neither_a_pipe_nor_a_device_holds_anybody_up() {
-        let dir = tempfile::tempdir().unwrap();
-        let pipe = dir.path().join("redis.conf");
-        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
-        assert!(made.unwrap().success());
-        assert_eq!(text_of(&pipe), None);
-        let link = dir.path().join("nginx.conf");
-        std::os::unix::fs::symlink("/dev/zero", &link).unwrap();
-        assert_eq!(text_of(&link), None);
-        let file = dir.path().join("file");
-        std::fs::write(&file, "port 1\n").unwrap();
-        assert_eq!(text_of(&file).as_deref(), Some("port 1\n"));
+    fn only_what_a_process_writes_to_is_its_log() {
+        use std::os::unix::fs::OpenOptionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().canonicalize().unwrap().join("file");
+        std::fs::write(&file, "").unwrap();
+        let log = |options: &std::fs::OpenOptions| {
+            let stdout = options.open(&file).unwrap();
+            let mut child = std::process::Command::new("sleep")
+                .arg("30")
+                .stdout(stdout)
+                .spawn()
+                .unwrap();
+            let found = read(child.id(), &BTreeMap::new()).unwrap().found.log;
+            child.kill().unwrap();
+            child.wait().unwrap();
+            found
+        };
+        let options = std::fs::File::options;
+        assert_eq!(log(options().append(true)), Some(file.clone()));
+        assert_eq!(log(options().read(true)), None);
+        let path = rustix::fs::OFlags::PATH.bits().cast_signed();
+        assert_eq!(log(options().read(true).custom_flags(path)), None);
+        // What another file is called where they see it.
+        let own = std::fs::File::options().append(true).open(&file).unwrap();
+        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&own);
+        let descriptor = PathBuf::from(format!("/proc/self/fd/{descriptor}"));
+        assert!(writes_to(&descriptor, &file));
+        assert!(!writes_to(&descriptor, Path::new("/etc/passwd")));
+    }
+
+    #[test]
+    fn variables_that_may_hold_a_password_tell_nothing() {
+        assert!(is_telling("PG_DATABASE") && is_telling("DB_USER") && !is_telling("DB_PASSWORD"));
+        assert!(!is_telling("DATABASE_URL"), "it may hold the password");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::containers::{Role, names, role, short, write_components};
-use super::emit::Emit;
+use super::deployment::Deploys;
+use super::emit::{Emit, quoted};
 use super::{Discovery, FoundService, local};
 
 /// The configuration of a swarm's manager.
@@ -26,6 +27,12 @@ pub(super) fn propose(found: &Discovery, out: &mut Emit) {
     {
         out.path("socket", socket);
     }
+    if let Some(address) = &found.address {
+        out.comment(
+            "With this key a run with --create puts an engine that is in no swarm into one, at this address of its host.",
+        );
+        out.off("advertise", &quoted(address));
+    }
     write_services(&services, out);
     let volumes = write_volumes(&services, out);
     write_components(
@@ -33,6 +40,7 @@ pub(super) fn propose(found: &Discovery, out: &mut Emit) {
         &services,
         &volumes,
         &names(&services, Role::App),
+        Deploys::of_stacks(&found.services),
         out,
     );
 }

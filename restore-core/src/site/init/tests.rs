@@ -1,6 +1,8 @@
 use super::*;
 use crate::contract::SiteConfig;
 
+mod deployment;
+
 fn process(words: &[&str], program: &str, directory: &str, listens: &[&str]) -> FoundProcess {
     FoundProcess {
         words: words.iter().map(|it| (*it).to_owned()).collect(),
@@ -124,6 +126,15 @@ fn servers_are_recognised_by_program_port_and_who_talks_to_whom() {
     assert_eq!(page["conf_dir"], "/srv/p/conf/conf.d");
     // Root starts it, and it becomes another by itself.
     assert!(config.services["web"].get("user").is_none());
+    // What it serves may be relative to where it runs; so is what a Redis loads whose file names no other `dir`.
+    assert_eq!(config.services["web"]["directory"], "/srv/p");
+    assert_eq!(
+        config.services["redis"]["directory"],
+        "/srv/p/volumes/redis_data"
+    );
+    for name in ["postgres", "nginx", "shop-worker"] {
+        assert!(config.services[name].get("directory").is_none(), "{name}");
+    }
     // No password is known, and who has to write it is told where.
     assert!(
         proposal
@@ -132,6 +143,83 @@ fn servers_are_recognised_by_program_port_and_who_talks_to_whom() {
             .any(|it| it.contains("/etc/restore/postgres.pass"))
     );
     assert!(proposal.text.contains("GUESSED: "));
+}
+
+#[test]
+fn the_directory_of_a_process_is_kept_where_it_means_something() {
+    let of = |directory: &str| {
+        let mut found = servers();
+        for it in &mut found.processes {
+            it.directory = directory.into();
+            if let Some(config) = it
+                .config
+                .as_mut()
+                .filter(|it| it.path.ends_with("redis.conf"))
+            {
+                config.text += "dir ./data\n";
+            }
+        }
+        propose(&found)
+    };
+    let everywhere = of("/");
+    for (name, service) in &config(&everywhere).services {
+        assert!(service.get("directory").is_none(), "{name}");
+    }
+    let gone = of("/srv/p (deleted)");
+    assert!(config(&gone).services["web"].get("directory").is_none());
+    let told = gone
+        .todo
+        .iter()
+        .any(|it| it.contains("the directory that web was started in is deleted"));
+    assert!(told, "{:?}", gone.todo);
+    // A Redis is in its `dir`, and was started above it.
+    let services = config(&of("/srv/p/data")).services;
+    assert_eq!(services["redis"]["directory"], "/srv/p");
+    assert_eq!(services["web"]["directory"], "/srv/p/data");
+}
+
+/// Any user may run a program that is called `nginx` and listens somewhere.
+#[test]
+fn a_program_of_somebody_elses_is_no_command_of_roots() {
+    let mut found = servers();
+    let mut fake = process(
+        &["nginx: master process nginx -p /tmp/evil/ -c x.conf"],
+        "/tmp/evil/nginx",
+        "/tmp/evil",
+        &["127.0.0.1:8081"],
+    );
+    fake.user = "www-data".to_owned();
+    fake.foreign = Some("/tmp/evil/nginx belongs to www-data".to_owned());
+    fake.config = Some(FoundConfig {
+        path: "/tmp/evil/x.conf".into(),
+        text: "http {\n include conf.d/*.conf;\n}\n".to_owned(),
+    });
+    // With the lowest number of all.
+    for it in &mut found.processes {
+        it.pid = 100;
+    }
+    found.processes.push(fake.clone());
+    let proposal = propose(&found);
+    let both = config(&proposal);
+    assert_eq!(both.services["nginx"]["pid_file"], "/srv/p/run/nginx.pid");
+    assert_eq!(both.services["nginx-8081"]["user"], "www-data");
+    let told = "# GUESSED: /tmp/evil/nginx belongs to www-data: who can write there";
+    assert!(proposal.text.contains(told), "{}", proposal.text);
+    let page = both.maintenance.as_ref().unwrap();
+    assert_eq!(page["conf_dir"], "/srv/p/conf/conf.d");
+    assert!(!page["test"].to_string().contains("evil"), "{page:?}");
+
+    found.processes = vec![fake];
+    let proposal = propose(&found);
+    let alone = config(&proposal);
+    assert!(alone.maintenance.is_none());
+    let tree = &alone.components["nginx-config"];
+    assert!(tree.get("test").is_none() && tree.get("reload").is_none());
+    let told = proposal
+        .todo
+        .iter()
+        .any(|it| it.contains("no command is made of it"));
+    assert!(told, "{:?}", proposal.todo);
 }
 
 #[test]
@@ -147,7 +235,7 @@ fn backups_say_which_trees_volumes_and_databases_there_are() {
          tar -C ../../volumes/grafana_data -czf volumes/grafana-{id}.tar.gz . && \
          tar -C ../../volumes/nginx_logs -czf volumes/nginx-logs-{id}.tar.gz . && \
          tar -C ../../volumes/nginx_logs -czf volumes/lost-{id}.tar.gz . && \
-         tar -C ../.. -czf configs/scripts-{id}.tar.gz opt/scripts && \
+         tar -C ../.. --zstd -cf configs/scripts-{id}.tar.zst opt/scripts && \
          printf 'Backup Date: x\\nDatabase: hosting_db\\n' > postgres/metadata.txt && \
          printf 'ALTER ROLE \"hosting_user\" WITH SUPERUSER;\\n' > postgres/postgres-globals-{id}.sql"
     );
@@ -430,6 +518,137 @@ fn services_of_compose_projects_are_recognised_by_image_port_and_mounts() {
     }
 }
 
+#[test]
+fn what_stands_before_a_server_is_none() {
+    use containers::{Role, role};
+    for image in [
+        "postgrest/postgrest:v12",
+        "prodrigestivill/postgres-backup-local",
+        "registry.example:5000/postgres-operator:1",
+        "edoburu/pgbouncer",
+        "bitnami/pgpool:4",
+        "adminer",
+        "dpage/pgadmin4:8",
+        "bitnami/redis-sentinel:7",
+    ] {
+        let mut it = service("x", image, &[]);
+        it.listens = vec![5432];
+        assert_eq!(role(&it), Role::App, "{image}");
+    }
+    for image in [
+        "bitnami/postgresql-repmgr:15",
+        "postgis/postgis:15",
+        "timescale/timescaledb:latest-pg15",
+    ] {
+        assert_eq!(role(&service("x", image, &[])), Role::Postgres, "{image}");
+    }
+    let exporter = service("x", "prometheuscommunity/postgres-exporter", &[]);
+    assert_eq!(role(&exporter), Role::Monitoring);
+}
+
+/// The project `shop` with another Redis, which asks for no password.
+fn with_cache(mounts: &[(&str, &str)]) -> Discovery {
+    let mut found = shop();
+    found.compose_services.retain(|it| it.name != "cache");
+    let mut cache = of_shop("cache", "redis:7", mounts);
+    cache.protected = Some(false);
+    found.compose_services.push(cache);
+    found
+}
+
+#[test]
+fn a_redis_may_have_its_data_in_a_directory_of_the_host() {
+    let mut found = with_cache(&[
+        ("/srv/shop/redis.conf", "/usr/local/etc/redis/redis.conf"),
+        ("/srv/shop/redis", "/data"),
+    ]);
+    let proposal = propose(&found);
+    let config = config(&proposal);
+    let cache = &config.components["cache"];
+    assert_eq!(
+        (&cache["kind"], &cache["volume"]),
+        (&"redis".into(), &"cache_data".into())
+    );
+    assert_eq!(
+        serde_json::to_value(&config.volumes["cache_data"]).unwrap(),
+        serde_json::json!({"path": "/srv/shop/redis"})
+    );
+    assert!(!config.components.contains_key("cache_data"));
+    assert_eq!(proposal.todo.len(), 1, "{:?}", proposal.todo);
+    // Where the project has a volume of that name, and where it keeps its data elsewhere.
+    let cache = found.compose_services.last_mut().unwrap();
+    cache.mounts.push(FoundMount {
+        source: "shop_cache_data".to_owned(),
+        called: Some("cache_data".to_owned()),
+        target: "/other".into(),
+        ..FoundMount::default()
+    });
+    let config = self::config(&propose(&found));
+    assert_eq!(config.components["cache"]["volume"], "cache_data_2");
+    assert_eq!(config.volumes["cache_data_2"]["path"], "/srv/shop/redis");
+    let proposal = propose(&with_cache(&[("/srv/shop/redis", "/var/lib/redis")]));
+    let config = self::config(&proposal);
+    assert_eq!(config.components["cache"]["volume"], "cache_data");
+    let told = "# GUESSED: it can write there, and nothing with a name is at its /data.";
+    assert!(proposal.text.contains(told), "{}", proposal.text);
+}
+
+#[test]
+fn a_redis_without_a_place_for_its_data_is_not_passed_over() {
+    let nameless = "1f".repeat(32);
+    for (mounts, says) in [
+        (vec![], "cache has no volume for its data"),
+        (
+            vec![("/srv/shop/redis.conf", "/etc/redis.conf")],
+            "cache has no volume for its data",
+        ),
+        (
+            vec![(nameless.as_str(), "/data")],
+            "cache keeps its data in a volume without a name",
+        ),
+    ] {
+        let mut found = with_cache(&mounts);
+        let proposal = propose(&found);
+        let told = proposal.todo.iter().any(|it| it.contains(says));
+        assert!(told, "{mounts:?}: {:?}", proposal.todo);
+        assert!(!config(&proposal).components.contains_key("cache"));
+        // One that is told to save nothing is nothing to do.
+        found.compose_services.last_mut().unwrap().keeps_nothing = true;
+        let proposal = propose(&found);
+        assert_eq!(proposal.todo.len(), 1, "{mounts:?}: {:?}", proposal.todo);
+        let told = "# cache is told to save nothing: it holds nothing to restore.";
+        assert!(proposal.text.contains(told), "{}", proposal.text);
+    }
+    // A swarm's is restored in volumes alone.
+    let found = Discovery {
+        services: vec![service("redis", "redis:7", &[("/srv/redis", "/data")])],
+        ..Discovery::default()
+    };
+    let proposal = propose(&found);
+    let says = "driver_opts: type: none, o: bind, device: /srv/redis";
+    let told = proposal.todo.iter().any(|it| it.contains(says));
+    assert!(told, "{:?}", proposal.todo);
+    assert!(!config(&proposal).components.contains_key("redis"));
+}
+
+#[test]
+fn a_volume_without_a_name_is_named_by_its_place() {
+    let nameless = "1f".repeat(32);
+    let mut found = with_cache(&[(nameless.as_str(), "/data")]);
+    let db = of_shop(
+        "mysql",
+        "mariadb:11",
+        &[(nameless.as_str(), "/var/lib/mysql")],
+    );
+    found.compose_services.push(db);
+    let text = propose(&found).text.replace("\n# ", " ");
+    let told = "- the volume without a name at /var/lib/mysql of the service mysql of shop: no backup has it, and \
+                containers made anew do not find it.";
+    assert!(text.contains(told), "{text}");
+    // What is to be done about that of the Redis is said where its component would be.
+    assert!(!text.contains("without a name at /data"), "{text}");
+}
+
 /// Databases of the host itself are not forgotten for a project beside them.
 #[test]
 fn a_project_beside_servers_of_the_host_is_named() {
@@ -474,6 +693,44 @@ fn a_host_with_nothing_gets_a_file_that_says_what_to_do() {
         "{:?}",
         proposal.todo
     );
+}
+
+/// Whoever runs a server decides what it asks for, and hears the password.
+#[test]
+fn no_secret_of_the_platforms_is_named_for_a_server_of_a_persons() {
+    let mut found = servers();
+    for it in &mut found.processes {
+        it.user = "nobody".to_owned();
+    }
+    let proposal = propose(&found);
+    let redis = &config(&proposal).components["redis"];
+    assert_eq!(redis["password_file"], "/etc/restore/redis.pass");
+    let mut todo = proposal.todo.iter();
+    assert!(todo.any(|it| it.contains("/etc/restore/redis.pass")));
+}
+
+/// Where several users run a server of one kind, nobody can tell which of them the secret is for.
+#[test]
+fn no_secret_is_named_for_a_server_beside_that_of_another_user() {
+    let of_redis = |found: &Discovery, name: &str| {
+        let file = &config(&propose(found)).components[name]["password_file"];
+        file.as_str().unwrap().to_owned()
+    };
+    let mut found = servers();
+    let is_redis = |it: &&FoundProcess| it.words.iter().any(|word| word.contains("redis"));
+    let mut second = found.processes.iter().find(is_redis).unwrap().clone();
+    second.listens = vec!["127.0.0.1:6380".to_owned()];
+    second.pid += 1000;
+    found.processes.push(second);
+    assert_eq!(of_redis(&found, "redis"), "/srv/p/secrets/redis.pass");
+    assert_eq!(
+        of_redis(&found, "redis-6380"),
+        "/etc/restore/redis-6380.pass"
+    );
+    found.processes.last_mut().unwrap().user = "www-data".to_owned();
+    for name in ["redis", "redis-6380"] {
+        assert_eq!(of_redis(&found, name), format!("/etc/restore/{name}.pass"));
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::http::Connector;
 use crate::contract::SecretSource;
 use crate::model::{Error, ErrorKind, Result};
-use crate::sys::connect::trusting;
+use crate::sys::connect::{is_this_host, trusting};
 
 /// The smallest part that all services take, and the largest that is not a mistake.
 const PARTS: std::ops::RangeInclusive<u64> = 5..=1024;
@@ -326,14 +326,6 @@ impl BucketService {
 fn expose(secret: &SecretString) -> String {
     // An id or a key has no white space; the end of a file may.
     secret.expose_secret().trim().to_owned()
-}
-
-fn is_this_host(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
 }
 
 fn bad(message: impl Into<String>) -> Error {

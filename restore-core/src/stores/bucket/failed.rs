@@ -5,11 +5,12 @@ use std::error::Error as _;
 
 use super::BucketConfig;
 use super::http::{Broken, Reason};
+use crate::contract::StoreReason;
 use crate::model::{Error, ErrorKind};
 
 /// What a server says of a refusal: its status, its own code, its words.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Said {
+struct ServerRefusal {
     status: u16,
     code: String,
     message: String,
@@ -45,7 +46,7 @@ pub(super) fn failed(config: &BucketConfig, what: &str, error: &object_store::Er
 
 fn refused(
     config: &BucketConfig,
-    said: &Said,
+    said: &ServerRefusal,
     new: impl Fn(ErrorKind, &'static str, &str) -> Error,
 ) -> Error {
     let words = match (said.code.as_str(), said.message.as_str()) {
@@ -76,10 +77,12 @@ fn refused(
         (403, _) => new(ErrorKind::Failed, "object.denied", &words)
             .hint("the key is known, but must not do this: let it list and read, and write for `backup --to`"),
         (404, "NoSuchKey" | "BlobNotFound") => new(ErrorKind::NotFound, "store.vanished", &words)
+            .because(StoreReason::Vanished)
             .hint("something deletes there: try again, or choose another backup"),
         // Google's interface says no more than that.
         (404, _) if words.contains("bucket does not exist") => no_bucket(config, &words, &new),
         (404, _) => new(ErrorKind::NotFound, "store.vanished", &words)
+            .because(StoreReason::Vanished)
             .hint("something deletes there, or there is no such bucket: look with the service's own tool"),
         (status, _) if status >= 500 || status == 429 || status == 408 => {
             new(ErrorKind::Failed, "object.server_error", &words)
@@ -97,6 +100,7 @@ fn changed(new: impl Fn(ErrorKind, &'static str, &str) -> Error) -> Error {
         "store.changed",
         "it was changed meanwhile",
     )
+    .because(StoreReason::Changed)
     .hint("let whatever writes there end, and try again")
 }
 
@@ -134,20 +138,20 @@ fn deepest(error: &object_store::Error) -> String {
 }
 
 /// What a server said, as the crate passes it on.
-fn said(error: &object_store::Error) -> Option<Said> {
+fn said(error: &object_store::Error) -> Option<ServerRefusal> {
     chain(error).find_map(|error| parse(&error.to_string()))
 }
 
-fn parse(text: &str) -> Option<Said> {
+fn parse(text: &str) -> Option<ServerRefusal> {
     if text.starts_with("Received redirect without LOCATION") {
-        return Some(Said {
+        return Some(ServerRefusal {
             status: 301,
             code: String::new(),
             message: "the bucket is elsewhere".to_owned(),
         });
     }
     if let Some(body) = text.strip_prefix("Server returned error response: ") {
-        return Some(Said {
+        return Some(ServerRefusal {
             status: 500,
             code: element(body, "Code"),
             message: element(body, "Message"),
@@ -160,7 +164,7 @@ fn parse(text: &str) -> Option<Said> {
     if message.is_empty() {
         message = json_words(body);
     }
-    Some(Said {
+    Some(ServerRefusal {
         status,
         code: element(body, "Code"),
         message,
@@ -199,7 +203,7 @@ mod tests {
         let text = "Server returned non-2xx status code: 403 Forbidden: <?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>";
         assert_eq!(
             parse(text),
-            Some(Said {
+            Some(ServerRefusal {
                 status: 403,
                 code: "AccessDenied".into(),
                 message: "Access Denied".into()

@@ -1,12 +1,14 @@
 //! HTTP for object storage: our own TLS, and patience that ends.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame};
 use hyper::header::{HeaderValue, USER_AGENT};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
@@ -19,10 +21,14 @@ use object_store::client::{
 };
 use tokio::time::timeout;
 use tokio_rustls::rustls::{self, ClientConfig};
+use tracing::Instrument as _;
 
 const CONNECT: Duration = Duration::from_secs(15);
 /// How long nothing may come.
 const ANSWER: Duration = Duration::from_secs(60);
+/// The most bytes of one page of a list, which has a thousand names, and of an error.
+const LISTING: u64 = 32 << 20;
+const REFUSAL: u64 = 1 << 20;
 /// How long a part may take until it is up.
 const UPLOAD: Duration = Duration::from_secs(600);
 
@@ -66,6 +72,37 @@ impl object_store::client::HttpConnector for Connector {
     }
 }
 
+tokio::task_local! {
+    static LEFT: Left;
+}
+
+/// How many bytes the answers to one list may still have, all its pages together.
+#[derive(Clone)]
+pub(super) struct Left(Arc<AtomicU64>);
+
+impl Left {
+    pub(super) fn of(bytes: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(bytes)))
+    }
+
+    /// The list that is asked for in `work` has so many.
+    pub(super) async fn scope<F: Future>(&self, work: F) -> F::Output {
+        LEFT.scope(self.clone(), work).await
+    }
+
+    /// Whether there were more.
+    pub(super) fn is_spent(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
+    /// Takes so many; `false`: there are not as many left.
+    fn take(&self, bytes: u64) -> bool {
+        let left = self.0.load(Ordering::Relaxed).saturating_sub(bytes);
+        self.0.store(left, Ordering::Relaxed);
+        left > 0
+    }
+}
+
 struct Service<C>(Client<C, HttpRequestBody>);
 
 impl<C> std::fmt::Debug for Service<C> {
@@ -79,36 +116,69 @@ impl<C: Connect + Clone + Send + Sync + 'static> HttpService for Service<C> {
     async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let agent = HeaderValue::from_static(concat!("restore/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().insert(USER_AGENT, agent);
+        let listing = is_listing(request.uri());
         let patience = match request.body().is_empty() {
             true => ANSWER,
             false => UPLOAD,
         };
-        let answer = timeout(patience, self.0.request(request))
+        // The address may have what opens a bucket.
+        let span = tracing::debug_span!("request", method = %request.method());
+        let answer = timeout(patience, self.0.request(request).instrument(span))
             .await
             .map_err(|_| slow(patience))?
             .map_err(|e| broken(&e))?;
-        Ok(answer.map(|body| HttpResponseBody::new(patient(body))))
+        // Of a file as much comes as it is planned to have; all else is read into memory.
+        let most = match (answer.status().is_success(), listing) {
+            (true, false) => u64::MAX,
+            (true, true) => LISTING,
+            (false, _) => REFUSAL,
+        };
+        let all = match listing {
+            true => LEFT.try_with(Left::clone).ok(),
+            false => None,
+        };
+        Ok(answer.map(|body| HttpResponseBody::new(patient(body, most, all))))
     }
 }
 
-/// A body of which each piece must come in time.
-fn patient(
-    body: Incoming,
-) -> StreamBody<impl futures_util::Stream<Item = Result<hyper::body::Frame<bytes::Bytes>, HttpError>>>
-{
-    StreamBody::new(stream::unfold(Some(body), |body| async move {
-        let mut body = body?;
-        match timeout(ANSWER, body.frame()).await {
-            Ok(None) => None,
-            Ok(Some(Ok(frame))) => Some((Ok(frame), Some(body))),
-            Ok(Some(Err(error))) => {
-                let reason = Reason::Lost;
-                let error = HttpError::new(HttpErrorKind::Interrupted, Broken::new(reason, &error));
-                Some((Err(error), None))
+/// Whether the answer is a list of names.
+fn is_listing(uri: &hyper::Uri) -> bool {
+    let query = uri.query().unwrap_or_default();
+    ["list-type=", "comp=list", "prefix=", "delimiter="]
+        .iter()
+        .any(|key| query.contains(key))
+}
+
+/// A body of which each piece must come in time, and that has at most so many bytes, nor more than `all` has left.
+fn patient<B: Body<Data = Bytes, Error = hyper::Error> + Unpin>(
+    body: B,
+    most: u64,
+    all: Option<Left>,
+) -> StreamBody<impl futures_util::Stream<Item = Result<Frame<Bytes>, HttpError>>> {
+    StreamBody::new(stream::unfold(
+        Some((body, most, all)),
+        |state| async move {
+            let (mut body, left, all) = state?;
+            match timeout(ANSWER, body.frame()).await {
+                Ok(None) => None,
+                Ok(Some(Ok(frame))) => {
+                    let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                    let goes_on = all.as_ref().is_none_or(|all| all.take(bytes));
+                    match left.checked_sub(bytes).filter(|_| goes_on) {
+                        Some(left) => Some((Ok(frame), Some((body, left, all)))),
+                        None => Some((Err(endless()), None)),
+                    }
+                }
+                Ok(Some(Err(error))) => {
+                    let reason = Reason::Lost;
+                    let error =
+                        HttpError::new(HttpErrorKind::Interrupted, Broken::new(reason, &error));
+                    Some((Err(error), None))
+                }
+                Err(_) => Some((Err(slow(ANSWER)), None)),
             }
-            Err(_) => Some((Err(slow(ANSWER)), None)),
-        }
-    }))
+        },
+    ))
 }
 
 /// What became of a connection.
@@ -124,7 +194,8 @@ pub(super) enum Reason {
 
 /// A connection that did not come about, or broke off, without the address, in which there may be
 /// what opens a bucket.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
 pub(super) struct Broken {
     pub(super) reason: Reason,
     pub(super) text: String,
@@ -142,20 +213,20 @@ impl Broken {
     }
 }
 
-impl std::fmt::Display for Broken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl std::error::Error for Broken {}
-
 fn slow(patience: Duration) -> HttpError {
     let broken = Broken {
         reason: Reason::Lost,
         text: format!("nothing came for {} seconds", patience.as_secs()),
     };
     HttpError::new(HttpErrorKind::Timeout, broken)
+}
+
+fn endless() -> HttpError {
+    let broken = Broken {
+        reason: Reason::Lost,
+        text: "the answer is longer than any of its kind".to_owned(),
+    };
+    HttpError::new(HttpErrorKind::Decode, broken)
 }
 
 fn broken(error: &legacy::Error) -> HttpError {
@@ -188,5 +259,30 @@ fn tls_error(error: &std::io::Error) -> Option<&rustls::Error> {
     match inner.downcast_ref::<std::io::Error>() {
         Some(inner) => tls_error(inner),
         None => inner.downcast_ref::<rustls::Error>(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_pages_of_a_list_have_an_end_together() {
+        let left = Left::of(2_500);
+        let page = || {
+            let body = Full::new(Bytes::from_static(&[b' '; 1_000]));
+            let body = body.map_err(|never| -> hyper::Error { match never {} });
+            BodyExt::collect(patient(body, LISTING, Some(left.clone())))
+        };
+        page().await.unwrap();
+        page().await.unwrap();
+        assert!(!left.is_spent());
+        page().await.unwrap_err();
+        assert!(left.is_spent());
+        let known = left.scope(async { LEFT.try_with(Left::is_spent) }).await;
+        assert!(known.unwrap());
+        LEFT.try_with(Left::is_spent).unwrap_err();
     }
 }

@@ -1,6 +1,6 @@
 //! Backups in object storage: S3 and what is compatible with it, Azure, Google Cloud.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,11 @@ use tokio::sync::OnceCell;
 use tokio_util::io::StreamReader;
 
 use crate::contract::store::{bad_path, is_inside};
-use crate::contract::{BackupFolder, BackupStore, Manifest, PackedBackup, StoredFile};
+use crate::contract::{BackupFolder, BackupStore, Manifest, OddEntry, PackedBackup, StoredFile};
 use crate::model::{BackupFile, BackupId, Error, ErrorKind, Result};
+use crate::stores::names::{
+    EntryKind, Found, NamePattern, Naming, StoreEntry, Survey, head_of, not_ours,
+};
 use crate::sys::space::Space;
 
 mod config;
@@ -29,6 +32,7 @@ pub use config::{BucketConfig, BucketService, SignIn};
 
 pub(crate) use section::from_table;
 
+use self::http::Left;
 use failed::failed;
 
 /// What lies in a backup's folder from its beginning until its manifest does: who lists sees that
@@ -37,6 +41,12 @@ const MARKER: &str = ".unfinished";
 
 /// How long to wait before a question is asked again.
 const AGAIN: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
+
+/// How long a list may take, how many names it may have, which are kept in memory, and how many bytes its answers
+/// may have together.
+const LISTING: Duration = Duration::from_secs(10 * 60);
+const OBJECTS: usize = 1_000_000;
+const ANSWERS: u64 = 512 << 20;
 
 /// Objects deleted at the same time.
 const DELETES: usize = 8;
@@ -53,6 +63,7 @@ pub struct BucketStore {
 struct Shared {
     config: BucketConfig,
     root: Path,
+    naming: Naming,
     client: OnceCell<Arc<dyn ObjectStore>>,
 }
 
@@ -94,14 +105,44 @@ impl BucketStore {
                 "a prefix is made of plain names with slashes between them",
             )
         })?;
-        let client = OnceCell::new();
-        Ok(Self {
+        Ok(Self::named_by(config, root, Naming::default()))
+    }
+
+    fn named_by(config: BucketConfig, root: Path, naming: Naming) -> Self {
+        Self {
             shared: Arc::new(Shared {
                 config,
                 root,
-                client,
+                naming,
+                client: OnceCell::new(),
             }),
-        })
+        }
+    }
+
+    /// The same store, whose folders another tool names: as
+    /// [`DirectoryStore::named`](crate::store::DirectoryStore::named). A folder of a bucket has no time: its name has
+    /// a date, or its manifest says it.
+    ///
+    /// # Errors
+    ///
+    /// `Config` (`store.bad_pattern`) where it is no such pattern.
+    pub fn named(self, pattern: &str) -> Result<Self> {
+        Ok(self.with_names(NamePattern::parse(pattern, false)?))
+    }
+
+    /// The same store, in which files lie side by side: as
+    /// [`DirectoryStore::of_files`](crate::store::DirectoryStore::of_files).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::named`]; also where the pattern has no date.
+    pub fn of_files(self, pattern: &str) -> Result<Self> {
+        Ok(self.with_names(NamePattern::parse(pattern, true)?))
+    }
+
+    pub(in crate::stores) fn with_names(self, names: NamePattern) -> Self {
+        let (config, root) = (self.config().clone(), self.shared.root.clone());
+        Self::named_by(config, root, Naming::new(names))
     }
 
     fn config(&self) -> &BucketConfig {
@@ -141,26 +182,136 @@ impl BucketStore {
 
     /// What lies right behind the prefix; `what` it is taken for.
     async fn top(&self, what: &str) -> Result<ListResult> {
-        let root = &self.shared.root;
-        let root = (!root.as_ref().is_empty()).then_some(root);
-        let client = self.client().await?;
-        again(|| async {
-            let found = client.list_with_delimiter(root).await;
-            found.map_err(|e| self.failed(format!("list the {what}"), &e))
-        })
-        .await
+        self.level(&self.shared.root, what).await
     }
 
-    /// All objects of a backup by their paths in it, the marker too; none where it is not there.
+    /// What lies right behind `folder`.
+    async fn level(&self, folder: &Path, what: &str) -> Result<ListResult> {
+        let folder = (!folder.as_ref().is_empty()).then_some(folder);
+        let client = self.client().await?;
+        let what = format!("list the {what}");
+        let found = again(|| self.listed(&what, client.list_with_delimiter(folder))).await?;
+        match found.objects.len() + found.common_prefixes.len() > OBJECTS {
+            true => Err(self.endless()),
+            false => Ok(found),
+        }
+    }
+
+    /// Waits for a list of names, all its pages together, but not for ever.
+    async fn listed<T>(
+        &self,
+        what: &str,
+        list: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T> {
+        let left = Left::of(ANSWERS);
+        match tokio::time::timeout(LISTING, left.scope(list)).await {
+            Ok(Err(_)) if left.is_spent() => Err(self.endless()),
+            Ok(found) => found.map_err(|e| self.failed(what, &e)),
+            Err(_) => Err(self.endless()),
+        }
+    }
+
+    /// A list that does not come to its end.
+    fn endless(&self) -> Error {
+        Error::new(
+            ErrorKind::Failed,
+            "object.endless",
+            format!(
+                "the list of what is in {} does not come to its end: more than {OBJECTS} names, {} MB, or {} minutes",
+                self.describe(),
+                ANSWERS >> 20,
+                LISTING.as_secs() / 60
+            ),
+        )
+        .hint("is that the right bucket and prefix, and the right server? look there with its own tools")
+    }
+
+    /// Everything that the store has, and its files that are in no backup's folder.
+    async fn survey(&self) -> Result<(Survey, BTreeMap<String, StoredFile>)> {
+        let (mut survey, mut files) = (Survey::default(), BTreeMap::new());
+        let mut todo = vec![String::new()];
+        let mut seen = 0;
+        while let Some(folder) = todo.pop() {
+            let at = match folder.trim_end_matches('/') {
+                "" => self.shared.root.clone(),
+                folder => self.key(folder)?,
+            };
+            let found = self.level(&at, "backups").await?;
+            seen += found.objects.len() + found.common_prefixes.len();
+            if seen > OBJECTS {
+                return Err(self.endless());
+            }
+            let start = match at.as_ref() {
+                "" => String::new(),
+                at => format!("{at}/"),
+            };
+            let folders: BTreeSet<&str> = found
+                .common_prefixes
+                .iter()
+                .filter_map(Path::filename)
+                .collect();
+            let mut entries: Vec<StoreEntry> = folders
+                .iter()
+                .map(|name| StoreEntry::new(name.as_bytes(), EntryKind::Folder, None))
+                .collect();
+            for meta in &found.objects {
+                // Consoles make empty objects that stand for folders.
+                let name = meta.location.as_ref().strip_prefix(&start);
+                let Some(name) = name.filter(|name| meta.size > 0 || !folders.contains(name))
+                else {
+                    continue;
+                };
+                let modified = Some(meta.last_modified.timestamp());
+                entries.push(StoreEntry::new(name.as_bytes(), EntryKind::File, modified));
+                let path = format!("{folder}{name}");
+                files.insert(path.clone(), stored(path, meta));
+            }
+            let unread = survey.take(&folder, entries, self.shared.naming.pattern());
+            todo.extend(unread.folders);
+            for name in unread.manifests {
+                let path = format!("{name}/{}", Manifest::FILE_NAME);
+                let opened = self.get(&path, self.key(&path)?, 0, 0, "").await;
+                let head = head_of(opened).await?;
+                survey.tell(&name, head.as_deref());
+            }
+        }
+        let survey = survey.sorted();
+        self.shared.naming.remember(&survey);
+        Ok((survey, files))
+    }
+
+    /// The key of a file of a backup.
+    async fn place(&self, id: &BackupId, path: &str) -> Result<Path> {
+        let naming = &self.shared.naming;
+        if let Some(place) = naming.lasting_place(id, path) {
+            return self.key(&place);
+        }
+        self.survey().await?;
+        let place = naming.place(id, path);
+        self.key(&place.unwrap_or_else(|| format!("{id}/{path}")))
+    }
+
+    /// All objects of a backup of a name of ours by their paths in it, the marker too; none where it is not there.
     async fn objects(&self, id: &BackupId) -> Result<Vec<(String, ObjectMeta)>> {
-        let folder = self.key(id.as_str())?;
+        self.objects_in(id, id.as_str()).await
+    }
+
+    /// The same of a backup that is in the folder `top`.
+    async fn objects_in(&self, id: &BackupId, top: &str) -> Result<Vec<(String, ObjectMeta)>> {
+        let folder = self.key(top)?;
         let start = format!("{folder}/");
         let client = self.client().await?;
-        let found: Vec<ObjectMeta> = again(|| async {
-            let found = client.list(Some(&folder)).try_collect().await;
-            found.map_err(|e| self.failed(format!("list the files of backup {id}"), &e))
-        })
-        .await?;
+        let what = format!("list the files of backup {id}");
+        let all = || {
+            client
+                .list(Some(&folder))
+                .take(OBJECTS + 1)
+                .try_collect::<Vec<_>>()
+        };
+        let found = again(|| self.listed(&what, all())).await?;
+        if found.len() > OBJECTS {
+            return Err(self.endless());
+        }
         let mut objects: Vec<(String, ObjectMeta)> = found
             .into_iter()
             .filter_map(|meta| {
@@ -179,7 +330,19 @@ impl BucketStore {
     }
 
     async fn walk(&self, id: &BackupId) -> Result<Vec<StoredFile>> {
-        let objects = self.objects(id).await?;
+        let mut top = id.as_str().to_owned();
+        if self.shared.naming.pattern().is_some() {
+            let (mut survey, mut files) = self.survey().await?;
+            match survey.backups.remove(id) {
+                Some(Found::Files(paths)) => {
+                    let found = paths.iter().filter_map(|path| files.remove(path));
+                    return Ok(found.collect());
+                }
+                Some(Found::Folder(name)) => top = name,
+                None => {}
+            }
+        }
+        let objects = self.objects_in(id, &top).await?;
         if objects.is_empty() {
             return Err(Error::new(
                 ErrorKind::NotFound,
@@ -191,13 +354,7 @@ impl BucketStore {
         Ok(objects
             .into_iter()
             .filter(|(path, _)| path != MARKER)
-            .map(|(path, meta)| StoredFile {
-                version: version(&meta),
-                file: BackupFile {
-                    path,
-                    size: meta.size,
-                },
-            })
+            .map(|(path, meta)| stored(path, &meta))
             .collect())
     }
 
@@ -264,6 +421,16 @@ fn version(meta: &ObjectMeta) -> String {
     }
 }
 
+fn stored(path: String, meta: &ObjectMeta) -> StoredFile {
+    StoredFile {
+        version: version(meta),
+        file: BackupFile {
+            path,
+            size: meta.size,
+        },
+    }
+}
+
 #[async_trait]
 impl BackupStore for BucketStore {
     fn describe(&self) -> String {
@@ -271,14 +438,16 @@ impl BackupStore for BucketStore {
     }
 
     async fn list(&self) -> Result<Vec<BackupId>> {
-        let found = self.top("backups").await?;
-        let mut ids: Vec<BackupId> = found
-            .common_prefixes
-            .iter()
-            .filter_map(|prefix| prefix.filename()?.parse().ok())
-            .collect();
-        ids.sort();
-        Ok(ids)
+        let (survey, _) = self.survey().await?;
+        Ok(survey.backups.into_keys().collect())
+    }
+
+    fn lists_nothing(&self, id: &BackupId) -> bool {
+        self.shared.naming.is_foreign(id)
+    }
+
+    async fn strangers(&self) -> Result<Vec<OddEntry>> {
+        Ok(self.survey().await?.0.strangers)
     }
 
     async fn files(&self, id: &BackupId) -> Result<Vec<BackupFile>> {
@@ -299,7 +468,7 @@ impl BackupStore for BucketStore {
         if !is_inside(path) {
             return Err(bad_path(path));
         }
-        let key = self.key(&format!("{id}/{path}"))?;
+        let key = self.place(id, path).await?;
         if offset == 0 {
             return self.get(path, key, 0, 0, "").await;
         }
@@ -318,7 +487,7 @@ impl BackupStore for BucketStore {
         if !is_inside(path) {
             return Err(bad_path(path));
         }
-        let key = self.key(&format!("{id}/{path}"))?;
+        let key = self.place(id, path).await?;
         self.get(path, key, offset, stored.file.size, &stored.version)
             .await
     }
@@ -361,6 +530,12 @@ impl BackupStore for BucketStore {
     }
 
     async fn remove(&self, id: &BackupId) -> Result<()> {
+        if self.shared.naming.pattern().is_some() {
+            self.survey().await?;
+            if self.shared.naming.is_foreign(id) {
+                return Err(not_ours(id, &self.describe()));
+            }
+        }
         let objects = self.objects(id).await?;
         // The manifest first: what is left then is unfinished.
         let (manifest, others): (Vec<_>, Vec<_>) = objects

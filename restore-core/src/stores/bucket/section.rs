@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{BucketConfig, BucketService, BucketStore, SignIn};
 use crate::contract::{SecretSource, Table, config};
 use crate::model::Result;
-use crate::stores::config::{Keys, section};
+use crate::stores::config::{Keys, pattern, section};
 
 section!(S3 {
     bucket: String,
@@ -40,6 +40,10 @@ section!(S3 {
     ca_file: Option<PathBuf>,
     #[serde(default)]
     part_mib: Option<u64>,
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    files: Option<String>,
 });
 
 section!(Azure {
@@ -65,6 +69,10 @@ section!(Azure {
     ca_file: Option<PathBuf>,
     #[serde(default)]
     part_mib: Option<u64>,
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    files: Option<String>,
 });
 
 section!(Gcs {
@@ -85,6 +93,10 @@ section!(Gcs {
     ca_file: Option<PathBuf>,
     #[serde(default)]
     part_mib: Option<u64>,
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    files: Option<String>,
 });
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -115,10 +127,11 @@ pub(crate) fn from_table(
 ) -> Result<(Arc<BucketStore>, Keys)> {
     let at = |file: Option<PathBuf>| file.map(|file| base.join(file));
     let secret = |file, env| SecretSource::new(path, at(file), env);
-    let (config, keys) = match kind {
+    let (config, keys, names) = match kind {
         "azure" => {
             let mut it: Azure = config::parse_section(path, table)?;
             let keys = it.keys();
+            let names = pattern(path, (&it.id, &it.files))?;
             let service = BucketService::Azure {
                 account: it.account,
                 access_key: secret(it.access_key_file, it.access_key_env)?,
@@ -131,11 +144,12 @@ pub(crate) fn from_table(
             config.ca_file = at(it.ca_file);
             config.sign_in = it.sign_in.into();
             config.part_mib = it.part_mib.unwrap_or(config.part_mib);
-            (config, keys)
+            (config, keys, names)
         }
         "gcs" => {
             let mut it: Gcs = config::parse_section(path, table)?;
             let keys = it.keys();
+            let names = pattern(path, (&it.id, &it.files))?;
             let service = BucketService::Gcs {
                 service_account: secret(it.service_account_file, it.service_account_env)?,
             };
@@ -146,11 +160,12 @@ pub(crate) fn from_table(
             config.ca_file = at(it.ca_file);
             config.sign_in = it.sign_in.into();
             config.part_mib = it.part_mib.unwrap_or(config.part_mib);
-            (config, keys)
+            (config, keys, names)
         }
         _ => {
             let mut it: S3 = config::parse_section(path, table)?;
             let keys = it.keys();
+            let names = pattern(path, (&it.id, &it.files))?;
             let service = BucketService::S3 {
                 region: it.region,
                 virtual_hosted: it.virtual_hosted,
@@ -165,9 +180,12 @@ pub(crate) fn from_table(
             config.ca_file = at(it.ca_file);
             config.sign_in = it.sign_in.into();
             config.part_mib = it.part_mib.unwrap_or(config.part_mib);
-            (config, keys)
+            (config, keys, names)
         }
     };
-    let store = BucketStore::new(config).map_err(|error| error.context(format!("[{path}]")))?;
+    let mut store = BucketStore::new(config).map_err(|error| error.context(format!("[{path}]")))?;
+    if let Some(names) = names {
+        store = store.with_names(names);
+    }
     Ok((Arc::new(store), keys))
 }

@@ -29,6 +29,8 @@ pub(crate) struct End {
     pub(super) child: Child,
     said: Arc<Mutex<Vec<u8>>>,
     listening: Option<JoinHandle<()>>,
+    /// Closed when it is over.
+    _span: tracing::Span,
 }
 
 /// A configuration of `ssh` names commands that it runs (`ProxyCommand`).
@@ -45,7 +47,7 @@ impl Line {
         Self::start(command(config))
     }
 
-    /// The same with a command of the caller's own, made by [`to`].
+    /// As `open`, with a command of the caller's own, made by [`to`].
     pub(crate) fn start(mut command: Command) -> Result<Self, Error> {
         let mut child = command
             .stdin(Stdio::piped())
@@ -64,6 +66,7 @@ impl Line {
                 }
                 Error::io("start ssh", e)
             })?;
+        let span = child::span("ssh", child.id());
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(to), Some(from), Some(mut errors)) = pipes else {
             return Err(Error::new(
@@ -90,6 +93,7 @@ impl Line {
                 child,
                 said,
                 listening,
+                _span: span,
             },
         })
     }
@@ -232,6 +236,10 @@ pub(crate) fn refusal(host: &str, said: &str) -> Error {
     lost(host, said)
 }
 
+/// The reason of an error: the connection ended in the middle of the work.
+#[derive(Debug, PartialEq)]
+pub(super) struct ConnectionLost;
+
 /// The connection ended in the middle of the work.
 pub(crate) fn lost(host: &str, said: &str) -> Error {
     Error::new(
@@ -239,6 +247,7 @@ pub(crate) fn lost(host: &str, said: &str) -> Error {
         "ssh.connection_lost",
         format!("the connection to {host} was lost{}", reason(said)),
     )
+    .because(ConnectionLost)
     .hint("try again; `ssh -v` to it as this user says more")
     .retryable()
 }

@@ -7,7 +7,7 @@ use super::session::Refused;
 use super::wire::{Type, status};
 use super::{SshStore, stored};
 use crate::backup::remote::RemoteFolder;
-use crate::contract::{BackupStore, StoredFile};
+use crate::contract::{BackupStore, StoreReason, StoredFile};
 use crate::model::{Error, ErrorKind, Result};
 
 #[async_trait]
@@ -25,6 +25,7 @@ impl RemoteFolder for SshStore {
                     "store.absent",
                     format!("{} does not exist", RemoteFolder::describe(self)),
                 )
+                .because(StoreReason::Absent)
                 .hint("is its file system mounted there? Compare with `path` in restore.toml"));
             }
             Err(refused) => return Err(self.failed("list what is", refused)),

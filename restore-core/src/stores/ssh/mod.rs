@@ -1,5 +1,6 @@
 //! Backups on another host, read over the operator's own `ssh`, by SFTP.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,8 +13,9 @@ use tokio_util::io::StreamReader;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::contract::store::is_inside;
-use crate::contract::{BackupStore, OddEntry, PackedBackup, StoredFile};
+use crate::contract::{BackupStore, Manifest, OddEntry, PackedBackup, StoreReason, StoredFile};
 use crate::model::{BackupFile, BackupId, Error, ErrorKind, Result};
+use crate::stores::names::{EntryKind, Found, NamePattern, Naming, StoreEntry, Survey, head_of};
 
 pub(crate) mod connect;
 mod folder;
@@ -28,6 +30,12 @@ const IDLE: usize = 4;
 
 /// Pieces of a file between the connection and its reader.
 const DEPTH: usize = 8;
+
+/// More files, folders and other entries than any backup has; more bytes of their paths; and a longer path than a
+/// file system takes. A server may show one more folder in each.
+const ENTRIES: usize = 1_000_000;
+const PATHS: usize = 256 << 20;
+const LONGEST: usize = 4096;
 
 /// Work in a session, which comes back with what it gave.
 type Working<T> = BoxFuture<'static, (Result<T, Refused>, Session)>;
@@ -76,6 +84,7 @@ pub struct SshStore {
 
 struct Shared {
     config: SshConfig,
+    naming: Naming,
     idle: Mutex<Vec<Session>>,
 }
 
@@ -87,12 +96,41 @@ impl SshStore {
     /// [`ErrorKind::Config`] where the configuration cannot be meant.
     pub fn new(config: SshConfig) -> Result<Self> {
         config.check()?;
-        Ok(Self {
+        Ok(Self::named_by(config, Naming::default()))
+    }
+
+    fn named_by(config: SshConfig, naming: Naming) -> Self {
+        Self {
             shared: Arc::new(Shared {
                 config,
+                naming,
                 idle: Mutex::new(Vec::new()),
             }),
-        })
+        }
+    }
+
+    /// The same store, whose folders another tool names: as
+    /// [`DirectoryStore::named`](crate::store::DirectoryStore::named).
+    ///
+    /// # Errors
+    ///
+    /// `Config` (`store.bad_pattern`) where it is no such pattern.
+    pub fn named(self, pattern: &str) -> Result<Self> {
+        Ok(self.with_names(NamePattern::parse(pattern, false)?))
+    }
+
+    /// The same store, in which files lie side by side: as
+    /// [`DirectoryStore::of_files`](crate::store::DirectoryStore::of_files).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::named`]; also where the pattern has no date.
+    pub fn of_files(self, pattern: &str) -> Result<Self> {
+        Ok(self.with_names(NamePattern::parse(pattern, true)?))
+    }
+
+    pub(in crate::stores) fn with_names(self, names: NamePattern) -> Self {
+        Self::named_by(self.config().clone(), Naming::new(names))
     }
 
     fn config(&self) -> &SshConfig {
@@ -164,6 +202,7 @@ impl SshStore {
                     "store.absent",
                     format!("the backup store {place} does not exist"),
                 )
+                .because(StoreReason::Absent)
                 .hint("is its file system mounted there? Compare with the store's path in restore.toml"),
                 Refused::Status { code, .. } if code == status::PERMISSION_DENIED => Error::new(
                     ErrorKind::Failed,
@@ -181,12 +220,88 @@ impl SshStore {
         })
     }
 
-    /// All files below a backup's folder, and whatever else is there.
+    /// Everything that the store has, and its files that are in no backup's folder.
+    async fn survey(&self) -> Result<(Survey, BTreeMap<String, StoredFile>)> {
+        let (mut survey, mut files) = (Survey::default(), BTreeMap::new());
+        let mut todo = vec![String::new()];
+        let mut seen = 0;
+        while let Some(folder) = todo.pop() {
+            let entries = match folder.as_str() {
+                "" => self.top().await?,
+                folder => match self.directory(folder).await {
+                    Ok(entries) => entries,
+                    // Moved away just now.
+                    Err(Refused::Status { code, .. }) if code == status::NO_SUCH_FILE => continue,
+                    Err(refused) => {
+                        return Err(self.failed(&format!("read the folder {folder}"), refused));
+                    }
+                },
+            };
+            seen += entries.len();
+            if seen > ENTRIES {
+                return Err(self.endless("the folders of backups"));
+            }
+            for entry in &entries {
+                if let (Type::File, Ok(name)) =
+                    (entry.attributes.kind(), std::str::from_utf8(&entry.name))
+                {
+                    let path = format!("{folder}{name}");
+                    files.insert(path.clone(), stored(path, entry));
+                }
+            }
+            let entries = entries.iter().map(store_entry).collect();
+            let unread = survey.take(&folder, entries, self.shared.naming.pattern());
+            todo.extend(unread.folders);
+            for name in unread.manifests {
+                let path = format!("{name}/{}", Manifest::FILE_NAME);
+                let head = head_of(self.stream(path, 0, None).await).await?;
+                survey.tell(&name, head.as_deref());
+            }
+        }
+        let survey = survey.sorted();
+        self.shared.naming.remember(&survey);
+        Ok((survey, files))
+    }
+
+    /// The place of a file of a backup, relative to the store.
+    async fn place(&self, id: &BackupId, path: &str) -> Result<String> {
+        let naming = &self.shared.naming;
+        if let Some(place) = naming.lasting_place(id, path) {
+            return Ok(place);
+        }
+        self.survey().await?;
+        Ok(naming
+            .place(id, path)
+            .unwrap_or_else(|| format!("{id}/{path}")))
+    }
+
+    /// All files of a backup, and whatever else is there.
     async fn walk(&self, id: &BackupId) -> Result<(Vec<StoredFile>, Vec<OddEntry>)> {
+        if self.shared.naming.pattern().is_none() {
+            return self.walk_folder(id, id.as_str()).await;
+        }
+        let (mut survey, mut files) = self.survey().await?;
+        match survey.backups.remove(id) {
+            Some(Found::Files(paths)) => {
+                let found = paths.iter().filter_map(|path| files.remove(path));
+                Ok((found.collect(), Vec::new()))
+            }
+            Some(Found::Folder(name)) => self.walk_folder(id, &name).await,
+            None => self.walk_folder(id, id.as_str()).await,
+        }
+    }
+
+    /// All files below the folder of a backup, and whatever else is there.
+    async fn walk_folder(
+        &self,
+        id: &BackupId,
+        top: &str,
+    ) -> Result<(Vec<StoredFile>, Vec<OddEntry>)> {
         let (mut files, mut odd) = (Vec::new(), Vec::new());
         let mut todo = vec![String::new()];
+        let (mut seen, mut paths) = (0, 0);
         while let Some(prefix) = todo.pop() {
-            let entries = match self.directory(&format!("{id}/{prefix}")).await {
+            let entries = match self.directory(&format!("{top}/{prefix}")).await {
                 Ok(entries) => entries,
                 Err(Refused::Status { code, .. })
                     if code == status::NO_SUCH_FILE && prefix.is_empty() =>
@@ -201,9 +316,17 @@ impl SshStore {
                     .hint("`restore list` shows the backups that exist"));
                 }
                 Err(refused) => {
-                    return Err(self.failed(&format!("read the folder {id}/{prefix}"), refused));
+                    return Err(self.failed(&format!("read the folder {top}/{prefix}"), refused));
                 }
             };
+            seen += entries.len();
+            paths += entries
+                .iter()
+                .map(|entry| prefix.len() + entry.name.len())
+                .sum::<usize>();
+            if seen > ENTRIES || paths > PATHS || prefix.len() > LONGEST {
+                return Err(self.endless(&format!("what is in backup {id}")));
+            }
             for entry in entries {
                 let Ok(name) = std::str::from_utf8(&entry.name) else {
                     odd.push(OddEntry {
@@ -215,7 +338,7 @@ impl SshStore {
                 let path = format!("{prefix}{name}");
                 if !is_inside(name) || name.contains('/') {
                     return Err(self.failed(
-                        &format!("read the folder {id}/{prefix}"),
+                        &format!("read the folder {top}/{prefix}"),
                         Refused::Status {
                             code: 0,
                             message: format!("it has an entry named {name:?}"),
@@ -245,6 +368,19 @@ impl SshStore {
         Ok((files, odd))
     }
 
+    /// That the list of `what` does not come to its end.
+    fn endless(&self, what: &str) -> Error {
+        Error::new(
+            ErrorKind::Failed,
+            "ssh.too_many_entries",
+            format!(
+                "the list of {what} in {} does not come to its end: more than {ENTRIES} entries, or paths of more than {LONGEST} bytes",
+                self.describe()
+            ),
+        )
+        .hint("is `path` the directory of the backups? look there with `sftp`")
+    }
+
     /// An error of doing `what`.
     fn failed(&self, what: &str, refused: Refused) -> Error {
         let place = self.describe();
@@ -268,7 +404,12 @@ impl SshStore {
                         "look at it there with `ls`; its disk may be failing",
                     ),
                 };
-                Error::new(kind, code, format!("cannot {what} in {place}: {message}")).hint(hint)
+                let error = Error::new(kind, code, format!("cannot {what} in {place}: {message}"));
+                let error = match kind {
+                    ErrorKind::NotFound => error.because(StoreReason::Vanished),
+                    _ => error,
+                };
+                error.hint(hint)
             }
         }
     }
@@ -318,6 +459,17 @@ impl Shared {
     }
 }
 
+fn store_entry(entry: &Entry) -> StoreEntry {
+    let kind = match entry.attributes.kind() {
+        Type::Directory => EntryKind::Folder,
+        Type::File => EntryKind::File,
+        Type::Link => EntryKind::Link,
+        Type::Other => EntryKind::Other,
+    };
+    let modified = entry.attributes.modified.map(i64::from);
+    StoreEntry::new(&entry.name, kind, modified)
+}
+
 fn stored(path: String, entry: &Entry) -> StoredFile {
     StoredFile {
         file: BackupFile {
@@ -345,15 +497,16 @@ impl BackupStore for SshStore {
     }
 
     async fn list(&self) -> Result<Vec<BackupId>> {
-        let mut ids: Vec<BackupId> = self
-            .top()
-            .await?
-            .iter()
-            .filter(|entry| entry.attributes.kind() == Type::Directory)
-            .filter_map(|entry| std::str::from_utf8(&entry.name).ok()?.parse().ok())
-            .collect();
-        ids.sort();
-        Ok(ids)
+        let (survey, _) = self.survey().await?;
+        Ok(survey.backups.into_keys().collect())
+    }
+
+    fn lists_nothing(&self, id: &BackupId) -> bool {
+        self.shared.naming.is_foreign(id)
+    }
+
+    async fn strangers(&self) -> Result<Vec<OddEntry>> {
+        Ok(self.survey().await?.0.strangers)
     }
 
     async fn files(&self, id: &BackupId) -> Result<Vec<BackupFile>> {
@@ -378,7 +531,8 @@ impl BackupStore for SshStore {
         if !is_inside(path) {
             return Err(crate::contract::store::bad_path(path));
         }
-        self.stream(format!("{id}/{path}"), offset, None).await
+        let place = self.place(id, path).await?;
+        self.stream(place, offset, None).await
     }
 
     async fn read_stored(
@@ -392,7 +546,8 @@ impl BackupStore for SshStore {
             return Err(crate::contract::store::bad_path(path));
         }
         let size = Some(stored.file.size);
-        self.stream(format!("{id}/{path}"), offset, size).await
+        let place = self.place(id, path).await?;
+        self.stream(place, offset, size).await
     }
 
     async fn packed(&self) -> Result<Vec<PackedBackup>> {

@@ -1,19 +1,37 @@
 //! One SFTP session: requests and answers, one after the other, reads many at a time.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::Sender;
 
 use super::SshConfig;
-use super::connect::{Line, lost, refusal};
+use super::connect::{ConnectionLost, Line, lost, refusal};
 use super::wire::{Attributes, Fields, LARGEST, Malformed, Packet, READ_ONLY, kind, status};
 use crate::model::{Error, ErrorKind, Result};
 
 /// How long a connection may take from its start to the first answer, logging in included.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long an answer may take, and each piece of a long one.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// How long a session may be waited for in all, besides what its answers are worth.
+const SLACK: Duration = Duration::from_secs(120);
+
+/// What an answer is worth that has all that was asked for: a long way there and back.
+const WORTH: Duration = Duration::from_secs(1);
+
+/// Bytes that are worth a second: a slower line than anybody has.
+const RATE: u32 = 1024;
+
+/// More entries than any directory of a store has.
+const ENTRIES: usize = 500_000;
+
+/// More bytes than all their names have together: they are kept in memory.
+const NAMES: usize = 128 << 20;
 
 /// Bytes asked for at once where the server does not say what it can do.
 const READ: u32 = 32 * 1024;
@@ -47,6 +65,32 @@ pub(super) struct Session {
     read: u32,
     /// Requests whose answers nobody waits for.
     unheard: HashSet<u32>,
+    pace: Pace,
+}
+
+/// How long a server was waited for, and what came for it: one that sends a little now and then answers
+/// each time, and would be waited for without end.
+#[derive(Debug, Default)]
+struct Pace {
+    waited: Duration,
+    worth: Duration,
+}
+
+impl Pace {
+    fn answered(&mut self, took: Duration, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.waited = self.waited.saturating_add(took);
+        self.worth += WORTH + Duration::from_secs(1) * bytes / RATE;
+    }
+
+    /// The last answer has only a part of what was asked for, and is worth its bytes.
+    fn was_a_part(&mut self) {
+        self.worth = self.worth.saturating_sub(WORTH);
+    }
+
+    fn is_too_slow(&self) -> bool {
+        self.waited > self.worth.saturating_add(SLACK)
+    }
 }
 
 impl Session {
@@ -58,10 +102,11 @@ impl Session {
             next: 0,
             read: READ,
             unheard: HashSet::new(),
+            pace: Pace::default(),
         };
         match tokio::time::timeout(PATIENCE, session.greet()).await {
             Ok(Ok(())) => Ok(session),
-            Ok(Err(error)) if error.code() == "ssh.connection_lost" => {
+            Ok(Err(error)) if error.is(&ConnectionLost) => {
                 let said = session.line.end.last_words().await;
                 Err(refusal(&session.host, &said))
             }
@@ -112,10 +157,13 @@ impl Session {
 
     /// All entries of a directory but `.` and `..`.
     pub(super) async fn directory(&mut self, path: &[u8]) -> Result<Vec<Entry>, Refused> {
+        let _span = self.span("list a directory");
         let handle = self
             .handle(kind::OPENDIR, |packet| packet.bytes(path))
             .await?;
         let mut entries = Vec::new();
+        // What is left out, and an answer without an entry, counts too: otherwise it could go on for ever.
+        let (mut seen, mut names) = (0_usize, 0_usize);
         loop {
             let id = self.id();
             let request = Packet::new(kind::READDIR, id).bytes(&handle);
@@ -126,18 +174,29 @@ impl Session {
                     refused => return Err(refused),
                 }
             }
+            self.pace.was_a_part();
             let count = fields.u32().map_err(|e| self.malformed(e))?;
+            let told = usize::try_from(count.max(1)).unwrap_or(usize::MAX);
+            seen = seen.saturating_add(told);
+            if seen > ENTRIES {
+                return Err(self.endless().into());
+            }
             for _ in 0..count {
                 let entry = (|| {
-                    let name = fields.bytes()?;
+                    // On its own: the rest of the packet need not be kept.
+                    let name = Bytes::copy_from_slice(&fields.bytes()?);
                     fields.bytes()?;
                     let attributes = fields.attributes()?;
                     Ok(Entry { name, attributes })
                 })()
                 .map_err(|e| self.malformed(e))?;
                 if !matches!(&entry.name[..], b"." | b"..") {
+                    names += entry.name.len();
                     entries.push(entry);
                 }
+            }
+            if names > NAMES {
+                return Err(self.endless().into());
             }
         }
         self.close(&handle).await?;
@@ -146,6 +205,7 @@ impl Session {
 
     /// Opens a file for reading.
     pub(super) async fn open(&mut self, path: &[u8]) -> Result<Bytes, Refused> {
+        let _span = self.span("open a file");
         self.handle(kind::OPEN, |packet| {
             packet.bytes(path).u32(READ_ONLY).u32(0)
         })
@@ -162,6 +222,7 @@ impl Session {
         size: Option<u64>,
         to: &Sender<std::io::Result<Bytes>>,
     ) -> Result<bool, Refused> {
+        let _span = self.span("read a file");
         let most = usize::try_from((WINDOW / self.read).max(2)).unwrap_or(2);
         // Small files need no window; it grows with what came.
         let mut window = 2;
@@ -196,6 +257,10 @@ impl Session {
                 if other == id {
                     break (found, fields);
                 }
+                // What nobody has asked for would be kept for ever.
+                if !asked.iter().any(|(id, ..)| *id == other) {
+                    return Err(self.malformed(Malformed).into());
+                }
                 early.insert(other, (found, fields));
             };
             if found != kind::DATA {
@@ -217,6 +282,7 @@ impl Session {
                 return Err(self.malformed(Malformed).into());
             }
             if got < wanted {
+                self.pace.was_a_part();
                 // The rest of it comes before everything else, wherever the file may end.
                 let (id, at, rest) = (self.id(), at + u64::from(got), wanted - got);
                 self.write(&read(id, handle, at, rest)).await?;
@@ -252,6 +318,11 @@ impl Session {
         let id = self.id();
         let request = Packet::new(kind::CLOSE, id).bytes(handle);
         self.answer(id, request).await.map(drop)
+    }
+
+    /// A span that is open for as long as it is held.
+    fn span(&self, what: &str) -> tracing::Span {
+        tracing::debug_span!("request", what, host = self.host.as_str())
     }
 
     fn id(&mut self) -> u32 {
@@ -294,21 +365,62 @@ impl Session {
     }
 
     async fn receive(&mut self) -> Result<(u8, Fields)> {
+        let asked = Instant::now();
         let mut head = [0; 4];
-        if self.line.from.read_exact(&mut head).await.is_err() {
-            return Err(self.lost().await);
-        }
+        self.read_exact(&mut head).await?;
         let length = usize::try_from(u32::from_be_bytes(head)).unwrap_or(usize::MAX);
         if !(1..=LARGEST).contains(&length) {
             return Err(self.not_sftp());
         }
         let mut body = BytesMut::zeroed(length);
-        if self.line.from.read_exact(&mut body).await.is_err() {
-            return Err(self.lost().await);
+        self.read_exact(&mut body).await?;
+        self.pace.answered(asked.elapsed(), length);
+        if self.pace.is_too_slow() {
+            return Err(Error::new(
+                ErrorKind::Failed,
+                "ssh.too_slow",
+                format!(
+                    "{} answers, and sends far less than {RATE} bytes a second",
+                    self.host
+                ),
+            )
+            .hint("see how busy it and the way there are (`sftp` shows the speed of a `get`), and try again")
+            .retryable());
         }
         let mut body = body.freeze();
         let found = body.split_to(1);
         Ok((found.first().copied().unwrap_or_default(), Fields(body)))
+    }
+
+    /// A server that is there and says nothing is no reason to wait for ever.
+    async fn read_exact(&mut self, bytes: &mut [u8]) -> Result<()> {
+        match tokio::time::timeout(ANSWER, self.line.from.read_exact(bytes)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(self.lost().await),
+            Err(_) => Err(Error::new(
+                ErrorKind::Failed,
+                "ssh.no_answer",
+                format!(
+                    "{} is connected and has not answered for {} s",
+                    self.host,
+                    ANSWER.as_secs()
+                ),
+            )
+            .hint("see whether its disk hangs, and try again")
+            .retryable()),
+        }
+    }
+
+    fn endless(&self) -> Error {
+        Error::new(
+            ErrorKind::Failed,
+            "ssh.too_many_entries",
+            format!(
+                "{} lists more than {ENTRIES} entries of one directory, or names that are far too long, which no store has",
+                self.host
+            ),
+        )
+        .hint("is `path` the directory of the backups? look there with `sftp`")
     }
 
     fn status(&self, found: u8, mut fields: Fields) -> Refused {
@@ -354,4 +466,37 @@ fn read(id: u32, handle: &[u8], at: u64, length: u32) -> Bytes {
         .u64(at)
         .u32(length)
         .done()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many answers come until a server is too slow, of a hundred thousand.
+    fn answers(took: Duration, bytes: usize, is_a_part: bool) -> Option<u32> {
+        let mut pace = Pace::default();
+        (1..100_000).find(|_| {
+            pace.answered(took, bytes);
+            if is_a_part {
+                pace.was_a_part();
+            }
+            pace.is_too_slow()
+        })
+    }
+
+    #[test]
+    fn a_server_that_sends_a_byte_now_and_then_is_left() {
+        let dripped = answers(Duration::from_secs(5), 14, true);
+        assert!(dripped.is_some_and(|answers| answers < 30), "{dripped:?}");
+        let held = answers(Duration::from_secs(59), 100, false);
+        assert!(held.is_some_and(|answers| answers < 5), "{held:?}");
+        // A far one with small files, a slow line, and one whose reads are short.
+        assert_eq!(answers(Duration::from_millis(900), 30, false), None);
+        assert_eq!(answers(Duration::from_secs(10), 32 << 10, false), None);
+        assert_eq!(answers(Duration::from_millis(800), 4096, true), None);
+        // A disk that hangs for once.
+        let mut pace = Pace::default();
+        pace.answered(Duration::from_secs(100), 30);
+        assert!(!pace.is_too_slow());
+    }
 }

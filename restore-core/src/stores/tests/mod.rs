@@ -1,6 +1,6 @@
 //! Backups in a directory, as others leave and change them.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,9 +9,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncRead;
 
 use super::directory::DirectoryStore;
-use super::names::{Found, Names, SURVEYS, survey};
-use crate::archive::{Digest, UnpackPolicy, estimate_source, hash_file};
+use super::names::{Found, NamePattern, SURVEYS, survey};
+use crate::archive::{Compression, Digest, UnpackPolicy, estimate_source, hash_file};
 use crate::backup::{FileStatus, ManifestIssue, Verdict, Verification, VerifyOptions};
+use crate::contract::backup::NewBackup;
 use crate::contract::{Backup, BackupStore};
 use crate::model::{BackupFile, BackupId, NoEvents, Progress, Result};
 
@@ -110,6 +111,50 @@ async fn what_became_a_link_is_not_read() {
     }
 }
 
+/// Other tools' names have times and numbers in them, of which a backup of ours has none.
+#[tokio::test]
+async fn what_other_tools_name_gets_a_name_of_our_own() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Arc::new(DirectoryStore::new(root.path()));
+    let new = NewBackup::begin(
+        store.as_ref(),
+        id(),
+        Compression::default(),
+        Arc::new(NoEvents),
+        Default::default(),
+    );
+    let new = new.await.unwrap();
+    let all =
+        |patterns: &[&str]| -> Vec<String> { patterns.iter().map(|it| (*it).to_owned()).collect() };
+    let plain = new.writer("a").name(&all(&["b-*.sql", "x-{id}.sql"]));
+    assert_eq!(plain.unwrap(), format!("x-{ID}.sql"));
+    for none in [&["../*"][..], &[]] {
+        let error = new.writer("a").name(&all(none)).unwrap_err();
+        assert_eq!(error.code(), "backup.no_name");
+    }
+    let patterns = all(&["b-*.tar.bz2"]);
+    for name in ["a", "b", "c"] {
+        let writer = new.writer(name);
+        let (path, _) = writer.archive(&patterns).unwrap();
+        assert_eq!(path, format!("b-@{name}.tar.gz"));
+        if name != "c" {
+            writer.text(&path, name).await.unwrap();
+        }
+    }
+    let manifest = new.manifest(Vec::new()).unwrap();
+    new.publish(&manifest).await.unwrap();
+    let backup = Backup::open(store, id()).await.unwrap();
+    for name in ["a", "b"] {
+        let found = backup.find_of(name, &patterns);
+        assert_eq!(found, [format!("b-@{name}.tar.gz")]);
+    }
+    assert!(
+        backup.find_of("c", &patterns).is_empty(),
+        "it was not backed up"
+    );
+    assert_eq!(backup.find(&patterns).len(), 2);
+}
+
 #[tokio::test]
 async fn a_description_is_used_only_as_the_manifest_has_it() {
     let said = br#"{"components": [{"artifacts": ["a.tar"], "facts": {"bytes": 7}}]}"#;
@@ -202,7 +247,7 @@ fn what_is_of_the_same_second_is_one_backup_and_strangers() {
         put(root.path(), name, b"");
     }
     std::fs::create_dir(root.path().join(ID)).unwrap();
-    let names = Names::parse("*-{date}-{time}.sql", true).unwrap();
+    let names = NamePattern::parse("*-{date}-{time}.sql", true).unwrap();
     let found = survey(root.path(), Some(&names)).unwrap();
     assert_eq!(found.backups.len(), 2);
     assert_eq!(found.backups[&id()], Found::Folder(ID.to_owned()));
@@ -222,11 +267,87 @@ fn what_is_of_the_same_second_is_one_backup_and_strangers() {
     for name in ["1-20240215", "20240215-000000"] {
         std::fs::create_dir(root.path().join(name)).unwrap();
     }
-    let names = Names::parse("1-{date}", false).unwrap();
+    let names = NamePattern::parse("1-{date}", false).unwrap();
     let found = survey(root.path(), Some(&names)).unwrap();
     let own = Found::Folder("20240215-000000".to_owned());
     assert_eq!(found.backups.into_values().collect::<Vec<_>>(), [own]);
     assert_eq!(found.strangers[0].path, "1-20240215");
+}
+
+/// Where each part of a backup has a folder of its own, those of one time are a backup. A link to a folder is not
+/// followed.
+#[tokio::test]
+async fn files_in_folders_of_their_own_are_one_backup() {
+    let (root, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for path in [
+        "db/2024-02-15.sql",
+        "files/2024-02-15.tar",
+        "files/2024-02-16.tar",
+        "files/deep/2024-02-15.tar",
+    ] {
+        put(root.path(), path, b"content");
+    }
+    put(elsewhere.path(), "2024-02-15.tar", b"secret");
+    symlink(elsewhere.path(), root.path().join("link")).unwrap();
+    let store = DirectoryStore::new(root.path())
+        .of_files("*/{date}.*")
+        .unwrap();
+    let midnight: BackupId = "20240215-000000".parse().unwrap();
+    assert_eq!(store.list().await.unwrap().len(), 2);
+    let files = store.files(&midnight).await.unwrap();
+    let paths: Vec<&str> = files.iter().map(|it| it.path.as_str()).collect();
+    assert_eq!(paths, ["db/2024-02-15.sql", "files/2024-02-15.tar"]);
+    let strangers = store.strangers().await.unwrap();
+    let named: Vec<&str> = strangers.iter().map(|it| it.path.as_str()).collect();
+    assert_eq!(named, ["files/deep", "link"]);
+    let found = store.local_path(&midnight, paths[1]).unwrap();
+    assert_eq!(found, root.path().join(paths[1]));
+    assert!(store.read(&midnight, paths[1], 0).await.is_ok());
+    let behind = store.read(&midnight, "link/2024-02-15.tar", 0).await;
+    assert!(behind.is_err());
+}
+
+/// Some tools number their folders, and write into each when it was made.
+#[tokio::test]
+async fn a_folder_is_of_the_time_that_its_manifest_says() {
+    let root = tempfile::tempdir().unwrap();
+    let manifest = |name: &str, text: &str| {
+        put(
+            root.path(),
+            &format!("{name}/MANIFEST.txt"),
+            text.as_bytes(),
+        );
+        put(root.path(), &format!("{name}/a.tar"), b"");
+    };
+    manifest("full-1", "Created: 2024-02-15 02:00:00\nTotal Files: 1\n");
+    manifest("full-2", "Backup ID: 20240216-020000\nTotal Files: 1\n");
+    manifest("full-3", "Created: yesterday\n");
+    put(root.path(), "full-4/a.tar", b"");
+    put(root.path(), "other/a.tar", b"");
+    let store = DirectoryStore::new(root.path())
+        .named("full-{manifest}")
+        .unwrap();
+    let listed = store.list().await.unwrap();
+    assert_eq!(listed, [id(), "20240216-020000".parse().unwrap()]);
+    let found = store.local_path(&id(), "a.tar").unwrap();
+    assert_eq!(found, root.path().join("full-1/a.tar"));
+    let strangers = store.strangers().await.unwrap();
+    for (at, (path, what)) in [
+        ("full-3", "says neither"),
+        ("full-4", "has no MANIFEST.txt"),
+        ("other", "full-{manifest}"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(strangers[at].path, path);
+        assert!(strangers[at].what.contains(what), "{strangers:?}");
+    }
+    // Renamed by the next one: it is looked for again.
+    let moved = root.path().join("full-9");
+    std::fs::rename(root.path().join("full-1"), &moved).unwrap();
+    let found = store.local_path(&id(), "a.tar").unwrap();
+    assert_eq!(found, moved.join("a.tar"));
 }
 
 /// A backup of another tool can have very many files: the store is not looked through for each.
@@ -252,6 +373,32 @@ fn files_of_other_tools_are_found_without_looking_through_the_store() {
     let moved = root.path().join("b_20240215");
     std::fs::rename(root.path().join("b_2024-02-15"), &moved).unwrap();
     assert_eq!(folders.local_path(&midnight, "a").unwrap(), moved.join("a"));
+}
+
+/// Who could lead the way to a store elsewhere would get all that is backed up, and choose what is restored.
+#[tokio::test]
+async fn nothing_is_written_where_somebody_else_leads_the_way() {
+    let root = tempfile::tempdir().unwrap();
+    let (theirs, victim) = (root.path().join("theirs"), root.path().join("victim"));
+    std::fs::create_dir(&victim).unwrap();
+    std::fs::create_dir(&theirs).unwrap();
+    symlink(&victim, theirs.join("backups")).unwrap();
+    std::fs::set_permissions(&theirs, PermissionsExt::from_mode(0o777)).unwrap();
+    let store = DirectoryStore::new(theirs.join("backups"));
+    for refused in [
+        store.begin(&id()).await.map(drop),
+        store.room().await.map(drop),
+        store.check_way(),
+    ] {
+        assert_eq!(refused.unwrap_err().code(), "path.untrusted");
+    }
+    assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 0);
+    // Where that is meant.
+    let store = store.followed(true);
+    store.check_way().unwrap();
+    store.room().await.unwrap();
+    store.begin(&id()).await.unwrap();
+    assert!(victim.join(ID).is_dir());
 }
 
 /// A store that says of each file that it has more bytes than there are.

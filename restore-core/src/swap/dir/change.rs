@@ -11,7 +11,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::{ACCESS, Acl, DEFAULT, Dir, Meta};
+use super::{ACCESS, Acl, DEFAULT, Dir, EntryMeta};
 use crate::model::{Error, Result};
 use crate::sys::open_beneath;
 
@@ -99,8 +99,24 @@ impl Dir {
 
     /// Deletes a name directly in this directory with all below it; nothing where there is none.
     pub(crate) fn remove_tree(&self, name: &str) -> Result<()> {
-        crate::sys::remove_tree(self.fd.as_fd(), OsStr::new(name))
-            .map_err(|e| self.failed("delete", Path::new(name), e))?;
+        let deleted = crate::sys::remove_tree(self.fd.as_fd(), OsStr::new(name));
+        deleted.map_err(|e| {
+            let failed = self.failed("delete", Path::new(name), e);
+            // Else root may delete everything.
+            let fixed = match e {
+                Errno::PERM => crate::sys::fixed_in(self.fd.as_fd(), OsStr::new(name)),
+                _ => None,
+            };
+            match fixed {
+                Some(path) => {
+                    let path = self.show(&path);
+                    failed.hint(format!(
+                        "{path} is immutable or append-only: `chattr -i -a {path}` lets it be deleted; then do the same again"
+                    ))
+                }
+                None => failed,
+            }
+        })?;
         self.forget(Path::new(name));
         self.touch(Path::new(name));
         Ok(())
@@ -224,7 +240,7 @@ impl Dir {
         Ok(fd.into())
     }
 
-    /// The same with a content, a mode and an owner, in place of what has the name.
+    /// Makes a file with a content, a mode and an owner, in place of what has the name.
     pub(crate) fn put(
         &self,
         name: &str,
@@ -424,7 +440,7 @@ impl Dir {
     }
 
     /// Gives a directory owner, mode and time, and where they are given its access control lists.
-    pub(crate) fn set_meta(&self, path: &Path, meta: &Meta, acl: Option<&Acl>) -> Result<()> {
+    pub(crate) fn set_meta(&self, path: &Path, meta: &EntryMeta, acl: Option<&Acl>) -> Result<()> {
         let failed = |e| self.failed("set owner and mode of", path, e);
         let fd = self.walk(path).map_err(failed)?;
         // While there is a list, a mode says something else.

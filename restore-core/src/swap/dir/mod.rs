@@ -37,12 +37,12 @@ pub(crate) struct Entry {
     pub(crate) inode: u64,
     pub(crate) size: u64,
     pub(crate) regular: bool,
-    pub(crate) meta: Meta,
+    pub(crate) meta: EntryMeta,
 }
 
 /// Owner, mode (with the set-id and sticky bits) and time of change of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Meta {
+pub(crate) struct EntryMeta {
     pub(crate) mode: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
@@ -62,19 +62,19 @@ pub(crate) struct Acl {
 
 impl Acl {
     /// What is left of the mode without the list: the group has what it really had.
-    pub(crate) fn without(&self, meta: Meta) -> Meta {
+    pub(crate) fn without(&self, meta: EntryMeta) -> EntryMeta {
         let Some(list) = &self.access else {
             return meta;
         };
         let group = crate::archive::group_rights(list).unwrap_or(0);
-        Meta {
+        EntryMeta {
             mode: (meta.mode & !0o070) | (meta.mode & (group << 3)),
             ..meta
         }
     }
 }
 
-impl Meta {
+impl EntryMeta {
     /// A directory for its owner, root, alone.
     pub(crate) fn private() -> Self {
         Self {
@@ -151,7 +151,7 @@ impl Dir {
         Ok(None)
     }
 
-    /// The same, made where it is missing (private to its owner).
+    /// The directory of this name, made where it is missing (private to its owner).
     pub(crate) fn sub_made(&self, name: &str) -> Result<Self> {
         let path = Path::new(name);
         self.make_directories(path)?;
@@ -258,7 +258,7 @@ impl Dir {
                 device: stat.st_dev,
                 inode: stat.st_ino,
                 size: u64::try_from(stat.st_size).unwrap_or(0),
-                meta: Meta {
+                meta: EntryMeta {
                     mode: stat.st_mode & 0o7777,
                     uid: stat.st_uid,
                     gid: stat.st_gid,

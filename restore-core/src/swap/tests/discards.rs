@@ -47,3 +47,40 @@ async fn discarding_never_touches_live_data() {
     assert!(case.unswap(None), "nothing left to take back");
     same("confirmed", &case.live(), &after);
 }
+
+/// What was immutable deep below goes aside with what is above it, and cannot be deleted later.
+#[tokio::test]
+async fn what_nobody_may_delete_is_named() {
+    let case = Case::new();
+    let root = case.root.display().to_string();
+    let chattr = |flag: &str| {
+        let done = std::process::Command::new("find")
+            .args([root.as_str(), "-path", "*/common/sub/deep.txt"])
+            .args(["-exec", "chattr", flag, "{}", "+"])
+            .output();
+        done.is_ok_and(|done| done.status.success())
+    };
+    // That of the backup is no other.
+    let staged = case.staged().join("common/sub/deep.txt");
+    std::fs::remove_file(staged).unwrap();
+    if !chattr("+i") {
+        // Here nothing can be immutable.
+        return;
+    }
+    let swapped = case.swap(&SwapScope::Everything, None);
+    let refused = case.volume.discard(&case.run, Discard::Replaced).await;
+    assert!(chattr("-i"));
+    assert!(swapped);
+    let refused = refused.unwrap_err();
+    let hint = refused.hint_text().unwrap();
+    assert!(
+        hint.contains("`chattr -i -a ")
+            && hint.contains("/common/sub/deep.txt` lets it be deleted"),
+        "{hint}"
+    );
+    case.volume
+        .discard(&case.run, Discard::Replaced)
+        .await
+        .unwrap();
+    assert_eq!(case.state(), SwapState::Nothing);
+}

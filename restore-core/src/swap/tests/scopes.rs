@@ -17,6 +17,27 @@ fn everything_becomes_exactly_what_was_staged() {
     assert!(!case.root.join(OTHER_RUN).join("replaced").exists());
 }
 
+/// What people have called like a run's folder, and no run has made, is theirs.
+#[test]
+fn what_only_begins_like_a_run_is_data() {
+    let case = Case::new();
+    for (root, name) in [
+        (case.staged(), ".restore-notes"),
+        (case.staged(), ".restore-20200101-000000-aaaa.bak"),
+        (case.root.clone(), ".restore-live"),
+    ] {
+        std::fs::write(root.join(name), name).unwrap();
+    }
+    assert!(case.swap(&SwapScope::Everything, None));
+    assert!(case.root.join(".restore-notes").is_file());
+    assert!(
+        case.root
+            .join(".restore-20200101-000000-aaaa.bak")
+            .is_file()
+    );
+    assert!(!case.root.join(".restore-live").exists());
+}
+
 #[test]
 fn a_tree_keeps_its_directories_and_what_is_kept() {
     use std::os::unix::fs::MetadataExt;

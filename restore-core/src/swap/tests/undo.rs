@@ -104,7 +104,7 @@ fn an_undo_without_what_was_replaced_moves_nothing() {
     }
 }
 
-/// The same of a swap that was broken off: of each entry it is known where it is.
+/// Of a swap that was broken off, too, it is known of each entry where it is.
 #[test]
 fn what_is_lost_of_half_a_swap_is_seen() {
     for steps in 0.. {

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{Client, Config, Connection, NoTls};
 
+use super::bounded::{Bounded, LONGEST};
 use super::tls::{Mode, Tls};
 use super::wire;
 use super::wire::{Reach, Stream, Wire};
@@ -43,7 +44,9 @@ pub(crate) async fn connect(
     let reach = wire.reach;
     let asks = match (reach, tls.mode) {
         // The server has none there, and nobody is on the way.
-        (Reach::Socket, _) | (_, Some(Mode::Disable)) | (Reach::Here, None) => false,
+        (Reach::Socket | Reach::SharedSocket, _)
+        | (_, Some(Mode::Disable))
+        | (Reach::Here, None) => false,
         (Reach::Here | Reach::Elsewhere, _) => true,
     };
     let (stream, secured) = match asks {
@@ -122,24 +125,15 @@ fn answers(reach: Reach, mode: Option<Mode>, secured: bool) -> Answers {
         | (_, Some(Mode::Disable), _)
         | (_, Some(Mode::VerifyFull | Mode::Require), true) => Answers::All,
         // Who is at the other end is not known.
-        (_, _, true) | (Reach::Here, ..) => Answers::Hashed,
+        (_, _, true) | (Reach::Here | Reach::SharedSocket, ..) => Answers::Hashed,
         (Reach::Elsewhere, _, false) => Answers::Scram,
     }
 }
 
 /// The server asked for a password in a way in which it gets none.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("the server asks for the password in a way that others could read or guess it from")]
 struct AskedInTheClear;
-
-impl std::fmt::Display for AskedInTheClear {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(
-            "the server asks for the password in a way that others could read or guess it from",
-        )
-    }
-}
-
-impl std::error::Error for AskedInTheClear {}
 
 /// Whether that is why there is no connection.
 pub(crate) fn asked_in_the_clear(error: &tokio_postgres::Error) -> bool {
@@ -159,7 +153,7 @@ pub(crate) fn asked_in_the_clear(error: &tokio_postgres::Error) -> bool {
 
 /// A stream that ends where the server asks for a password that it is not to get.
 pub(crate) struct Guarded {
-    inner: Box<dyn Stream>,
+    inner: Bounded<Box<dyn Stream>>,
     /// `None`: signed in, or nothing to watch for.
     watch: Option<Watch>,
 }
@@ -167,7 +161,10 @@ pub(crate) struct Guarded {
 impl Guarded {
     fn new(inner: Box<dyn Stream>, answers: Answers) -> Self {
         let watch = (answers != Answers::All).then(|| Watch::new(answers));
-        Self { inner, watch }
+        Self {
+            inner: Bounded::new(inner, LONGEST),
+            watch,
+        }
     }
 }
 
@@ -328,6 +325,9 @@ mod tests {
         use Mode::{Disable, Prefer, Require, VerifyFull};
         for (reach, mode, secured, expected) in [
             (Reach::Socket, None, false, All),
+            (Reach::SharedSocket, None, false, Hashed),
+            (Reach::SharedSocket, Some(VerifyFull), false, Hashed),
+            (Reach::SharedSocket, Some(Disable), false, All),
             (Reach::Here, None, false, Hashed),
             (Reach::Here, Some(Disable), false, All),
             (Reach::Here, Some(Prefer), true, Hashed),

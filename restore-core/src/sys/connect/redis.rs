@@ -7,6 +7,7 @@ use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::bounded::{Bounded, LONGEST};
 use super::tls::{Mode, Tls};
 use super::wire;
 use super::wire::Reach;
@@ -51,6 +52,17 @@ pub(crate) async fn connect(
                 Err(error) => return Ok(Err(error.into())),
             }
         }
+        (Reach::SharedSocket, _) if to.password.is_some() && to.tls.mode != Some(Mode::Disable) => {
+            return Err(Error::new(
+                ErrorKind::Config,
+                IN_THE_CLEAR,
+                format!(
+                    "the password of Redis would go to whoever made the socket of {}: the server there runs as neither root nor the owner of the socket's directory, or others can make a directory of that name",
+                    endpoint.host
+                ),
+            )
+            .hint("let the server's user own the socket's directory, below directories that only root can write; tls = \"disable\" where nobody else runs programs on this host"));
+        }
         (Reach::Elsewhere, false) if to.password.is_some() && to.tls.mode.is_none() => {
             return Err(Error::new(
                 ErrorKind::Config,
@@ -72,7 +84,8 @@ pub(crate) async fn connect(
         settings = settings.set_password(password.expose_secret());
     }
     let config = AsyncConnectionConfig::new().set_response_timeout(Some(to.patience));
-    let connecting = MultiplexedConnection::new_with_config(&settings, wire.stream, config);
+    let stream = Bounded::new(wire.stream, LONGEST);
+    let connecting = MultiplexedConnection::new_with_config(&settings, stream, config);
     let connected = match tokio::time::timeout(to.patience, connecting).await {
         Ok(connected) => connected,
         Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
@@ -120,5 +133,43 @@ mod tests {
         let debian = dir.path().join("redis-server.sock");
         assert_eq!(of(&path), debian);
         assert_eq!(of(debian.to_str().unwrap()), debian);
+    }
+
+    #[tokio::test]
+    async fn a_password_does_not_go_to_a_socket_that_anybody_can_have_made() {
+        // The one at the other end must be neither root nor we.
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
+        std::fs::set_permissions(dir.path(), open).unwrap();
+        let path = dir.path().join("redis.sock");
+        let serve = "import os, socket, sys\nos.setuid(64999)\n\
+                     s = socket.socket(socket.AF_UNIX)\ns.bind(sys.argv[1])\ns.listen()\n\
+                     while True:\n    sys.stdout.write(repr(s.accept()[0].recv(100)))\n    sys.stdout.flush()\n";
+        let mut server = std::process::Command::new("python3")
+            .args(["-c", serve])
+            .arg(&path)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while std::os::unix::net::UnixStream::connect(&path).is_err() {
+            assert!(std::time::Instant::now() < deadline, "it does not listen");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let to = Redis {
+            endpoint: Endpoint::new(path.to_str().unwrap(), 6379),
+            username: None,
+            password: Some(SecretString::from("secret")),
+            tls: Tls::default(),
+            patience: Duration::from_secs(5),
+        };
+        let refused = connect(&to).await.map(drop).unwrap_err();
+        server.kill().unwrap();
+        let said = server.wait_with_output().unwrap().stdout;
+        assert_eq!(refused.code(), IN_THE_CLEAR);
+        assert!(!String::from_utf8_lossy(&said).contains("secret"));
     }
 }

@@ -86,7 +86,7 @@ impl TlsKeys {
 }
 
 impl Tls {
-    /// The same for a protocol that cannot ask whether a server has TLS.
+    /// These keys, for a protocol that cannot ask whether a server has TLS.
     pub(crate) fn without_asking(self, path: &str) -> Result<Self> {
         match self.mode {
             Some(Mode::Prefer) => Err(Error::new(
@@ -125,7 +125,7 @@ impl Tls {
         Ok(Arc::new(config))
     }
 
-    /// The same off the async threads.
+    /// What a handshake needs, read off the async threads.
     pub(super) async fn client_config(&self) -> Result<Arc<ClientConfig>> {
         let tls = self.clone();
         tokio::task::spawn_blocking(move || tls.config())

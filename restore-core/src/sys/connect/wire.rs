@@ -1,10 +1,11 @@
 //! A stream to a server, and whether what goes through it leaves this machine.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::{AtFlags, FileType, OFlags};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -12,6 +13,7 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::model::{Endpoint, Error, ErrorKind, Result};
+use crate::sys::open_by_our_links;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -30,8 +32,11 @@ pub(super) struct Wire {
 /// How far what is sent goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// A unix socket: the file system says who may be at its other end.
+    /// A unix socket at whose other end is who may be there, as the file system has it.
     Socket,
+    /// A unix socket that anybody here can have made: nobody is on the way, and who is at its other end
+    /// is not known.
+    SharedSocket,
     /// A port of this machine: while the server is down, anybody here may have it.
     Here,
     /// Over a network.
@@ -40,11 +45,44 @@ pub(super) enum Reach {
 
 /// Connects to a unix socket.
 pub(super) async fn socket(path: PathBuf) -> io::Result<Wire> {
-    let stream = within(UnixStream::connect(path)).await?;
+    let stream = within(UnixStream::connect(&path)).await?;
+    let peer = stream.peer_cred()?.uid();
+    let rightful = tokio::task::spawn_blocking(move || is_rightful(&path, peer)).await;
     Ok(Wire {
         stream: Box::new(stream),
-        reach: Reach::Socket,
+        reach: match rightful {
+            Ok(true) => Reach::Socket,
+            _ => Reach::SharedSocket,
+        },
     })
+}
+
+/// Whether the user at the other end of a socket is root, we, or whose its directory is; or the
+/// directory is closed to all others. That the way to it is nobody else's is asked besides: who can
+/// make a directory can be its owner.
+fn is_rightful(socket: &Path, peer: u32) -> bool {
+    let ours = |uid: u32| uid == 0 || uid == rustix::process::geteuid().as_raw();
+    if ours(peer) {
+        return true;
+    }
+    let (Some(directory), Some(name)) = (socket.parent(), socket.file_name()) else {
+        return false;
+    };
+    let Ok((directory, false)) = open_by_our_links(directory, OFlags::PATH | OFlags::DIRECTORY)
+    else {
+        return false;
+    };
+    let Ok(of) = rustix::fs::fstat(&directory) else {
+        return false;
+    };
+    let closed = || {
+        // A link in it may lead to a socket that is not.
+        let made = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW);
+        ours(of.st_uid)
+            && of.st_mode & 0o022 == 0
+            && made.is_ok_and(|made| FileType::from_raw_mode(made.st_mode) == FileType::Socket)
+    };
+    of.st_uid == peer || closed()
 }
 
 /// Connects to a port. Whether it is of this machine is judged by the connection, not by its name.
@@ -110,4 +148,50 @@ fn keep_alive(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, Duration::from_secs(30))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_is_at_the_end_of_a_socket_is_known_by_its_directory() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("socket");
+        let _server = tokio::net::UnixListener::bind(&path).unwrap();
+        let wire = socket(path.clone()).await.unwrap();
+        assert_eq!(wire.reach, Reach::Socket);
+        let (us, other) = (rustix::process::geteuid().as_raw(), 64_999);
+        // Nobody else can make one here.
+        assert!(is_rightful(&path, other));
+        // Here anybody can.
+        for open in [0o777, 0o1777, 0o770] {
+            mode(top.path(), open);
+            assert!(!is_rightful(&path, other), "{open:o}");
+            assert!(is_rightful(&path, us) && is_rightful(&path, 0));
+        }
+        // Or lead there from a closed place.
+        let closed = top.path().join("closed");
+        std::fs::create_dir(&closed).unwrap();
+        mode(top.path(), 0o755);
+        mode(&closed, 0o755);
+        std::os::unix::fs::symlink("../socket", closed.join("socket")).unwrap();
+        assert!(!is_rightful(&closed.join("socket"), other));
+        assert!(!is_rightful(&closed.join("none"), other));
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        // A server's own directory is its user's, unless anybody can have made it.
+        std::os::unix::fs::chown(&closed, Some(other), None).unwrap();
+        assert!(is_rightful(&closed.join("any"), other));
+        assert!(!is_rightful(&closed.join("any"), other - 1));
+        mode(top.path(), 0o1777);
+        assert!(!is_rightful(&closed.join("any"), other));
+    }
 }

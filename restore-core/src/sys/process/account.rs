@@ -63,3 +63,20 @@ impl Account {
         rustix::process::geteuid().as_raw() == self.uid
     }
 }
+
+/// What this machine calls a user; the number where it has no name.
+pub(crate) fn name(uid: u32) -> String {
+    let known = nix::unistd::User::from_uid(uid.into()).ok().flatten();
+    known.map_or_else(|| uid.to_string(), |user| user.name)
+}
+
+/// The groups of a user who is started with this first one.
+pub(crate) fn groups(uid: u32, gid: u32) -> Vec<u32> {
+    let known = CString::new(name(uid)).ok();
+    let all = known
+        .and_then(|name| nix::unistd::getgrouplist(&name, nix::unistd::Gid::from_raw(gid)).ok());
+    match all {
+        Some(groups) => groups.into_iter().map(nix::unistd::Gid::as_raw).collect(),
+        None => vec![gid],
+    }
+}

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use crate::model::Result;
 
@@ -22,6 +23,9 @@ pub struct Command {
     /// It needs no power at all: where the service's programs run as root, this one runs as
     /// nobody.
     pub unprivileged: bool,
+    /// What it may take in memory, in bytes, with all that it starts: bounded where it runs in a container
+    /// of its own. `None`: no bound.
+    pub memory: Option<u64>,
 }
 
 impl Command {
@@ -78,6 +82,50 @@ impl Exit {
     }
 }
 
+/// How long what a program wrote last may be on its way once it has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Waits for the end of a program that is given no input. Each piece of what it writes to its standard
+/// output is given to `take`, up to a moment after its end: what it leaves in the background may hold
+/// the pipe for ever. The second value says whether all of it could be read.
+pub(crate) async fn to_its_end(
+    mut process: Box<dyn Process>,
+    mut take: impl FnMut(&[u8]) + Send,
+) -> Result<(Exit, std::io::Result<()>)> {
+    drop(process.stdin());
+    let Some(mut stdout) = process.stdout() else {
+        return Ok((process.wait().await?, Ok(())));
+    };
+    let mut reading = pin!(async move {
+        let mut chunk = vec![0; 16 * 1024];
+        loop {
+            let length = stdout.read(&mut chunk).await?;
+            if length == 0 {
+                return Ok::<(), std::io::Error>(());
+            }
+            take(chunk.get(..length).unwrap_or_default());
+        }
+    });
+    let mut read = None;
+    let exit = {
+        let mut waiting = process.wait();
+        loop {
+            tokio::select! {
+                done = &mut reading, if read.is_none() => read = Some(done),
+                exit = &mut waiting => break exit?,
+            }
+        }
+    };
+    let read = match read {
+        Some(read) => read,
+        None => {
+            let rest = tokio::time::timeout(LAST_WORDS, reading).await;
+            rest.unwrap_or(Ok(()))
+        }
+    };
+    Ok((exit, read))
+}
+
 /// A throwaway server over staged data. Stop it with [`Scratch::stop`]; dropping it kills it.
 #[async_trait]
 pub trait Scratch: Send + Sync {
@@ -87,4 +135,40 @@ pub trait Scratch: Send + Sync {
     fn log_tail(&self) -> String;
     /// Whether it still runs.
     fn is_running(&self) -> bool;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::super::procs::Ident;
+    use super::super::programs::plain_process;
+    use super::*;
+
+    async fn said(script: &str) -> (Exit, Vec<u8>) {
+        let process = plain_process(&Command::new(["sh", "-c", script])).unwrap();
+        let mut said = Vec::new();
+        let ended = to_its_end(process, |piece| said.extend_from_slice(piece)).await;
+        let (exit, read) = ended.unwrap();
+        read.unwrap();
+        (exit, said)
+    }
+
+    #[tokio::test]
+    async fn all_that_a_program_says_is_read_to_its_end() {
+        let (exit, text) = said("cat; head -c 3000000 /dev/zero; echo end; exit 3").await;
+        assert_eq!((exit.code, text.len()), (3, 3_000_004));
+        assert!(text.ends_with(b"end\n"));
+    }
+
+    #[tokio::test]
+    async fn what_a_program_leaves_in_the_background_is_not_waited_for() {
+        let begun = Instant::now();
+        let (exit, text) = said("sleep 60 & echo $!").await;
+        assert!(exit.success());
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        let pid = String::from_utf8_lossy(&text).trim().parse().unwrap();
+        let left = Ident::of(pid).unwrap();
+        assert!(left.signal(rustix::process::Signal::KILL).unwrap());
+    }
 }

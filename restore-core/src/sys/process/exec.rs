@@ -15,6 +15,7 @@ use super::command::{Command, Exit, Process};
 use super::launch;
 use super::tail::RingBuffer;
 use crate::model::{Error, Result};
+use crate::sys::child;
 
 /// Starts a program as `account`, or as ourselves.
 pub(crate) fn spawn(command: &Command, account: Option<&Account>) -> Result<LocalProcess> {
@@ -39,6 +40,7 @@ fn start(command: &Command, mut std: std::process::Command) -> Result<LocalProce
         .kill_on_drop(true)
         .spawn()
         .map_err(|e| Error::io(format!("start {name}"), e))?;
+    let span = child::span(&name, child.id());
     let said = RingBuffer::default();
     let stderr = child.stderr.take().map(|mut pipe| {
         let said = said.clone();
@@ -55,6 +57,7 @@ fn start(command: &Command, mut std: std::process::Command) -> Result<LocalProce
         name,
         said,
         stderr,
+        _span: span,
     })
 }
 
@@ -65,6 +68,8 @@ pub(crate) struct LocalProcess {
     stdout: Option<ChildStdout>,
     said: RingBuffer,
     stderr: Option<JoinHandle<()>>,
+    /// Closed when it is over.
+    _span: tracing::Span,
 }
 
 #[async_trait]

@@ -101,6 +101,10 @@ pub(crate) fn command(argv: &[String], account: Option<&Account>, bound: bool) -
     Ok(command)
 }
 
+/// The reason of an error: a program is not there.
+#[derive(Debug, PartialEq)]
+pub(crate) struct NoProgram;
+
 /// The file that a program's name stands for.
 fn resolve(name: &str) -> Result<PathBuf> {
     child::find(name).ok_or_else(|| {
@@ -109,6 +113,7 @@ fn resolve(name: &str) -> Result<PathBuf> {
             "local.no_program",
             format!("the program {name} is not there"),
         )
+        .because(NoProgram)
         .hint("install it, or name it with its full path")
     })
 }

@@ -5,7 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
 use serde::{Deserialize, Serialize};
 
 /// One process and no other: a pid alone names a different process once it was recycled, its
@@ -26,15 +27,36 @@ pub(crate) struct Stat {
 }
 
 impl Stat {
-    /// The process with this pid, zombies included; `None` where there is none.
+    /// The process with this pid, zombies included; `None` where there is none, or it cannot be looked
+    /// at.
     pub(crate) fn read(pid: i32) -> Option<Self> {
-        Self::parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+        Self::look(pid).ok().flatten()
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        let pid = text.split_once(' ')?.0.parse().ok()?;
-        // The second field is the program's name in parentheses, and may hold anything.
-        let (_, rest) = text.rsplit_once(") ")?;
+    /// As `read`, for whoever must not take a process for ended that cannot be looked at: that is an
+    /// error.
+    pub(crate) fn look(pid: i32) -> std::io::Result<Option<Self>> {
+        match std::fs::read(format!("/proc/{pid}/stat")) {
+            Ok(line) => Self::parse(&line).map(Some).ok_or_else(|| {
+                std::io::Error::other(format!("/proc/{pid}/stat is not what the kernel writes"))
+            }),
+            Err(error)
+                if error.kind() == std::io::ErrorKind::NotFound
+                    || Errno::from_io_error(&error) == Some(Errno::SRCH) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn parse(line: &[u8]) -> Option<Self> {
+        let number = line.split(|byte| *byte == b' ').next()?;
+        let pid = std::str::from_utf8(number).ok()?.parse().ok()?;
+        // The second field is the program's name in parentheses, and may hold anything, bytes that are
+        // no text too.
+        let end = line.windows(2).rposition(|pair| pair == b") ")?;
+        let rest = std::str::from_utf8(line.get(end + 2..)?).ok()?;
         let fields: Vec<&str> = rest.split(' ').collect();
         let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
         Some(Self {
@@ -60,9 +82,14 @@ impl Ident {
         Stat::read(pid).filter(Stat::lives).map(|stat| stat.ident)
     }
 
-    /// Whether it still runs; a zombie does not.
+    /// Whether it still runs; a zombie does not. One that cannot be looked at just now does: whoever
+    /// waits for its end waits on.
     pub(crate) fn lives(self) -> bool {
-        Self::of(self.pid) == Some(self)
+        match Stat::look(self.pid) {
+            Ok(stat) => stat.is_some_and(|stat| stat.lives() && stat.ident == self),
+            Err(_) => Pid::from_raw(self.pid)
+                .is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH)),
+        }
     }
 
     /// Sends a signal to exactly this process; `false` where it has ended already.
@@ -70,17 +97,18 @@ impl Ident {
         let Some(pid) = Pid::from_raw(self.pid) else {
             return Ok(false);
         };
+        let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+            Err(Errno::SRCH) => return Ok(false),
+            opened => opened?,
+        };
         // The descriptor pins the process: checked after it is open, no other can be hit.
-        let sent = pidfd_open(pid, PidfdFlags::empty()).and_then(|handle| {
-            if self.lives() {
-                pidfd_send_signal(handle, signal).map(|()| true)
-            } else {
-                Ok(false)
-            }
-        });
-        match sent {
-            Err(rustix::io::Errno::SRCH) => Ok(false),
-            other => Ok(other?),
+        let stat = Stat::look(self.pid)?;
+        if !stat.is_some_and(|stat| stat.lives() && stat.ident == self) {
+            return Ok(false);
+        }
+        match pidfd_send_signal(handle, signal) {
+            Err(Errno::SRCH) => Ok(false),
+            sent => Ok(sent.map(|()| true)?),
         }
     }
 
@@ -96,8 +124,19 @@ impl Ident {
 
     /// Its user.
     pub(crate) fn uid(self) -> Option<u32> {
-        use std::os::unix::fs::MetadataExt;
         Some(std::fs::metadata(format!("/proc/{}", self.pid)).ok()?.uid())
+    }
+
+    /// Whether it is one of these users' in every way: whoever starts a set-user-id program stays its
+    /// real user.
+    pub(crate) fn is_of(self, users: &[u32]) -> bool {
+        let status = std::fs::read(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let status = String::from_utf8_lossy(&status);
+        let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+        // Real, effective, saved, of the file system.
+        let ids: Vec<&str> = line.unwrap_or_default().split_whitespace().collect();
+        let known = |id: &&str| id.parse::<u32>().is_ok_and(|id| users.contains(&id));
+        ids.len() == 4 && ids.iter().all(known)
     }
 
     /// Whether it looks like the program of this name: by its executable, its own name, or one
@@ -110,14 +149,19 @@ impl Ident {
                 .unwrap_or_default()
         };
         let wanted = name(program);
+        if wanted.is_empty() {
+            return false;
+        }
         let proc = format!("/proc/{}", self.pid);
         let exe = std::fs::read_link(format!("{proc}/exe")).unwrap_or_default();
-        let comm = std::fs::read_to_string(format!("{proc}/comm")).unwrap_or_default();
+        let comm = std::fs::read(format!("{proc}/comm")).unwrap_or_default();
+        let comm = comm.strip_suffix(b"\n").unwrap_or(&comm);
         let line = std::fs::read(format!("{proc}/cmdline")).unwrap_or_default();
         // The kernel keeps 15 bytes of a name.
-        let short: String = wanted.chars().take(15).collect();
+        let short = wanted.as_bytes();
+        let short = short.get(..15).unwrap_or(short);
         name(&exe.to_string_lossy()) == wanted
-            || comm.trim_end() == short
+            || comm == short
             || line.split(|byte| *byte == 0).take(3).any(|word| {
                 let word = String::from_utf8_lossy(word);
                 // Servers rewrite their line: "nginx: master process …".
@@ -197,13 +241,39 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_and_blanks_is_no_trouble() {
         let line = "42 (a) b (c) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987 1 2";
-        let stat = Stat::parse(line).unwrap();
+        let stat = Stat::parse(line.as_bytes()).unwrap();
         assert_eq!(
             (stat.ident.pid, stat.parent, stat.group, stat.ident.start),
             (42, 7, 42, 987)
         );
         assert!(stat.lives());
-        assert!(Stat::parse("42 (a").is_none());
+        assert!(Stat::parse(b"42 (a").is_none());
+        // A program may call itself what is no text.
+        let line = b"42 (caf\xe9) S) S 7 42 42 0 -1 0 1 2 3 4 5 6 7 8 20 0 1 0 987 1 2\n";
+        assert_eq!(Stat::parse(line).unwrap(), stat);
+    }
+
+    /// Its name is what the program says, and no reason to take it for ended.
+    #[test]
+    fn a_process_whose_name_is_no_text_is_there() {
+        let started = std::thread::spawn(|| {
+            rustix::thread::set_name(c"caf\xe9").unwrap();
+            let own = rustix::thread::gettid().as_raw_nonzero().get();
+            (Stat::look(own), Ident::of(own))
+        });
+        let (stat, ident) = started.join().unwrap();
+        let stat = stat.unwrap().unwrap();
+        assert_eq!(Some(stat.ident), ident);
+        assert!(Stat::look(i32::MAX).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_process_is_its_users_and_nobody_elses() {
+        let own = Ident::of(std::process::id().cast_signed()).unwrap();
+        let uid = rustix::process::geteuid().as_raw();
+        assert!(own.is_of(&[uid]) && own.is_of(&[64_999, uid]));
+        assert!(!own.is_of(&[64_999]) && !own.is_of(&[]));
+        assert!(!own.runs("/") && !own.runs(""));
     }
 
     #[test]

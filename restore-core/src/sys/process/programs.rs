@@ -12,7 +12,7 @@ pub(crate) fn plain_process(command: &Command) -> Result<Box<dyn Process>> {
     Ok(Box::new(exec::spawn(command, None)?))
 }
 
-/// The same, killed by the kernel when this process ends, however it ends.
+/// Starts a program as ourselves that is killed by the kernel when this process ends, however it ends.
 pub(crate) fn bound_process(command: &Command) -> Result<Box<dyn Process>> {
     Ok(Box::new(exec::spawn_bound(command)?))
 }

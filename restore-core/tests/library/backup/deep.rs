@@ -107,7 +107,7 @@ async fn archives_are_read_as_what_they_hold() {
     assert!(members[0].member.contains("../configs"), "{members:?}");
 }
 
-/// Trap 5: `pg_restore -l` accepts this one.
+/// `pg_restore -l` accepts this one.
 #[tokio::test]
 async fn a_cut_dump_without_checksums_fails_deeply() {
     let fixture = Fixture::b();
@@ -122,6 +122,87 @@ async fn a_cut_dump_without_checksums_fails_deeply() {
         panic!("{verification:?}");
     };
     assert!(reason.contains("end of file"), "{reason}");
+}
+
+/// pg_restore takes what there is of these for all that there was, or reads it for ever.
+#[tokio::test]
+async fn dumps_in_the_formats_of_tar_and_of_folders_are_looked_into() {
+    let fixture = Fixture::a();
+    let script = r"
+        set -eu; cd $0/postgres; mkdir d
+        rows() { printf '1\n2\n\\.\n\n\n'; }
+        echo contents > d/toc.dat; rows > d/1.dat; rows | gzip > d/2.dat.gz
+        tar cf whole.tar d
+        tar cf whole.dump -b 2 --format=ustar -C d toc.dat 1.dat
+        head -c 2048 whole.dump > cut.dump; gzip < cut.dump > packed.dump.gz; rm whole.dump
+        printf '1\n' > d/1.dat; tar cf plain.tar d; cp plain.tar folder.dump; gzip < plain.tar > folder.dump.gz
+        rows > d/1.dat; printf '1\n' | gzip > d/2.dat.gz; tar cf gzip.tar d; gzip gzip.tar
+        mv d/2.dat.gz d/1.dat.gz; rm d/1.dat";
+    let made = std::process::Command::new("bash")
+        .args(["-c", script])
+        .arg(&fixture.folder)
+        .status();
+    assert!(made.unwrap().success());
+    let good = ["postgres/whole.tar", "postgres/d/toc.dat"];
+    let broken = [
+        ("postgres/cut.dump", "the end of the archive is missing"),
+        (
+            "postgres/packed.dump.gz",
+            "the end of the archive is missing",
+        ),
+        ("postgres/plain.tar", "1.dat lacks the last line"),
+        ("postgres/folder.dump", "1.dat lacks the last line"),
+        ("postgres/folder.dump.gz", "1.dat lacks the last line"),
+        ("postgres/gzip.tar.gz", "2.dat.gz lacks the last line"),
+        ("postgres/d/1.dat.gz", "1.dat.gz lacks the last line"),
+    ];
+    for path in good.iter().chain(broken.iter().map(|(path, _)| path)) {
+        relist(&fixture.folder, path);
+    }
+    fixture.edit_manifest(|text| text.replace("Total Files: 18", "Total Files: 27"));
+    let verification = fixture.verify(deeply()).await;
+    for (path, words) in broken {
+        let FileStatus::Unreadable { reason } = status(&verification, path) else {
+            panic!("{path}: {verification:?}");
+        };
+        assert!(reason.contains(words), "{path}: {reason}");
+    }
+    assert_eq!(found(&verification).len(), broken.len());
+}
+
+/// A dump of which the compression alone is there is sound to whoever looks at that alone.
+#[tokio::test]
+async fn compressed_nothing_is_no_dump() {
+    let fixture = Fixture::a();
+    let script = r"
+        set -eu; cd $0
+        gzip < /dev/null > postgres/none.dump; gzip < /dev/null > postgres/none.sql.gz
+        xz < /dev/null > redis/none.rdb; gzip < redis/*-*.rdb | gzip > redis/twice.rdb
+        gzip < redis/*-*.rdb > redis/once.rdb; gzip < /dev/null > configs/none.log.gz";
+    let made = std::process::Command::new("bash")
+        .args(["-c", script])
+        .arg(&fixture.folder)
+        .status();
+    assert!(made.unwrap().success());
+    let broken = [
+        ("postgres/none.dump", "form of nothing"),
+        ("postgres/none.sql.gz", "form of nothing"),
+        ("redis/none.rdb", "form of nothing"),
+        ("redis/twice.rdb", "compressed twice"),
+    ];
+    let sound = ["redis/once.rdb", "configs/none.log.gz"];
+    for path in sound.iter().chain(broken.iter().map(|(path, _)| path)) {
+        relist(&fixture.folder, path);
+    }
+    fixture.edit_manifest(|text| text.replace("Total Files: 18", "Total Files: 24"));
+    let verification = fixture.verify(deeply()).await;
+    for (path, words) in broken {
+        let FileStatus::Unreadable { reason } = status(&verification, path) else {
+            panic!("{path}: {verification:?}");
+        };
+        assert!(reason.contains(words), "{path}: {reason}");
+    }
+    assert_eq!(found(&verification).len(), broken.len());
 }
 
 #[tokio::test]
@@ -159,7 +240,7 @@ async fn a_dump_newer_than_the_tool_is_neither_sound_nor_broken() {
     assert!(found(&verification).contains(&format!("verify.not_deep {DUMP}")));
 }
 
-/// Trap 6: a backup is only read.
+/// A backup is only read.
 #[tokio::test]
 async fn verifying_changes_nothing() {
     fn modified(folder: &Path) -> Vec<(PathBuf, std::time::SystemTime, Vec<u8>)> {
@@ -181,7 +262,7 @@ async fn verifying_changes_nothing() {
     let fixture = Fixture::a();
     fixture.edit(AOF, |bytes| bytes.truncate(bytes.len() - 3));
     let before = modified(&fixture.folder);
-    fixture.verify(deeply()).await;
+    let _ = fixture.verify(deeply()).await;
     assert_eq!(modified(&fixture.folder), before);
 }
 
@@ -223,12 +304,46 @@ async fn progress_reaches_its_total_and_cancelling_interrupts() {
     assert_eq!(error.kind(), ErrorKind::Interrupted);
 }
 
+/// What strangers wrote is parsed with no power over this host.
+#[tokio::test]
+async fn the_tools_run_as_nobody_where_we_are_root() {
+    use std::os::unix::fs::PermissionsExt;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let fixture = Fixture::a();
+    let tools = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(tools.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    for (tool, to) in [
+        ("pg_restore", ">&2"),
+        ("redis-check-rdb", ""),
+        ("redis-check-aof", ""),
+    ] {
+        let script = format!("#!/bin/sh\necho \"error: run by $(id -u)\" {to}\nexit 1\n");
+        std::fs::write(tools.path().join(tool), script).unwrap();
+        std::fs::set_permissions(tools.path().join(tool), PermissionsExt::from_mode(0o755))
+            .unwrap();
+    }
+    let mut options = deeply();
+    options.tools = Some(vec![tools.path().to_owned()]);
+    let verification = fixture.verify(options).await;
+    for path in [DUMP, RDB, AOF] {
+        let FileStatus::Unreadable { reason } = status(&verification, path) else {
+            panic!("{path}: {verification:?}");
+        };
+        let user: u32 = reason.rsplit(' ').next().unwrap().parse().unwrap();
+        assert_ne!(user, 0, "{path}");
+    }
+}
+
 /// A tool that never ends must not outlive the wish to stop.
 #[tokio::test]
 async fn cancelling_ends_a_tool_that_hangs() {
     use std::os::unix::fs::PermissionsExt;
     let fixture = Fixture::b();
     let tools = tempfile::tempdir().unwrap();
+    // Where we are root it runs as somebody else, who is to write there.
+    std::fs::set_permissions(tools.path(), PermissionsExt::from_mode(0o777)).unwrap();
     let started = tools.path().join("started");
     let script = format!(
         "#!/bin/sh\necho $$ > {0}.new; mv {0}.new {0}; exec sleep 600\n",

@@ -50,7 +50,7 @@ async fn the_summary_is_what_the_manifest_and_the_folder_say() {
     assert_eq!((summary.generation, summary.files), (Generation::B, 5));
 }
 
-/// Trap 1: CRLF and upper-case hashes fail nothing.
+/// CRLF and upper-case hashes fail nothing.
 #[tokio::test]
 async fn line_ends_and_letter_case_do_not_matter() {
     let fixture = Fixture::a();
@@ -68,7 +68,7 @@ async fn line_ends_and_letter_case_do_not_matter() {
     assert_eq!(fixture.verify(plain()).await.verdict(), Verdict::Verified);
 }
 
-/// Trap 1: a name that starts with `=` is no section.
+/// A name that starts with `=` is no section.
 #[tokio::test]
 async fn a_changed_file_with_an_odd_name_is_found() {
     for name in ["./=name.txt", "a|b.txt", "with space.txt"] {
@@ -89,7 +89,7 @@ async fn a_changed_file_with_an_odd_name_is_found() {
     }
 }
 
-/// Trap 1: missing, extra, short, changed, unlisted are findings of their own.
+/// Missing, extra, short, changed, unlisted are findings of their own.
 #[tokio::test]
 async fn each_damage_has_its_own_finding() {
     type Damage = fn(&Fixture);
@@ -189,7 +189,7 @@ async fn a_stray_note_alone_does_not_fail_a_backup() {
     assert_eq!(verification.verdict(), Verdict::Verified);
 }
 
-/// Trap 1: an empty or cut manifest vouches for nothing.
+/// An empty or cut manifest vouches for nothing.
 #[tokio::test]
 async fn a_cut_manifest_does_not_pass() {
     let whole = Fixture::a();
@@ -251,7 +251,7 @@ async fn a_renamed_backup_is_noticed() {
     assert_eq!(found(&verification), [format!("verify.other_id {id}")]);
 }
 
-/// Trap 2: a manifest without file lines verifies nothing, and says so.
+/// A manifest without file lines verifies nothing, and says so.
 #[tokio::test]
 async fn without_checksums_nothing_is_verified_and_nothing_failed() {
     let fixture = Fixture::b();
@@ -294,7 +294,6 @@ async fn an_unfinished_backup_is_called_that() {
 }
 
 /// Whatever rsync had copied when it was interrupted, and its own half-copied file.
-/// Trap 3.
 #[tokio::test]
 async fn an_interrupted_copy_is_not_taken_for_whole() {
     let fixture = Fixture::a();
@@ -396,6 +395,12 @@ async fn other_lists_than_a_manifest_are_read() {
     for (script, verdict) in [
         ("sha256sum db/* *.gz > SHA256SUMS", Verdict::Verified),
         ("sha256sum --tag db/* *.gz > sha256sums.txt", Verdict::Verified),
+        ("printf %s \"$(sha256sum db/* *.gz)\" > SHA256SUMS", Verdict::Verified),
+        ("cp db/shop.sql.gz 'a\\b.gz'; sha256sum db/* *.gz > SHA256SUMS", Verdict::Verified),
+        (
+            "echo 'Total Files: 2' > MANIFEST.txt; sha256sum db/* *.gz > SHA256SUMS",
+            Verdict::Verified,
+        ),
         ("sha256sum db/* *.gz > MANIFEST.txt", Verdict::Verified),
         ("for f in db/* *.gz; do sha256sum $PWD/$f > $f.sha256; done", Verdict::Verified),
         (

@@ -23,7 +23,7 @@ fn live(toy: &Toy) -> String {
 async fn steps(site: &Site) -> Vec<String> {
     let backup = site.backup("latest").await.unwrap();
     let plan = site
-        .plan(&backup, PlanRequest::all(), &RunOptions::new())
+        .plan_with(&backup, PlanRequest::all(), &RunOptions::new())
         .await
         .unwrap();
     plan.steps.iter().map(Step::to_string).collect()

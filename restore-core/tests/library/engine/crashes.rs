@@ -12,7 +12,7 @@ use restore_core::{ErrorKind, Event, PlanRequest};
 use super::toy::Toy;
 use super::{boundaries, dying_at, run, run_with};
 
-/// Trap 40: everything resumes.
+/// Everything resumes.
 #[tokio::test]
 async fn death_at_every_boundary_is_mended_by_resume_and_by_rollback() {
     let boundaries = boundaries().await;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use restore_core::platform::Program;
 use restore_core::run::{Boundary, Outcome, RunOptions};
 use restore_core::{Error, ErrorKind, Event, PlanRequest};
 use tokio_util::sync::CancellationToken;
@@ -32,7 +33,7 @@ async fn an_error_at_every_boundary_undoes_the_run() {
     }
 }
 
-/// Trap 37: a failed check is a failed run, before anybody is let in.
+/// A failed check is a failed run, before anybody is let in.
 #[tokio::test]
 async fn each_failure_ends_as_before_and_leaves_nothing() {
     for (component, method) in [
@@ -194,7 +195,7 @@ async fn what_did_not_restore_is_an_error_with_the_report_inside() {
     let restoring = async || {
         let backup = site.backup("latest").await?;
         let request = PlanRequest::all();
-        let plan = site.plan(&backup, request, &RunOptions::new()).await?;
+        let plan = site.plan_with(&backup, request, &RunOptions::new()).await?;
         site.run(plan, RunOptions::new()).await
     };
     toy.sabotage("b", "stage");
@@ -236,6 +237,10 @@ async fn what_did_not_restore_is_an_error_with_the_report_inside() {
     toy.mend("b", "cut_over");
     let report = site.rollback(Some(id), RunOptions::new()).await.unwrap();
     assert!(report.is_as_before(), "{}", report.to_text());
+    assert_eq!(
+        report.headline(),
+        "Rolled back; the platform is as it was before the restore, which had failed"
+    );
     site.confirm(None, RunOptions::new()).await.unwrap();
     assert_eq!(restoring().await.unwrap().outcome, Outcome::Restored);
 }
@@ -243,28 +248,32 @@ async fn what_did_not_restore_is_an_error_with_the_report_inside() {
 /// `docker stop` and `systemctl stop` leave nobody on the page.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_undoes_the_run() {
-    let toy = Toy::new();
-    let stop = restore_core::stop_on_signals().unwrap();
-    let told = stop.clone();
-    let options = RunOptions::new()
-        .cancelled_by(stop)
-        .events(Arc::new(move |event: &Event| {
-            if matches!(event, Event::StepFinished { step, .. } if step == "cut-over:a") {
-                let me = rustix::process::getpid();
-                rustix::process::kill_process(me, rustix::process::Signal::TERM).unwrap();
-                // Another thread hears of it, and a toy's run takes no time.
-                let deadline = std::time::Instant::now() + Duration::from_secs(10);
-                while !told.is_cancelled() && std::time::Instant::now() < deadline {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-            }
-        }));
-    let report = run_with(&toy.site(), PlanRequest::all(), options)
-        .await
-        .unwrap();
-    assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
-    assert_eq!(report.error().unwrap().kind(), ErrorKind::Interrupted);
-    assert_eq!(toy.live(), Toy::OLD);
+    use rustix::process::{Signal, getpid, kill_process};
+
+    for signal in [Signal::TERM, Signal::QUIT] {
+        let toy = Toy::new();
+        let stop = restore_core::stop_on_signals().unwrap();
+        let told = stop.clone();
+        let options =
+            RunOptions::new()
+                .cancelled_by(stop)
+                .events(Arc::new(move |event: &Event| {
+                    if matches!(event, Event::StepFinished { step, .. } if step == "cut-over:a") {
+                        kill_process(getpid(), signal).unwrap();
+                        // Another thread hears of it, and a toy's run takes no time.
+                        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+                        while !told.is_cancelled() && std::time::Instant::now() < deadline {
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
+                    }
+                }));
+        let report = run_with(&toy.site(), PlanRequest::all(), options)
+            .await
+            .unwrap();
+        assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
+        assert_eq!(report.error().unwrap().kind(), ErrorKind::Interrupted);
+        assert_eq!(toy.live(), Toy::OLD);
+    }
 }
 
 /// Whoever follows events and not the call learns that it is over.
@@ -333,7 +342,7 @@ async fn a_wish_to_stop_outlives_the_process() {
         }));
     let backup = site.backup("latest").await.unwrap();
     let plan = site
-        .plan(&backup, PlanRequest::all(), &RunOptions::new())
+        .plan_with(&backup, PlanRequest::all(), &RunOptions::new())
         .await
         .unwrap();
     let died = tokio::spawn({
@@ -365,7 +374,115 @@ async fn a_server_that_died_in_the_run_is_started_for_the_undo() {
         Ok(())
     }));
     toy.sabotage("b", "cut_over");
+    let began = std::time::Instant::now();
     let report = run_with(&site, PlanRequest::all(), options).await.unwrap();
     assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
     assert!(toy.live().starts_with(r#"Some("old a") Some("old b")"#));
+    // It is started, not asked until patience ends.
+    assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+/// A socket, a log or a pid file that is not there is no program that is gone; and what runs keeps its data
+/// where it is.
+#[tokio::test]
+async fn data_is_not_moved_back_under_a_service_that_does_not_stop() {
+    let toy = Toy::new();
+    let site = toy.site();
+    let gone = |name: &str| toy.path().join(name).display().to_string();
+    let calls = [
+        vec!["/bin/sh".to_owned(), gone("run/app.sock")],
+        vec![gone("ctl"), "status".to_owned()],
+    ];
+    toy.sabotage("b", "check");
+    let platform = toy.platform.clone();
+    let options = RunOptions::new().events(Arc::new(move |event: &Event| {
+        if matches!(event, Event::StepFailed { step, .. } if step == "check:inside") {
+            *platform.refuse_to_stop.lock().unwrap() = Some("app".to_owned());
+            let calls = calls.iter().filter_map(|it| Program::of("app", None, it));
+            *platform.programs.lock().unwrap() = calls.collect();
+        }
+    }));
+    let report = run_with(&site, PlanRequest::all(), options).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Stuck, "{}", report.to_text());
+    assert_eq!(report.stuck.unwrap().step, "undo:stop:app");
+    let now = toy.live();
+    assert!(
+        now.contains("restored a") && now.contains("restored b"),
+        "{now}"
+    );
+    *toy.platform.refuse_to_stop.lock().unwrap() = None;
+    let report = site.rollback(None, RunOptions::new()).await.unwrap();
+    assert!(report.is_as_before(), "{}", report.to_text());
+    assert_eq!(toy.live(), Toy::OLD);
+}
+
+/// What a service was about to write when it was killed is lost. That it was is a value: what a platform says
+/// of a service for people may begin with any word.
+#[tokio::test]
+async fn a_service_that_was_killed_is_told_of_whatever_its_detail_says() {
+    for (detail, killed) in [
+        ("killed in traffic", None),
+        ("down", Some("it did not end within 1s")),
+    ] {
+        let toy = Toy::new();
+        let why = killed.map(str::to_owned);
+        *toy.platform.stopped.lock().unwrap() = Some((detail.to_owned(), why));
+        let report = run(&toy.site()).await;
+        assert_eq!(report.outcome, Outcome::Restored);
+        let told = report.findings.iter();
+        let told: Vec<(&str, &str)> = told
+            .filter(|it| it.code == "service.killed")
+            .map(|it| (it.subject.as_str(), it.message.as_str()))
+            .collect();
+        let wanted = killed.map(|_| ("app", "killed: it did not end within 1s"));
+        assert_eq!(told, Vec::from_iter(wanted), "{detail}");
+    }
+}
+
+/// What users have written into the restored data is kept with it. A service that is killed while that is moved back
+/// has not written all of it, whether the run turns back by itself or is rolled back later.
+#[tokio::test]
+async fn a_service_that_is_killed_on_the_way_back_is_told_of() {
+    let told = |report: &restore_core::Report| -> Vec<String> {
+        let told = report.findings.iter();
+        let told = told.filter(|it| it.code == "service.killed");
+        told.map(restore_core::Finding::line).collect()
+    };
+    let killed = || {
+        Some((
+            "down".to_owned(),
+            Some("it did not end within 1s".to_owned()),
+        ))
+    };
+    let back = ["app: killed on the way back: it did not end within 1s"];
+    let toy = Toy::new();
+    let site = toy.site();
+    assert_eq!(told(&run(&site).await), [""; 0]);
+    *toy.platform.stopped.lock().unwrap() = killed();
+    let report = site.rollback(None, RunOptions::new()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::RolledBack);
+    assert_eq!(told(&report), back);
+    assert_eq!(toy.live(), Toy::OLD);
+
+    // An undo: the services are up again when a check fails.
+    let toy = Toy::new();
+    let site = toy.site();
+    toy.sabotage("b", "check");
+    let platform = toy.platform.clone();
+    let options = RunOptions::new().events(Arc::new(move |event: &Event| {
+        if matches!(event, Event::StepFinished { step, .. } if step == "start:app") {
+            *platform.stopped.lock().unwrap() = killed();
+        }
+    }));
+    let report = run_with(&site, PlanRequest::all(), options).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Undone);
+    assert_eq!(told(&report), back);
+
+    // Killed once and not started since: told once.
+    let toy = Toy::new();
+    toy.sabotage("a", "cut_over");
+    *toy.platform.stopped.lock().unwrap() = killed();
+    let report = run(&toy.site()).await;
+    assert_eq!(report.outcome, Outcome::Undone);
+    assert_eq!(told(&report), ["app: killed: it did not end within 1s"]);
 }

@@ -11,22 +11,26 @@ use restore_testing::Ended as _;
 use toy::Toy;
 
 mod again;
+mod agreed;
 mod behind;
 mod crashes;
 mod failures;
+mod handles;
+mod hooks;
 mod order;
 mod page;
 mod plans;
 mod prune;
 mod safety;
 mod several;
+mod told;
 mod toy;
 mod ways_out;
 
 /// What became of the run, however it ended.
 async fn run_with(site: &Site, request: PlanRequest, options: RunOptions) -> Result<Report> {
     let backup = site.backup("latest").await?;
-    let plan = site.plan(&backup, request, &RunOptions::new()).await?;
+    let plan = site.plan_with(&backup, request, &RunOptions::new()).await?;
     site.run(plan, options).await.ended()
 }
 
@@ -93,7 +97,7 @@ async fn a_run_restores_and_keeps_the_old_until_confirmed() {
     assert_eq!(error.code(), "run.none_to_roll_back");
 }
 
-/// Trap 38: writes since the safety backup, and since the restore, are in the data that a swap
+/// Writes since the safety backup, and since the restore, are in the data that a swap
 /// keeps.
 #[tokio::test]
 async fn a_rollback_swaps_back_and_keeps_what_was_written_since() {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt;
 use restore_core::run::{Boundary, Outcome, RunOptions};
-use restore_core::{PlanRequest, RunId, Site};
+use restore_core::{Plan, PlanRequest, RunId, Site};
 
 use restore_testing::{Ended as _, Sample};
 
@@ -134,6 +134,240 @@ async fn the_page_comes_down_where_the_journal_cannot_be_written() {
     let _ = site.page(false).await;
     std::fs::remove_dir(&journal).unwrap();
     std::fs::rename(folder.join("aside"), &journal).unwrap();
+    assert!(!toy.page_is_up());
+}
+
+/// The configuration may be another by then, or have no page any more.
+#[tokio::test]
+async fn it_comes_down_as_it_went_up_whatever_is_configured_since() {
+    for since in [None, Some("elsewhere")] {
+        for way in ["rollback", "resume", "abandon", "page off", "over"] {
+            let what = format!("{way}, {since:?}");
+            let toy = Toy::new();
+            let id = unfinished(&toy.site_with_page_in(Some("page"))).await;
+            assert!(toy.page_is_up(), "{what}");
+            let site = toy.site_with_page_in(since);
+            let done = match way {
+                "rollback" => site.rollback(None, options()).await.map(drop),
+                "resume" => site.resume(None, options()).await.map(drop),
+                "abandon" => site.abandon(None, options()).await.map(drop),
+                "page off" => site.page(false).await,
+                _ => {
+                    let request = PlanRequest::all().over(id.clone());
+                    run_with(&site, request, options()).await.map(drop)
+                }
+            };
+            done.unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert!(!toy.page_is_up(), "{what}");
+            assert!(!toy.path().join("elsewhere").exists(), "{what}");
+            let report = site.report(Some(id)).await.unwrap();
+            assert!(!report.page_up, "{what}: {}", report.to_text());
+        }
+    }
+}
+
+/// After a power cut nobody may have started the web server.
+#[tokio::test]
+async fn the_server_that_shows_it_is_started() {
+    for way in ["resume", "rollback", "rollback without"] {
+        let toy = Toy::new();
+        let site = toy.site_with_web_server();
+        let dying = options().boundary(Arc::new(|boundary: &Boundary| {
+            assert!(!boundary.record.starts_with("intent cut-over:"), "died");
+            Ok(())
+        }));
+        let dead = AssertUnwindSafe(run_with(&site, PlanRequest::all(), dying)).catch_unwind();
+        assert!(dead.await.is_err());
+        let running = || toy.platform.services.lock().unwrap()["watch"];
+        toy.platform
+            .services
+            .lock()
+            .unwrap()
+            .insert("watch".to_owned(), 0);
+        if way == "rollback without" {
+            *toy.platform.refuse_to_start.lock().unwrap() = Some("watch".to_owned());
+        }
+        let report = match way {
+            "resume" => site.resume(None, options()).await.unwrap(),
+            _ => site.rollback(None, options()).await.unwrap(),
+        };
+        let (outcome, replicas, told) = match way {
+            "resume" => (Outcome::Restored, 1, "service.started"),
+            "rollback" => (Outcome::RolledBack, 1, "service.started"),
+            _ => (Outcome::RolledBack, 0, "maintenance.down"),
+        };
+        assert_eq!(report.outcome, outcome, "{way}: {}", report.to_text());
+        assert_eq!(running(), replicas, "{way}");
+        assert!(
+            report.findings.iter().any(|it| it.code == told),
+            "{way}: {:?}",
+            report.findings
+        );
+        assert!(!toy.page_is_up(), "{way}");
+    }
+}
+
+/// What is broken of the web server may be what is restored: such a run does without the page.
+#[tokio::test]
+async fn a_page_that_the_run_itself_mends_is_done_without() {
+    let toy = Toy::new();
+    let site = toy.site_with_page();
+    std::fs::write(toy.path().join("page-broken"), "").unwrap();
+    let backup = site.backup("latest").await.unwrap();
+    let plan = async |request: PlanRequest| {
+        let options = options();
+        site.plan_with(&backup, request, &options).await.unwrap()
+    };
+    let codes = |plan: &Plan| -> Vec<String> { plan.errors().map(|it| it.code.clone()).collect() };
+    let refused = plan(PlanRequest::all()).await;
+    assert_eq!(codes(&refused), ["maintenance.broken"]);
+    // What its server reads is restored with `a`.
+    std::fs::write(toy.path().join("a/is-target"), "").unwrap();
+    let others = plan(PlanRequest::all().only(["b"])).await;
+    assert_eq!(codes(&others), ["maintenance.broken"]);
+    let mending = plan(PlanRequest::all()).await;
+    assert_eq!(codes(&mending), [""; 0]);
+    let mut told = mending.findings.iter();
+    let told = told.find(|it| it.code == "maintenance.none").unwrap();
+    let why = "restored with a: nobody can read its words";
+    assert!(told.message.ends_with(why), "{told:?}");
+    assert!(!mending.maintenance);
+    let report = site.run(mending, options()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
+    assert_eq!(toy.live(), Toy::NEW);
+}
+
+/// What was mended in the configuration since counts where what was kept does not work.
+#[tokio::test]
+async fn it_comes_down_as_is_configured_where_what_was_kept_does_not_work() {
+    let toy = Toy::new();
+    let id = unfinished(&toy.site_with_page_in(Some("page"))).await;
+    let journal = toy.path().join("state/runs").join(id.as_str());
+    let journal = journal.join("journal.jsonl");
+    let text = std::fs::read_to_string(&journal).unwrap();
+    let unknown = text.replace(r#""kind":"toy""#, r#""kind":"lost""#);
+    assert_ne!(text, unknown);
+    std::fs::write(&journal, unknown).unwrap();
+    let bare = toy.site_with_page_in(None);
+    let refused = bare.rollback(None, options()).await.unwrap_err();
+    assert_eq!(refused.code(), "run.no_way_back", "{refused}");
+    let site = toy.site_with_page_in(Some("page"));
+    let report = site.rollback(None, options()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::RolledBack, "{}", report.to_text());
+    assert!(!toy.page_is_up() && !report.page_up);
+}
+
+/// Without its page it would swap while users are served.
+#[tokio::test]
+async fn a_run_that_turns_users_away_does_not_go_on_without_its_page() {
+    let toy = Toy::new();
+    let site = toy.site_with_page_in(Some("page"));
+    let dying = options().boundary(Arc::new(|boundary: &Boundary| {
+        assert!(!boundary.record.starts_with("done stage:"), "died");
+        Ok(())
+    }));
+    let dead = AssertUnwindSafe(run_with(&site, PlanRequest::all(), dying)).catch_unwind();
+    assert!(dead.await.is_err());
+    let bare = toy.site_with_page_in(None);
+    let refused = bare.resume(None, options()).await.unwrap_err();
+    assert_eq!(refused.code(), "run.no_page", "{refused}");
+    assert!(refused.message().contains("[maintenance]"), "{refused}");
+    assert_eq!(toy.live(), Toy::OLD);
+    let open = site.report(None).await.unwrap();
+    assert_eq!(open.outcome, Outcome::Unfinished, "{}", open.to_text());
+    let report = site.resume(None, options()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
+    assert!(!toy.page_is_up());
+}
+
+/// A reboot may have taken it down, and the configuration may have none any more.
+#[tokio::test]
+async fn it_goes_up_again_as_it_went_up() {
+    let toy = Toy::new();
+    let site = toy.site_with_page_in(Some("page"));
+    let dying = options().boundary(Arc::new(|boundary: &Boundary| {
+        assert!(!boundary.record.starts_with("intent cut-over:"), "died");
+        Ok(())
+    }));
+    let dead = AssertUnwindSafe(run_with(&site, PlanRequest::all(), dying)).catch_unwind();
+    assert!(dead.await.is_err());
+    let page = toy.path().join("page");
+    std::fs::remove_file(&page).unwrap();
+    let watching = options().boundary(Arc::new(move |boundary: &Boundary| {
+        let swaps = boundary.record.starts_with("intent cut-over:");
+        assert!(!swaps || page.exists(), "swapped while users are served");
+        Ok(())
+    }));
+    let bare = toy.site_with_page_in(None);
+    let report = bare.resume(None, watching).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
+    assert!(!toy.page_is_up());
+}
+
+/// That of the configuration proves nothing of a page elsewhere: one that stays up there is told until it is
+/// down.
+#[tokio::test]
+async fn a_page_elsewhere_that_stays_up_is_told_until_it_is_down() {
+    let toy = Toy::new();
+    let id = unfinished(&toy.site_with_page_in(Some("page"))).await;
+    let journal = toy.path().join("state/runs").join(id.as_str());
+    let journal = journal.join("journal.jsonl");
+    let exchange = |from: &str, to: &str| {
+        let text = std::fs::read_to_string(&journal).unwrap();
+        let mut other = String::new();
+        for line in text.lines() {
+            other += &match line.contains(r#""[maintenance]""#) {
+                true => line.replace(from, to),
+                false => line.to_owned(),
+            };
+            other += "\n";
+        }
+        assert_ne!(text, other);
+        std::fs::write(&journal, other).unwrap();
+    };
+    let (kept, elsewhere) = (r#""kind":"toy""#, r#""kind":"lost","conf_dir":"/old""#);
+    exchange(kept, elsewhere);
+    let site = toy.site_with_page_in(Some("page"));
+    let report = site.rollback(None, options()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::RolledBack, "{}", report.to_text());
+    assert!(!toy.page_is_up());
+    assert!(report.page_up && report.is_failing());
+    let mut told = report.findings.iter();
+    let told = told.find(|it| it.code == "run.page_up").unwrap();
+    let file = "/old/00-restore-maintenance.conf";
+    assert!(told.message.contains(file), "{told:?}");
+    let refused = site.page(false).await.unwrap_err();
+    assert!(refused.message().contains(file), "{refused}");
+    // Somebody has seen to it.
+    exchange(elsewhere, kept);
+    site.page(false).await.unwrap();
+    let report = site.report(Some(id)).await.unwrap();
+    assert!(!report.page_up && !report.is_failing());
+}
+
+/// Of a run whose journal has nothing of its page, as older versions wrote it.
+#[tokio::test]
+async fn a_run_that_kept_nothing_of_its_page_is_refused_where_none_is_configured() {
+    let toy = Toy::new();
+    let site = toy.site_with_page();
+    unfinished(&site).await;
+    let bare = toy.site();
+    for refused in [
+        bare.rollback(None, options()).await,
+        bare.resume(None, options()).await,
+    ] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), "run.no_way_back", "{refused}");
+        assert!(refused.message().contains("[maintenance]"), "{refused}");
+    }
+    assert_eq!(
+        bare.page(false).await.unwrap_err().code(),
+        "maintenance.none"
+    );
+    assert!(toy.page_is_up());
+    let report = bare.abandon(None, options()).await.unwrap();
+    assert!(report.page_up && report.is_failing());
+    site.page(false).await.unwrap();
     assert!(!toy.page_is_up());
 }
 

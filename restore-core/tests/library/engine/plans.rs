@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use restore_core::run::{Outcome, RunOptions};
-use restore_core::{BackupRequest, ErrorKind, Event, PlanRequest};
+use restore_core::{BackupRequest, ErrorKind, Event, PlanRequest, Severity, Site};
 
 use super::run_with;
 use super::toy::Toy;
@@ -14,7 +14,7 @@ async fn a_plan_that_no_longer_fits_is_refused() {
     let site = toy.site();
     let backup = site.backup("latest").await.unwrap();
     let plan = site
-        .plan(&backup, PlanRequest::all(), &RunOptions::new())
+        .plan_with(&backup, PlanRequest::all(), &RunOptions::new())
         .await
         .unwrap();
     toy.platform
@@ -66,6 +66,15 @@ async fn an_empty_selection_is_refused() {
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.hint_text().is_some());
     }
+    // Nor is one that was saved.
+    let emptied = PlanRequest::all().only(nobody());
+    let saved = serde_json::to_string(&emptied).unwrap();
+    let again: PlanRequest = serde_json::from_str(&saved).unwrap();
+    assert_eq!(again, emptied);
+    let error = run_with(&site, again, RunOptions::new()).await.unwrap_err();
+    assert_eq!(error.code(), "plan.nothing_selected");
+    let all = serde_json::to_string(&PlanRequest::all()).unwrap();
+    assert!(!all.contains("nothing"), "{all}");
     let request = BackupRequest::all().only(nobody());
     let error = site.back_up(request, RunOptions::new()).await.unwrap_err();
     assert_eq!(error.code(), "plan.nothing_selected");
@@ -81,7 +90,7 @@ async fn a_backup_of_another_site_is_refused() {
     let plan = async |backup| {
         let site = toy.site();
         let options = RunOptions::new();
-        site.plan(backup, PlanRequest::all(), &options).await
+        site.plan_with(backup, PlanRequest::all(), &options).await
     };
     let error = plan(&theirs).await.unwrap_err();
     assert_eq!(error.code(), "plan.foreign_backup");
@@ -99,10 +108,44 @@ async fn a_backup_of_another_site_is_refused() {
     let site = again.site();
     let options = RunOptions::new();
     assert!(
-        site.plan(&backup, PlanRequest::all(), &options)
+        site.plan_with(&backup, PlanRequest::all(), &options)
             .await
             .is_ok()
     );
+}
+
+/// A folder is as good as its files: each of them must have a checksum.
+#[tokio::test]
+async fn a_folder_is_verified_by_the_checksums_of_its_files() {
+    let toy = Toy::new();
+    let site = toy.site();
+    let folder = toy.path().join("backups/20240215-020000");
+    let manifest = std::fs::read_to_string(folder.join("MANIFEST.txt")).unwrap();
+    std::fs::create_dir(folder.join("dump")).unwrap();
+    std::fs::write(toy.path().join("a/uses-folder"), "dump").unwrap();
+    let mut codes = Vec::new();
+    for files in [&[][..], &["toc.dat"], &["toc.dat", "1.dat"]] {
+        for file in files {
+            std::fs::write(folder.join("dump").join(file), "restored a").unwrap();
+        }
+        let hash = manifest.split("a.txt|4.0K|").nth(1).unwrap();
+        let hash = hash.lines().next().unwrap();
+        let listed = format!("=== Files ===\ndump/toc.dat|4.0K|{hash}\n");
+        let text = match files.is_empty() {
+            true => manifest.clone(),
+            false => manifest
+                .replace("=== Files ===\n", &listed)
+                .replace("Total Files: 2", "Total Files: 3"),
+        };
+        std::fs::write(folder.join("MANIFEST.txt"), text).unwrap();
+        let backup = site.backup("latest").await.unwrap();
+        let options = RunOptions::new();
+        let plan = site.plan_with(&backup, PlanRequest::all(), &options);
+        let plan = plan.await.unwrap();
+        let found = plan.findings.iter();
+        codes.push(found.filter(|it| it.code == "backup.unverifiable").count());
+    }
+    assert_eq!(codes, [1, 0, 1], "none, all, one of two");
 }
 
 #[tokio::test]
@@ -130,7 +173,7 @@ async fn no_checksums_need_a_word() {
     );
     let backup = site.backup("20240215-020000").await.unwrap();
     let plan = site
-        .plan(&backup, request, &RunOptions::new())
+        .plan_with(&backup, request, &RunOptions::new())
         .await
         .unwrap();
     assert_eq!(plan.refusal().unwrap().kind(), ErrorKind::Verification);
@@ -150,11 +193,18 @@ async fn steps_come_in_order_and_stages_side_by_side() {
         .await
         .unwrap();
     let seen = seen.lock().unwrap();
-    let mut side_by_side = [seen[1..3].to_vec(), seen[3..5].to_vec()];
-    side_by_side.iter_mut().for_each(|steps| steps.sort());
-    assert_eq!(seen[0], "backup:safety");
-    assert_eq!(side_by_side[0], ["back-up:a", "back-up:b"]);
-    assert_eq!(side_by_side[1], ["stage:a", "stage:b"]);
+    let mut side_by_side = seen[..5].to_vec();
+    side_by_side.sort();
+    assert_eq!(
+        side_by_side,
+        [
+            "back-up:a",
+            "back-up:b",
+            "backup:safety",
+            "stage:a",
+            "stage:b"
+        ]
+    );
     assert_eq!(
         seen[5..],
         [
@@ -168,6 +218,41 @@ async fn steps_come_in_order_and_stages_side_by_side() {
             "check:outside"
         ]
     );
+}
+
+/// Without a page users meet stopped services: the plan says so where there are any.
+#[tokio::test]
+async fn what_users_meet_without_a_page_is_told() {
+    let toy = Toy::new();
+    let told = async |site: &Site, request: PlanRequest| {
+        let backup = site.backup("latest").await.unwrap();
+        let options = RunOptions::new();
+        let plan = site.plan_with(&backup, request, &options).await.unwrap();
+        assert!(plan.refusal().is_none(), "{:?}", plan.findings);
+        let mut found = plan.findings;
+        found.retain(|it| it.code == "maintenance.none");
+        found
+    };
+    let all = PlanRequest::all;
+    let found = told(&toy.site(), all()).await;
+    let [found] = found.as_slice() else {
+        panic!("{found:?}")
+    };
+    assert_eq!(found.severity, Severity::Info);
+    assert_eq!(
+        found.message,
+        "the site has no page: users meet stopped services for as long as the downtime lasts"
+    );
+    assert_eq!(told(&toy.site_with_page(), all()).await.len(), 0);
+    assert_eq!(told(&toy.site(), all().drill(true)).await.len(), 0);
+    // What users do not see is stopped, and nothing else.
+    let hidden = Toy::new();
+    let behind = hidden.site_behind();
+    assert_eq!(told(&behind, all().only(["a"])).await.len(), 0);
+    assert_eq!(told(&behind, all()).await.len(), 1);
+    let down = [("app".to_owned(), 0), ("db".to_owned(), 0)];
+    toy.platform.services.lock().unwrap().extend(down);
+    assert_eq!(told(&toy.site(), all()).await.len(), 0);
 }
 
 /// A renamed pattern must not pass for a restore.
@@ -187,10 +272,85 @@ async fn a_backup_that_has_nothing_for_anybody_is_refused() {
     assert_eq!(latest.code(), "backup.none_full", "{latest}");
     let backup = site.backup("20240215-020000").await.unwrap();
     let plan = site
-        .plan(&backup, PlanRequest::all(), &RunOptions::new())
+        .plan_with(&backup, PlanRequest::all(), &RunOptions::new())
         .await
         .unwrap();
     assert!(plan.errors().any(|it| it.code == "plan.empty"), "{plan:?}");
     let error = site.run(plan, RunOptions::new()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Preflight);
+}
+
+/// A cluster is no part of a full backup, so that a drill of all the rest proves it; and a backup that was
+/// proven stays so whatever is restored later.
+#[tokio::test]
+async fn a_drill_of_all_that_counts_proves_the_newest_backup() {
+    let toy = Toy::new();
+    let site = toy.site_with_cluster();
+    let newest = "20240216-020000";
+    toy.backup(newest, &["a"]);
+    let first = "20240215-020000";
+    for id in [newest, first] {
+        let backup = site.backup(id).await.unwrap();
+        let request = PlanRequest::all().drill(true);
+        let plan = site.plan_with(&backup, request, &RunOptions::new()).await;
+        let report = site.run(plan.unwrap(), RunOptions::new()).await.unwrap();
+        assert_eq!(report.outcome, Outcome::Drilled, "{}", report.to_text());
+        let status = site.status(&RunOptions::new()).await.unwrap();
+        let proven = status.proven.unwrap();
+        assert_eq!((proven.backup.as_str(), proven.whole), (newest, true));
+        assert!(status.newest.unwrap().proven, "{id}");
+    }
+}
+
+/// What has run only in part, or not at all, is told, and need not run wholly after an undo either.
+#[tokio::test]
+async fn no_more_need_run_again_than_ran_before() {
+    for (ran, told, restored, undone) in [
+        (5, None, 5, 5),
+        (3, Some(("service.short", "3 of 5 instances run now")), 3, 3),
+        (
+            0,
+            Some(("service.down", "though 5 instances are wanted")),
+            1,
+            0,
+        ),
+    ] {
+        let toy = Toy::new();
+        let of_app = |count: u32| ("app".to_owned(), count);
+        toy.platform.services.lock().unwrap().extend([of_app(ran)]);
+        toy.platform.wanted.lock().unwrap().extend([of_app(5)]);
+        let site = toy.site();
+        let backup = site.backup("latest").await.unwrap();
+        let plan = site
+            .plan_with(&backup, PlanRequest::all(), &RunOptions::new())
+            .await
+            .unwrap();
+        let found: Vec<(&str, &str)> = plan
+            .findings
+            .iter()
+            .filter(|it| it.subject == "app")
+            .map(|it| (it.code.as_str(), it.message.as_str()))
+            .collect();
+        match told {
+            Some((code, words)) => {
+                assert_eq!(found.len(), 1, "{found:?}");
+                assert_eq!(found[0].0, code);
+                assert!(found[0].1.contains(words), "{found:?}");
+            }
+            None => assert!(found.is_empty(), "{found:?}"),
+        }
+        let app = plan.services.iter().find(|it| it.name == "app").unwrap();
+        assert_eq!((app.replicas, app.start, app.ran_before()), (5, 5, ran));
+        let report = site.run(plan, RunOptions::new()).await.unwrap();
+        assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
+        let report = site.rollback(None, RunOptions::new()).await.unwrap();
+        assert_eq!(report.outcome, Outcome::RolledBack, "{}", report.to_text());
+        let asked = toy.platform.asked.lock().unwrap().clone();
+        let least: Vec<(u32, u32)> = asked
+            .into_iter()
+            .filter(|(name, ..)| name == "app")
+            .map(|(_, count, least)| (count, least))
+            .collect();
+        assert_eq!(least, [(5, restored), (5, undone)], "{ran}");
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use restore_core::backup::{PrunePlan, PruneRequest};
 use restore_core::run::{Boundary, Outcome, RunId, RunOptions};
-use restore_core::{BackupRequest, ErrorKind, PlanRequest, Site};
+use restore_core::{BackupRequest, ErrorKind, Event, PlanRequest, Site};
 
 use super::toy::Toy;
 use super::{run, run_with};
@@ -165,7 +165,7 @@ async fn backups_that_fail_by_their_listing_do_not_count() {
         assert_eq!(latest(&site).await, good, "{what}");
         let backup = site.backup("latest").await.unwrap();
         let request = PlanRequest::all();
-        let plan = site.plan(&backup, request, &RunOptions::new()).await;
+        let plan = site.plan_with(&backup, request, &RunOptions::new()).await;
         let plan = plan.unwrap();
         assert!(plan.refusal().is_none(), "{what}: {plan:?}");
         let told = |it: &&restore_core::Finding| it.code == "plan.newer_damaged";
@@ -238,7 +238,7 @@ async fn an_abandoned_run_keeps_its_backups_until_it_is_confirmed() {
     assert!(hint.contains(&format!("restore confirm {id}")), "{hint}");
     let backup = site.backup("latest").await.unwrap();
     let options = RunOptions::new();
-    let next = site.plan(&backup, PlanRequest::all(), &options).await;
+    let next = site.plan_with(&backup, PlanRequest::all(), &options).await;
     let next = next.unwrap();
     assert!(next.refusal().is_none(), "{next:?}");
     let named = next.findings.iter().find(|it| it.code == "run.abandoned");
@@ -248,6 +248,26 @@ async fn an_abandoned_run_keeps_its_backups_until_it_is_confirmed() {
     let all = deleted(&site, PruneRequest::keep(1)).await;
     assert!(all.contains(&FIRST.to_owned()), "{all:?}");
     assert!(all.contains(&safety.to_string()), "{all:?}");
+}
+
+/// What was live before a run that was undone is live again: nobody needs its copy of that.
+#[tokio::test]
+async fn the_safety_backup_of_a_run_that_was_undone_goes_first() {
+    let toy = Toy::new();
+    let site = toy.site();
+    toy.sabotage("b", "cut_over");
+    let undone = run(&site).await;
+    assert_eq!(undone.outcome, Outcome::Undone);
+    toy.mend("b", "cut_over");
+    let restored = run(&site).await;
+    let ids = [undone, restored].map(|report| report.safety.unwrap().id.to_string());
+    let plan_now = plan(&site, PruneRequest::keep(1)).await;
+    assert_eq!(plan_now.delete.len(), 1, "{plan_now:?}");
+    assert_eq!(plan_now.delete[0].id.as_str(), ids[0]);
+    assert!(plan_now.delete[0].why.contains("came to nothing"));
+    // What is restored may be taken back, and what was is accepted without its copy going.
+    site.confirm(None, RunOptions::new()).await.unwrap();
+    assert_eq!(deleted(&site, PruneRequest::keep(1)).await, ids[..1]);
 }
 
 /// What is left of a run whose journal is lost or damaged tells what it needs.
@@ -271,4 +291,39 @@ async fn a_run_that_cannot_be_read_any_more_keeps_its_backups() {
         assert!(!all.contains(&FIRST.to_owned()), "{damage:?}: {all:?}");
         assert!(!all.contains(&safety.to_string()), "{damage:?}: {all:?}");
     }
+}
+
+/// What was live is back and does not work: there may be no other copy of it that does.
+#[tokio::test]
+async fn the_safety_backup_of_what_does_not_work_since_is_kept() {
+    let toy = Toy::new();
+    let site = toy.site();
+    toy.sabotage("b", "check");
+    let platform = toy.platform.clone();
+    let options = RunOptions::new().events(Arc::new(move |event: &Event| {
+        if matches!(event, Event::StepFailed { step, .. } if step == "check:inside") {
+            *platform.refuse_to_start.lock().unwrap() = Some("app".to_owned());
+        }
+    }));
+    let report = run_with(&site, PlanRequest::all(), options).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Undone);
+    assert_eq!(report.services_down.len(), 1);
+    let text = report.to_text() + &report.to_summary();
+    assert!(!text.contains("which nothing needs now"), "{text}");
+    // Also once nothing of it is kept any more.
+    site.confirm(None, RunOptions::new()).await.unwrap();
+    assert_eq!(deleted(&site, PruneRequest::keep(1)).await, [""; 0]);
+}
+
+/// A store of safety backups never has a full one.
+#[tokio::test]
+async fn what_nothing_needs_goes_from_a_store_of_its_own() {
+    let toy = Toy::new();
+    let site = toy.site_with_safety_store();
+    toy.sabotage("b", "cut_over");
+    let undone = run(&site).await;
+    assert!(undone.to_text().contains("which nothing needs now"));
+    let id = undone.safety.unwrap().id.to_string();
+    let request = PruneRequest::keep(1).store("safe");
+    assert_eq!(deleted(&site, request).await, [id]);
 }

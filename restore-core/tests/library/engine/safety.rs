@@ -1,7 +1,9 @@
 //! The backup that a run makes first.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 
+use futures_util::FutureExt;
 use restore_core::backup::{Backup, Generation};
 use restore_core::run::{Boundary, Outcome, RunOptions};
 use restore_core::{BackupRequest, ErrorKind, Event, Finding, PlanRequest, Site};
@@ -24,7 +26,7 @@ async fn backups(site: &Site) -> Vec<(String, bool)> {
     found
 }
 
-/// Trap 39: there is something to go back to, with names that a restore finds.
+/// There is something to go back to, with names that a restore finds.
 #[tokio::test]
 async fn what_was_live_is_backed_up_first_and_can_be_restored() {
     let toy = Toy::new();
@@ -47,7 +49,7 @@ async fn what_was_live_is_backed_up_first_and_can_be_restored() {
 
     let backup = site.backup(safety.id.as_str()).await.unwrap();
     let plan = site
-        .plan(
+        .plan_with(
             &backup,
             PlanRequest::all().no_safety_backup(true),
             &RunOptions::new(),
@@ -119,7 +121,7 @@ async fn what_the_plan_says_cannot_be_read_does_not_hold_the_restore() {
     let backup = site.backup("latest").await.unwrap();
     let options = RunOptions::new();
     let request = PlanRequest::all();
-    let plan = site.plan(&backup, request, &options).await.unwrap();
+    let plan = site.plan_with(&backup, request, &options).await.unwrap();
     let told = plan
         .findings
         .iter()
@@ -163,9 +165,10 @@ async fn what_the_plan_says_cannot_be_read_does_not_hold_the_restore() {
     assert_eq!(report.outcome, Outcome::Restored);
     assert!(report.safety.is_none());
     assert!(report.findings.iter().any(|it| it.code == "backup.nothing"));
+    let left = backups(&site).await;
     assert!(
-        !backups(&site).await.last().unwrap().1,
-        "it stays unfinished"
+        left.iter().all(|it| it.1),
+        "nothing empty is left: {left:?}"
     );
 
     // A backup that was asked for is whole or none.
@@ -193,22 +196,80 @@ async fn what_the_plan_says_cannot_be_read_does_not_hold_the_restore() {
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_be_written_turns_the_run_back() {
+async fn a_safety_backup_that_was_broken_off_is_deleted() {
     let toy = Toy::new();
     let site = toy.site();
+    // Ctrl-C, once its folder is there.
+    let cancel = CancellationToken::new();
+    let stop = cancel.clone();
+    let options =
+        RunOptions::new()
+            .cancelled_by(cancel)
+            .boundary(Arc::new(move |boundary: &Boundary| {
+                if boundary.record.starts_with("fact safety-backup/") {
+                    stop.cancel();
+                }
+                Ok(())
+            }));
+    let report = run_with(&site, PlanRequest::all(), options).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Undone);
+    let failure = report.failure.unwrap();
+    assert_eq!(
+        (failure.step.as_str(), failure.kind),
+        ("backup:safety", ErrorKind::Interrupted)
+    );
+    let hint = failure.hint.unwrap_or_default();
+    assert!(
+        !hint.contains("unfinished"),
+        "nothing of it is left: {hint}"
+    );
+    assert_eq!(backups(&site).await.len(), 1);
+
+    // Killed: by whoever takes the run up, and only what that run has begun.
+    let other = toy.path().join("backups/pre-restore-20240101-000000");
+    std::fs::create_dir(&other).unwrap();
+    for finish in [false, true] {
+        let begun: Arc<Mutex<String>> = Arc::default();
+        let seen = begun.clone();
+        let dying = RunOptions::new().boundary(Arc::new(move |boundary: &Boundary| {
+            if let Some(id) = boundary.record.strip_prefix("fact safety-backup/") {
+                *seen.lock().unwrap() = id.to_owned();
+                panic!("died");
+            }
+            Ok(())
+        }));
+        let dead = AssertUnwindSafe(run_with(&site, PlanRequest::all(), dying)).catch_unwind();
+        assert!(dead.await.is_err());
+        let folder = toy.path().join("backups").join(&*begun.lock().unwrap());
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("half"), "half").unwrap();
+        match finish {
+            true => site.resume(None, RunOptions::new()).await.unwrap(),
+            false => site.rollback(None, RunOptions::new()).await.unwrap(),
+        };
+        // Another one of the same second has its name.
+        assert!(!folder.join("half").exists(), "{finish}");
+        assert!(other.exists(), "{finish}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_written_turns_the_run_back() {
+    let toy = Toy::new();
+    let site = toy.site_with_safety_store();
     let backup = site.backup("latest").await.unwrap();
     let options = RunOptions::new();
     let plan = site
-        .plan(&backup, PlanRequest::all(), &options)
+        .plan_with(&backup, PlanRequest::all(), &options)
         .await
         .unwrap();
     // In the way of what is written, where root's rights do not help.
     let hook = {
-        let backups = toy.path().join("backups");
+        let safe = toy.path().join("safe");
         RunOptions::new().boundary(Arc::new(move |boundary: &Boundary| {
             if boundary.record == "intent backup:safety" {
-                std::fs::rename(&backups, backups.with_extension("away")).unwrap();
-                std::fs::write(&backups, "no folder").unwrap();
+                std::fs::remove_dir(&safe).unwrap();
+                std::fs::write(&safe, "no folder").unwrap();
             }
             Ok(())
         }))
@@ -255,4 +316,144 @@ async fn backups_and_runs_do_not_meet() {
     site.back_up(BackupRequest::all(), RunOptions::new())
         .await
         .unwrap();
+}
+
+/// Neither waits for the other, and nothing is replaced before both are done.
+#[tokio::test]
+async fn it_is_made_while_the_backup_is_staged() {
+    let toy = Toy::new();
+    let site = toy.site();
+    std::fs::write(toy.path().join("a/back_up-waits"), "").unwrap();
+    let report = run(&site).await;
+    assert_eq!(report.outcome, Outcome::Restored);
+    let place = report.safety.unwrap().id;
+    let folder = toy.path().join("backups").join(place.as_str());
+    let saved = std::fs::read_to_string(folder.join("a.txt")).unwrap();
+    assert_eq!(saved, "old a", "it holds what was live");
+    let at = |step: &str| {
+        let found = report.steps.iter().find(|it| it.step == step).unwrap();
+        found.started
+    };
+    assert!(at("stop:app") > at("backup:safety"));
+}
+
+/// What fails beside it is what is told, and nothing is waited for in vain.
+#[tokio::test]
+async fn staging_that_fails_ends_it_and_the_other_way_round() {
+    let toy = Toy::new();
+    let site = toy.site();
+    std::fs::write(toy.path().join("a/back_up-waits"), "").unwrap();
+    toy.sabotage("a", "stage");
+    let report = run(&site).await;
+    assert_eq!(report.outcome, Outcome::Undone);
+    assert_eq!(report.failure.unwrap().step, "stage:a");
+    assert_eq!(toy.live(), Toy::OLD);
+    let finished = backups(&site).await.iter().filter(|(_, it)| *it).count();
+    assert_eq!(finished, 1, "an unfinished one is seen to be unfinished");
+
+    let toy = Toy::new();
+    let site = toy.site();
+    toy.sabotage("a", "back_up");
+    toy.sabotage("b", "slow");
+    let began = std::time::Instant::now();
+    let report = run(&site).await;
+    assert_eq!(report.failure.unwrap().step, "backup:safety");
+    assert!(began.elapsed() < std::time::Duration::from_secs(30));
+    assert_eq!(toy.live(), Toy::OLD);
+}
+
+/// Nobody reads a question between lines of progress.
+#[tokio::test]
+async fn a_question_comes_once_everything_is_staged() {
+    let toy = Toy::new();
+    let site = toy.site();
+    toy.sabotage("a", "back_up");
+    let dir = toy.path().to_owned();
+    let options = RunOptions::new().asked(Arc::new(move |_: &Finding| {
+        for name in ["a", "b"] {
+            let mut names = std::fs::read_dir(dir.join(name)).unwrap();
+            let is_staged = |it: std::io::Result<std::fs::DirEntry>| {
+                it.unwrap()
+                    .file_name()
+                    .to_string_lossy()
+                    .starts_with("staged-")
+            };
+            assert!(names.any(is_staged), "{name} is not staged");
+        }
+        true
+    }));
+    let report = run_with(&site, PlanRequest::all(), options).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Restored);
+}
+
+/// What staging changes of what is live, or makes, is in no copy of what was live before: the rest is staged beside it.
+#[tokio::test]
+async fn what_staging_would_change_is_backed_up_before() {
+    for why in ["saved-first", "creates"] {
+        let toy = Toy::new();
+        let site = toy.site();
+        std::fs::write(toy.path().join("a").join(why), "").unwrap();
+        std::fs::write(toy.path().join("b/back_up-waits"), "").unwrap();
+        let report = run(&site).await;
+        assert_eq!(
+            report.outcome,
+            Outcome::Restored,
+            "{why}: {}",
+            report.to_text()
+        );
+        assert!(report.safety.is_some());
+        let at = |step: &str| {
+            let found = report.steps.iter().position(|it| it.step == step);
+            found.unwrap_or_else(|| panic!("{why}: no {step}"))
+        };
+        assert!(at("stage:b") < at("stage:a"), "{why}");
+        let step = &report.steps[at("backup:safety")];
+        let took = std::time::Duration::from_secs_f64(step.seconds.unwrap());
+        let staged = report.steps[at("stage:a")].started.since(step.started);
+        assert!(staged >= took, "{why}: {staged:?} {took:?}");
+    }
+}
+
+/// It may have filled the disk that it is on.
+#[tokio::test]
+async fn one_that_failed_leaves_nothing() {
+    let toy = Toy::new();
+    let site = toy.site();
+    let dir = toy.path().join("backups");
+    let options = RunOptions::new().events(Arc::new(move |event: &Event| {
+        if let Event::BackupStarted { backup, .. } = event {
+            // In the way of what is written last.
+            std::fs::create_dir_all(dir.join(backup).join("restore.json/x")).unwrap();
+        }
+    }));
+    let report = run_with(&site, PlanRequest::all(), options).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Undone);
+    let failure = report.failure.clone().unwrap();
+    assert_eq!(failure.step, "backup:safety");
+    let hint = failure.hint.unwrap();
+    assert!(!hint.contains("unfinished"), "{hint}");
+    assert!(hint.contains("--no-safety-backup"), "{hint}");
+    assert_eq!(backups(&site).await.len(), 1, "{}", report.to_text());
+    assert_eq!(toy.live(), Toy::OLD);
+}
+
+/// Nobody wants an answer to what a run that is being undone has met.
+#[tokio::test]
+async fn nobody_is_asked_once_staging_has_failed() {
+    let toy = Toy::new();
+    let site = toy.site();
+    toy.sabotage("a", "back_up");
+    toy.sabotage("b", "stage");
+    let waits = toy.path().join("b/stage-waits");
+    std::fs::write(&waits, "").unwrap();
+    let (mut options, questions) = answering(true);
+    options = options.events(Arc::new(move |event: &Event| {
+        if matches!(event, Event::BackupFinished { .. }) {
+            std::fs::remove_file(&waits).unwrap();
+        }
+    }));
+    let report = run_with(&site, PlanRequest::all(), options).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Undone);
+    assert_eq!(report.failure.unwrap().step, "stage:b");
+    assert_eq!(questions.lock().unwrap().len(), 0);
 }

@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use super::toy::Toy;
 use super::{run, run_with};
 
-/// Trap 40.
 #[tokio::test]
 async fn one_run_at_a_time() {
     let toy = Toy::new();
@@ -51,7 +50,7 @@ async fn a_run_over_an_unconfirmed_one_needs_a_word_and_rolls_back_in_order() {
     let backup = site.backup("latest").await.unwrap();
     let request = PlanRequest::all().over_unconfirmed(true);
     let plan = site
-        .plan(&backup, request, &RunOptions::new())
+        .plan_with(&backup, request, &RunOptions::new())
         .await
         .unwrap();
     assert_eq!(plan.earlier[0].run, first.run);

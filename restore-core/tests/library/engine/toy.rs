@@ -11,13 +11,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use restore_core::backup::{Backup, BackupId, BackupWriter};
 use restore_core::component::{
-    BackedUp, CheckOutcome, Component, ComponentDeps, Inspection, Recovery, Registry,
-    SharedComponent, Staged,
+    BackedUp, CheckOutcome, Component, ComponentDeps, Inspection, NeverBackedUp, Recovery,
+    Registry, SharedComponent, Staged, Target,
 };
-use restore_core::config::SiteConfig;
-use restore_core::maintenance::Maintenance;
+use restore_core::config::{SiteConfig, Table};
+use restore_core::maintenance::{Maintenance, Readiness};
 use restore_core::platform::{
-    Command, Discard, Endpoint, Platform, Process, Scratch, ServiceState, Volume,
+    Command, Discard, Endpoint, Platform, PlatformLock, Process, Program, Scratch, ServiceState,
+    SwapScope, Volume,
 };
 use restore_core::run::{CutOver, RunContext, RunId};
 use restore_core::{Error, ErrorKind, Finding, Result, Site, Timestamp};
@@ -33,8 +34,19 @@ pub struct Toy {
 pub struct ToyPlatform {
     pub services: Mutex<BTreeMap<String, u32>>,
     pub refuse_to_start: Mutex<Option<String>>,
+    pub refuse_to_stop: Mutex<Option<String>>,
+    /// What each service is started, stopped and asked after by.
+    pub programs: Mutex<Vec<Program>>,
+    /// How often more the platform's lock is held by another host.
+    pub held: AtomicUsize,
     /// A service stops, or starts, only when so many do at the same time.
     pub together: Mutex<Option<Arc<Barrier>>>,
+    /// What is said of `app` while it is down: its detail, and why it had to be killed.
+    pub stopped: Mutex<Option<(String, Option<String>)>>,
+    /// How many instances are wanted of a service of which other than so many run.
+    pub wanted: Mutex<BTreeMap<String, u32>>,
+    /// What services were scaled to by a plan, and how many instances were to run at least.
+    pub asked: Mutex<Vec<(String, u32, u32)>>,
     /// How often services were given back what was taken from them.
     pub released: AtomicUsize,
 }
@@ -70,7 +82,13 @@ impl Toy {
         let platform = Arc::new(ToyPlatform {
             services: Mutex::new([("db".to_owned(), 1), ("app".to_owned(), 5)].into()),
             refuse_to_start: Mutex::default(),
+            refuse_to_stop: Mutex::default(),
+            programs: Mutex::default(),
+            held: AtomicUsize::new(0),
             together: Mutex::default(),
+            stopped: Mutex::default(),
+            wanted: Mutex::default(),
+            asked: Mutex::default(),
             released: AtomicUsize::new(0),
         });
         Self { dir, platform }
@@ -99,10 +117,49 @@ impl Toy {
         self.site().with_maintenance(self.maintenance())
     }
 
+    /// The same with a page and these hooks.
+    pub fn site_with_hooks(&self, hooks: &str) -> Site {
+        self.site_of_both(hooks)
+            .with_maintenance(self.maintenance())
+    }
+
+    fn site_of_both(&self, more: &str) -> Site {
+        let components = r#"
+            [components.a]
+            kind = "toy"
+            stops = ["app"]
+            [components.b]
+            kind = "toy"
+            stops = ["app", "db"]
+            "#;
+        self.site_of(&format!("{components}{more}"), "")
+    }
+
     /// A page for any site of this toy; files `fail-page-on` and `fail-page-off` keep it from
     /// changing.
     pub fn maintenance(&self) -> Arc<dyn Maintenance> {
-        Arc::new(ToyPage(self.path().to_owned()))
+        Arc::new(ToyPage {
+            dir: self.path().to_owned(),
+            file: "page".to_owned(),
+            kept: false,
+            server: None,
+        })
+    }
+
+    /// A site whose configuration says in which file its page is; a run keeps that.
+    pub fn site_with_page_in(&self, file: Option<&str>) -> Site {
+        let page = file.map_or_else(String::new, |file| {
+            format!("[maintenance]\nkind = \"toy\"\nfile = \"{file}\"\n")
+        });
+        self.site_of_both(&page)
+    }
+
+    /// The same, whose page the server `watch` shows, while it runs.
+    pub fn site_with_web_server(&self) -> Site {
+        let mut services = self.platform.services.lock().unwrap();
+        services.entry("watch".to_owned()).or_insert(1);
+        drop(services);
+        self.site_of_both("[maintenance]\nkind = \"toy\"\nfile = \"page\"\nservice = \"watch\"\n")
     }
 
     pub fn page_is_up(&self) -> bool {
@@ -185,6 +242,25 @@ impl Toy {
         )
     }
 
+    /// The same site, whose safety backups go to a store of their own, `safe`.
+    pub fn site_with_safety_store(&self) -> Site {
+        std::fs::create_dir_all(self.path().join("safe")).unwrap();
+        self.site_of(
+            r#"
+            [stores.safe]
+            kind = "directory"
+            path = "safe"
+            [components.a]
+            kind = "toy"
+            stops = ["app"]
+            [components.b]
+            kind = "toy"
+            stops = ["app", "db"]
+            "#,
+            "safety_store = 'safe'",
+        )
+    }
+
     /// The component `a` alone.
     pub fn site_of_one(&self) -> Site {
         self.site_of("[components.a]\nkind = 'toy'\nstops = ['app']", "")
@@ -245,6 +321,20 @@ impl Toy {
                 }) as SharedComponent)
             }),
         );
+        let registry = registry.with_maintenance(
+            "toy",
+            Arc::new(|table, parts: &ComponentDeps| {
+                Ok(Arc::new(ToyPage {
+                    dir: parts.base.clone(),
+                    file: table["file"].as_str().unwrap().to_owned(),
+                    kept: true,
+                    server: table.get("service").map(|it| {
+                        let name = it.as_str().unwrap().to_owned();
+                        (parts.platform.clone(), name)
+                    }),
+                }) as Arc<dyn Maintenance>)
+            }),
+        );
         Site::with_platform(config, self.path(), &registry, self.platform.clone()).unwrap()
     }
 
@@ -301,11 +391,18 @@ fn sha256(bytes: &[u8]) -> String {
     String::from_utf8(out).unwrap()[..64].to_owned()
 }
 
-struct ToyPage(PathBuf);
+struct ToyPage {
+    dir: PathBuf,
+    file: String,
+    /// Whether runs keep what takes it down.
+    kept: bool,
+    /// What shows it.
+    server: Option<(Arc<dyn Platform>, String)>,
+}
 
 impl ToyPage {
     fn fail(&self, what: &str) -> Result<()> {
-        match self.0.join(format!("fail-page-{what}")).exists() {
+        match self.dir.join(format!("fail-page-{what}")).exists() {
             true => Err(Error::new(
                 ErrorKind::Failed,
                 "toy.page",
@@ -321,14 +418,39 @@ impl Maintenance for ToyPage {
     async fn inspect(&self) -> Result<Vec<Finding>> {
         Ok(Vec::new())
     }
+    fn section(&self) -> Option<Table> {
+        let of = |value: &str| serde_json::Value::from(value);
+        let section = [("kind", of("toy")), ("file", of(&self.file))];
+        let section = section.map(|(key, value)| (key.to_owned(), value));
+        self.kept.then(|| section.into_iter().collect())
+    }
+    fn reads(&self) -> Vec<PathBuf> {
+        vec![self.dir.join("a/live")]
+    }
+    async fn readiness(&self) -> Readiness {
+        if self.dir.join("page-broken").exists() {
+            let why = "nobody can read its words".to_owned();
+            return Readiness::Broken { why };
+        }
+        match &self.server {
+            Some((platform, name)) if platform.service(name).await.unwrap().running == 0 => {
+                let service = name.clone();
+                Readiness::Down { service }
+            }
+            _ => Readiness::Ready,
+        }
+    }
     async fn on(&self, run: &RunId, _since: Timestamp) -> Result<()> {
         self.fail("on")?;
-        std::fs::write(self.0.join("page"), run.as_str()).unwrap();
+        if self.readiness().await != Readiness::Ready {
+            return Err(Error::new(ErrorKind::Failed, "toy.page", "nobody shows it"));
+        }
+        std::fs::write(self.dir.join(&self.file), run.as_str()).unwrap();
         Ok(())
     }
     async fn off(&self, _run: &RunId) -> Result<()> {
         self.fail("off")?;
-        match std::fs::remove_file(self.0.join("page")) {
+        match std::fs::remove_file(self.dir.join(&self.file)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => panic!("{e}"),
             _ => Ok(()),
         }
@@ -401,6 +523,13 @@ impl Component for ToyComponent {
     fn needs(&self) -> Vec<String> {
         self.needs.clone()
     }
+    async fn targets(&self, _paths: &[String]) -> Result<Vec<Target>> {
+        if !self.dir.join("is-target").exists() {
+            return Ok(Vec::new());
+        }
+        let scope = SwapScope::Entries(vec!["live".to_owned()]);
+        Ok(vec![Target::new(&self.dir, scope)])
+    }
     fn artifacts(&self, backup: &Backup) -> Vec<String> {
         backup.find(&[format!("{}.txt", self.name)])
     }
@@ -423,12 +552,35 @@ impl Component for ToyComponent {
     }
     async fn back_up(&self, writer: &BackupWriter) -> Result<BackedUp> {
         self.fail("back_up")?;
+        if self.dir.join("fail-slow_back_up").exists() {
+            writer.cancelled().cancelled().await;
+            return Err(Error::interrupted());
+        }
+        if self.dir.join("back_up-waits").exists() {
+            // Until something is staged beside it, or nobody wants it any more.
+            let staged = || {
+                let mut names = std::fs::read_dir(&self.dir).unwrap();
+                names.any(|it| {
+                    it.unwrap()
+                        .file_name()
+                        .to_string_lossy()
+                        .starts_with("staged-")
+                })
+            };
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+            while !staged() || self.dir.join("fail-stage").exists() {
+                writer.check_cancelled()?;
+                assert!(tokio::time::Instant::now() < deadline, "nothing is staged");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
         if self.dir.join("fail-no_back_up").exists() {
             return Err(Error::new(
                 ErrorKind::Preflight,
                 "component.no_back_up",
                 "toys are not backed up",
-            ));
+            )
+            .because(NeverBackedUp));
         }
         let text = std::fs::read(self.dir.join("live"))
             .map_err(|e| Error::io(format!("read {}", self.dir.display()), e))?;
@@ -436,12 +588,25 @@ impl Component for ToyComponent {
         Ok(BackedUp::default())
     }
     async fn inspect(&self, cx: &RunContext) -> Result<Inspection> {
+        self.ensure_needs().await?;
         let mut inspection = Inspection::default();
         inspection.artifacts = self.artifacts(cx.backup());
+        // A folder that it would use, too.
+        if let Ok(folder) = std::fs::read_to_string(self.dir.join("uses-folder")) {
+            inspection.artifacts.push(folder);
+        }
+        inspection.save_first = self.dir.join("saved-first").exists();
+        if self.dir.join("creates").exists() {
+            inspection.creates.push(format!("role {}", self.name));
+        }
         Ok(inspection)
     }
     async fn stage(&self, cx: &RunContext) -> Result<Staged> {
         let (_, staged, _) = self.paths(cx);
+        // Until somebody says so.
+        while self.dir.join("stage-waits").exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let source = cx.source(&self.artifacts(cx.backup())[0])?;
         std::fs::copy(source.path(), staged).unwrap();
         if self.dir.join("fail-slow").exists() {
@@ -451,7 +616,12 @@ impl Component for ToyComponent {
             }
         }
         self.fail("stage")?;
-        Ok(Staged::default())
+        let mut staged = Staged::default();
+        if self.dir.join("notice-far-less").exists() {
+            let told = Finding::warning("toy.far_less", &self.name, "one row, and 5,000 are live");
+            staged.findings.push(told.asking());
+        }
+        Ok(staged)
     }
     async fn cut_over(&self, cx: &RunContext) -> Result<()> {
         self.services_are_down().await;
@@ -496,6 +666,9 @@ impl Component for ToyComponent {
             ));
         }
         Ok(())
+    }
+    async fn can_undo(&self, _cx: &RunContext) -> Result<()> {
+        self.fail("can_undo")
     }
     fn deploys(&self) -> Option<String> {
         self.deploys.then(|| self.name.clone())
@@ -574,7 +747,14 @@ impl Platform for ToyPlatform {
     }
     async fn service(&self, name: &str) -> Result<ServiceState> {
         let running = self.services.lock().unwrap()[name];
-        Ok(ServiceState::new(name, running, running, ""))
+        let stopped = self.stopped.lock().unwrap().clone();
+        Ok(match stopped.filter(|_| name == "app" && running == 0) {
+            Some((detail, killed)) => ServiceState::new(name, 0, 0, detail).killed(killed),
+            None => {
+                let wanted = self.wanted.lock().unwrap().get(name).copied();
+                ServiceState::new(name, wanted.unwrap_or(running), running, "")
+            }
+        })
     }
     async fn scale(&self, name: &str, replicas: u32) -> Result<()> {
         let refused = self.refuse_to_start.lock().unwrap().as_deref() == Some(name);
@@ -583,6 +763,14 @@ impl Platform for ToyPlatform {
                 ErrorKind::Failed,
                 "toy.no_start",
                 format!("the service {name} does not start"),
+            ));
+        }
+        let busy = self.refuse_to_stop.lock().unwrap().as_deref() == Some(name);
+        if busy && replicas == 0 {
+            return Err(Error::new(
+                ErrorKind::Failed,
+                "toy.no_stop",
+                format!("the service {name} is busy"),
             ));
         }
         let together = self.together.lock().unwrap().clone();
@@ -595,6 +783,28 @@ impl Platform for ToyPlatform {
             .unwrap()
             .insert(name.to_owned(), replicas);
         Ok(())
+    }
+    async fn scale_at_least(&self, name: &str, replicas: u32, least: u32) -> Result<()> {
+        let asked = (name.to_owned(), replicas, least);
+        self.asked.lock().unwrap().push(asked);
+        self.scale(name, replicas).await
+    }
+    fn programs(&self, _: &str) -> Vec<Program> {
+        self.programs.lock().unwrap().clone()
+    }
+    async fn lock(&self, _: &str) -> Result<Option<Box<dyn PlatformLock>>> {
+        let one_less = |left: usize| left.checked_sub(1);
+        match self
+            .held
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+        {
+            Ok(_) => Err(Error::new(
+                ErrorKind::Locked,
+                "toy.locked",
+                "another host works on the site",
+            )),
+            Err(_) => Ok(None),
+        }
     }
     async fn release(&self) -> Result<()> {
         self.released.fetch_add(1, Ordering::Relaxed);

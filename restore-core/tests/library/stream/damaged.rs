@@ -269,6 +269,49 @@ async fn a_wrong_hash_or_size_is_an_error() {
     );
 }
 
+/// What is sound and not read here is named, with what to do: nobody fetches it again for that.
+#[tokio::test]
+async fn what_is_not_read_here_is_named_as_what_it_is() {
+    let work = tempdir().unwrap();
+    let path = work.path().join("a.tar.gz");
+    let long = &b"\x28\xb5\x2f\xfd\0\xa8\x01\0\0"[..];
+    for (bytes, message, hint) in [
+        (
+            &b"\x5d\0\0\x80\0\xff\xff\xff\xff"[..],
+            "lzma",
+            "again with gzip",
+        ),
+        (b"\x1f\x9d\x90garbage", "compress (.Z)", "again with gzip"),
+        (b"\x89LZO\0\x0d\x0a\x1a\x0a", "lzop", "again with gzip"),
+        (b"Rar!\x1a\x07\0xxxx", "rar", "again with gzip"),
+        (b"\x8c\x0d\x04\x09\x03\x02", "OpenPGP", "gpg --decrypt"),
+        (b"\x85\x02\x0c\x03\x11\x22", "OpenPGP", "gpg --decrypt"),
+        (b"-----BEGIN PGP MESSAGE-----\n", "OpenPGP", "gpg --decrypt"),
+        (
+            b"age-encryption.org/v1\n-> X25519\n",
+            "age",
+            "age --decrypt",
+        ),
+        (b"Salted__12345678xxxxxxxx", "openssl enc", "openssl enc -d"),
+        (long, "--long", "zstd -d --long=31"),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        let error = both(&path, &live("")).await.expect_err(message);
+        assert!(error.message().contains(message), "{error}");
+        assert!(!error.message().contains("damaged"), "{error}");
+        assert!(!error.message().contains("cut off"), "{error}");
+        let told = error.hint_text().unwrap_or_default();
+        assert!(told.contains(hint), "{error}: {told}");
+        assert!(!told.contains("fetch"), "{told}");
+    }
+    // A tar archive may begin with a file of any name.
+    for name in ["]", "Salted__", "age-encryption.org", "LZIP"] {
+        let raw = Raw::default().file(name, b"1").end();
+        fs::write(&path, raw.0).unwrap();
+        both(&path, &live("")).await.unwrap();
+    }
+}
+
 /// The parser does not take an attribute without a value: said as what it is, not as damage.
 #[tokio::test]
 async fn what_cannot_be_read_is_not_called_damaged() {

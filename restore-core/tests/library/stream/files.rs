@@ -1,5 +1,7 @@
 //! Single files, full disks, cancellation, estimates.
 
+use std::os::unix::fs::FileExt as _;
+
 use super::*;
 
 #[tokio::test]
@@ -252,11 +254,22 @@ fn sizes_are_estimated_without_reading() {
     }
     assert!(estimate_unpacked(name(".piped")).unwrap() >= 1_000_000);
     // More than 4 GiB, of which the trailer only says the rest.
-    let mut wrapped = gzip(&data);
-    let at = wrapped.len() - 4;
-    wrapped[at..].copy_from_slice(&5_u32.to_le_bytes());
-    fs::write(name(".wrapped"), wrapped).unwrap();
+    let large: u64 = 64 << 20;
+    fs::write(name(".wrapped"), gzip(&data)).unwrap();
+    let file = fs::File::options()
+        .write(true)
+        .open(name(".wrapped"))
+        .unwrap();
+    file.set_len(large).unwrap();
+    file.write_all_at(&5_u32.to_le_bytes(), large - 4).unwrap();
     assert_eq!(estimate_unpacked(name(".wrapped")).unwrap(), (1 << 32) + 5);
+    // Of several members it says the size of the last; that this is the rest of 4 GiB is not believed.
+    let members = [gzip(&data), gzip(&content(1000, 2))].concat();
+    fs::write(name(".members"), &members).unwrap();
+    assert_eq!(
+        estimate_unpacked(name(".members")).unwrap(),
+        4 * members.len() as u64
+    );
     // What does not shrink becomes a little larger, and is no 4 GiB for that.
     fs::write(name(".grown"), gzip(b"hello")).unwrap();
     assert_eq!(estimate_unpacked(name(".grown")).unwrap(), 5);

@@ -378,3 +378,40 @@ async fn long_and_odd_names_come_back_whole() {
         assert_eq!(held(tree.path()), held(target.path()), "{format}");
     }
 }
+
+/// Some writers mark the header of a long name with another version of the format, or with none.
+#[tokio::test]
+async fn long_names_are_read_whatever_their_header_says_of_the_format() {
+    let tree = tempdir().unwrap();
+    let long = "d".repeat(90) + "/" + &"f".repeat(120);
+    fs::create_dir(tree.path().join(&long[..90])).unwrap();
+    fs::write(tree.path().join(&long), b"1").unwrap();
+    let work = tempdir().unwrap();
+    let plain = work.path().join("a.tar");
+    tar(&plain, tree.path(), &["--format=gnu"]);
+    let whole = fs::read(&plain).unwrap();
+    for magic in [
+        b"ustar 00",
+        b"ustar  \0",
+        b"\0\0\0\0\0\0\0\0",
+        b"ustar\x00\x30\0",
+    ] {
+        let mut bytes = whole.clone();
+        let mut marked = 0;
+        for block in bytes.chunks_exact_mut(512) {
+            if !block.starts_with(b"././@LongLink") {
+                continue;
+            }
+            block[257..265].copy_from_slice(magic);
+            block[148..156].fill(b' ');
+            let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+            block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            marked += 1;
+        }
+        assert_eq!(marked, 1);
+        fs::write(&plain, &bytes).unwrap();
+        let target = tempdir().unwrap();
+        unpack_with(&plain, target.path(), &live("")).await.unwrap();
+        assert!(target.path().join(&long).is_file(), "{magic:?}");
+    }
+}

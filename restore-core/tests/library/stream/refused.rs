@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Trap 34: `..`, absolute names, links that lead out, devices, set-uid bits, other owners.
+/// `..`, absolute names, links that lead out, devices, set-uid bits, other owners.
 #[tokio::test]
 async fn bad_members_are_refused_by_name() {
     let work = tempdir().unwrap();

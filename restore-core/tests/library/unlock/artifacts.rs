@@ -8,6 +8,8 @@ use serde_json::json;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
+use crate::spans::Opened;
+
 /// Encrypts two of the files, lists them as they are then, and moves the folder into `main`.
 fn encrypt_two(locked: &Locked) {
     locked.shell(
@@ -88,4 +90,19 @@ async fn with_a_wrong_passphrase_nothing_is_unlocked_and_what_came_is_kept() {
         .unwrap();
     assert_eq!(report.received, 0);
     assert_eq!(report.verdict, Some(Verdict::Verified));
+}
+
+#[tokio::test]
+async fn each_gpg_is_a_span() {
+    let locked = Locked::new();
+    encrypt_two(&locked);
+    let opened = Opened::default();
+    let _guard = opened.here();
+    let site = locked.with_passphrase();
+    site.fetch(ID, FetchOptions::new()).await.unwrap();
+    let spans = opened.all();
+    let run = spans
+        .iter()
+        .filter(|it| it.starts_with("program name=\"gpg\" pid="));
+    assert!(run.count() >= 2, "{spans:?}");
 }

@@ -121,7 +121,7 @@ async fn what_is_made_is_signed_and_restores_where_signatures_are_demanded() {
     let backup = signing.backup("latest").await.unwrap();
     let options = RunOptions::new();
     let plan = signing
-        .plan(&backup, PlanRequest::all(), &options)
+        .plan_with(&backup, PlanRequest::all(), &options)
         .await
         .unwrap();
     let report = signing.run(plan, options).await.unwrap();

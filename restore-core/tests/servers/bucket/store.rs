@@ -4,12 +4,14 @@ use std::process::Command;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use restore_core::backup::{Backup, BackupId, Generation};
 use restore_core::conformance::{self, StoreUnderTest};
 use restore_core::store::BackupStore;
 use restore_core::{Error, ErrorKind, Result};
 use restore_testing::remote::*;
 use restore_testing::sshd::free_port;
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
 
 use super::ground::*;
 
@@ -35,6 +37,95 @@ impl StoreUnderTest for Ground {
 #[tokio::test]
 async fn it_keeps_the_contract_of_stores() {
     conformance::store(Arc::new(Ground::new())).await.unwrap();
+}
+
+/// What is no backup is said, and names of other tools are read as elsewhere.
+#[tokio::test]
+async fn names_of_other_tools_are_read_and_strangers_told() {
+    let ground = Ground::new();
+    let (file, made) = (ground.path("content"), ground.path("made"));
+    std::fs::write(&file, "content").unwrap();
+    std::fs::write(&made, "Created: 2024-02-15 00:00:00\nTotal Files: 1\n").unwrap();
+    for key in [
+        "dated/backup_2024-02-15/db/shop.sql.gz",
+        "dated/20240217-020000/unfinished.tar",
+        "dated/notes.txt",
+        "dated/old/x",
+        "parts/postgres/2024-02-15.sql.gz",
+        "parts/uploads/2024-02-15.tar",
+        "parts/uploads/notes.txt",
+        "told/web-17/www.tar",
+        "told/web-18/www.tar",
+    ] {
+        server().put(&ground.key(key), &file);
+    }
+    server().put(&ground.key("told/web-17/MANIFEST.txt"), &made);
+    let id: BackupId = "20240215-000000".parse().unwrap();
+    for (name, keys, backups, file, strangers) in [
+        (
+            "dated",
+            json!({}),
+            1,
+            "",
+            &["backup_2024-02-15", "notes.txt", "old"][..],
+        ),
+        (
+            "dated",
+            json!({"id": "backup_{date}"}),
+            2,
+            "db/shop.sql.gz",
+            &["notes.txt", "old"][..],
+        ),
+        (
+            "parts",
+            json!({"files": "*/{date}.*"}),
+            1,
+            "uploads/2024-02-15.tar",
+            &["uploads/notes.txt"][..],
+        ),
+        (
+            "told",
+            json!({"id": "web-{manifest}"}),
+            1,
+            "www.tar",
+            &["web-18"][..],
+        ),
+        (
+            "dated",
+            json!({"id": "{n}"}),
+            1,
+            "",
+            &["backup_2024-02-15", "notes.txt", "old"][..],
+        ),
+    ] {
+        let mut more = keys.clone();
+        more["prefix"] = json!(ground.key(name));
+        let site = ground
+            .site_with(&more, &ground.here(""), json!({}))
+            .unwrap();
+        let store = site.stores()[1].1.clone();
+        let listed = store.list().await.unwrap();
+        assert_eq!(listed.len(), backups, "{keys} {listed:?}");
+        let found = store.strangers().await.unwrap();
+        let named: Vec<&str> = found.iter().map(|it| it.path.as_str()).collect();
+        assert_eq!(named, strangers, "{keys} {found:?}");
+        if file.is_empty() {
+            continue;
+        }
+        assert_eq!(listed[0], id);
+        let mut content = String::new();
+        let mut reader = store.read(&id, file, 3).await.unwrap();
+        reader.read_to_string(&mut content).await.unwrap();
+        assert_eq!(content, "tent", "{keys}");
+        let backup = Backup::open(store.clone(), id.clone()).await.unwrap();
+        assert_eq!(backup.generation(), Generation::B, "{keys}");
+        assert!(backup.file(file).is_some(), "{keys}");
+        let kept = store.remove(&id).await.unwrap_err();
+        assert_eq!(kept.code(), "store.not_ours", "{keys}");
+    }
+    let both = json!({"id": "b_{date}", "files": "*_{date}"});
+    let error = ground.site_with(&both, &ground.here(""), json!({}));
+    assert_eq!(error.err().unwrap().code(), "config.bad_value");
 }
 
 async fn refused(ground: &Ground, more: Value, code: &str, kind: ErrorKind) -> Error {
@@ -104,6 +195,53 @@ async fn each_refusal_is_an_error_of_its_own_with_a_next_step() {
     let error = store.list().await.unwrap_err();
     assert_eq!(error.code(), "object.connection_lost", "{error}");
     assert!(error.is_retryable());
+}
+
+/// What is there may be no store, or one of strangers: a list that does not end costs neither memory nor
+/// more than its time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_does_not_end_is_refused() {
+    use std::io::{Read, Write};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let ground = Ground::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let sent = Arc::new(AtomicU64::new(0));
+    let counted = sent.clone();
+    // Ends with the test's process.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let counted = counted.clone();
+            std::thread::spawn(move || {
+                let mut request = Vec::new();
+                let mut some = [0; 1024];
+                while !request.ends_with(b"\r\n\r\n") {
+                    let Ok(read @ 1..) = stream.read(&mut some) else {
+                        return;
+                    };
+                    request.extend_from_slice(&some[..read]);
+                }
+                let head =
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/xml\r\n\r\n<ListBucketResult>";
+                let piece = " ".repeat(64 * 1024);
+                let mut open = stream.write_all(head.as_bytes()).is_ok();
+                while open {
+                    open = stream.write_all(piece.as_bytes()).is_ok();
+                    counted.fetch_add(piece.len() as u64, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let site = ground
+        .site_with(&json!({"endpoint": endpoint}), &ground.here(""), json!({}))
+        .unwrap();
+    let error = site.stores()[1].1.list().await.unwrap_err();
+    assert!(error.message().contains("longer than any"), "{error}");
+    // Three tries, with what lies in between.
+    assert!(sent.load(Ordering::Relaxed) < 256 << 20);
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ async fn there_and_back() {
     assert_eq!(fetched.unwrap().verdict, Some(Verdict::Verified));
     let request = PlanRequest::all().no_safety_backup(true);
     let options = RunOptions::new();
-    let plan = site.plan(&backup, request, &options).await.unwrap();
+    let plan = site.plan_with(&backup, request, &options).await.unwrap();
     let report = site.run(plan, options).await.unwrap();
     assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
     site.confirm(Some(report.run), RunOptions::new())
@@ -216,7 +216,7 @@ async fn a_safety_backup_may_be_there_too() {
     let backup = site.backup("latest").await.unwrap();
     let request = || PlanRequest::all().only(["small"]);
     let plan = site
-        .plan(&backup, request(), &RunOptions::new())
+        .plan_with(&backup, request(), &RunOptions::new())
         .await
         .unwrap();
     let report = site.run(plan, RunOptions::new()).await.unwrap();
@@ -232,7 +232,7 @@ async fn a_safety_backup_may_be_there_too() {
         .unwrap();
     let options = RunOptions::new();
     let request = request().no_safety_backup(true);
-    let plan = site.plan(&backup, request, &options).await.unwrap();
+    let plan = site.plan_with(&backup, request, &options).await.unwrap();
     let report = site.run(plan, options).await.unwrap();
     assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
     let text = std::fs::read_to_string(ground.path("live/small/x")).unwrap();

@@ -26,7 +26,7 @@ fn at(bytes: u64, act: impl Fn() + Send + Sync + 'static) -> FetchOptions {
     }))
 }
 
-/// Trap 3: what is not whole never has the backup's name.
+/// What is not whole never has the backup's name.
 #[tokio::test]
 async fn cut_at_any_offset_it_goes_on_and_nothing_half_is_taken_for_whole() {
     let fixture = Fixture::new();

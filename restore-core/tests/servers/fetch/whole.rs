@@ -58,7 +58,7 @@ async fn a_plan_does_not_fetch_and_says_who_does() {
     let site = fixture.site();
     let backup = site.backup(ID).await.unwrap();
     let error = site
-        .plan(&backup, PlanRequest::all(), &RunOptions::new())
+        .plan_with(&backup, PlanRequest::all(), &RunOptions::new())
         .await
         .unwrap_err();
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use restore_core::maintenance::{FILE_NAME, Maintenance};
+use restore_core::maintenance::{self, FILE_NAME, Maintenance};
 use restore_core::run::RunId;
 use restore_core::{Severity, Timestamp};
 use restore_testing::local::free_port;
@@ -26,6 +26,22 @@ async fn a_replaced_directory_is_no_obstacle_to_lifting_it() {
     web.all_turned_away(&run);
     web.maintenance.off(&run).await.unwrap();
     assert!(get(web.a, "example.org").contains("app restored"));
+    web.all_served();
+}
+
+/// What a run keeps of the page is all that it takes to lift it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_of_it_lifts_it() {
+    let web = Web::start(TWO_SITES).await;
+    let run = RunId::generate();
+    let section = web.maintenance.section().unwrap();
+    web.maintenance.on(&run, Timestamp::now()).await.unwrap();
+    web.all_turned_away(&run);
+    let elsewhere = std::path::Path::new("/nonexistent");
+    let again = maintenance::make(section.clone(), &web.platform, elsewhere).unwrap();
+    assert_eq!(again.section(), Some(section));
+    again.off(&run).await.unwrap();
+    assert!(!web.file().exists());
     web.all_served();
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::web::{Prober, TWO_SITES, Web, get, is_page};
 
-/// Trap 8: names have servers of their own, and there is a default server already. Trap 9: the moment
+/// Names have servers of their own, and there is a default server already. The moment
 /// itself is shown.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_name_on_every_port_is_turned_away_and_let_in_again() {
@@ -42,7 +42,6 @@ async fn every_name_on_every_port_is_turned_away_and_let_in_again() {
     assert_eq!(left, ["sites.conf"]);
 }
 
-/// Trap 7.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_survives_a_restart_of_nginx() {
     let web = Web::start(TWO_SITES).await;

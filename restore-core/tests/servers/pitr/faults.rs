@@ -3,9 +3,13 @@
 //! Each kind of boundary once and some of the rest; all of them, in both ways, with
 //! `RESTORE_TEST_EXHAUSTIVE=1`.
 
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use restore_testing::pitr::Ground;
+use futures_util::FutureExt as _;
+use restore_core::run::{Boundary, Outcome, RunOptions};
+use restore_testing::pitr::{Ground, to_time};
 use restore_testing::{Sample, Share, boundaries, crash};
 
 fn act(ground: &Ground, action: &str, when: &str, to: &str) -> String {
@@ -77,4 +81,42 @@ async fn killed(share: Share) {
         }
         assert_eq!(ground.rows(), before, "{what}, put back");
     }
+}
+
+/// What is staged of a cluster whose data directory is the volume lies in what its safety backup copies.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_live_is_backed_up_before_anything_is_staged_beside_it() {
+    let ground = Ground::new().await;
+    let here = ground.past().await;
+    let text = std::fs::read_to_string(ground.config()).unwrap();
+    let saving = text.replace("safety_backup = false\n", "");
+    assert_ne!(saving, text);
+    std::fs::write(ground.config(), saving).unwrap();
+    let report = ground.run(to_time(&here.time)).await;
+    let safety = report.safety.clone().unwrap();
+    assert!(safety.missing.is_empty(), "{:?}", safety.missing);
+    assert_eq!(ground.rows(), ("1 2".to_owned(), "1 2".to_owned()));
+    let at = |step: &str| report.steps.iter().position(|it| it.step == step).unwrap();
+    assert!(at("backup:safety") < at("stage:cluster"));
+    ground.back().await;
+    assert_eq!(ground.rows(), ("1 2 3".to_owned(), "1 2 3".to_owned()));
+
+    // Killed in the middle of it, whoever takes the run up can make another.
+    let plan = ground.plan(to_time(&here.time)).await;
+    let options = RunOptions::new().boundary(Arc::new(|boundary: &Boundary| {
+        assert!(!boundary.record.starts_with("fact safety-backup/"), "died");
+        Ok(())
+    }));
+    let site = ground.site().await;
+    let died = AssertUnwindSafe(site.run(plan, options))
+        .catch_unwind()
+        .await;
+    assert!(died.is_err());
+    drop(site);
+    let report = ground.site().await.resume(None, RunOptions::new()).await;
+    let report = report.unwrap();
+    assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
+    assert!(report.safety.unwrap().missing.is_empty());
+    assert_eq!(ground.rows(), ("1 2".to_owned(), "1 2".to_owned()));
+    ground.back().await;
 }

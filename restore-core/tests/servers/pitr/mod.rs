@@ -131,6 +131,12 @@ async fn one_database_alone() {
     let other = ground.path("volume").join("pg/other");
     std::fs::create_dir(&other).unwrap();
     let beside = ground.plan(to_time(&here.time)).await;
+    // Whoever signed the base backup has not signed that.
+    let trust = beside.provenance.clone().unwrap_or_default();
+    assert!(
+        trust.contains("under nobody's signature: the log in"),
+        "{trust}"
+    );
     assert_eq!(codes(&beside), ["cluster.not_alone"]);
     std::fs::remove_dir(&other).unwrap();
 
@@ -150,6 +156,48 @@ async fn one_database_alone() {
     ground.run(PlanRequest::all().only(["cluster"])).await;
     assert_eq!(ground.rows(), ("1".to_owned(), "1".to_owned()));
     ground.back().await;
+}
+
+/// A backup without a base leads to no moment, whatever may be missing: the one that does is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_without_a_base_names_the_one_that_leads_there() {
+    let ground = Ground::quick().await;
+    ground.write(1);
+    let base = ground.back_up().await;
+    ground.write(2);
+    ground.archive();
+    let request = restore_core::BackupRequest::all();
+    let options = restore_core::RunOptions::new();
+    let made = ground.site().await.back_up(request, options).await;
+    let without = made.unwrap().id.to_string();
+    let before = ground.rows();
+    let latest = || to(RecoveryPoint::Latest);
+    for request in [latest(), latest().allow_missing(["cluster"])] {
+        let plan = ground.plan_of(&without, request).await;
+        assert_eq!(
+            codes(&plan),
+            ["plan.nothing_to_restore", "plan.empty"],
+            "{:?}",
+            plan.findings
+        );
+        let finding = plan.errors().next().unwrap();
+        assert_eq!(finding.subject, "cluster");
+        assert!(
+            finding.message.starts_with(
+                "the backup has no base backup of it: nothing of it can be recovered to "
+            ),
+            "{finding:?}"
+        );
+        let hint = format!("the newest backup that leads there is {base}");
+        assert_eq!(finding.hint.as_deref(), Some(hint.as_str()));
+        let refused = ground
+            .site()
+            .await
+            .run(plan, restore_core::RunOptions::new())
+            .await;
+        assert_eq!(refused.unwrap_err().code(), "plan.refused");
+        assert_eq!(ground.rows(), before);
+    }
 }
 
 /// Each before anything is touched, with its own code and the nearest moment that can be reached.
@@ -180,7 +228,7 @@ async fn what_cannot_be_reached_is_refused() {
         ground
             .site()
             .await
-            .plan(&backup, request, &options)
+            .plan_with(&backup, request, &options)
             .await
             .unwrap()
     };

@@ -82,3 +82,41 @@ async fn tables_and_rows_of_a_dump_are_compared_with_live_ones() {
     let found = absent.contents().unwrap().compare(&cx, 2).await.unwrap();
     assert_eq!((found[0].added.count, found[0].live), (5, Some(0)));
 }
+
+/// A live database keeps its settings, and one that does not exist gets those of the dump.
+#[tokio::test]
+async fn settings_of_a_dump_are_named_and_their_values_are_not() {
+    let rig = rig(Cluster::start("postgres"), "shop");
+    rig.cluster.sql(
+        "template1",
+        "ALTER DATABASE gold SET app.key = 's3cret'; \
+         ALTER ROLE reader IN DATABASE gold SET lock_timeout = '1s'",
+    );
+    for script in [
+        "pg_dump -Fc gold >$DUMP",
+        "pg_dump --create gold >$SQL",
+        "pg_dumpall >$SQL",
+    ] {
+        make(&rig, script);
+        let cx = rig.cx().await;
+        let other = rig.component("database = 'shop'\ndumped_as = 'gold'");
+        let found = other.contents().unwrap().compare(&cx, 10).await.unwrap();
+        assert_eq!(found.len(), 3, "{script}");
+        assert_eq!(found[2].of, "settings", "{script}");
+        assert_eq!((found[2].backup, found[2].live), (Some(2), Some(4)));
+        assert!(found[2].is_empty(), "{script}: {:?}", found[2]);
+
+        let absent = rig.component("database = 'none'\ndumped_as = 'gold'");
+        let found = absent.contents().unwrap().compare(&cx, 10).await.unwrap();
+        assert!(!format!("{found:?}").contains("s3cret"), "{script}");
+        let names = ["app.key", "lock_timeout of role reader"];
+        assert_eq!(found[2].added.names, names, "{script}");
+        assert_eq!(found[2].live, Some(0), "{script}");
+    }
+    // What says nothing of them is not compared.
+    make(&rig, "pg_dump gold >$SQL");
+    let cx = rig.cx().await;
+    let same = rig.component("database = 'gold'");
+    let found = same.contents().unwrap().compare(&cx, 10).await.unwrap();
+    assert_eq!(found.len(), 2);
+}

@@ -25,7 +25,7 @@ async fn assert_left_alone(rig: &Rig, component: &SharedComponent, before: &(Str
     assert_eq!(&fingerprint(rig, "shop"), before);
 }
 
-/// Traps 5, 18, 20: nothing live goes before the dump has shown that it is good, to its last line.
+/// Nothing live goes before the dump has shown that it is good, to its last line.
 #[tokio::test]
 async fn damaged_dumps_leave_live_alone() {
     let rig = rig(Cluster::start("postgres"), "shop");
@@ -52,7 +52,7 @@ async fn damaged_dumps_leave_live_alone() {
     assert_eq!(
         rig.cluster.content("shop_restore_20240216_093000_7f3a"),
         gold,
-        "neither doubled rows nor lost keys (trap 20)"
+        "neither doubled rows nor lost keys"
     );
 
     // The SQL dump is cut too, or changed.
@@ -157,7 +157,7 @@ async fn a_dump_that_changes_under_the_reader_is_refused() {
     assert_eq!(fingerprint(&rig, "shop"), before);
 }
 
-/// Trap 20: the SQL dump goes into an empty database, once, and must come to its last line.
+/// The SQL dump goes into an empty database, once, and must come to its last line.
 #[tokio::test]
 async fn a_sql_dump_alone() {
     let rig = rig(Cluster::start("postgres"), "shop");
@@ -259,7 +259,7 @@ async fn a_server_that_dies_during_the_restore() {
     assert_left_alone(&rig, &component, &before).await;
 }
 
-/// Trap 24: what was restored is compared by what is there, not by the server's estimates.
+/// What was restored is compared by what is there, not by the server's estimates.
 #[tokio::test]
 async fn a_restore_that_lacks_something_is_refused() {
     let rig = rig(Cluster::start("postgres"), "shop");
@@ -274,4 +274,59 @@ async fn a_restore_that_lacks_something_is_refused() {
     assert_eq!(error.code(), "postgres.incomplete");
     assert!(error.to_string().contains("users_pkey"), "{error}");
     assert_eq!(fingerprint(&rig, "shop"), before);
+}
+
+/// Jobs that load partitions through their root, and tables that refer to each other, may wait for
+/// each other: the same rows come of it each time.
+#[tokio::test]
+async fn partitions_loaded_through_their_root_come_out_the_same_each_time() {
+    let rig = Rig::new(Cluster::start("postgres"));
+    rig.cluster.sql("template1", "CREATE DATABASE shop");
+    rig.cluster.sql(
+        "shop",
+        "CREATE TABLE p (id int PRIMARY KEY, other int, x text) PARTITION BY HASH (id)",
+    );
+    for part in 0..8 {
+        let sql = format!(
+            "CREATE TABLE p{part} PARTITION OF p FOR VALUES WITH (MODULUS 8, REMAINDER {part})"
+        );
+        rig.cluster.sql("shop", &sql);
+    }
+    rig.cluster.sql(
+        "shop",
+        "INSERT INTO p SELECT i, i, repeat('x', 80) FROM generate_series(1, 40000) i; \
+         CREATE TABLE a (id int PRIMARY KEY, b int); CREATE TABLE b (id int PRIMARY KEY, a int); \
+         INSERT INTO a SELECT i, i FROM generate_series(1, 2000) i; \
+         INSERT INTO b SELECT i, i FROM generate_series(1, 2000) i; \
+         ALTER TABLE a ADD FOREIGN KEY (b) REFERENCES b; \
+         ALTER TABLE b ADD FOREIGN KEY (a) REFERENCES a; \
+         ALTER TABLE p ADD FOREIGN KEY (other) REFERENCES p (id)",
+    );
+    let options = ["-Fc", "--load-via-partition-root"];
+    rig.cluster.dump("shop", &options, &rig.dump_file());
+    rig.list();
+    let component = rig.component("database = 'shop'\njobs = 8");
+    for attempt in 0..5 {
+        let staged = component.stage(&rig.cx().await).await.unwrap();
+        assert_eq!(staged.facts["total_rows"], 40_000 + 4000, "{attempt}");
+    }
+}
+
+/// Databases that were made with another C library: the restored one has the present versions.
+#[tokio::test]
+async fn a_collation_version_of_another_library_hinders_nothing() {
+    let rig = rig(Cluster::start("postgres"), "shop");
+    rig.cluster.sql(
+        "template1",
+        "UPDATE pg_database SET datcollversion = '2.31' WHERE datname IN ('template1', 'shop', 'gold')",
+    );
+    let component = rig.component("database = 'shop'");
+    let inspection = component.inspect(&rig.cx().await).await.unwrap();
+    assert!(!codes(&inspection).values().any(|it| *it == "error"));
+    component.stage(&rig.cx().await).await.unwrap();
+    component.cut_over(&rig.cx().await).await.unwrap();
+    let old = "SELECT count(*) FROM pg_database WHERE datname = 'shop' AND datcollversion = '2.31'";
+    assert_eq!(rig.cluster.sql("template1", old), "0");
+    component.undo(&rig.cx().await).await.unwrap();
+    assert_eq!(rig.cluster.sql("template1", old), "1", "as it was");
 }

@@ -1,6 +1,12 @@
 //! What a plan finds on the server: passwords, roles, extensions, owners, holders, privileges.
 
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::PathBuf;
+
+use restore_core::component::Registry;
 use restore_core::platform::Discard;
+use restore_core::{Finding, PlanRequest, RunOptions, Site};
+use restore_testing::archives::{self, put};
 use restore_testing::pg::{Cluster, Rig};
 
 use super::{assert_checks_pass, codes, fingerprint, rig};
@@ -28,7 +34,7 @@ async fn a_wrong_password_is_a_clear_finding() {
     }
 }
 
-/// Trap 25: roles are missed before the downtime.
+/// Roles are missed before the downtime.
 #[tokio::test]
 async fn roles_that_the_server_lacks() {
     let rig = rig(Cluster::start("postgres"), "shop");
@@ -71,7 +77,7 @@ async fn roles_that_the_server_lacks() {
     assert_eq!(codes(&inspection)["postgres.missing_roles"], "error");
 }
 
-/// Trap 25: and so are extensions.
+/// So are extensions.
 #[tokio::test]
 async fn extensions_and_tablespaces_that_the_server_lacks() {
     let rig = rig(Cluster::start("postgres"), "shop");
@@ -268,4 +274,152 @@ async fn privileges_are_repaired_and_indexes_rebuilt() {
     let error = wrong.stage(&cx).await.unwrap_err();
     assert!(error.message().contains("nobody_there"), "{error}");
     wrong.discard(&cx, Discard::Staged).await.unwrap();
+}
+
+/// What is said of files of a running server, by a plan for this component.
+async fn of_the_server(site: &archives::Site, only: &str) -> Vec<Finding> {
+    let site = site.open().await;
+    let backup = site.backup(archives::ID).await.unwrap();
+    let request = PlanRequest::all().only([only]);
+    let plan = site.plan_with(&backup, request, &RunOptions::new()).await;
+    let findings = plan.unwrap().findings.into_iter();
+    findings
+        .filter(|it| it.code == "plan.server_inside")
+        .collect()
+}
+
+/// A tree above what a running server works with would move that away; `confirm` would delete it.
+#[tokio::test]
+async fn a_tree_with_the_data_of_a_running_server_is_refused() {
+    let cluster = Cluster::start("postgres");
+    let home = PathBuf::from(cluster.endpoint().host);
+    let fast = home.join("fast");
+    std::fs::create_dir(&fast).unwrap();
+    let its = home.metadata().unwrap();
+    chown(&fast, Some(its.uid()), Some(its.gid())).unwrap();
+    let tablespace = format!("CREATE TABLESPACE fast LOCATION '{}'", fast.display());
+    cluster.sql("template1", &tablespace);
+    cluster.sql("template1", "CREATE DATABASE shop");
+
+    let root = home.parent().unwrap().display();
+    let tree = home.file_name().unwrap().to_str().unwrap();
+    let site = archives::Site::new();
+    put(site.path(&format!("made/{tree}/kept")), "backed up");
+    site.pack(
+        &format!("app/app-{}.tar.gz", archives::ID),
+        &site.path("made"),
+        &[tree],
+    );
+    let configure = |exclude: &str| {
+        site.configure(&format!(
+            "
+    [site]
+    name = 'test'
+    state = '@/state'
+    [stores.main]
+    kind = 'directory'
+    path = '@/backups'
+    [services.postgres]
+    start = ['true']
+    stop = ['true']
+    status = ['true']
+    endpoint = '{}:5432'
+    [components.app]
+    kind = 'files'
+    root = '{root}'
+    tree = '{tree}'
+    exclude = [{exclude}]
+    [components.shop]
+    kind = 'postgres'
+    service = 'postgres'
+    database = 'shop'
+    user = 'postgres'
+    ",
+            home.display()
+        ));
+    };
+    configure("");
+    let found = of_the_server(&site, "app").await;
+    let told: Vec<(&str, &str)> = found
+        .iter()
+        .map(|it| {
+            let mut told = it.message.split(", where the server of shop (postgres) ");
+            (told.next().unwrap(), it.hint.as_deref().unwrap())
+        })
+        .collect();
+    let place = |name: &str| home.join(name).display().to_string();
+    let hint = |name: &str| {
+        format!("add \"{name}\" to `exclude` of [components.app], or move it elsewhere")
+    };
+    let names = ["data", ".s.PGSQL.5432", "fast"];
+    let (places, hints) = (names.map(place), names.map(hint));
+    let wanted: Vec<(&str, &str)> = places
+        .iter()
+        .zip(&hints)
+        .map(|(place, hint)| (place.as_str(), hint.as_str()))
+        .collect();
+    assert_eq!(told, wanted);
+
+    configure("'data', '.s.PGSQL.5432', 'fast'");
+    assert!(of_the_server(&site, "app").await.is_empty());
+    configure("'data', 'fast'");
+    assert_eq!(of_the_server(&site, "app").await.len(), 1);
+}
+
+/// A dump of a database and a cold copy of its server's files are two ways to the same data, of which a run takes one:
+/// a configuration may have both.
+#[tokio::test]
+async fn a_cold_copy_of_the_files_of_a_server_may_stand_beside_a_dump() {
+    let cluster = Cluster::start("postgres");
+    cluster.sql("template1", "CREATE DATABASE shop");
+    let home = PathBuf::from(cluster.endpoint().host);
+    let site = archives::Site::new();
+    for (stops, wanted) in [("'postgres'", 0), ("", 1)] {
+        site.configure(&format!(
+            "
+    [site]
+    name = 'test'
+    state = '@/state'
+    [stores.main]
+    kind = 'directory'
+    path = '@/backups'
+    [services.postgres]
+    start = ['true']
+    stop = ['true']
+    status = ['true']
+    endpoint = '{home}:5432'
+    [volumes.pg]
+    path = '{home}/data'
+    [components.cold]
+    kind = 'volume'
+    volume = 'pg'
+    stops = [{stops}]
+    [components.shop]
+    kind = 'postgres'
+    service = 'postgres'
+    database = 'shop'
+    user = 'postgres'
+    ",
+            home = home.display()
+        ));
+        let file = site.path("restore.toml");
+        let check = Site::check_config(&file, &Registry::default(), &RunOptions::new()).await;
+        let found = check.unwrap().findings;
+        let told = found.iter().map(|it| it.finding.code.as_str());
+        let told = told.filter(|code| *code == "plan.server_inside").count();
+        assert_eq!(told, wanted, "{found:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_standby_is_refused() {
+    let rig = rig(Cluster::start("postgres"), "shop");
+    let data = PathBuf::from(rig.cluster.endpoint().host).join("data");
+    let (signal, its) = (data.join("standby.signal"), data.metadata().unwrap());
+    std::fs::write(&signal, "").unwrap();
+    chown(&signal, Some(its.uid()), Some(its.gid())).unwrap();
+    rig.cluster.restart_with(&[]);
+    let component = rig.component("database = 'shop'");
+    let inspection = component.inspect(&rig.cx().await).await.unwrap();
+    assert_eq!(codes(&inspection)["postgres.standby"], "error");
 }

@@ -294,3 +294,67 @@ async fn databases_of_one_server_are_staged_at_once() {
     two.discard(&cx_of_two, Discard::Staged).await.unwrap();
     assert_eq!(roles(), "bob,postgres");
 }
+
+/// Adds statements about roles to the backup's, behind those that make them.
+fn add(rig: &Rig, statements: &str) {
+    let text = std::fs::read_to_string(globals(rig)).unwrap();
+    let with = text.replacen("\nGRANT ", &format!("\n{statements}\nGRANT "), 1);
+    assert_ne!(text, with);
+    std::fs::write(globals(rig), with).unwrap();
+    rig.list();
+}
+
+/// A newer PostgreSQL has roles of its own that this one lacks: only the membership is left out.
+#[tokio::test]
+async fn members_of_a_newer_server_s_own_roles_are_created() {
+    let rig = rig();
+    add(&rig, "GRANT pg_of_the_future TO app;");
+    let component = rig.component("database = 'shop'\nroles = 'create'");
+    let inspection = component.inspect(&rig.cx().await).await.unwrap();
+    assert!(!codes(&inspection).contains_key("postgres.missing_roles"));
+    let mut told = inspection.findings.iter();
+    let left = "app of pg_of_the_future";
+    assert!(
+        told.any(|it| it.code == "postgres.memberships_left" && it.message.contains(left)),
+        "{:?}",
+        inspection.findings
+    );
+    component.stage(&rig.cx().await).await.unwrap();
+    let roles = rig.cluster.sql("template1", ROLES);
+    assert_eq!(roles, "app,bob,postgres,reader,staff");
+}
+
+/// What the run goes on without is not said to be made.
+#[tokio::test]
+async fn roles_that_the_server_refuses_are_not_in_the_report() {
+    let rig = rig();
+    add(&rig, "ALTER ROLE app SET work_mem TO 'nonsense';");
+    let lines = "database = 'shop'\nroles = 'create'\nmissing_roles = 'ignore'";
+    let component = rig.component(lines);
+    let cx = rig.cx().await;
+    component.stage(&cx).await.unwrap();
+    assert_eq!(rig.cluster.sql("template1", ROLES), "bob,postgres");
+    assert!(cx.recall("made:role app").is_some());
+    assert!(cx.recall("removed:role app").is_some());
+}
+
+/// Which of two servers' roles they are, nobody knows: those of the first by name are not created.
+#[tokio::test]
+async fn roles_of_several_files_are_not_created() {
+    let rig = rig();
+    let other = globals(&rig).with_file_name("other-globals.sql");
+    std::fs::copy(globals(&rig), other).unwrap();
+    rig.list();
+    let lines = "database = 'shop'\nroles = 'create'\nglobals = ['postgres/*globals*.sql']";
+    let component = rig.component(lines);
+    let inspection = component.inspect(&rig.cx().await).await.unwrap();
+    assert!(
+        codes(&inspection).contains_key("postgres.several_globals"),
+        "{:?}",
+        inspection.findings
+    );
+    let error = component.stage(&rig.cx().await).await.unwrap_err();
+    assert_eq!(error.code(), "postgres.several_globals");
+    assert!(error.message().contains("other-globals.sql"), "{error}");
+    assert_eq!(rig.cluster.sql("template1", ROLES), "bob,postgres");
+}

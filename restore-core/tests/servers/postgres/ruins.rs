@@ -1,13 +1,16 @@
 //! Servers and databases in the state that crashes leave them in.
 
 use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use restore_core::platform::Discard;
 use restore_core::run::CutOver;
+use restore_core::{ErrorKind, Event};
 use restore_testing::local::lives;
 use restore_testing::pg::{Cluster, Rig};
 use rustix::process::{Pid, Signal, kill_process};
+use tokio_util::sync::CancellationToken;
 
 use super::{codes, rig};
 
@@ -124,6 +127,55 @@ async fn a_drop_that_goes_on_is_waited_for() {
     assert_eq!(rig.cluster.sql("template1", left), "0");
 }
 
+/// A server that has crashed answers, and lets nobody in until it has recovered. What goes forward stops
+/// waiting for that with the run; what takes back does not.
+#[tokio::test]
+async fn a_server_that_recovers_is_waited_for() {
+    let mut rig = rig(Cluster::start("postgres"), "shop");
+    let before = rig.cluster.content("shop");
+    let component = rig.component("database = 'shop'");
+    let cx = rig.cx().await;
+    component.stage(&cx).await.unwrap();
+    rig.cluster.begin_recovery();
+    let began = Instant::now();
+    let stop = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        rig.cancel.cancel();
+    };
+    let (stopped, ()) = tokio::join!(component.cut_over(&cx), stop);
+    assert_eq!(stopped.unwrap_err().kind(), ErrorKind::Interrupted);
+    let stopped = component.wait_ready(&cx).await.unwrap_err();
+    assert_eq!(stopped.kind(), ErrorKind::Interrupted);
+    assert!(began.elapsed() < Duration::from_secs(10));
+    rig.cluster.end_recovery();
+
+    rig.cancel = CancellationToken::new();
+    let cx = rig.cx().await;
+    component.wait_ready(&cx).await.unwrap();
+    component.cut_over(&cx).await.unwrap();
+    assert_eq!(rig.cluster.content("shop"), rig.cluster.content("gold"));
+    rig.cluster.begin_recovery();
+    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let heard = told.clone();
+    let sink = move |event: &Event| {
+        if let Event::Finding { finding } = event {
+            heard.lock().unwrap().push(finding.code.clone());
+        }
+    };
+    let done = rig.cx_telling(Arc::new(sink)).await;
+    let done = done.with_cut_over(CutOver::Done);
+    rig.cancel.cancel();
+    let recovers = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        assert_eq!(*told.lock().unwrap(), ["postgres.not_ready"]);
+        rig.cluster.end_recovery();
+    };
+    let (undone, ()) = tokio::join!(component.undo(&done), recovers);
+    undone.unwrap();
+    assert_eq!(rig.cluster.content("shop"), before);
+    assert_eq!(*told.lock().unwrap(), ["postgres.not_ready"], "told once");
+}
+
 /// Killed within DROP DATABASE the server leaves one that can be dropped, and nothing else.
 #[tokio::test]
 async fn a_database_that_was_half_dropped_is_dropped() {
@@ -141,6 +193,49 @@ async fn a_database_that_was_half_dropped_is_dropped() {
     component.discard(&cx, Discard::Replaced).await.unwrap();
     let left = "SELECT count(*) FROM pg_database WHERE datname LIKE 'shop_%'";
     assert_eq!(rig.cluster.sql("template1", left), "0");
+}
+
+/// A server that runs and lets nobody in, or not this user, or does not let it rename.
+#[tokio::test]
+async fn what_keeps_an_undo_from_the_server_is_seen_before() {
+    let rig = rig(Cluster::start("postgres"), "shop");
+    let sql = |sql: &str| rig.cluster.sql("template1", sql);
+    sql("ALTER ROLE app CREATEDB");
+    let component = rig.component("database = 'shop'");
+    let cx = rig.cx().await;
+    component.stage(&cx).await.unwrap();
+    component.cut_over(&cx).await.unwrap();
+    let done = rig.cx().await.with_cut_over(CutOver::Done);
+    component.can_undo(&done).await.unwrap();
+    let poor = rig.component("database = 'shop'\nuser = 'app'");
+    let refused = async || {
+        let refused = poor.can_undo(&done).await.unwrap_err();
+        assert!(refused.hint_text().is_some(), "{refused}");
+        refused.code().to_owned()
+    };
+    for name in rig.cluster.databases() {
+        let owner = format!("ALTER DATABASE \"{name}\" OWNER TO app");
+        sql(&owner);
+    }
+    poor.can_undo(&done).await.unwrap();
+    sql("ALTER ROLE app NOLOGIN");
+    assert_eq!(refused().await, "postgres.auth");
+    sql("ALTER ROLE app LOGIN CONNECTION LIMIT 0");
+    assert_eq!(refused().await, "postgres.full");
+    sql("ALTER ROLE app CONNECTION LIMIT -1 NOCREATEDB");
+    assert_eq!(refused().await, "postgres.no_createdb");
+    sql("ALTER ROLE app CREATEDB");
+    sql("ALTER DATABASE shop OWNER TO reader");
+    assert_eq!(refused().await, "postgres.not_owner");
+    sql("ALTER DATABASE shop OWNER TO app");
+    rig.cluster.sql(
+        "shop",
+        "BEGIN; CREATE TABLE held (); PREPARE TRANSACTION 'held'",
+    );
+    assert_eq!(refused().await, "postgres.prepared_transactions");
+    rig.cluster.sql("shop", "ROLLBACK PREPARED 'held'");
+    poor.can_undo(&done).await.unwrap();
+    component.undo(&done).await.unwrap();
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use super::{assert_checks_pass, codes, fingerprint, rig, there_and_back};
 
 #[tokio::test]
 async fn there_and_back_as_the_role_that_postgres_user_named() {
-    // Trap 23: there is no role postgres, and nothing here needs one.
+    // There is no role postgres, and nothing here needs one.
     let rig = rig(Cluster::start("hosting_user"), "shop");
     let component = rig.component("database = 'shop'");
     there_and_back(rig, component, "shop").await;
@@ -45,7 +45,7 @@ async fn programs_that_cannot_read_the_backup_are_fed() {
     there_and_back(rig, component, "shop").await;
 }
 
-/// Trap 19: whoever reconnects at once neither stops the swap nor has two databases merged.
+/// Whoever reconnects at once neither stops the swap nor has two databases merged.
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_that_come_back_do_not_stop_the_swap() {
     let rig = rig(Cluster::start("postgres"), "shop");

@@ -8,7 +8,7 @@ use super::{assert_same, codes, ends_as_the_backup};
 
 const FORMS: [Form; 3] = [Form::Rdb, Form::Aof, Form::AofDir];
 
-/// Trap 26, and 27 with it: the old `appendonlydir` has a manifest.
+/// The old `appendonlydir` has a manifest.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_aof_on_and_old_data_the_backup_wins() {
     for form in FORMS {
@@ -68,7 +68,7 @@ async fn a_server_that_is_down_may_start_either_way() {
     }
 }
 
-/// Trap 27: every file that could win is moved aside, and what is turned on or off later never
+/// Every file that could win is moved aside, and what is turned on or off later never
 /// brings the old data back.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_old_file_comes_back_when_the_mode_is_changed_later() {
@@ -90,7 +90,7 @@ async fn no_old_file_comes_back_when_the_mode_is_changed_later() {
     assert_same(&case.server().content(), &content);
 }
 
-/// Trap 28: the server saves its own data when it is asked to end, after staging.
+/// The server saves its own data when it is asked to end, after staging.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_save_on_sigterm_overwrites_nothing() {
     for appendonly in ["appendonly yes", "appendonly no"] {

@@ -3,7 +3,7 @@
 use super::assert_same;
 use restore_testing::redis::{Case, Form, Server, back_up};
 
-/// Trap 29: no process has the password among its arguments, at any time.
+/// No process has the password among its arguments, at any time.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_password_is_in_no_arguments_and_no_facts() {
     const PASSWORD: &str = "s3cret-f0r-n0b0dy";

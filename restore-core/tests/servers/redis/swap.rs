@@ -163,3 +163,37 @@ async fn a_server_that_has_ended_is_not_waited_for() {
     let detail = &outcomes[0].detail;
     assert!(detail.contains("has ended"), "{detail}");
 }
+
+/// A cache drops keys as soon as it has loaded more than it may hold: that is no wrong file.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_cache_evicts_is_not_missed() {
+    const KEYS: usize = 3000;
+    let donor = Case::new(Server::new(&[]), "");
+    donor.server().start().unwrap();
+    let value = "x".repeat(2000);
+    let set: Vec<String> = (0..KEYS).map(|n| format!("SET key:{n} {value}")).collect();
+    let mut commands: Vec<&str> = set.iter().map(String::as_str).collect();
+    commands.push("SAVE");
+    donor.server().run(0, &commands);
+    let rdb = donor.server().data().join("dump.rdb");
+    for (policy, words) in [
+        (
+            "allkeys-lru",
+            " evicted since (maxmemory 4194304, allkeys-lru): ",
+        ),
+        ("noeviction", "3000 keys of 3000 staged"),
+    ] {
+        let policy = format!("maxmemory-policy {policy}");
+        let case = Case::new(Server::new(&["maxmemory 4mb", &policy]), "");
+        std::fs::copy(&rdb, case.artifact(&format!("redis-{BACKUP}.rdb"))).unwrap();
+        case.server().start().unwrap();
+        case.stage().await;
+        case.cut_over().await;
+        let outcomes = case.check().await;
+        let keys = outcomes
+            .iter()
+            .find(|it| it.name.ends_with("/keys"))
+            .unwrap();
+        assert!(keys.passed && keys.detail.contains(words), "{keys:?}");
+    }
+}

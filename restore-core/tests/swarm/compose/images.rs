@@ -39,7 +39,10 @@ async fn they_are_brought_back_for_containers_that_are_made_anew() {
     let site = |stops: &str| (site(stops), RunOptions::new());
     let (refusing, options) = site("'web'");
     let backup = refusing.backup(made.id.as_str()).await.unwrap();
-    let plan = refusing.plan(&backup, request(), &options).await.unwrap();
+    let plan = refusing
+        .plan_with(&backup, request(), &options)
+        .await
+        .unwrap();
     assert!(plan.refusal().is_some());
     assert!(
         plan.findings.iter().any(|it| it.code == "image.kept"),
@@ -48,7 +51,7 @@ async fn they_are_brought_back_for_containers_that_are_made_anew() {
     );
 
     let (site, options) = site("");
-    let plan = site.plan(&backup, request(), &options).await.unwrap();
+    let plan = site.plan_with(&backup, request(), &options).await.unwrap();
     let told = plan.findings.iter().find(|it| it.code == "image.kept");
     assert!(
         told.is_some_and(|it| it.message.contains("keep the image")),

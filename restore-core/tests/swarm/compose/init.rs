@@ -27,6 +27,8 @@ async fn what_runs_becomes_a_configuration_that_restores() {
     let text = &proposal.text;
     assert!(!text.contains("geheim"), "{text}");
     assert!(text.contains("the service migrate of shop"), "{text}");
+    let nameless = "the volume without a name at /scratch of the service worker of shop";
+    assert!(text.replace("\n# ", " ").contains(nameless), "{text}");
     assert_eq!(
         proposal.todo.len(),
         1,
@@ -59,7 +61,7 @@ async fn what_runs_becomes_a_configuration_that_restores() {
     let backup = site.backup(made.unwrap().id.as_str()).await.unwrap();
     shop.become_version("two");
     let plan = site
-        .plan(&backup, PlanRequest::all().no_safety_backup(true), &quiet)
+        .plan_with(&backup, PlanRequest::all().no_safety_backup(true), &quiet)
         .await
         .unwrap();
     assert!(plan.refusal().is_none(), "{:?}", plan.findings);

@@ -102,4 +102,10 @@ async fn volumes_have_the_names_of_compose_files_or_of_the_engine() {
         error.hint_text()
     );
     assert_eq!(engine.docker(&["volume", "ls", "-q"]), before);
+    // One that is gone has a way back.
+    let error = platform.volume("data2").await.err().unwrap();
+    let way = "where it is gone, `docker compose up --no-start` makes an empty one";
+    assert!(error.hint_text().unwrap().contains(way), "{error}");
+    project.volume("data2");
+    assert!(platform.volume("data2").await.is_ok());
 }

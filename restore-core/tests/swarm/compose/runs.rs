@@ -262,7 +262,7 @@ async fn a_project_is_restored_and_taken_back() {
     let site = shop.site().await;
     let taken = site.backup(&backup).await.unwrap();
     let plan = site
-        .plan(&taken, PlanRequest::all(), &RunOptions::new())
+        .plan_with(&taken, PlanRequest::all(), &RunOptions::new())
         .await
         .unwrap();
     assert!(plan.refusal().is_none(), "{:?}", plan.findings);
@@ -321,7 +321,7 @@ async fn a_container_that_does_not_come_up_turns_the_run_back() {
     let taken = site.backup(backup.id.as_str()).await.unwrap();
     let request = PlanRequest::all().no_safety_backup(true);
     let plan = site
-        .plan(&taken, request, &RunOptions::new())
+        .plan_with(&taken, request, &RunOptions::new())
         .await
         .unwrap();
     assert!(plan.refusal().is_none(), "{:?}", plan.findings);
@@ -423,16 +423,18 @@ async fn policies_come_back_however_a_run_ends() {
     );
 }
 
-/// Stacks are a swarm's: a plan says so before anything is touched.
+/// A project that has containers is not made anew: the plan says so, and the run restores the files alone.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deployment_is_refused_by_the_plan() {
+async fn a_project_that_is_there_is_not_deployed() {
     let engine = super::project::shared();
     let project = Project::new(&engine, "deployed");
     let folder = engine.folder("site-deployed");
     std::fs::create_dir_all(folder.join("backups")).unwrap();
     std::fs::create_dir_all(folder.join("tree")).unwrap();
-    std::fs::write(folder.join("tree/compose.yml"), "services: {}\n").unwrap();
-    project.run("web", 1, &[], OBEYS);
+    let file = folder.join("tree/compose.yml");
+    std::fs::write(&file, "services: {}\n").unwrap();
+    let web = project.run("web", 1, &[], OBEYS);
+    let described = project.described(&web);
     let site = project.site(&format!(
         "[components.tree]\nkind = 'files'\nroot = '{}'\ntree = 'tree'\narchive = ['configs/tree-{{id}}.tar.gz']\nstops = []\nredeploy = true\nstack = 'deployed'\ncompose = ['compose.yml']\n[services.web]\n",
         folder.display()
@@ -441,14 +443,23 @@ async fn a_deployment_is_refused_by_the_plan() {
         .back_up(BackupRequest::all(), RunOptions::new())
         .await
         .unwrap();
+    std::fs::write(&file, "services: 1\n").unwrap();
     let backup = site.backup(made.id.as_str()).await.unwrap();
     let request = PlanRequest::all().no_safety_backup(true);
     let plan = site
-        .plan(&backup, request, &RunOptions::new())
+        .plan_with(&backup, request, &RunOptions::new())
         .await
         .unwrap();
-    let refusal = plan.refusal();
-    assert!(refusal.is_some());
-    let told = plan.findings.iter().find(|it| it.code == "files.no_stacks");
+    assert!(plan.refusal().is_none(), "{:?}", plan.findings);
+    let code = "compose.not_redeployed";
+    let told = plan.findings.iter().find(|it| it.code == code);
     assert!(told.is_some(), "{:?}", plan.findings);
+    let report = site.run(plan, RunOptions::new()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(text, "services: {}\n");
+    let report = site.rollback(None, RunOptions::new()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::RolledBack, "{}", report.to_text());
+    assert_eq!(project.described(&web), described);
+    assert_eq!(project.running(), [web]);
 }

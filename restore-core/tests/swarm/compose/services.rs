@@ -227,7 +227,7 @@ async fn a_service_has_stopped_when_its_processes_have_ended() {
         "both came to their end"
     );
     let state = platform.service("web").await.unwrap();
-    assert!(!state.detail.starts_with("killed"), "{}", state.detail);
+    assert_eq!(state.killed, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -239,13 +239,12 @@ async fn a_container_has_its_own_time_to_end() {
     let platform = project.platform(WEB);
     platform.scale("web", 0).await.unwrap();
     let state = platform.service("web").await.unwrap();
+    let killed = state.killed.unwrap();
     assert!(
-        state
-            .detail
-            .starts_with("killed: deaf-web-1 did not end within 1s"),
-        "{}",
-        state.detail
+        killed.starts_with("deaf-web-1 did not end within 1s"),
+        "{killed}"
     );
+    assert_eq!(state.detail, format!("killed: {killed}"));
     platform.scale("web", 1).await.unwrap();
     // Where the site knows that it needs longer, it gets longer.
     let patient = "trap 'sleep 3; exit 0' TERM; while :; do sleep 0.1; done";
@@ -298,6 +297,32 @@ async fn one_that_fails_says_why() {
         platform.scale(service, 0).await.unwrap();
     }
     assert_eq!(project.running(), Vec::<String>::new());
+}
+
+/// One with a health check is up once it is well.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_becomes_healthy_is_waited_for() {
+    let engine = shared();
+    let project = Project::new(&engine, "healthy");
+    let health = [
+        "--health-cmd",
+        "test -e /tmp/ok",
+        "--health-interval",
+        "100ms",
+        "--health-retries",
+        "1000",
+    ];
+    // What it made when it ran before is still there when it starts.
+    let script =
+        format!("trap 'exit 0' TERM; rm -f /tmp/ok; sleep 1 & wait; touch /tmp/ok; {OBEYS}");
+    let id = project.run("web", 1, &health, &script);
+    let platform = project.platform(WEB);
+    platform.scale("web", 0).await.unwrap();
+    let begun = std::time::Instant::now();
+    platform.scale("web", 1).await.unwrap();
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    let status = ["inspect", "-f", "{{.State.Health.Status}}", &id];
+    assert_eq!(engine.docker(&status), "healthy");
 }
 
 /// What the engine itself cannot start, such as a port that somebody else has.

@@ -48,6 +48,14 @@ impl Engine {
         engine
     }
 
+    /// One that is in no swarm yet, and ready for one.
+    pub fn before_its_swarm() -> Self {
+        let engine = Self { dir: folder() };
+        engine.script(&["start", "--swarm-later"]);
+        engine.import();
+        engine
+    }
+
     /// The same with the images of the example platform.
     pub fn without_swarm_with_images() -> Self {
         let engine = Self { dir: folder() };
@@ -125,10 +133,14 @@ impl Engine {
 
     /// Makes a service that runs a shell script, and waits for nothing.
     pub fn service(&self, name: &str, options: &[&str], script: &str) {
+        self.service_from(IMAGE, name, options, script);
+    }
+
+    fn service_from(&self, image: &str, name: &str, options: &[&str], script: &str) {
         let mut args = vec!["service", "create", "--detach", "--no-resolve-image"];
         args.extend(["--name", name, "--network", "host"]);
         args.extend(options);
-        args.extend([IMAGE, "sh", "-c", script]);
+        args.extend([image, "sh", "-c", script]);
         self.docker(&args);
     }
 
@@ -175,7 +187,18 @@ pub struct Service<'a> {
 
 impl<'a> Service<'a> {
     pub fn new(engine: &'a Engine, name: &'a str, options: &[&str], script: &str) -> Self {
-        engine.service(name, options, script);
+        Self::from_image(engine, IMAGE, name, options, script)
+    }
+
+    /// The same from an image of another name.
+    pub fn from_image(
+        engine: &'a Engine,
+        image: &str,
+        name: &'a str,
+        options: &[&str],
+        script: &str,
+    ) -> Self {
+        engine.service_from(image, name, options, script);
         Self { engine, name }
     }
 

@@ -1,10 +1,11 @@
 //! What fails in the middle of a run, and what a run keeps its hands off.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use restore_core::plan::{Phase, Step};
 use restore_core::run::{Boundary, Outcome};
-use restore_core::{ErrorKind, PlanRequest, RunOptions, Site};
+use restore_core::{ErrorKind, Finding, PlanRequest, RunOptions, Site};
 use restore_testing::Ended as _;
 
 use super::engine::{Engine, IMAGE, Service, until};
@@ -33,13 +34,13 @@ async fn an_engine_that_is_restarted_in_the_middle_is_waited_for() {
     small.no_secrets();
 }
 
-/// The plan says what is deployed and what costs no downtime. Trap 36: cron, a service of the host
-/// itself, is down while data is swapped. Trap 12: and whatever else the site names.
+/// The plan says what is deployed and what costs no downtime. Cron, a service of the host
+/// itself, is down while data is swapped. So is whatever else the site names.
 async fn there_and_back(small: &Small) {
     let site = small.site().await;
     let backup = site.backup(&small.states[0].0).await.unwrap();
     let plan = site
-        .plan(&backup, PlanRequest::all(), &RunOptions::new())
+        .plan_with(&backup, PlanRequest::all(), &RunOptions::new())
         .await
         .unwrap();
     assert!(plan.refusal().is_none(), "{:?}", plan.findings);
@@ -130,7 +131,7 @@ async fn there_and_back(small: &Small) {
 
     // Only what users do not see: no downtime at all, and nothing else is stopped.
     let plan = site
-        .plan(
+        .plan_with(
             &backup,
             PlanRequest::all().only(["metrics"]),
             &RunOptions::new(),
@@ -158,7 +159,7 @@ async fn nothing_said(small: &Small) {
         let site = Site::open(&place).await.unwrap();
         let backup = site.backup(&small.states[0].0).await.unwrap();
         let plan = site
-            .plan(&backup, PlanRequest::all(), &RunOptions::new())
+            .plan_with(&backup, PlanRequest::all(), &RunOptions::new())
             .await
             .unwrap();
         let found: Vec<_> = plan
@@ -198,7 +199,7 @@ async fn never_healthy(small: &Small) {
     std::fs::write(data.join("page"), "two").unwrap();
     let backup = site.backup(sick.as_str()).await.unwrap();
     let plan = site
-        .plan(
+        .plan_with(
             &backup,
             PlanRequest::all().only(["data"]),
             &RunOptions::new(),
@@ -224,7 +225,7 @@ async fn restarted(small: &Small) {
         let site = small.site().await;
         let backup = site.backup(&small.states[1 - from].0).await.unwrap();
         let plan = site
-            .plan(&backup, PlanRequest::all(), &RunOptions::new())
+            .plan_with(&backup, PlanRequest::all(), &RunOptions::new())
             .await
             .unwrap();
         let engine = small.engine.clone();
@@ -248,7 +249,7 @@ async fn restarted(small: &Small) {
     }
 }
 
-/// Trap 35: an archive of images that does not end, as `gunzip | docker load` would not tell.
+/// An archive of images that does not end, as `gunzip | docker load` would not tell.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_archive_of_images_changes_nothing() {
     let engine = Engine::shared();
@@ -289,7 +290,7 @@ async fn a_cut_archive_of_images_changes_nothing() {
     let (before, containers) = (images(), engine.containers("imaged"));
     let backup = site.backup("latest").await.unwrap();
     let plan = site
-        .plan(&backup, PlanRequest::all(), &RunOptions::new())
+        .plan_with(&backup, PlanRequest::all(), &RunOptions::new())
         .await
         .unwrap();
     let error = match plan.refusal() {
@@ -306,7 +307,105 @@ async fn a_cut_archive_of_images_changes_nothing() {
     assert_eq!(engine.containers("imaged"), containers, "it runs as it did");
 }
 
-/// Trap 16: what keeps its data on a node, and might be started on another, is not stopped at all.
+const CROWDED: &str = "
+[site]
+name = 'crowded'
+state = 'state'
+safety_backup = false
+[stores.main]
+kind = 'directory'
+path = 'backups'
+[platform]
+kind = 'swarm'
+socket = '@SOCKET@'
+[services.crowded]
+[services.nowhere]
+start_timeout = '3s'
+[components.crowd]
+kind = 'volume'
+volume = 'crowded_data'
+archive = ['volumes/crowd-{id}.tar.gz']
+stops = ['crowded']
+[components.rest]
+kind = 'volume'
+volume = 'nowhere_data'
+archive = ['volumes/rest-{id}.tar.gz']
+stops = ['nowhere']
+";
+
+/// What had no node to run on before need not have one afterwards: a plan tells of it, and neither the run nor
+/// its way back waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_no_place_to_run_is_not_waited_for() {
+    let engine = Engine::shared();
+    let root = engine.folder("crowded");
+    std::fs::create_dir_all(root.join("backups")).unwrap();
+    let config = CROWDED.replace("@SOCKET@", engine.socket().to_str().unwrap());
+    std::fs::write(root.join("restore.toml"), config).unwrap();
+    let page = |volume: &str| engine.volume(volume).join("page");
+    for volume in ["crowded_data", "nowhere_data"] {
+        engine.docker(&["volume", "create", volume]);
+        std::fs::write(page(volume), "one").unwrap();
+    }
+    let script = "trap 'exit 0' TERM; sleep 1000 & wait";
+    let options = ["--replicas", "5", "--replicas-max-per-node", "3"];
+    let crowded = Service::new(&engine, "crowded", &options, script);
+    let options = ["--replicas", "5", "--constraint", "node.labels.none==yes"];
+    let _nowhere = Service::new(&engine, "nowhere", &options, script);
+    crowded.runs(3);
+    let wanted = |service: &str| {
+        let replicas = "{{.Spec.Mode.Replicated.Replicas}}";
+        engine.docker(&["service", "inspect", "-f", replicas, service])
+    };
+    let site = Site::open(&root.join("restore.toml")).await.unwrap();
+    let request = restore_core::backup::BackupRequest::all();
+    let made = site.back_up(request, RunOptions::new()).await.unwrap();
+    let backup = site.backup(made.id.as_str()).await.unwrap();
+    std::fs::write(page("crowded_data"), "two").unwrap();
+    let plan = async |component: &str| {
+        let request = PlanRequest::all().only([component]);
+        let options = RunOptions::new();
+        site.plan_with(&backup, request, &options).await.unwrap()
+    };
+    let told = |findings: &[Finding], code: &str| {
+        let found = findings.iter().find(|it| it.code == code);
+        found.map(|it| format!("{}: {}", it.subject, it.message))
+    };
+    let is = |content: &str| {
+        let there = std::fs::read_to_string(page("crowded_data")).unwrap();
+        assert_eq!(there, content);
+        assert_eq!(engine.containers("crowded").len(), 3, "{content}");
+        assert_eq!(wanted("crowded"), "5", "{content}");
+    };
+
+    let begun = Instant::now();
+    let short = plan("crowd").await;
+    let words = told(&short.findings, "service.short").unwrap();
+    assert!(words.starts_with("crowded: 3 of 5 instances"), "{words}");
+    let report = site.run(short, RunOptions::new()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
+    is("one");
+    let report = site.rollback(None, RunOptions::new()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::RolledBack, "{}", report.to_text());
+    assert_eq!(told(&report.findings, "undo.service_down"), None);
+    is("two");
+
+    // Of one of which none runs some have to after a restore. The way back is to what was.
+    let down = plan("rest").await;
+    let words = told(&down.findings, "service.down").unwrap();
+    assert!(words.contains("5 instances are wanted"), "{words}");
+    let report = site.run(down, RunOptions::new()).await.ended().unwrap();
+    assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
+    let failure = report.failure.as_ref().unwrap();
+    assert_eq!(failure.code, "swarm.not_ready", "{failure:?}");
+    assert!(failure.message.contains("no suitable node"), "{failure:?}");
+    assert_eq!(told(&report.findings, "undo.service_down"), None);
+    assert_eq!(wanted("nowhere"), "5");
+    // Far from what a service of the first kind has to start.
+    assert!(begun.elapsed() < Duration::from_secs(100), "{begun:?}");
+}
+
+/// What keeps its data on a node, and might be started on another, is not stopped at all.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_might_leave_its_data_is_refused() {
     let engine = Engine::with_workers(1);

@@ -3,9 +3,9 @@
 use std::process::Command;
 
 use restore_core::{BackupRequest, ErrorKind, Outcome, PlanRequest, RunOptions};
-use restore_testing::{run, text};
+use restore_testing::{Ended as _, run, text};
 
-use super::engine::{Engine, IMAGE};
+use super::engine::{Engine, IMAGE, Service};
 
 const NAME: &str = "localhost:5000/shop/app:2.4.1";
 const OTHER: &str = "shop-worker:latest";
@@ -74,7 +74,7 @@ async fn they_are_saved_and_brought_back() {
     let backup = site.backup("latest").await.unwrap();
     let request = PlanRequest::all().no_safety_backup(true);
     let plan = site
-        .plan(&backup, request, &RunOptions::new())
+        .plan_with(&backup, request, &RunOptions::new())
         .await
         .unwrap();
     let report = site.run(plan, RunOptions::new()).await.unwrap();
@@ -85,4 +85,108 @@ async fn they_are_saved_and_brought_back() {
     let names = engine.docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
     assert!(!names.contains("restore/"), "{names}");
     engine.docker(&["rm", &ended]);
+
+    // A digest that an operator has written is not replaced by what nobody has signed; one that
+    // `docker stack deploy` has found is none of theirs.
+    let digest = format!("{NAME}@sha256:{}", "ab".repeat(32));
+    let label = format!("com.docker.stack.image={NAME}");
+    let create = ["service", "create", "--detach", "--no-resolve-image"];
+    let idle = ["--replicas", "0", "--network", "host", "--name"];
+    for (service, more) in [
+        ("written", &[][..]),
+        ("found", &["--label", label.as_str()][..]),
+    ] {
+        let command = [
+            &create[..],
+            more,
+            &idle,
+            &[service, digest.as_str(), "true"],
+        ];
+        engine.docker(&command.concat());
+    }
+    let plan = site
+        .plan_with(&backup, PlanRequest::all(), &RunOptions::new())
+        .await
+        .unwrap();
+    let gone = plan.findings.iter();
+    let gone = gone.filter(|it| it.code.starts_with("image.pinned"));
+    let gone: Vec<_> = gone.map(|it| (&*it.code, &*it.subject)).collect();
+    assert_eq!(gone, [("image.pinned_gone", "written")]);
+    engine.docker(&["service", "rm", "written", "found"]);
+}
+
+/// Images deleted while services run them: their names are gone, the containers run on. A rollback takes
+/// away the name that the run gave back only where no service needs it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_a_service_needs_is_not_taken_away() {
+    let engine = Engine::new();
+    std::fs::create_dir(engine.socket().with_file_name("backups")).unwrap();
+    for name in [NAME, OTHER] {
+        engine.docker(&["tag", IMAGE, name]);
+    }
+    let options = [
+        "--replicas",
+        "5",
+        "--restart-delay",
+        "200ms",
+        "--stop-grace-period",
+        "2s",
+    ];
+    let script = "trap 'exit 0' TERM; sleep 1000 & wait";
+    let five = Service::from_image(&engine, NAME, "five", &options, script);
+    five.runs(5);
+    let site = engine.site(&format!(
+        "[services.five]\nstart_timeout = '30s'\n[components.images]\nkind = 'image'\n\
+         images = ['{NAME}', '{OTHER}']\nstops = ['five']\n"
+    ));
+    let made = site.back_up(BackupRequest::all(), RunOptions::new());
+    made.await.unwrap();
+    for name in [NAME, OTHER] {
+        engine.docker(&["image", "rm", "-f", name]);
+    }
+    let is_there = |name: &str| {
+        let seen = engine.client(&["image", "inspect", name]).output().unwrap();
+        seen.status.success()
+    };
+    assert!(!is_there(NAME) && !is_there(OTHER));
+    five.runs(5);
+    let run_it = async |request: PlanRequest| {
+        let backup = site.backup("latest").await.unwrap();
+        let request = request.no_safety_backup(true);
+        let options = RunOptions::new();
+        let plan = site.plan_with(&backup, request, &options).await.unwrap();
+        assert!(plan.refusal().is_none(), "{:?}", plan.findings);
+        let report = site.run(plan, RunOptions::new()).await.ended().unwrap();
+        assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
+        five.runs(5);
+        assert!(is_there(NAME) && is_there(OTHER), "{}", report.to_text());
+    };
+    run_it(PlanRequest::all()).await;
+
+    let report = site.rollback(None, RunOptions::new()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::RolledBack, "{}", report.to_text());
+    let stays = report
+        .findings
+        .iter()
+        .filter(|it| it.code == "image.name_stays");
+    let stays: Vec<_> = stays
+        .map(|it| (it.subject.as_str(), it.message.as_str()))
+        .collect();
+    let message =
+        "no image had this name before the run, and five needs one: the restored image keeps it";
+    assert_eq!(stays, [(NAME, message)], "{}", report.to_text());
+    five.runs(5);
+    assert!(is_there(NAME));
+    assert!(!is_there(OTHER), "no service needs it");
+    // Nothing is left open, and both ways on are there: a new run, and the end of this one.
+    for run in site.history().await.unwrap() {
+        let open = matches!(run.outcome, Outcome::Unfinished | Outcome::Stuck);
+        assert!(!open, "{}", run.to_text());
+    }
+    let again = site.rollback(Some(report.run), RunOptions::new()).await;
+    assert_eq!(again.unwrap_err().code(), "run.cannot_roll_back");
+    run_it(PlanRequest::all().over_unconfirmed(true)).await;
+    site.confirm(None, RunOptions::new()).await.unwrap();
+    five.runs(5);
+    assert!(is_there(NAME) && is_there(OTHER));
 }

@@ -4,6 +4,7 @@
 mod crashes;
 pub mod engine;
 mod failures;
+mod from_nothing;
 mod images;
 mod places;
 mod programs;

@@ -54,7 +54,7 @@ async fn servers_are_reached_from_here_and_from_inside() {
     engine.docker(&["service", "rm", "inner", "outer"]);
 }
 
-/// Trap 33: looking for a volume makes none, and a part of a name is no name.
+/// Looking for a volume makes none, and a part of a name is no name.
 #[tokio::test(flavor = "multi_thread")]
 async fn volumes_are_known_by_their_exact_names() {
     let engine = Engine::shared();
@@ -71,6 +71,8 @@ async fn volumes_are_known_by_their_exact_names() {
     }
     let error = platform.volume("stack").await.err().unwrap();
     assert!(error.hint_text().unwrap().contains("stack_data"), "{error}");
+    let way = "`docker volume create stack`";
+    assert!(error.hint_text().unwrap().contains(way), "{error}");
     assert_eq!(engine.docker(&["volume", "ls", "-q"]), before);
 }
 

@@ -6,7 +6,7 @@ use restore_core::Severity;
 
 use super::engine::{Engine, Service, until};
 
-/// Trap 11: the swarm's list is empty before the last process is.
+/// The swarm's list is empty before the last process is.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_has_stopped_when_its_processes_have_ended() {
     let engine = Engine::shared();
@@ -30,7 +30,7 @@ async fn a_service_has_stopped_when_its_processes_have_ended() {
     );
     let state = platform.service("slow").await.unwrap();
     assert_eq!((state.desired, state.running), (0, 0));
-    assert!(!state.detail.starts_with("killed"), "{}", state.detail);
+    assert_eq!(state.killed, None);
     // Nothing to do is done at once, and a number is a number.
     platform.scale("slow", 0).await.unwrap();
     platform.scale("slow", 3).await.unwrap();
@@ -95,10 +95,10 @@ async fn one_that_had_to_be_killed_is_told_of() {
     );
     platform.scale("deaf", 0).await.unwrap();
     let state = platform.service("deaf").await.unwrap();
-    assert!(state.detail.starts_with("killed"), "{}", state.detail);
+    assert!(state.killed.is_some(), "{}", state.detail);
 }
 
-/// Trap 15: names that contain each other are different names.
+/// Names that contain each other are different names.
 #[tokio::test(flavor = "multi_thread")]
 async fn names_are_exact() {
     let engine = Engine::shared();
@@ -121,7 +121,7 @@ async fn names_are_exact() {
     }
 }
 
-/// Trap 13: a global service has no count. Trap 17: no time is waited for, only what is to be.
+/// A global service has no count. No time is waited for, only what is to be.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_global_service_stops_and_starts() {
     let engine = Engine::shared();
@@ -191,6 +191,50 @@ async fn one_that_does_not_stay_up_is_not_up() {
     for words in ["the service shortly", "0 of 1 tasks run", "no it is not"] {
         assert!(error.message().contains(words), "{words}: {error}");
     }
+}
+
+/// What has ended well and is not to run again has started; what has ended otherwise has not.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_runs_to_an_end_is_up_when_it_has() {
+    let engine = Engine::shared();
+    let out = tempfile::tempdir().unwrap();
+    let mount = format!("type=bind,source={},target=/out", out.path().display());
+    let options = ["--restart-condition", "on-failure", "--mount", &mount];
+    let script = "touch /out/$(cat /proc/sys/kernel/random/uuid)";
+    let _once = Service::new(&engine, "once", &options, script);
+    let options = ["--replicas", "0", "--restart-condition", "none"];
+    let script = "echo no such table; exit 3";
+    let _fails = Service::new(&engine, "fails", &options, script);
+    let times = || std::fs::read_dir(out.path()).unwrap().count();
+    let states = ["service", "ps", "--format", "{{.CurrentState}}", "once"];
+    until("it has ended", || {
+        engine.docker(&states).starts_with("Complete ")
+    });
+    let platform = engine.platform("[services.once]\n[services.fails]\n");
+    let found = platform.inspect(&["once".to_owned()]).await.unwrap();
+    let found: Vec<_> = found
+        .iter()
+        .map(|it| (it.code.as_str(), it.severity))
+        .collect();
+    assert_eq!(found, [("swarm.one_shot", Severity::Warning)]);
+    let state = platform.service("once").await.unwrap();
+    assert_eq!((state.desired, state.running, state.done), (1, 0, 1));
+
+    let begun = Instant::now();
+    platform.scale("once", 1).await.unwrap();
+    assert_eq!(times(), 1, "it is done");
+    for count in [2, 3] {
+        platform.scale("once", 0).await.unwrap();
+        platform.scale("once", 1).await.unwrap();
+        assert_eq!(times(), count, "it was stopped before");
+    }
+    let error = platform.scale("fails", 1).await.unwrap_err();
+    assert_eq!(error.code(), "swarm.not_ready", "{error}");
+    for words in ["fails", "0 of 1 tasks run", "no such table", "3"] {
+        assert!(error.message().contains(words), "{words}: {error}");
+    }
+    // Far from start_timeout.
+    assert!(begun.elapsed() < Duration::from_secs(60));
 }
 
 #[tokio::test(flavor = "multi_thread")]

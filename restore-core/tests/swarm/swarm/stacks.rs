@@ -20,7 +20,7 @@ const SERVICE: &str = "
     command: [sh, -c, \"trap 'exit 0' TERM; sleep 100000 & wait\"]
     networks: [outside]
     stop_grace_period: 1s
-    deploy: {replicas: COUNT, endpoint_mode: dnsrr, restart_policy: {delay: 200ms}, update_config: {monitor: 100ms}}
+    deploy: {replicas: COUNT, endpoint_mode: dnsrr, restart_policy: {delay: 200ms}, update_config: {monitor: 100ms}, rollback_config: {monitor: 100ms}}
 ";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,17 +28,14 @@ async fn what_a_deployment_changed_and_added_is_taken_back() {
     let engine = Engine::shared();
     let platform = engine.platform("");
     let stacks = platform.stacks().unwrap();
-    let found = stacks.inspect("laden").await.unwrap();
-    assert!(
-        found.iter().any(|it| it.code == "swarm.no_stack"),
-        "{found:?}"
-    );
+    assert!(stacks.is_absent("laden").await.unwrap());
     let service = |name: &str, count: &str| format!("  {name}:{}", SERVICE.replace("COUNT", count));
     let first = compose(&engine, "first.yml", &service("kept", "1"), "");
     let none = stacks.snapshot("laden").await.unwrap();
     stacks.deploy("laden", &[first], &none).await.unwrap();
     assert_eq!(engine.containers("laden_kept").len(), 1);
     assert_eq!(stacks.inspect("laden").await.unwrap(), []);
+    assert!(!stacks.is_absent("laden").await.unwrap());
 
     // Changed by hand since: no file says so.
     engine.docker(&[
@@ -76,8 +73,15 @@ async fn what_a_deployment_changed_and_added_is_taken_back() {
         second.to_str().unwrap(),
         "laden",
     ]);
-    stacks.deploy("laden", &[second], &snapshot).await.unwrap();
-    // Trap 14: as many as before, whatever the files say.
+    // From a copy elsewhere: what the file names relative to itself is found all the same.
+    let held = engine.folder("held").join("copy.yml");
+    std::fs::copy(&second, &held).unwrap();
+    std::fs::write(&second, "services: nothing\n").unwrap();
+    stacks
+        .deploy_held("laden", &[second], &[held], &snapshot)
+        .await
+        .unwrap();
+    // As many as before, whatever the files say.
     until("as many run", || engine.containers("laden_kept").len() == 1);
     assert_eq!(engine.containers("laden_added").len(), 1);
     assert!(!spec().contains("BY_HAND"), "the files say what runs");
@@ -105,14 +109,128 @@ async fn what_a_deployment_changed_and_added_is_taken_back() {
         "echo no disk; exit 3",
     );
     // Long enough for the engine to notice, however busy it is.
-    let dying = dying.replace("monitor: 100ms", "monitor: 5s");
-    let dying = compose(&engine, "dying.yml", &dying, "");
-    let error = stacks.deploy("laden", &[dying], &snapshot).await;
+    let updated = "update_config: {monitor: 100ms}";
+    let pausing = dying.replace(updated, "update_config: {monitor: 5s}");
+    let pausing = compose(&engine, "pausing.yml", &pausing, "");
+    let error = stacks.deploy("laden", &[pausing], &snapshot).await;
     let error = error.unwrap_err();
     assert!(error.message().contains("laden_kept"), "{error}");
     stacks.put_back("laden", &snapshot).await.unwrap();
     assert_eq!(spec(), before);
+
+    // Where the swarm itself goes back to the old description, what runs is not what was deployed.
+    let turning = "update_config: {monitor: 5s, failure_action: rollback}";
+    let turning = dying.replace(updated, turning);
+    let turning = compose(&engine, "turning.yml", &turning, "");
+    let error = stacks.deploy("laden", &[turning], &snapshot).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.code(), "swarm.rolled_back", "{error}");
+    for words in ["the deployment of laden_kept", "exit"] {
+        assert!(error.message().contains(words), "{words}: {error}");
+    }
+    stacks.put_back("laden", &snapshot).await.unwrap();
+    assert_eq!(spec(), before);
+    // That it did so stays written in the service, and is nothing against what leaves that alone.
+    let beside = compose(&engine, "beside.yml", &service("beside", "1"), "");
+    stacks.deploy("laden", &[beside], &snapshot).await.unwrap();
+    stacks.put_back("laden", &snapshot).await.unwrap();
+    assert_eq!(spec(), before);
+
+    // A config has one content for ever.
+    let other = engine.folder("stacks").join("other");
+    std::fs::write(&other, "y").unwrap();
+    let other = other.to_str().unwrap();
+    let label = "com.docker.stack.namespace=laden";
+    engine.docker(&["config", "create", "-l", label, "laden_setting", other]);
+    let (all, snapshot) = (things(), stacks.snapshot("laden").await.unwrap());
+    let second = compose(&engine, "second.yml", &services, more);
+    let error = stacks.deploy("laden", &[second], &snapshot).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.code(), "swarm.content_differs", "{error}");
+    assert!(error.message().contains("config laden_setting"), "{error}");
+    let hint = error.hint_text().unwrap();
+    assert!(hint.contains("another name"), "{hint}");
+    stacks.put_back("laden", &snapshot).await.unwrap();
+    assert_eq!((spec(), things()), (before, all));
     engine.docker(&["stack", "rm", "laden"]);
+}
+
+/// A service that does its work and ends has been deployed once it has done it.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_runs_to_an_end_is_deployed_when_it_has() {
+    let engine = Engine::shared();
+    let platform = engine.platform("");
+    let stacks = platform.stacks().unwrap();
+    let stays = SERVICE.replace("COUNT", "1");
+    let migrate = |script: &str| {
+        // Its end comes while the swarm watches the update, which it stops for that.
+        let service = stays
+            .replace("trap 'exit 0' TERM; sleep 100000 & wait", script)
+            .replace("{delay: 200ms}", "{condition: on-failure, delay: 200ms}")
+            .replace(
+                "update_config: {monitor: 100ms}",
+                "update_config: {monitor: 5s}",
+            );
+        let services = format!("  stays:{stays}\n  migrate:{service}");
+        compose(&engine, "einmal.yml", &services, "")
+    };
+    let begun = std::time::Instant::now();
+    let none = stacks.snapshot("einmal").await.unwrap();
+    let files = [migrate("exit 0")];
+    stacks.deploy("einmal", &files, &none).await.unwrap();
+    let snapshot = stacks.snapshot("einmal").await.unwrap();
+    let mut settled: Vec<&str> = snapshot["settled"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|it| it.as_str())
+        .collect();
+    settled.sort_unstable();
+    assert_eq!(settled, ["einmal_migrate", "einmal_stays"]);
+    // Again, and with other work to do.
+    for script in ["exit 0", "true; exit 0"] {
+        let files = [migrate(script)];
+        stacks.deploy("einmal", &files, &snapshot).await.unwrap();
+    }
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
+    let files = [migrate("echo no such table; exit 3")];
+    let error = stacks.deploy("einmal", &files, &snapshot).await;
+    let error = error.unwrap_err();
+    assert!(error.message().contains("einmal_migrate"), "{error}");
+    stacks.put_back("einmal", &snapshot).await.unwrap();
+    let state = ["service", "ps", "--format", "{{.CurrentState}}"];
+    let state = engine.docker(&[&state[..], &["einmal_migrate"]].concat());
+    assert!(state.starts_with("Complete "), "{state}");
+    engine.docker(&["stack", "rm", "einmal"]);
+}
+
+/// A volume whose name only the deployment can fill in is in no plan.
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_that_a_deployment_has_made_are_told() {
+    let engine = Engine::shared();
+    let platform = engine.platform("");
+    let stacks = platform.stacks().unwrap();
+    let service = SERVICE.replace("COUNT", "1") + "    volumes: [\"data:/data\", \"old:/old\"]\n";
+    let volumes = "volumes:\n  data: {name: \"${PREFIX:-found}_data\"}\n  old: {name: found_old}";
+    let file = compose(&engine, "volumes.yml", &format!("  web:{service}"), volumes);
+    let label = "com.docker.stack.namespace=volumes";
+    engine.docker(&["volume", "create", "--label", label, "found_old"]);
+    let before = stacks.snapshot("volumes").await.unwrap();
+    stacks.deploy("volumes", &[file], &before).await.unwrap();
+    stacks.put_back("volumes", &before).await.unwrap();
+    let left = stacks.left("volumes", &before).await.unwrap();
+    assert_eq!(left, ["volume found_data"]);
+    // Of a snapshot of an earlier version nothing is known.
+    let mut old = before.clone();
+    old.as_object_mut().unwrap().remove("volumes");
+    assert_eq!(stacks.left("volumes", &old).await.unwrap(), [""; 0]);
+    until("no container uses them", || {
+        let all = ["volume", "rm", "found_data", "found_old"];
+        engine.client(&all).output().unwrap().status.success()
+            || engine
+                .docker(&["volume", "ls", "-q", "--filter", "name=found_"])
+                .is_empty()
+    });
 }
 
 /// What did not run before is described as it was, and nothing waits for it to run.

@@ -133,7 +133,7 @@ impl Ground {
     ) -> Report {
         let backup = site.backup(backup).await.unwrap();
         let plan = site
-            .plan(&backup, request, &RunOptions::new())
+            .plan_with(&backup, request, &RunOptions::new())
             .await
             .unwrap();
         assert!(plan.refusal().is_none(), "{:?}", plan.findings);

@@ -1,6 +1,7 @@
 //! The runbook's platform on a real swarm: restored, taken back, killed in the middle.
 
 mod checks;
+mod disaster;
 mod ground;
 mod stack;
 mod traffic;
@@ -47,7 +48,14 @@ async fn a_part_of_the_platform_is_restored_and_taken_back() {
     let ground = Ground::without_images(&[]);
     checks::fail_by_name(&ground).await;
     parts(&ground).await;
+    traffic::a_broken_web_server_serves_on(&ground).await;
     stack::redeployed_and_taken_back(&ground).await;
+}
+
+/// From the runbook's backup, and from one of our own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_platform_of_which_nothing_is_left_is_brought_back() {
+    disaster::everything_is_brought_back_on_a_new_engine().await;
 }
 
 /// Servers that publish no port are spoken to at their containers' own addresses.
@@ -95,7 +103,7 @@ async fn restored_from_ours(ground: &Ground, site: &Site, made: &BackupId) {
     ground.confirm(site).await;
 }
 
-/// Trap 26 with it: this Redis has an append-only file, beside which a restored RDB counts for nothing.
+/// This Redis has an append-only file, beside which a restored RDB counts for nothing.
 async fn everything(ground: &Ground) {
     let site = ground.site().await;
     let report = ground
@@ -168,7 +176,7 @@ async fn images(ground: &Ground) {
     ground.back(&site, "images").await;
 }
 
-/// Trap 12: the worker writes too, and only `[site] stop` names it; while the database is swapped
+/// The worker writes too, and only `[site] stop` names it; while the database is swapped
 /// nothing of it runs.
 fn worker_is_down(ground: &Ground) -> (RunOptions, Arc<AtomicBool>) {
     assert_ne!(ground.containers("hosting_app_worker").len(), 0);
@@ -264,7 +272,7 @@ async fn point_in_time(ground: &Ground) {
         let backup = site.backup_for("latest", &request).await.unwrap();
         assert_eq!(*backup.id(), made.id);
         let plan = site
-            .plan(&backup, request, &RunOptions::new())
+            .plan_with(&backup, request, &RunOptions::new())
             .await
             .unwrap();
         assert!(plan.refusal().is_none(), "{only_to}: {:?}", plan.findings);
@@ -317,7 +325,7 @@ async fn a_failed_check(ground: &Ground) {
     ground.confirm(&site).await;
 }
 
-/// Trap 40, for the whole swarm: another manager has a state folder of its own.
+/// For the whole swarm: another manager has a state folder of its own.
 async fn another_host(ground: &Ground) {
     let site = ground.site().await;
     let text = std::fs::read_to_string(ground.swarm.config()).unwrap();
@@ -328,7 +336,7 @@ async fn another_host(ground: &Ground) {
     let other = Site::open(&path).await.unwrap();
     let backup = other.backup("latest").await.unwrap();
     let plan = other
-        .plan(
+        .plan_with(
             &backup,
             PlanRequest::all().only(["scripts"]),
             &RunOptions::new(),

@@ -28,7 +28,7 @@ pub async fn redeployed_and_taken_back(ground: &Ground) {
     let backup = site.backup("latest").await.unwrap();
     let request = PlanRequest::all().only(["docker-compose"]);
     let plan = site
-        .plan(&backup, request, &RunOptions::new())
+        .plan_with(&backup, request, &RunOptions::new())
         .await
         .unwrap();
     assert!(plan.refusal().is_none(), "{:?}", plan.findings);
@@ -37,7 +37,7 @@ pub async fn redeployed_and_taken_back(ground: &Ground) {
     let report = site.run(plan, RunOptions::new()).await.unwrap();
     assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
     assert!(!ground.specs().contains("BY_HAND"));
-    // Whatever the files say: trap 14.
+    // Whatever the files say.
     assert!(replicas > 0);
     until("as many as before", || {
         ground.containers("hosting_app").len() == replicas

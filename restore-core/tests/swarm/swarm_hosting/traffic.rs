@@ -177,7 +177,7 @@ pub async fn users_meet_the_page_or_the_platform(ground: &Ground) {
     ground.confirm(&site).await;
 }
 
-/// Traps 7, 8 and 9: every name on every port, with the real time, before anything is stopped; and
+/// Every name on every port, with the real time, before anything is stopped; and
 /// still there when nginx's container was replaced.
 pub async fn the_page_is_everywhere(ground: &Ground) {
     let site = ground.site().await;
@@ -283,7 +283,7 @@ pub fn page_is_back(ground: &Ground) -> impl Fn() + Send + Sync + use<> {
     }
 }
 
-/// Trap 32: nginx, which was not stopped, writes into the log that is there now.
+/// Nginx, which was not stopped, writes into the log that is there now.
 pub fn logs_are_written(ground: &Ground) {
     let mark = format!("/mark-{}", std::process::id());
     let port = ground.swarm.setting("HTTP_PORT");
@@ -301,7 +301,91 @@ pub fn logs_are_written(ground: &Ground) {
     });
 }
 
-/// Trap 7: served by each of several replicas, which have addresses of their own only.
+/// nginx that runs on with what it had read, while its configuration is broken since: restored without a page,
+/// and taken back to the broken files. Users are served by what it remembers.
+pub async fn a_broken_web_server_serves_on(ground: &Ground) {
+    // The checks are none of it, and those of what is damaged besides take their time to fail.
+    let site = ground
+        .site_but(|text| {
+            let from = text.find("[checks.health]").unwrap();
+            let to = text.find("[maintenance]").unwrap();
+            format!("{}{}", &text[..from], &text[to..])
+        })
+        .await;
+    let port = ground.swarm.setting("HTTP_PORT");
+    let served = || ask(&port, "/health", "www.example.test");
+    let before = served();
+    assert!(matches!(before, Ok((_, false))), "{before:?}");
+    let file = ground.swarm.root().join("mnt/nfs/nginx/conf.d/app.conf");
+    let aside = ground.swarm.work().join("app.conf");
+    std::fs::rename(&file, &aside).unwrap();
+    let mut text = std::fs::read_to_string(&aside).unwrap();
+    text += "server { nonsense\n";
+    std::fs::write(&file, &text).unwrap();
+    let broken = ground.swarm.fingerprint();
+
+    let backup = site.backup(&ground.backup).await.unwrap();
+    let plan = site
+        .plan_with(&backup, PlanRequest::all(), &RunOptions::new())
+        .await
+        .unwrap();
+    assert!(plan.refusal().is_none(), "{:?}", plan.findings);
+    let told = plan
+        .findings
+        .iter()
+        .find(|it| it.code == "maintenance.none");
+    let told = &told
+        .unwrap_or_else(|| panic!("{:?}", plan.findings))
+        .message;
+    assert!(told.contains("restored with nginx-config"), "{told}");
+
+    let all = PlanRequest::all();
+    for (request, changed) in [
+        (
+            all.clone()
+                .no_maintenance(true)
+                .only(["nginx-config", "scripts"]),
+            ["nginx-config", "scripts"],
+        ),
+        // The same once more, as it is typed, with a downtime.
+        (
+            all.only(["nginx-config", "redis"]),
+            ["nginx-config", "redis"],
+        ),
+    ] {
+        let what = changed.join(" and ");
+        let report = ground.run(&site, request, RunOptions::new()).await;
+        let text = report.to_text();
+        assert_eq!(report.outcome, Outcome::Restored, "{what}: {text}");
+        ground.is_restored_in(&changed, &what);
+        until("users are served", || served() == before);
+
+        let report = site.rollback(None, RunOptions::new()).await.unwrap();
+        let text = report.to_text();
+        assert_eq!(report.outcome, Outcome::RolledBack, "{what}: {text}");
+        let told = report
+            .findings
+            .iter()
+            .find(|it| it.code == "files.unsound_before");
+        assert_eq!(told.unwrap().subject, "nginx-config", "{text}");
+        ground.is(&broken, &format!("{what}, rolled back"));
+        until("users are served all the same", || served() == before);
+        ground.confirm(&site).await;
+        for run in site.history().await.unwrap() {
+            let open = matches!(run.outcome, Outcome::Unfinished | Outcome::Stuck);
+            assert!(!open, "{what}: {}", run.to_text());
+        }
+    }
+
+    std::fs::rename(&aside, &file).unwrap();
+    let nginx = ground.containers("hosting_nginx").remove(0);
+    ground
+        .swarm
+        .docker(&["exec", &nginx, "nginx", "-s", "reload"]);
+    ground.is(&ground.damaged, "nginx as it was");
+}
+
+/// Served by each of several replicas, which have addresses of their own only.
 pub async fn every_replica_shows_the_page(ground: &Ground) {
     ground.swarm.docker(&[
         "service",

@@ -153,7 +153,7 @@ impl Ground {
     pub async fn plan(&self, site: &Site, request: PlanRequest) -> Plan {
         let backup = site.backup("latest").await.unwrap();
         let plan = site
-            .plan(&backup, request, &RunOptions::new())
+            .plan_with(&backup, request, &RunOptions::new())
             .await
             .unwrap();
         assert!(plan.refusal().is_none(), "{:#?}", plan.findings);
@@ -165,6 +165,24 @@ impl Ground {
         match site.confirm(None, RunOptions::new()).await {
             Ok(report) => assert!(report.confirmed),
             Err(error) => assert_eq!(error.code(), "run.none_to_confirm", "{error}"),
+        }
+    }
+
+    /// What stands beside a volume of the manager can do only what its work needs.
+    pub fn agents_are_confined(&self) {
+        let docker = |args: &[&str]| self.swarm.docker(args);
+        let agents = docker(&["ps", "-q", "--filter", "label=restore.site"]);
+        assert!(!agents.trim().is_empty(), "no agent runs");
+        let format = "{{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}} \
+            {{.HostConfig.NetworkMode}} {{.HostConfig.Privileged}} {{.HostConfig.PidsLimit}} \
+            {{.HostConfig.Memory}} {{.HostConfig.MemorySwap}}";
+        for agent in agents.split_whitespace() {
+            let limits = docker(&["inspect", "--format", format, agent]);
+            let (bytes, processes) = (512 << 20, 1024);
+            assert_eq!(
+                limits.trim(),
+                format!("[ALL] [no-new-privileges] none false {processes} {bytes} {bytes}")
+            );
         }
     }
 

@@ -15,7 +15,7 @@ fn second(config: PathBuf) -> Result<(), Error> {
         let site = Site::open(&config).await?;
         let backup = site.backup("latest").await?;
         let request = PlanRequest::all().only(["scripts"]).no_safety_backup(true);
-        let plan = site.plan(&backup, request, &RunOptions::new()).await?;
+        let plan = site.plan_with(&backup, request, &RunOptions::new()).await?;
         site.run(plan, RunOptions::new()).await.map(drop)
     };
     let thread = std::thread::spawn(|| {

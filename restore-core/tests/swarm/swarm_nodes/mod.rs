@@ -4,6 +4,7 @@ mod away;
 mod ground;
 mod managers;
 mod page;
+mod quorum;
 mod redis;
 mod tree;
 mod twins;
@@ -52,7 +53,7 @@ async fn a_node_without_an_endpoint(ground: &Ground) {
     let site = ground.site("alone", "").await;
     let backup = site.backup("latest").await.unwrap();
     let plan = site
-        .plan(&backup, PlanRequest::all(), &RunOptions::new())
+        .plan_with(&backup, PlanRequest::all(), &RunOptions::new())
         .await
         .unwrap();
     let refused = |code: &str, of: &str| {
@@ -128,6 +129,7 @@ async fn other_engines(ground: &Ground) {
     let run = RunId::generate();
     assert_eq!(volume.state(&run).await.unwrap(), SwapState::Nothing);
     assert!(volume.free_space().await.unwrap().free_bytes > 0);
+    ground.agents_are_confined();
     drop((volume, site));
     ground.nothing_left().await;
 
@@ -294,7 +296,7 @@ async fn a_database_elsewhere(ground: &Ground) {
     assert_eq!(sql("DELETE FROM t WHERE n > 10").await.0, 0);
     let backup = site.backup(made.id.as_str()).await.unwrap();
     let plan = site
-        .plan(
+        .plan_with(
             &backup,
             PlanRequest::all().only(["far"]).no_safety_backup(true),
             &RunOptions::new(),

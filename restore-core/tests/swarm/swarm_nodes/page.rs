@@ -42,7 +42,7 @@ async fn planned(site: &Site) -> Plan {
     let request = PlanRequest::all()
         .only(["applications"])
         .no_safety_backup(true);
-    site.plan(&backup, request, &RunOptions::new())
+    site.plan_with(&backup, request, &RunOptions::new())
         .await
         .unwrap()
 }

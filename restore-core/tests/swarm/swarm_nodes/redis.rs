@@ -119,7 +119,7 @@ impl<'a> Far<'a> {
         let backup = site.backup(backup).await.unwrap();
         let request = PlanRequest::all().only([NAME]).no_safety_backup(true);
         let plan = site
-            .plan(&backup, request, &RunOptions::new())
+            .plan_with(&backup, request, &RunOptions::new())
             .await
             .unwrap();
         assert!(plan.refusal().is_none(), "{:#?}", plan.findings);

@@ -46,7 +46,7 @@ fn component(node: &str) -> String {
 async fn planned(site: &Site, id: &str, request: PlanRequest) -> Plan {
     let backup = site.backup(id).await.unwrap();
     let request = request.only(["far"]).no_safety_backup(true);
-    site.plan(&backup, request, &RunOptions::new())
+    site.plan_with(&backup, request, &RunOptions::new())
         .await
         .unwrap()
 }

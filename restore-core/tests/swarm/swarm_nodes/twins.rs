@@ -45,7 +45,7 @@ async fn there_and_back(
         .only(names.iter().copied())
         .no_safety_backup(true);
     let plan = site
-        .plan(&backup, request, &RunOptions::new())
+        .plan_with(&backup, request, &RunOptions::new())
         .await
         .unwrap();
     assert!(plan.refusal().is_none(), "{:#?}", plan.findings);

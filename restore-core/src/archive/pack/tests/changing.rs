@@ -10,6 +10,49 @@ use super::super::{Compression, pack};
 use super::{Ground, volume};
 use crate::model::{Progress, Severity};
 
+/// As Samba takes leases: whoever opens the file is kept waiting until the lease's owner was told and lets go.
+#[tokio::test]
+async fn a_file_with_a_lease_is_waited_for() {
+    const OWNER: &str = "import fcntl, signal, sys, time\n\
+        file = open(sys.argv[1], 'r+')\n\
+        def told(*_):\n\
+        \x20   time.sleep(0.3)\n\
+        \x20   fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)\n\
+        signal.signal(signal.SIGIO, told)\n\
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n\
+        print(flush=True)\n\
+        time.sleep(60)\n";
+    let ground = Ground::new();
+    let leased = ground.write("leased", "as it was");
+    let mut owner = std::process::Command::new("python3")
+        .args(["-c", OWNER])
+        .arg(&leased)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut taken = String::new();
+    let mut said = std::io::BufReader::new(owner.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut said, &mut taken).unwrap();
+    let file = std::fs::File::create(&ground.archive).unwrap();
+    let packed = pack(
+        &ground.tree,
+        volume(Compression::None),
+        Sink::new("archive", Box::new(Meddling(file, |_| {}))),
+        Progress::hidden(),
+        CancellationToken::new(),
+    )
+    .await;
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    assert_eq!(taken, "\n", "it has the lease");
+    packed.unwrap();
+    let back = ground.unpack().await;
+    assert_eq!(
+        std::fs::read_to_string(back.join("leased")).unwrap(),
+        "as it was"
+    );
+}
+
 #[tokio::test]
 async fn files_that_change_while_they_are_read_are_named() {
     let ground = Ground::new();

@@ -86,3 +86,28 @@ async fn what_a_restore_would_refuse_is_said_now() {
     let hint = packed.findings[0].hint.as_deref().unwrap();
     assert!(hint.contains("allow_links"), "{hint}");
 }
+
+/// Only root can give a file such an attribute, and not everywhere.
+#[tokio::test]
+async fn attributes_that_are_not_packed_are_said() {
+    let ground = Ground::new();
+    let file = ground.write("file", "x");
+    let plain = ground.write("plain", "x");
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(plain, "user.mine", b"kept", flags).unwrap();
+    let Ok(()) = rustix::fs::setxattr(file, "trusted.theirs", b"x", flags) else {
+        return;
+    };
+    let packed = ground.pack(volume(Compression::None)).await.unwrap();
+    let told: Vec<(&str, Severity)> = packed
+        .findings
+        .iter()
+        .map(|finding| (finding.code.as_str(), finding.severity))
+        .collect();
+    assert_eq!(told, [("pack.attributes", Severity::Info)]);
+    let message = &packed.findings[0].message;
+    assert!(
+        message.starts_with("1 entry has extended attributes") && message.ends_with("/file"),
+        "{message}"
+    );
+}

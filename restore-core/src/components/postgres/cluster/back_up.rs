@@ -306,7 +306,7 @@ fn failed(exit: &Exit) -> Error {
         .lines()
         .find_map(|line| line.split_once("error: ").map(|(_, why)| why))
         .or_else(|| exit.stderr.lines().rfind(|line| !line.trim().is_empty()))
-        .unwrap_or("without a word");
+        .unwrap_or("it printed nothing");
     let line: String = line.trim().chars().take(300).collect();
     let error = Error::new(
         ErrorKind::Failed,

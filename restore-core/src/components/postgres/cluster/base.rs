@@ -4,15 +4,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Cluster;
-use crate::components::postgres::wal::Origin;
+use crate::components::postgres::wal::BaseBackupRange;
 use crate::contract::backup::DESCRIPTION;
 use crate::contract::{Backup, expand_pattern};
 use crate::model::{Error, ErrorKind, Lsn, Result, Timestamp};
 
-/// The backup has no base backup of the cluster.
-pub(super) const NO_BASE: &str = "cluster.no_base";
-/// It has one of which nothing is known.
-pub(super) const UNDESCRIBED: &str = "cluster.undescribed";
+/// The reason of an error: a backup has no base backup of the cluster, or one of which nothing is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NoBase;
 
 /// What was written down of a base backup when it was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,8 +38,8 @@ pub(super) struct Base {
 }
 
 impl BaseFacts {
-    pub(super) fn origin(&self) -> Origin {
-        Origin {
+    pub(super) fn origin(&self) -> BaseBackupRange {
+        BaseBackupRange {
             timeline: self.timeline,
             start: self.start_lsn,
             stop: self.stop_lsn,
@@ -59,7 +58,7 @@ impl BaseFacts {
 impl Cluster {
     /// The base backup that the backup has.
     pub(super) async fn base(&self, backup: &Backup) -> Result<Base> {
-        let found = backup.find(&self.config.base);
+        let found = backup.find_of(&self.name, &self.config.base);
         let [artifact] = found.as_slice() else {
             let tried: Vec<String> = self
                 .config
@@ -69,7 +68,7 @@ impl Cluster {
                 .collect();
             return Err(Error::new(
                 ErrorKind::Preflight,
-                NO_BASE,
+                "cluster.no_base",
                 match found.len() {
                     0 => format!(
                         "backup {} has no base backup (looked for {})",
@@ -83,17 +82,19 @@ impl Cluster {
                     ),
                 },
             )
-            .hint("`restore run latest --to …` chooses the newest backup that has one; `restore backup --base` makes one"));
+            .because(NoBase)
+            .hint("`restore run latest --to TIME` chooses the newest backup that has one; `restore backup --base` makes one"));
         };
         let facts = facts(backup, artifact).await?.ok_or_else(|| {
             Error::new(
                 ErrorKind::Preflight,
-                UNDESCRIBED,
+                "cluster.undescribed",
                 format!(
                     "backup {} does not say in {DESCRIPTION} when and where in the log {artifact} was taken",
                     backup.id()
                 ),
             )
+            .because(NoBase)
             .hint("only base backups made by `restore backup --base` can be recovered")
         })?;
         Ok(Base {

@@ -14,7 +14,7 @@ impl Control {
     /// Reads that of the data directory which the service's programs see at `dir`.
     pub(super) async fn read(programs: &Programs<'_>, dir: &Path) -> Result<Self> {
         let dir = dir.to_string_lossy().into_owned();
-        let (text, exit) = programs.say("pg_controldata", &["-D", &dir]).await?;
+        let (text, exit) = programs.output("pg_controldata", &["-D", &dir]).await?;
         if !exit.success() {
             return Err(Error::new(
                 ErrorKind::Failed,
@@ -25,7 +25,7 @@ impl Control {
                         .trim()
                         .lines()
                         .last()
-                        .unwrap_or("without a word")
+                        .unwrap_or("it printed nothing")
                 ),
             )
             .hint("it is no PostgreSQL data directory, or damaged"));

@@ -45,7 +45,7 @@ impl Cluster {
         base: &Base,
         owner: Option<(u32, u32)>,
     ) -> Result<Archive> {
-        let Some(WalSource::Store(shelf)) = &self.config.wal_archive else {
+        let Some(WalSource::Store(remote)) = &self.config.wal_archive else {
             return self.archive(base).await;
         };
         let volume = self.volume().await?;
@@ -55,15 +55,15 @@ impl Cluster {
             cluster: self,
             cx,
             base,
-            shelf,
+            remote,
             volume: volume.as_ref(),
             place: make_dir(&root, &dir)?,
             dir,
             owner,
         };
         fetching.run().await?;
-        let fetched = WalSource::Directory(fetching.dir);
-        Archive::open(&fetched, base.facts.segment_size).await
+        let held = fetching.place.again()?.into_fd();
+        Archive::of_directory(held, fetching.dir, base.facts.segment_size).await
     }
 
     /// Deletes what was fetched for the run whose folder in `root` is named so, and what was kept of
@@ -71,7 +71,7 @@ impl Cluster {
     pub(super) fn forget_fetched(&self, root: &Path, run: &str) -> Result<()> {
         live(root)?.remove_tree(&format!("{run}{SUFFIX}"))?;
         match &self.config.wal_archive {
-            Some(WalSource::Store(shelf)) => shelf.forget(),
+            Some(WalSource::Store(remote)) => remote.forget(),
             _ => Ok(()),
         }
     }
@@ -119,8 +119,8 @@ pub(super) fn room(chain: &Chain, until: u64) -> u64 {
 /// What is in a store of these, by name.
 fn stored<'a>(files: impl Iterator<Item = &'a ArchivedFile>) -> Files {
     files
-        .filter_map(|file| file.elsewhere.as_ref())
-        .map(|(_, stored)| (stored.file.path.clone(), stored.clone()))
+        .filter_map(ArchivedFile::stored)
+        .map(|stored| (stored.file.path.clone(), stored.clone()))
         .collect()
 }
 
@@ -129,7 +129,7 @@ struct Fetching<'a> {
     cluster: &'a Cluster,
     cx: &'a RunContext,
     base: &'a Base,
-    shelf: &'a Arc<RemoteWalArchive>,
+    remote: &'a Arc<RemoteWalArchive>,
     volume: &'a dyn Volume,
     dir: PathBuf,
     place: Dir,
@@ -146,8 +146,8 @@ impl Fetching<'_> {
             for (name, file) in &known {
                 match there.get(name) {
                     Some(now) if now == file => {}
-                    Some(_) => return Err(self.shelf.changed(name)),
-                    None => return Err(self.shelf.vanished(file)),
+                    Some(_) => return Err(self.remote.changed(name)),
+                    None => return Err(self.remote.vanished(file)),
                 }
             }
             let wanted = self.wanted(&mut archive, &mut until).await?;
@@ -277,10 +277,10 @@ impl Fetching<'_> {
             progress,
             again: &again,
         };
-        let pulled = self.shelf.pull(&stored, &mut file, &patience).await;
-        pulled.map_err(|error| match error.code() {
-            "io.disk_full" => self.no_room(error.message()),
-            _ => error,
+        let pulled = self.remote.pull(&stored, &mut file, &patience).await;
+        pulled.map_err(|error| match error.is(&std::io::ErrorKind::StorageFull) {
+            true => self.no_room(error.message()),
+            false => error,
         })?;
         file.sync_data().await.map_err(failed)?;
         drop(file);
@@ -298,7 +298,7 @@ impl Fetching<'_> {
             format!(
                 "there is no room in {} for the log out of the WAL archive {}: {why}",
                 self.dir.display(),
-                self.shelf.describe()
+                self.remote.describe()
             ),
         )
         .hint("free some space where the volume is, and try again")

@@ -25,8 +25,8 @@ fn working(wanted: impl Fn(&Path) -> bool) -> Vec<i32> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|pid| wanted(Path::new(&format!("/proc/{pid}/cwd"))))
         .filter(|pid| {
-            std::fs::read_to_string(format!("/proc/{pid}/comm"))
-                .is_ok_and(|name| name.starts_with("postgres") || name.starts_with("postmaster"))
+            std::fs::read(format!("/proc/{pid}/comm"))
+                .is_ok_and(|name| name.starts_with(b"postgres") || name.starts_with(b"postmaster"))
         })
         .collect()
 }

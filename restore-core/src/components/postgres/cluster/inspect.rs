@@ -13,6 +13,7 @@ use crate::components::postgres::wal::{ReplayEstimate, WalSource};
 use crate::contract::{Inspection, RunContext, SpaceNeed, Volume};
 use crate::model::target::FOLLOWS;
 use crate::model::{Error, ErrorKind, Finding, Result};
+use crate::swap::scope::SwapScope;
 
 /// What a recovery would come to.
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub(in super::super) struct Outlook {
     pub(in super::super) need: Option<SpaceNeed>,
     pub(in super::super) findings: Vec<Finding>,
     pub(in super::super) facts: Map<String, Value>,
+    /// What of it nobody has signed.
+    pub(in super::super) unsigned: Option<String>,
 }
 
 /// See [`Component::inspect`](crate::component::Component::inspect).
@@ -40,6 +43,9 @@ pub(super) async fn inspect(cluster: &Cluster, cx: &RunContext) -> Result<Inspec
         needs: outlook.need.into_iter().collect(),
         findings: outlook.findings,
         facts: outlook.facts,
+        unsigned: outlook.unsigned.into_iter().collect(),
+        // A base backup copies all of the data directory, and what is staged would lie in there.
+        save_first: cluster.scope() == SwapScope::Everything,
         ..planned
     };
     archive::other_runs(cx, volume.as_ref(), &mut inspection.findings).await;
@@ -161,6 +167,8 @@ impl Cluster {
             );
             return Ok(0);
         };
+        let log = self.config.wal_archive.as_ref();
+        outlook.unsigned = log.map(|log| format!("the log in {}", log.display()));
         let (search, noted) = self.search(base, target.timeline, cx.cancelled()).await?;
         outlook.findings.extend(noted);
         let chain = search.chain();

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::Cluster;
-use super::base::{Base, NO_BASE, UNDESCRIBED};
-use crate::components::postgres::wal::{Archive, Chain, Origin, SegmentName, segment_of};
+use super::base::{Base, NoBase};
+use crate::components::postgres::wal::{Archive, BaseBackupRange, Chain, SegmentName, segment_of};
 use crate::contract::Backup;
 use crate::model::{BackupId, Lsn, RecoveryPoint, RecoveryTarget, Result};
 
@@ -19,7 +19,7 @@ pub(super) async fn must_keep(
         match cluster.base(backup).await {
             Ok(base) => bases.push((backup.clone(), base)),
             // One that nothing can be recovered from keeps nothing.
-            Err(error) if [NO_BASE, UNDESCRIBED].contains(&error.code()) => {}
+            Err(error) if error.is(&NoBase) => {}
             // One that cannot be read just now may be the very one.
             Err(error) => return Err(error),
         }
@@ -92,7 +92,7 @@ fn alone<'a>(
         })
         .min_by_key(|name| name.number);
     let next = next?;
-    let leads_here = |older: &Origin| {
+    let leads_here = |older: &BaseBackupRange| {
         older.stop <= origin.stop
             && Chain::follow(archive, older, origin.timeline)
                 .is_ok_and(|chain| chain.last().is_some_and(|last| last >= own))

@@ -40,6 +40,7 @@ mod stage;
 mod timeline;
 
 use config::ClusterConfig;
+pub(super) use programs::major_of;
 
 /// A whole PostgreSQL cluster, recovered to a point in time and swapped as one.
 pub struct Cluster {
@@ -54,7 +55,7 @@ impl Cluster {
         Ok(Arc::new(Self::new(name, table, parts)?))
     }
 
-    /// The same as what it is: for a component that is a part of it.
+    /// As [`from_table`](Self::from_table), as its own type: for a component that is a part of it.
     pub(super) fn new(name: &str, table: Table, parts: &ComponentDeps) -> Result<Self> {
         Ok(Self {
             name: name.to_owned(),
@@ -175,7 +176,7 @@ impl Component for Cluster {
     }
 
     async fn base_ended(&self, backup: &Backup) -> Result<Option<Timestamp>> {
-        if backup.find(&self.config.base).is_empty() {
+        if backup.find_of(&self.name, &self.config.base).is_empty() {
             return Ok(None);
         }
         let base = self.base(backup).await.map_err(self.at())?;
@@ -213,7 +214,7 @@ impl Component for Cluster {
     }
 
     fn artifacts(&self, backup: &Backup) -> Vec<String> {
-        backup.find(&self.config.base)
+        backup.find_of(&self.name, &self.config.base)
     }
 
     async fn unpack_policies(&self, backup: &Backup) -> Result<Vec<(String, UnpackPolicy)>> {
@@ -282,6 +283,13 @@ impl Component for Cluster {
             Some(volume) => {
                 archive::ensure_kept(cx, Some(volume.as_ref()), &volume.describe()).await
             }
+            None => Ok(()),
+        }
+    }
+
+    async fn can_undo(&self, cx: &RunContext) -> Result<()> {
+        match self.still_there(cx).await? {
+            Some(volume) => archive::ensure_movable(cx, volume.as_ref()).await,
             None => Ok(()),
         }
     }

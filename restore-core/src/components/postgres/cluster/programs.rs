@@ -40,7 +40,7 @@ impl<'a> Programs<'a> {
                 version: String::new(),
                 major: 0,
             };
-            let Ok((text, exit)) = programs.say("postgres", &["--version"]).await else {
+            let Ok((text, exit)) = programs.output("postgres", &["--version"]).await else {
                 continue;
             };
             // "postgres (PostgreSQL) 15.4 (Debian 15.4-1)"
@@ -92,7 +92,7 @@ impl<'a> Programs<'a> {
     }
 
     /// Runs a program to its end; what it printed, at most a megabyte.
-    pub(super) async fn say(&self, name: &str, args: &[&str]) -> Result<(String, Exit)> {
+    pub(super) async fn output(&self, name: &str, args: &[&str]) -> Result<(String, Exit)> {
         let command = self.command(name, args);
         let service = &self.cluster.config.service;
         let mut process = self.cluster.platform.exec(service, command).await?;
@@ -122,7 +122,7 @@ impl<'a> Programs<'a> {
 }
 
 /// The major version in `15.4`, `16beta1`, `17rc1`.
-pub(super) fn major_of(version: &str) -> Option<u32> {
+pub(in super::super) fn major_of(version: &str) -> Option<u32> {
     let end = version
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(version.len());

@@ -4,7 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Cluster;
 use super::base::Base;
-use super::timeline::{ABANDONED, UNKNOWN};
+use super::timeline::LiveTimeline;
 use crate::components::postgres::wal::{Archive, Chain, Search};
 use crate::contract::Backup;
 use crate::model::{Error, ErrorKind, Finding, Recoverable, Result};
@@ -43,7 +43,10 @@ impl Cluster {
 
 /// See [`Component::recoverable`](crate::component::Component::recoverable).
 pub(super) async fn of(cluster: &Cluster, backup: &Backup) -> Result<Option<Recoverable>> {
-    if backup.find(&cluster.config.base).is_empty() {
+    if backup
+        .find_of(&cluster.name, &cluster.config.base)
+        .is_empty()
+    {
         return Ok(None);
     }
     let base = cluster.base(backup).await?;
@@ -66,7 +69,9 @@ pub(super) async fn of(cluster: &Cluster, backup: &Backup) -> Result<Option<Reco
         let search = match cluster.search(&base, None, &never).await {
             Ok((search, _)) => search,
             // What it holds can be told all the same, and reached by somebody who means it.
-            Err(error) if matches!(error.code(), ABANDONED | UNKNOWN) => {
+            Err(error)
+                if error.is(&LiveTimeline::Abandoned) || error.is(&LiveTimeline::Unknown) =>
+            {
                 range.needs_timeline = Some(error.message().to_owned());
                 let archive = cluster.archive(&base).await?;
                 let newest = archive.timelines.newest((facts.timeline, facts.stop_lsn));

@@ -186,7 +186,7 @@ impl Cluster {
     async fn verify(&self, programs: &Programs<'_>, dir: &Path) -> Result<()> {
         let seen = self.seen(dir).await?.to_string_lossy().into_owned();
         let args = ["--exit-on-error", "--quiet", "--no-parse-wal", &seen];
-        let (_, exit) = programs.say("pg_verifybackup", &args).await?;
+        let (_, exit) = programs.output("pg_verifybackup", &args).await?;
         if exit.success() {
             return Ok(());
         }

@@ -284,7 +284,7 @@ fn explain(said: &str) -> Error {
         .lines()
         .rfind(|line| line.contains("FATAL:") || line.contains("PANIC:"))
         .or_else(|| said.lines().rfind(|line| !line.trim().is_empty()))
-        .unwrap_or("without a word");
+        .unwrap_or("it printed nothing");
     let line: String = line.trim().chars().take(LINE).collect();
     let (code, hint) = if said.contains("ended before configured recovery target was reached") {
         (

@@ -9,7 +9,7 @@ use crate::components::place;
 use crate::contract::{RunContext, Staged};
 use crate::model::{Error, Finding, Result};
 use crate::swap::scope::Discard;
-use crate::sys::read_small;
+use crate::sys::{open_to_read_below, read_small_from};
 
 /// The fact under which is kept what was staged, for the check after the cut-over.
 pub(super) const STAGED: &str = "staged";
@@ -89,7 +89,10 @@ fn configuration(cluster: &Cluster, live: &Path, staged: &Path) -> Option<Findin
         .into_iter()
         .filter(|name| {
             // Both are the server's user's, who may have put anything there.
-            let read = |dir: &Path| read_small(&dir.join(name), LONGEST).ok();
+            let read = |dir: &Path| {
+                let file = open_to_read_below(dir, &dir.join(name)).ok()?;
+                read_small_from(file, LONGEST).ok()
+            };
             read(live) != read(staged)
         })
         .collect();

@@ -12,14 +12,18 @@ use super::Cluster;
 use super::base::Base;
 use super::control::Control;
 use super::programs::Programs;
-use crate::components::postgres::wal::{Ancestors, Archive, Origin, parse_history};
+use crate::components::postgres::wal::{Ancestors, Archive, BaseBackupRange, parse_history};
 use crate::contract::Backup;
 use crate::model::{Error, ErrorKind, Finding, RecoveryTarget, Result};
+use crate::sys::{open_to_read_below, read_small_from};
 
-/// The live timeline does not lead on from a base backup.
-pub(super) const ABANDONED: &str = "cluster.abandoned";
-/// The live timeline cannot be told.
-pub(super) const UNKNOWN: &str = "cluster.timeline_unknown";
+/// The reason of an error: what the live timeline says against a recovery along it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LiveTimeline {
+    /// It does not lead on from a base backup.
+    Abandoned,
+    Unknown,
+}
 
 /// The timeline that the live cluster is on.
 enum Live {
@@ -204,12 +208,15 @@ const HISTORY: u64 = 1 << 20;
 
 /// The histories of timelines in a data directory.
 fn histories(dir: &Path) -> impl Iterator<Item = (u32, Ancestors)> {
-    let entries = std::fs::read_dir(dir.join("pg_wal"));
-    entries.into_iter().flatten().flatten().filter_map(|entry| {
+    let folder = dir.join("pg_wal");
+    let entries = std::fs::read_dir(&folder);
+    let entries = entries.into_iter().flatten().flatten();
+    entries.filter_map(move |entry| {
         let name = entry.file_name().into_string().ok()?;
         let id = u32::from_str_radix(name.strip_suffix(".history")?, 16).ok()?;
-        // The server's user may have put anything there.
-        let text = crate::sys::read_small(&entry.path(), HISTORY).ok()?;
+        // The server's user may have put anything there. Its log may be a link to another disk.
+        let file = open_to_read_below(&folder, &entry.path()).ok()?;
+        let text = read_small_from(file, HISTORY).ok()?;
         let text = String::from_utf8(text).ok()?;
         Some((id, parse_history(&text)?))
     })
@@ -217,7 +224,7 @@ fn histories(dir: &Path) -> impl Iterator<Item = (u32, Ancestors)> {
 
 /// Whether the timeline does not come from a base backup. Of one whose history nobody has that is
 /// not known, and said when it is to be followed.
-fn is_left_behind(archive: &Archive, origin: &Origin, timeline: u32) -> bool {
+fn is_left_behind(archive: &Archive, origin: &BaseBackupRange, timeline: u32) -> bool {
     let from = (origin.timeline, origin.stop);
     let known = timeline < origin.timeline || archive.timelines.of(timeline).is_some();
     known && !archive.timelines.leads(from, timeline)
@@ -230,7 +237,7 @@ fn known(archive: &Archive) -> BTreeSet<u32> {
 }
 
 /// The base backup's timeline, where there is nothing to choose from.
-fn only_timeline(archive: &Archive, origin: &Origin) -> Option<u32> {
+fn only_timeline(archive: &Archive, origin: &BaseBackupRange) -> Option<u32> {
     let known = known(archive);
     known
         .iter()
@@ -242,26 +249,28 @@ fn unknown(archive: &Archive, why: &Error) -> Error {
     let known: Vec<String> = known(archive).iter().map(ToString::to_string).collect();
     Error::new(
         ErrorKind::Preflight,
-        UNKNOWN,
+        "cluster.timeline_unknown",
         format!("which timeline the live cluster is on cannot be told: {why}"),
     )
+    .because(LiveTimeline::Unknown)
     .hint(format!(
         "--timeline N says which one to follow; the archive has {}. One that a recovery or a rollback left behind holds what nobody wants back",
         known.join(", ")
     ))
 }
 
-fn abandoned(origin: &Origin, live: u32) -> Error {
+fn abandoned(origin: &BaseBackupRange, live: u32) -> Error {
     let of = origin.timeline;
     Error::new(
         ErrorKind::Preflight,
-        ABANDONED,
+        "cluster.abandoned",
         format!(
             "the base backup ended at {} of timeline {of}, which the live cluster, on timeline {live}, does not come from: a recovery or a rollback left it behind",
             origin.stop
         ),
     )
+    .because(LiveTimeline::Abandoned)
     .hint(format!(
-        "`restore run latest --to …` chooses a base backup of the live cluster's own past; --timeline {of} brings back what was left behind"
+        "`restore run latest --to TIME` chooses a base backup of the live cluster's own past; --timeline {of} brings back what was left behind"
     ))
 }

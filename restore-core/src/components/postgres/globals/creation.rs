@@ -17,15 +17,20 @@ const SILENT: &str = "VALUES ('log_statement', 'none'), ('log_min_error_statemen
 
 /// Roles that are to be created, in the order of their names.
 pub(in super::super) struct Creation {
-    pub(super) roles: BTreeMap<String, Role>,
+    pub(in super::super) roles: BTreeMap<String, Role>,
     /// What of them reaches beyond the databases that they are let into.
     pub(super) powers: BTreeMap<String, Vec<String>>,
     /// Those that may be so powerful.
     pub(super) allowed: Vec<String>,
     /// Roles of the server that are members of these in the backup, and are not made so.
     pub(super) not_granted: Vec<(String, String)>,
+    /// Roles of PostgreSQL itself that this server is too old for, and which of these are members of them
+    /// in the backup.
+    pub(super) lacking: Vec<(String, String)>,
     /// Statements of the file that could not be read.
     pub(super) unread: Vec<String>,
+    /// Nothing of the dump needs them.
+    pub(super) others: bool,
     /// The backup's file that has them.
     pub(in super::super) label: String,
 }
@@ -61,7 +66,7 @@ impl Creation {
     }
 
     /// The roles with this much power, in words.
-    fn described(&self, which: impl Fn(&str, bool) -> bool) -> Vec<String> {
+    pub(super) fn described(&self, which: impl Fn(&str, bool) -> bool) -> Vec<String> {
         let described = self.roles.iter().filter_map(|(name, role)| {
             let powers = self.powers.get(name);
             if !which(name, powers.is_some()) {
@@ -71,6 +76,9 @@ impl Creation {
             // What is said of its attributes says of these already.
             let more = powers.into_iter().flatten();
             for power in more.filter(|power| !role.attributes.contains(power)) {
+                if words.contains(power.as_str()) {
+                    continue;
+                }
                 if !words.is_empty() {
                     words.push_str(", ");
                 }
@@ -84,7 +92,7 @@ impl Creation {
         described.collect()
     }
 
-    fn is_allowed(&self, name: &str) -> bool {
+    pub(super) fn is_allowed(&self, name: &str) -> bool {
         self.allowed.iter().any(|allowed| allowed == name)
     }
 
@@ -133,11 +141,18 @@ impl Creation {
         let allowed = self.described(|name, powerful| powerful && self.is_allowed(name));
         let refused = self.refused();
         if !plain.is_empty() {
-            let message = format!(
-                "roles that the server lacks are created from {}: {}",
-                self.label,
-                plain.join("; ")
-            );
+            let message = match self.others {
+                false => format!(
+                    "roles that the server lacks are created from {}: {}",
+                    self.label,
+                    plain.join("; ")
+                ),
+                true => format!(
+                    "roles that only {} names are created too, as there is no database yet: {}",
+                    self.label,
+                    plain.join("; ")
+                ),
+            };
             findings.push(Finding::info("postgres.roles_created", subject, message));
         }
         if !allowed.is_empty() {
@@ -196,6 +211,21 @@ impl Creation {
             findings.push(
                 Finding::warning("postgres.memberships_left", subject, message)
                     .hint("run these statements by hand, if they are wanted"),
+            );
+        }
+        if !self.lacking.is_empty() {
+            let members: Vec<String> = self
+                .lacking
+                .iter()
+                .map(|(group, member)| format!("{member} of {group}"))
+                .collect();
+            let message = format!(
+                "roles are not made members of roles of a newer PostgreSQL that this server does not have: {}",
+                members.join("; ")
+            );
+            findings.push(
+                Finding::warning("postgres.memberships_left", subject, message)
+                    .hint("GRANT them by hand what they need of that, if they do"),
             );
         }
         if !self.unread.is_empty() {
@@ -270,7 +300,9 @@ mod tests {
             ]),
             allowed: allowed.iter().copied().map(str::to_owned).collect(),
             not_granted: Vec::new(),
+            lacking: Vec::new(),
             unread: globals.unread,
+            others: false,
             label: "globals.sql".to_owned(),
         }
     }

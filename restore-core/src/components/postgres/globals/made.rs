@@ -20,7 +20,7 @@ const TURNED_BACK: &str = "roles_unwanted";
 const CONFIRMED: &str = "roles_confirmed";
 
 /// What is written beside a role that a run has made.
-pub(super) fn mark(run: &RunId) -> String {
+pub(in super::super) fn mark(run: &RunId) -> String {
     format!("created by restore run {run}")
 }
 
@@ -31,13 +31,13 @@ pub(super) fn role_words(name: &str) -> String {
 
 /// What was recorded at one time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Record {
+struct RecordedRoles {
     roles: Vec<String>,
     findings: Vec<Finding>,
 }
 
 /// The roles of a run that this component made or uses, as its journal knows them.
-pub(in super::super) struct Made(Vec<Record>);
+pub(in super::super) struct Made(Vec<RecordedRoles>);
 
 impl Made {
     /// As recorded by this run, in this process or an earlier one.
@@ -49,7 +49,7 @@ impl Made {
         Ok(Self(records))
     }
 
-    fn roles(&self) -> BTreeSet<&String> {
+    pub(super) fn roles(&self) -> BTreeSet<&String> {
         self.0.iter().flat_map(|record| &record.roles).collect()
     }
 
@@ -64,7 +64,7 @@ impl Made {
         if roles.iter().all(|role| known.contains(role)) {
             return Ok(());
         }
-        let record = Record {
+        let record = RecordedRoles {
             roles: roles.to_vec(),
             findings: findings.to_vec(),
         };
@@ -74,7 +74,7 @@ impl Made {
 
     /// What was found of those that came to be.
     pub(super) fn findings(&self, there: &[String]) -> Vec<Finding> {
-        let came = |record: &&Record| record.roles.iter().all(|role| there.contains(role));
+        let came = |record: &&RecordedRoles| record.roles.iter().all(|role| there.contains(role));
         let records = self.0.iter().filter(came);
         records.flat_map(|it| it.findings.clone()).collect()
     }

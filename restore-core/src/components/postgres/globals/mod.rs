@@ -3,6 +3,7 @@
 
 mod creation;
 mod made;
+mod others;
 mod power;
 mod read;
 mod role;
@@ -12,22 +13,50 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::mpsc::channel;
 
 pub(super) use creation::Creation;
-pub(super) use made::{Made, marked_by_runs};
+pub(super) use made::{Made, mark, marked_by_runs};
 pub(super) use read::Globals;
+#[cfg(feature = "fuzzing")]
+pub(super) use read::fuzz;
 
 use super::Postgres;
 use super::client::{Session, column};
 use super::content::Content;
+use super::new_cluster;
 use super::script::Script;
-use crate::archive::hand_on;
-use crate::contract::RunContext;
+use crate::archive::forward_chunks;
+use crate::contract::{Backup, RunContext};
 use crate::model::{Error, ErrorKind, Finding, Progress, Result};
 use read::GlobalsReader;
+pub(super) use role::Role;
 
 /// The roles of a backup, and the file that they are from.
 pub(super) struct Source {
     label: String,
     globals: Globals,
+}
+
+impl Source {
+    /// That it has not all roles that the dump needs.
+    fn lacks<S: AsRef<str>>(&self, lacking: &[S]) -> Error {
+        let Self { label, globals } = self;
+        let lacking: Vec<&str> = lacking.iter().map(AsRef::as_ref).collect();
+        let unread = match globals.unread.is_empty() {
+            true => String::new(),
+            false => format!(
+                "; statements of it that could not be read are left out ({})",
+                some_of(&globals.unread)
+            ),
+        };
+        Error::new(
+            ErrorKind::Preflight,
+            "postgres.missing_roles",
+            format!(
+                "the dump needs roles that neither the server nor {label} has: {}{unread}",
+                lacking.join(", ")
+            ),
+        )
+        .hint(BY_HAND)
+    }
 }
 
 /// What to do about roles that cannot be created.
@@ -52,8 +81,94 @@ impl Postgres {
         self.creation_from(session, &source, missing).await
     }
 
-    /// Creates the roles that the dump needs and the server lacks, all or none, and tells of those that
-    /// the run has created, now or before it was killed.
+    /// Whether the backup says that the component's user is one without power over the whole server.
+    pub(super) async fn is_plain_user(&self, cx: &RunContext) -> Result<bool> {
+        match self.globals(cx).await {
+            Ok(source) => Ok(source
+                .globals
+                .roles
+                .get(&self.config.user)
+                .is_some_and(|role| {
+                    role.made && !role.attributes.iter().any(|it| it == "SUPERUSER")
+                })),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Err(error),
+            // Of one that cannot be read more is said elsewhere.
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// How the roles of the backup would be created in a cluster that has none but the component's user:
+    /// those of these names, and all others but such as are more powerful than the site allows. `None`
+    /// where there is none to create. Tells also of what such a cluster does not get.
+    ///
+    /// # Errors
+    ///
+    /// `postgres.no_globals`, `postgres.missing_roles`.
+    pub(super) async fn creation_anew(
+        &self,
+        cx: &RunContext,
+        needed: &[String],
+    ) -> Result<(Option<Creation>, Vec<Finding>)> {
+        let source = self.globals(cx).await?;
+        let made = &source.globals.roles;
+        let lacking: Vec<&str> = needed
+            .iter()
+            .filter(|name| made.get(*name).is_none_or(|role| !role.made))
+            .map(String::as_str)
+            .collect();
+        if !lacking.is_empty() {
+            return Err(source.lacks(&lacking));
+        }
+        let names = self.roles_of_cluster(&source.globals, needed);
+        let roles: BTreeMap<String, role::Role> = names
+            .into_iter()
+            .filter_map(|name| made.get(&name).map(|role| (name, role.clone())))
+            .collect();
+        let mut told = Vec::from_iter(self.left_of_cluster(&source, &roles));
+        told.extend(self.left_of_user(cx, &source));
+        let creation = (!roles.is_empty()).then(|| Creation {
+            powers: power::of_new(&roles),
+            allowed: self.config.powerful_roles.clone(),
+            unread: source.globals.unread.clone(),
+            label: source.label.clone(),
+            not_granted: Vec::new(),
+            lacking: Vec::new(),
+            others: false,
+            roles,
+        });
+        Ok((creation, told))
+    }
+
+    /// The roles that a new cluster gets: a cluster's roles are part of what is gone with it, whether the
+    /// dump needs them or not. Those that are too powerful are left out, unless it does.
+    fn roles_of_cluster(&self, globals: &Globals, needed: &[String]) -> Vec<String> {
+        let mut roles: BTreeMap<String, role::Role> = globals
+            .roles
+            .iter()
+            .filter(|(name, role)| role.made && **name != self.config.user)
+            .map(|(name, role)| (name.clone(), role.clone()))
+            .collect();
+        let powers = power::of_new(&roles);
+        let mut wanted: BTreeSet<String> = BTreeSet::new();
+        let mut next = needed.to_vec();
+        while let Some(name) = next.pop() {
+            if let Some(role) = roles.get(&name)
+                && wanted.insert(name)
+            {
+                next.extend(role.member_of.iter().map(|(group, _)| group.clone()));
+            }
+        }
+        roles.retain(|name, _| {
+            wanted.contains(name)
+                || !powers.contains_key(name)
+                || self.config.powerful_roles.contains(name)
+        });
+        roles.into_keys().collect()
+    }
+
+    /// Creates the roles that the dump needs and the server lacks, all or none; where there is no `live`
+    /// database either, also those that only the backup's roles name. Tells of those that the run has
+    /// created, now or before it was killed.
     ///
     /// # Errors
     ///
@@ -63,12 +178,31 @@ impl Postgres {
         &self,
         session: &Session,
         cx: &RunContext,
-        script: &Script,
+        (script, live): (&Script, bool),
     ) -> Result<Vec<Finding>> {
         let missing = self.unusable_roles(session, script).await?.missing;
-        if !missing.is_empty() {
-            self.may_create_roles(session, &missing).await?;
-            let source = self.globals(cx).await?;
+        let mut told = Vec::new();
+        // A cluster that this run has made gets all of them.
+        let source = match missing.is_empty() {
+            true if new_cluster::was_made(cx) => match self.globals(cx).await {
+                Ok(source) => Some(source),
+                Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+                // The dump needs none, and somebody may sign in as one.
+                Err(error) => {
+                    told.push(self.not_created(&error));
+                    None
+                }
+            },
+            true => None,
+            false => {
+                self.may_create_roles(session, &missing).await?;
+                Some(self.globals(cx).await?)
+            }
+        };
+        if let Some(source) = source {
+            if new_cluster::was_made(cx) {
+                told.extend(self.left_of_user(cx, &source));
+            }
             creation::silence(session).await?;
             let done = self.create_alone(session, cx, (script, &source)).await;
             if done.is_err() {
@@ -77,40 +211,69 @@ impl Postgres {
             creation::unsilence(session).await?;
             done?;
         }
+        if others::are_made(cx, live) {
+            let others = self.create_others(session, cx).await?;
+            let known = told.clone();
+            told.extend(others.into_iter().filter(|it| !known.contains(it)));
+        }
         // Another component of the same run may have created some of those that this one uses.
         let marked = made::marked(session, cx.run()).await?;
         Made::of(cx)?.record(cx, &marked, &[]).await?;
-        Ok(Made::of(cx)?.findings(&marked))
+        told.extend(Made::of(cx)?.findings(&marked));
+        Ok(told)
     }
 
-    /// The same while nobody else creates roles on this server: components are staged at the same time.
+    /// As `create_roles`, while nobody else creates roles on this server: components are staged at the same time.
     async fn create_alone(
         &self,
         session: &Session,
         cx: &RunContext,
         (script, source): (&Script, &Source),
     ) -> Result<()> {
-        session
-            .run("BEGIN; LOCK TABLE pg_catalog.pg_authid IN SHARE ROW EXCLUSIVE MODE")
-            .await
-            .map_err(|e| e.context("cannot keep others from creating roles meanwhile"))?;
-        let missing = self.unusable_roles(session, script).await?.missing;
+        begin_alone(session).await?;
+        let mut missing = self.unusable_roles(session, script).await?.missing;
+        if new_cluster::was_made(cx) {
+            missing = self.roles_of_cluster(&source.globals, &missing);
+        }
         if !missing.is_empty() {
             let creation = self.creation_from(session, source, &missing).await?;
             if let Some(error) = creation.refusal() {
                 return Err(error);
             }
-            // Known before they are there: whoever comes after a kill must find them.
-            for words in creation.words() {
-                cx.record_made(&words).await?;
-            }
-            let findings = creation.findings(&self.name);
-            Made::of(cx)?
-                .record(cx, &creation.names(), &findings)
-                .await?;
-            creation.run(session, cx.run()).await?;
+            self.record_and_run(session, cx, &creation).await?;
         }
         session.run("COMMIT").await
+    }
+
+    /// Creates roles within the transaction that is open. Known before they are there: whoever comes
+    /// after a kill must find them.
+    async fn record_and_run(
+        &self,
+        session: &Session,
+        cx: &RunContext,
+        creation: &Creation,
+    ) -> Result<()> {
+        for words in creation.words() {
+            cx.record_made(&words).await?;
+        }
+        let findings = creation.findings(&self.name);
+        Made::of(cx)?
+            .record(cx, &creation.names(), &findings)
+            .await?;
+        creation.run(session, cx.run()).await
+    }
+
+    /// Says in the report that roles which the run was about to create are not there: their creation was
+    /// taken back, and the run goes on without them.
+    pub(super) async fn forget_uncreated(&self, session: &Session, cx: &RunContext) -> Result<()> {
+        let there = made::marked(session, cx.run()).await?;
+        let made = Made::of(cx)?;
+        for name in made.roles() {
+            if !there.contains(name) {
+                cx.record_removed(&made::role_words(name)).await;
+            }
+        }
+        Ok(())
     }
 
     /// Why roles are not created, where the dump can be restored without them.
@@ -154,6 +317,7 @@ impl Postgres {
         let Source { label, globals } = source;
         let mut roles = BTreeMap::new();
         let mut lacking = Vec::new();
+        let mut newer = Vec::new();
         let mut asked: BTreeSet<String> = BTreeSet::new();
         let mut next: Vec<String> = missing.to_vec();
         while let Some(role) = next.pop() {
@@ -162,58 +326,90 @@ impl Postgres {
             }
             match globals.roles.get(&role) {
                 Some(found) if found.made => {
-                    next.extend(found.member_of.iter().map(|(group, _)| group.clone()));
-                    roles.insert(role, found.clone());
+                    let mut found = found.clone();
+                    for (group, _) in &found.member_of {
+                        // Such names are PostgreSQL's own: a newer one has more of them.
+                        match group.starts_with("pg_") && !exists(session, group).await? {
+                            true => newer.push((group.clone(), role.clone())),
+                            false => next.push(group.clone()),
+                        }
+                    }
+                    found
+                        .member_of
+                        .retain(|(group, _)| !newer.iter().any(|(it, _)| it == group));
+                    roles.insert(role, found);
                 }
                 _ => lacking.push(role),
             }
         }
         if !lacking.is_empty() {
-            let unread = match globals.unread.is_empty() {
-                true => String::new(),
-                false => format!(
-                    "; statements of it that could not be read are left out ({})",
-                    some_of(&globals.unread)
-                ),
-            };
-            return Err(Error::new(
-                ErrorKind::Preflight,
-                "postgres.missing_roles",
-                format!(
-                    "the dump needs roles that neither the server nor {label} has: {}{unread}",
-                    lacking.join(", ")
-                ),
-            )
-            .hint(BY_HAND));
-        }
-        let mut not_granted = Vec::new();
-        for (member, role) in &globals.roles {
-            for (group, _) in &role.member_of {
-                if roles.contains_key(group)
-                    && !roles.contains_key(member)
-                    && exists(session, member).await?
-                {
-                    not_granted.push((group.clone(), member.clone()));
-                }
-            }
+            return Err(source.lacks(&lacking));
         }
         Ok(Creation {
             powers: power::of(session, &roles).await?,
             allowed: self.config.powerful_roles.clone(),
             unread: globals.unread.clone(),
             label: label.clone(),
-            not_granted,
+            not_granted: not_granted(session, globals, &roles).await?,
+            lacking: newer,
+            others: false,
             roles,
         })
     }
 
     /// The roles of the backup, and the file that has them: its own, or a dump of all databases.
+    ///
+    /// # Errors
+    ///
+    /// `postgres.no_globals` where there is none.
     async fn globals(&self, cx: &RunContext) -> Result<Source> {
+        let found = self.find_globals(cx, true).await?;
+        found.ok_or_else(|| {
+            let backup = cx.backup().id();
+            let names = self.config.globals.join(", ");
+            Error::new(
+                ErrorKind::Preflight,
+                "postgres.no_globals",
+                format!("backup {backup} has no file with the server's roles (looked for {names})"),
+            )
+            .hint(format!(
+                "name it as `globals`: what `pg_dumpall --globals-only` or `pg_dumpall` wrote; or {BY_HAND}"
+            ))
+        })
+    }
+
+    /// The backup's own file of roles, where it has one.
+    ///
+    /// # Errors
+    ///
+    /// `postgres.several_globals` where `globals` fits more than one: the first by name may be of another server.
+    pub(super) fn globals_file(&self, backup: &Backup) -> Result<Option<String>> {
+        let mut found = backup.find_of(&self.name, &self.config.globals);
+        if found.len() < 2 {
+            return Ok(found.pop());
+        }
+        let error = Error::new(
+            ErrorKind::Config,
+            "postgres.several_globals",
+            format!(
+                "backup {} has several files that `globals` fits, and the roles of only one are created: {}",
+                backup.id(),
+                some_of(&found)
+            ),
+        );
+        Err(error.hint(format!(
+            "make the pattern in `globals` of [components.{}] fit the file of this server only",
+            self.name
+        )))
+    }
+
+    /// As `globals`, where there is such a file; `dumps`: also in a dump of all databases, which may be large.
+    async fn find_globals(&self, cx: &RunContext, dumps: bool) -> Result<Option<Source>> {
         let backup = cx.backup();
         let artifacts = self.find_artifacts(backup);
-        let own = backup.find(&self.config.globals).into_iter().take(1);
-        let dumps = artifacts.sql.iter().chain(&artifacts.dump).cloned();
-        for label in own.chain(dumps) {
+        let own = self.globals_file(backup)?.into_iter();
+        let all = artifacts.sql.iter().chain(&artifacts.dump).cloned();
+        for label in own.chain(all.filter(|_| dumps)) {
             if backup.file(&label).is_none() {
                 continue;
             }
@@ -224,22 +420,39 @@ impl Postgres {
             }
             let globals = read_all(cx, &label).await?;
             if globals.roles.values().any(|role| role.made) {
-                return Ok(Source { label, globals });
+                return Ok(Some(Source { label, globals }));
             }
         }
-        Err(Error::new(
-            ErrorKind::Preflight,
-            "postgres.no_globals",
-            format!(
-                "backup {} has no file with the server's roles (looked for {})",
-                backup.id(),
-                self.config.globals.join(", ")
-            ),
-        )
-        .hint(format!(
-            "name it as `globals`: what `pg_dumpall --globals-only` or `pg_dumpall` wrote; or {BY_HAND}"
-        )))
+        Ok(None)
     }
+}
+
+/// Begins a transaction in which nobody else creates roles on this server.
+async fn begin_alone(session: &Session) -> Result<()> {
+    session
+        .run("BEGIN; LOCK TABLE pg_catalog.pg_authid IN SHARE ROW EXCLUSIVE MODE")
+        .await
+        .map_err(|e| e.context("cannot keep others from creating roles meanwhile"))
+}
+
+/// Roles of the server that are members of these in the backup, and are not made so.
+async fn not_granted(
+    session: &Session,
+    globals: &Globals,
+    roles: &BTreeMap<String, Role>,
+) -> Result<Vec<(String, String)>> {
+    let mut not_granted = Vec::new();
+    for (member, role) in &globals.roles {
+        for (group, _) in &role.member_of {
+            if roles.contains_key(group)
+                && !roles.contains_key(member)
+                && exists(session, member).await?
+            {
+                not_granted.push((group.clone(), member.clone()));
+            }
+        }
+    }
+    Ok(not_granted)
 }
 
 async fn exists(session: &Session, role: &str) -> Result<bool> {
@@ -264,7 +477,7 @@ fn some_of(all: &[String]) -> String {
 /// What a file says of roles; all of it is hashed.
 async fn read_all(cx: &RunContext, label: &str) -> Result<Globals> {
     let (send, mut pieces) = channel::<bytes::Bytes>(4);
-    let reading = tokio::spawn(hand_on(cx.source(label)?, Progress::hidden(), send));
+    let reading = tokio::spawn(forward_chunks(cx.source(label)?, Progress::hidden(), send));
     let mut reader = GlobalsReader::default();
     while let Some(piece) = pieces.recv().await {
         reader.feed(&piece);

@@ -21,6 +21,17 @@ pub(super) async fn of(
     Ok(powers(roles, &of_server(session, &groups).await?))
 }
 
+/// As `of`, in a cluster that has no other roles than these: what they are members of besides is the server's
+/// own, or its superuser.
+pub(super) fn of_new(roles: &BTreeMap<String, Role>) -> BTreeMap<String, Vec<String>> {
+    let groups = roles
+        .values()
+        .flat_map(|role| role.member_of.iter().map(|(group, _)| group))
+        .filter(|group| !roles.contains_key(*group));
+    let groups = groups.map(|group| (group.clone(), vec![format!("member of {group}")]));
+    powers(roles, &groups.collect())
+}
+
 /// What members of groups that are on the server gain by them, also by what those are members of.
 async fn of_server(session: &Session, groups: &[&String]) -> Result<BTreeMap<String, Vec<String>>> {
     let rows = session
@@ -102,6 +113,8 @@ mod tests {
             "CREATE ROLE app;\nALTER ROLE app WITH LOGIN;\nGRANT staff TO app;\n\
              CREATE ROLE staff;\nGRANT dba TO staff;\nCREATE ROLE plain;\nGRANT plain TO plain2;\n\
              CREATE ROLE loads;\nALTER ROLE loads SET session_preload_libraries TO 'x';\n\
+             CREATE ROLE local;\nALTER ROLE local SET local_preload_libraries TO 'x';\n\
+             CREATE ROLE quiet;\nALTER ROLE quiet SET lc_messages TO 'C';\n\
              CREATE ROLE repl;\nALTER ROLE repl WITH REPLICATION BYPASSRLS;\n",
         );
         let dba = (
@@ -118,6 +131,7 @@ mod tests {
             [
                 "app: member of staff",
                 "loads: sets session_preload_libraries",
+                "local: sets local_preload_libraries",
                 "repl: REPLICATION; BYPASSRLS",
                 "staff: member of dba, which has SUPERUSER",
             ]

@@ -277,6 +277,27 @@ fn beginning(tokens: &[Token]) -> String {
     words.join(" ")
 }
 
+/// For `fuzz/`: in whatever pieces the bytes come, they say the same.
+#[cfg(feature = "fuzzing")]
+pub(in super::super) fn fuzz(bytes: &[u8]) {
+    let read = |size: usize| {
+        let mut reader = GlobalsReader::default();
+        for piece in bytes.chunks(size) {
+            reader.feed(piece);
+        }
+        reader.finish("it")
+    };
+    match (read(bytes.len().max(1)), read(7)) {
+        (Ok(whole), Ok(pieces)) => {
+            assert!(whole.roles == pieces.roles && whole.unread == pieces.unread);
+            for (name, role) in &whole.roles {
+                let _ = (role.create(name), role.describe());
+            }
+        }
+        (whole, pieces) => assert!(whole.is_err() && pieces.is_err()),
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;

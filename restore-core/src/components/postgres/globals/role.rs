@@ -26,7 +26,7 @@ const STRONG: [&str; 4] = ["SUPERUSER", "CREATEROLE", "REPLICATION", "BYPASSRLS"
 
 /// What a role is.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub(super) struct Role {
+pub(in super::super) struct Role {
     /// The file makes it, and does not only name it.
     pub(super) made: bool,
     pub(super) attributes: Vec<String>,
@@ -155,6 +155,25 @@ impl Role {
         words.join(", ")
     }
 
+    /// What it has besides its power, its password and its memberships, in words without a value.
+    pub(super) fn particulars(&self) -> Vec<String> {
+        let mut words: Vec<String> = self
+            .settings
+            .iter()
+            .map(|(key, _)| format!("the setting {key}"))
+            .collect();
+        if self.connection_limit.is_some_and(|limit| limit >= 0) {
+            words.push("CONNECTION LIMIT".to_owned());
+        }
+        if self.valid_until.is_some() {
+            words.push("VALID UNTIL".to_owned());
+        }
+        if self.comment.is_some() {
+            words.push("its comment".to_owned());
+        }
+        words
+    }
+
     /// What of it alone reaches beyond the databases that it is let into.
     pub(super) fn powers(&self) -> Vec<String> {
         let attributes = self.attributes.iter();
@@ -162,12 +181,19 @@ impl Role {
             .filter(|it| STRONG.contains(&it.as_str()))
             .cloned()
             .collect();
-        // The server loads them as soon as it signs in.
-        let libraries = ["session_preload_libraries", "dynamic_library_path"];
+        // The server loads libraries by them as soon as it signs in, or lifts limits of its own for it.
+        let reaching = [
+            "session_preload_libraries",
+            "local_preload_libraries",
+            "dynamic_library_path",
+            "extension_control_path",
+            "allow_system_table_mods",
+            "lo_compat_privileges",
+        ];
         let settings = self.settings.iter().map(|(key, _)| key);
         powers.extend(
             settings
-                .filter(|key| libraries.iter().any(|it| key.eq_ignore_ascii_case(it)))
+                .filter(|key| reaching.iter().any(|it| key.eq_ignore_ascii_case(it)))
                 .map(|key| format!("sets {key}")),
         );
         powers

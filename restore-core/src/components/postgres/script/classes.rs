@@ -30,6 +30,11 @@ pub(in super::super) fn odd_setting(line: &str) -> Option<String> {
     (plain && !name.is_empty() && !KNOWN.contains(&name)).then(|| name.to_owned())
 }
 
+/// Whether a line is the statement by which pg_dump has names found by their schemas only.
+pub(in super::super) fn empties_path(line: &str) -> bool {
+    line == "SELECT pg_catalog.set_config('search_path', '', false);"
+}
+
 /// Whether a statement takes something away that a new database does not have, and would fail
 /// there: what `pg_dump --clean` begins with.
 pub(super) fn clears(line: &str) -> bool {
@@ -41,8 +46,22 @@ pub(super) fn clears(line: &str) -> bool {
             .any(|what| line.contains(what))
         && !line.contains(" IF EXISTS ");
     let publication = line.starts_with("ALTER PUBLICATION ") && line.contains(" DROP ");
+    // Of the constraint alone it is said that it need not be there.
+    let domain = line.starts_with("ALTER DOMAIN ") && line.contains(" DROP CONSTRAINT ");
     let large_object = line.starts_with("SELECT pg_catalog.lo_unlink(");
-    drops || alters || publication || large_object
+    drops || alters || publication || domain || large_object
+}
+
+/// Whether the statement that begins so may be the one by which `pg_dump --clean` makes a view one of
+/// nothing, where it cannot be dropped yet.
+pub(super) fn hollows_view(line: &str) -> bool {
+    line.starts_with("CREATE OR REPLACE VIEW ") && line.ends_with(" AS")
+}
+
+/// Whether a statement that begins so puts rows into a table, as `pg_dump --inserts` or a person writes it.
+pub(super) fn inserts(line: &str) -> bool {
+    let start = line.trim_start().get(.."INSERT INTO ".len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case("INSERT INTO "))
 }
 
 /// Whether a database without objects has none after this statement either.

@@ -38,6 +38,10 @@ impl ScriptReader {
             self.script.large_objects |= entry.kind.starts_with("BLOB");
             if self.kind == "TABLE DATA" {
                 self.script.data += 1;
+                let text = format!("{} {} {}", entry.kind, entry.schema, entry.name);
+                if let Some(wanted) = self.skip.wanted(&text).filter(|wanted| *wanted == text) {
+                    self.script.rows_of.insert(wanted.to_owned());
+                }
                 let (schema, name) = (shortened(entry.schema), shortened(entry.name));
                 if self.tables.is_some() && self.limits.keep(schema.len() + name.len()) {
                     let table = Counted {

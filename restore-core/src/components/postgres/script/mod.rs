@@ -18,7 +18,7 @@ mod tokens;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-pub(super) use classes::odd_setting;
+pub(super) use classes::{empties_path, odd_setting};
 pub(super) use lines::Lines;
 pub(super) use quoting::Quoting;
 #[cfg(test)]
@@ -62,10 +62,23 @@ pub(super) struct Script {
     pub(super) named: BTreeSet<String>,
     /// How many tables it has rows of, as far as its comments tell; a custom dump's SQL does not.
     pub(super) data: u32,
+    /// It has objects of names that could not be read: those are not among the objects.
+    pub(super) undecoded: bool,
+    /// It has rows: statements that bring some, whatever its comments say.
+    pub(super) filled: bool,
+    /// How many rows it copies, and whether others are written as statements, which nobody counts.
+    pub(super) rows: u64,
+    pub(super) inserts: bool,
+    /// Of the tables whose rows alone are wanted, those that it has rows of, or says that there are none.
+    pub(super) rows_of: BTreeSet<String>,
     /// It has large objects.
     pub(super) large_objects: bool,
+    /// How many of them an archive lists one by one.
+    pub(super) listed_objects: u32,
     /// It makes the schema `public`, which every new database has (`pg_dump -n public`).
     pub(super) makes_public: bool,
+    /// What it takes from everybody on that schema, of which everybody has something at first.
+    pub(super) takes_of_public: BTreeSet<String>,
     /// The line of a DROP that fails where there is nothing to drop.
     pub(super) bare_drop: Option<u64>,
     /// What it says of the database itself, made with `--create`.
@@ -89,10 +102,14 @@ pub(super) struct Script {
     pub(super) first_line: Option<Range<u64>>,
     /// Settings that not all servers know, and where they are made.
     pub(super) settings: Vec<(String, Range<u64>)>,
+    /// Where it empties the `search_path`.
+    pub(super) paths: Vec<Range<u64>>,
     /// Entries that the site leaves out, each with the number of the pattern that names it.
     pub(super) skipped: Vec<(usize, String)>,
     /// Entries that fill materialized views, which are left out and made up for.
     pub(super) views: Vec<String>,
+    /// It is of an archive, whose table of contents names these with their owners.
+    pub(super) listed: bool,
     /// Subscriptions, which are left out.
     pub(super) subscriptions: Vec<String>,
     /// The database that its `CREATE DATABASE` makes.
@@ -147,8 +164,15 @@ impl Script {
         self.owners.extend(more.owners);
         self.named.extend(more.named);
         self.data += more.data;
+        self.undecoded |= more.undecoded;
+        self.filled |= more.filled;
+        self.rows = self.rows.saturating_add(more.rows);
+        self.inserts |= more.inserts;
+        self.rows_of.extend(more.rows_of);
         self.large_objects |= more.large_objects;
+        self.listed_objects += more.listed_objects;
         self.makes_public |= more.makes_public;
+        self.takes_of_public.extend(more.takes_of_public);
         self.bare_drop = self.bare_drop.or(more.bare_drop);
         self.properties.add(more.properties);
         self.extensions.extend(more.extensions);
@@ -160,6 +184,7 @@ impl Script {
         self.left_out.extend(more.left_out);
         self.first_line = self.first_line.take().or(more.first_line);
         self.settings.extend(more.settings);
+        self.paths.extend(more.paths);
         self.skipped.extend(more.skipped);
         self.views.extend(more.views);
         self.subscriptions.extend(more.subscriptions);
@@ -185,8 +210,10 @@ impl Script {
 
     /// Names of a script in another encoding cannot be compared with anything.
     fn forget_undecoded(&mut self) {
+        let before = self.objects.len();
         self.objects
             .retain(|object, _| object.name.is_ascii() && object.schema.is_ascii());
+        self.undecoded |= self.objects.len() < before;
         for names in [
             &mut self.roles,
             &mut self.owners,
@@ -200,6 +227,17 @@ impl Script {
     /// How many tables it makes.
     pub(super) fn tables(&self) -> u32 {
         self.kinds().get("TABLE").copied().unwrap_or(0)
+    }
+
+    /// How many large objects it has; `None`: it has groups of them, or nobody knows.
+    pub(super) fn count_large_objects(&self) -> Option<u32> {
+        if !self.large_objects {
+            return Some(0);
+        }
+        let kinds = self.kinds();
+        let named = kinds.get("BLOB").copied().unwrap_or(0);
+        let count = named.max(self.listed_objects);
+        (count > 0 && !kinds.contains_key("BLOB METADATA")).then_some(count)
     }
 
     /// How many objects of each kind, for people.

@@ -321,7 +321,7 @@ pub(in super::super) enum Characters {
     Plain,
     /// Two, the first of which is no ASCII.
     TwoBytes,
-    /// The same, with some that have one: Shift JIS.
+    /// Two, the first of which is no ASCII, or one that is none: Shift JIS.
     Japanese,
     /// Up to three: Johab.
     Korean,

@@ -3,7 +3,10 @@
 
 use std::ops::Range;
 
-use super::classes::{DATABASE_COMMENT, beyond, clears, is_restriction, keeps_empty, odd_setting};
+use super::classes::{
+    DATABASE_COMMENT, beyond, clears, empties_path, hollows_view, inserts, is_restriction,
+    keeps_empty, odd_setting,
+};
 use super::leaving::EntryOut;
 use super::limits::{Limits, SECTIONS};
 use super::lines::Lines;
@@ -188,6 +191,9 @@ impl ScriptReader {
         }
         if self.in_copy {
             self.in_copy = line != "\\.";
+            if self.in_copy && !self.is_left_out() {
+                self.script.rows += 1;
+            }
             if self.in_copy
                 && let Some(table) = self.tables.as_mut().and_then(|it| it.last_mut())
             {
@@ -210,6 +216,11 @@ impl ScriptReader {
         match (self.began, command) {
             // pg_dump's own: psql then refuses every other command.
             (Began::Statement, Some(_)) if is_restriction(&line) => self.leave_out(place.clone()),
+            // So it does before it connects to a database whose name is no plain word; a new session has
+            // its own encoding.
+            (Began::Statement, Some(_)) if line == "\\encoding SQL_ASCII" => {
+                self.leave_out(place.clone());
+            }
             (Began::Statement, Some(command)) => match super::sections::connected_to(&line) {
                 Some(database) => self.connect(database, place.clone()),
                 None => self.command(command),
@@ -295,6 +306,9 @@ impl ScriptReader {
 
     /// What is decided by how a statement begins.
     fn begin_statement(&mut self, line: &str, place: &Range<u64>) {
+        if empties_path(line) && self.limits.keep(0) {
+            self.script.paths.push(place.clone());
+        }
         match beyond(line) {
             Some(DATABASE_COMMENT) => self.out = Some((place.start, None)),
             Some(what) if !self.is_left_out() => {
@@ -302,12 +316,14 @@ impl ScriptReader {
             }
             Some(_) => {}
             None => {
+                // What takes a view away that its table's key depends on: before the first entry.
+                let hollows = self.kind.is_empty() && hollows_view(line);
                 if let Some(name) = odd_setting(line) {
                     self.out = Some((place.start, Some(name)));
-                } else if self.clearing && clears(line) {
+                } else if self.clearing && (clears(line) || hollows) {
                     self.out = Some((place.start, None));
                 }
-                self.clearing &= keeps_empty(line);
+                self.clearing &= keeps_empty(line) || hollows;
             }
         }
     }
@@ -326,6 +342,9 @@ impl ScriptReader {
         self.script.complete = false;
         if self.began == Began::Statement {
             self.of_entry_out(line, place);
+            let inserts = inserts(line) && !self.is_left_out();
+            self.script.inserts |= inserts;
+            self.script.filled |= inserts || (self.copies && !self.is_left_out());
             if line.starts_with("COPY ") && line.ends_with("FROM stdin;") {
                 return;
             }

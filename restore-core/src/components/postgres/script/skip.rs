@@ -1,6 +1,8 @@
 //! Which entries of a dump are left out: what the site names, and what cannot or must not be made in
 //! a database that stands beside another.
 
+use crate::model::glob;
+
 /// What is left out, by the texts of entries: "KIND SCHEMA NAME" as `pg_restore --list` shows them,
 /// with `-` where there is no schema.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +16,9 @@ pub(in super::super) struct Skip {
     pub(in super::super) views: bool,
     /// Comments on extensions, which belong to whoever made these.
     pub(in super::super) extension_comments: bool,
+    /// Rows of all tables but these ("TABLE DATA public orders"), and what rows of others are needed
+    /// for; `None`: nothing of that.
+    pub(in super::super) only_rows: Option<Vec<String>>,
 }
 
 /// How the text of an entry begins that fills a materialized view.
@@ -50,6 +55,13 @@ impl Skip {
         if self.extension_comments && text.starts_with("COMMENT - EXTENSION ") {
             return Some(Out::Ours);
         }
+        if self
+            .only_rows
+            .as_ref()
+            .is_some_and(|only| is_of_others(only, text))
+        {
+            return Some(Out::Ours);
+        }
         if self.views && text.starts_with(VIEW_DATA) {
             return Some(Out::View);
         }
@@ -64,12 +76,42 @@ impl Skip {
         about.then_some(Out::Ours)
     }
 
+    /// The entry of rows that are wanted which this one is. `rest` may have more behind it, as its owner is
+    /// in a listing, whose name may have spaces.
+    pub(in super::super) fn wanted(&self, rest: &str) -> Option<&str> {
+        let only = self.only_rows.iter().flatten();
+        let is_it = only.filter(|entry| {
+            let more = rest.strip_prefix(entry.as_str());
+            more.is_some_and(|more| more.is_empty() || more.starts_with(' '))
+        });
+        // A table's name may have spaces too.
+        is_it.max_by_key(|entry| entry.len()).map(String::as_str)
+    }
+
     /// The pattern that fits.
     pub(in super::super) fn named(&self, text: &str) -> Option<usize> {
         self.patterns
             .iter()
-            .position(|pattern| fits(pattern.trim(), text))
+            .position(|pattern| glob::matches(pattern.trim().as_bytes(), text.as_bytes(), true))
     }
+}
+
+/// Whether an entry is rows of other tables, or needs such rows, or acts on its own.
+fn is_of_others(only: &[String], text: &str) -> bool {
+    // Comments, privileges and labels may be about any of these, and are not copied.
+    const OTHERS: [&str; 9] = [
+        VIEW_DATA,
+        "FK CONSTRAINT ",
+        "EVENT TRIGGER ",
+        "PUBLICATION ",
+        "BLOB",
+        "COMMENT ",
+        "ACL ",
+        "DEFAULT ACL ",
+        "SECURITY LABEL ",
+    ];
+    let others = OTHERS.iter().any(|start| text.starts_with(start));
+    others || (text.starts_with("TABLE DATA ") && !only.iter().any(|it| it == text))
 }
 
 /// The texts of what a comment, a privilege or a label may be about: "COMMENT - EVENT TRIGGER x" is
@@ -92,28 +134,6 @@ fn about(text: &str) -> impl Iterator<Item = String> {
         .map(move |(kind, name)| format!("{kind} {schema}{name}"))
 }
 
-/// Whether a text is as a pattern says, in which `*` stands for anything.
-fn fits(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else {
-        return false;
-    };
-    let mut parts = parts.peekable();
-    if parts.peek().is_none() {
-        return rest.is_empty();
-    }
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            return rest.ends_with(part);
-        }
-        match rest.split_once(part) {
-            Some((_, after)) => rest = after,
-            None => return false,
-        }
-    }
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +152,7 @@ mod tests {
             unfit: true,
             views: true,
             extension_comments: false,
+            only_rows: None,
         };
         for (kind, schema, name, out) in [
             ("EXTENSION", "-", "pg_cron", Some(Out::Named(0))),
@@ -152,5 +173,37 @@ mod tests {
             let text = format!("{kind} {schema} {name}");
             assert_eq!(skip.of(&text), out, "{text}");
         }
+    }
+
+    #[test]
+    fn rows_of_some_tables_come_without_those_of_others() {
+        let skip = Skip {
+            only_rows: Some(vec!["TABLE DATA public orders".to_owned()]),
+            ..Skip::default()
+        };
+        for (text, out) in [
+            ("TABLE DATA public orders", false),
+            ("TABLE DATA public users", true),
+            ("TABLE public users", false),
+            ("INDEX public users_email", false),
+            ("SEQUENCE SET public orders_id_seq", false),
+            ("FK CONSTRAINT public orders orders_user_id_fkey", true),
+            ("MATERIALIZED VIEW DATA public m", true),
+            ("MATERIALIZED VIEW public m", false),
+            ("BLOBS - BLOBS", true),
+            ("EVENT TRIGGER - e", true),
+            ("COMMENT - LARGE OBJECT 4711", true),
+            (
+                "COMMENT public CONSTRAINT orders_user_id_fkey ON orders",
+                true,
+            ),
+            ("ACL - LARGE OBJECT 4711", true),
+        ] {
+            assert_eq!(skip.of(text), out.then_some(Out::Ours), "{text}");
+        }
+        let orders = Some("TABLE DATA public orders");
+        assert_eq!(skip.wanted("TABLE DATA public orders shop owner"), orders);
+        assert_eq!(skip.wanted("TABLE DATA public orders"), orders);
+        assert_eq!(skip.wanted("TABLE DATA public orders_old app"), None);
     }
 }

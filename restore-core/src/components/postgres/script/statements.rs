@@ -35,6 +35,16 @@ impl ScriptReader {
             "ACL" | "DEFAULT ACL" | "POLICY" | "USER MAPPING"
         ) && !self.is_database_acl()
         {
+            let taken = line
+                .strip_prefix("REVOKE ")
+                .and_then(|rest| rest.strip_suffix(" ON SCHEMA public FROM PUBLIC;"));
+            if let Some(taken) = taken.filter(|_| !self.is_left_out()) {
+                for what in ["ALL", "USAGE", "CREATE"] {
+                    if taken.split(',').any(|it| it.trim() == what) {
+                        self.script.takes_of_public.insert(what.to_owned());
+                    }
+                }
+            }
             self.grantees(line);
         }
     }
@@ -200,6 +210,19 @@ fn is_about_database(before: &str) -> bool {
         ] if word(alter, "ALTER") => {
             word(role, "ROLE") && word(within, "IN") && word(database, "DATABASE")
         }
+        [
+            security,
+            label,
+            whose,
+            Token::Word(_) | Token::Ident(_),
+            on,
+            database,
+        ] if word(security, "SECURITY") => {
+            word(label, "LABEL")
+                && word(whose, "FOR")
+                && word(on, "ON")
+                && word(database, "DATABASE")
+        }
         [verb, what @ .., on, database] => {
             let privilege = |token: &Token| match token {
                 Token::Word(word) => PRIVILEGES.contains(&word.as_str()),
@@ -286,6 +309,7 @@ mod tests {
             "ALTER ROLE \"DATABASE x\" IN DATABASE shop SET a TO 'b';",
             "REVOKE GRANT OPTION FOR CONNECT,TEMPORARY ON DATABASE shop FROM PUBLIC;",
             "GRANT ALL ON DATABASE \"we \"\"ird\" TO app WITH GRANT OPTION;",
+            "SECURITY LABEL FOR selinux ON DATABASE shop IS 'system_u:object_r:sepgsql_db_t:s0';",
         ] {
             let (before, _) = around_name(line).unwrap();
             assert!(is_about_database(&before) && is_whole(line), "{line}");
@@ -304,6 +328,7 @@ mod tests {
             "GRANT ALL ON DATABASE shop ,billing TO x;",
             "ALTER DATABASE shop RENAME TO billing;",
             "ALTER DATABASE shop SET TABLESPACE slow;",
+            "SECURITY LABEL ON ROLE x IS 'a'; SELECT 1 FROM DATABASE shop;",
         ] {
             let about = around_name(line).is_some_and(|(before, after)| {
                 is_about_database(&before) && is_about_it_alone(&before, &after)

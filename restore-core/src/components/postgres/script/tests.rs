@@ -55,6 +55,29 @@ fn copied_rows_are_data() {
     assert!(script.complete);
 }
 
+/// A person may have taken the comments out, or put them where nothing is.
+#[test]
+fn statements_say_whether_there_are_rows() {
+    let comment = "-- Data for Name: t; Type: TABLE DATA; Schema: public; Owner: app\n";
+    let table = "CREATE TABLE public.t (x text);\n";
+    for rows in [
+        "COPY public.t (x) FROM stdin;\n1\n\\.\n",
+        "INSERT INTO public.t VALUES ('1');\n",
+        "insert into t\nvalues ('1');\n",
+    ] {
+        assert!(read(&format!("{table}{rows}")).filled, "{rows}");
+        assert!(read(&format!("{table}{comment}{rows}")).filled, "{rows}");
+    }
+    for none in [
+        "",
+        comment,
+        "-- INSERT INTO t VALUES (1);\n",
+        "SELECT 'a\nINSERT INTO t VALUES (1);\n';\n",
+    ] {
+        assert!(!read(&format!("{table}{none}")).filled, "{none}");
+    }
+}
+
 #[test]
 fn names_in_another_encoding_are_left_out() {
     let script = read(
@@ -63,6 +86,8 @@ fn names_in_another_encoding_are_left_out() {
          -- Name: e; Type: TABLE; Schema: public; Owner: \u{e9}\n",
     );
     assert_eq!(script.objects.len(), 1);
+    // A table may be among what is left out: of such a dump nobody can say that it has none.
+    assert!(script.undecoded);
     assert_eq!(roles(&script), ["app"]);
 }
 
@@ -176,6 +201,8 @@ fn properties_of_the_database() {
          \\connect -reuse-previous=on \"dbname='a'\"\n\
          -- Name: DATABASE a; Type: COMMENT; Schema: -; Owner: app\n\
          COMMENT ON DATABASE a IS 'it''s; here';\n\
+         -- Name: DATABASE a; Type: SECURITY LABEL; Schema: -; Owner: app\n\
+         SECURITY LABEL FOR selinux ON DATABASE a IS 'secret';\n\
          -- Name: a; Type: DATABASE PROPERTIES; Schema: -; Owner: app\n\
          ALTER DATABASE a CONNECTION LIMIT = 7;\n\
          ALTER DATABASE a SET search_path TO 's', 'public';\n\
@@ -200,6 +227,7 @@ fn properties_of_the_database() {
     assert_eq!(
         made,
         [
+            "SECURITY LABEL FOR selinux ON DATABASE N IS 'secret'",
             "ALTER DATABASE N CONNECTION LIMIT = 7",
             "ALTER DATABASE N SET search_path TO 's', 'public'",
             "ALTER ROLE \"DATABASE x\" IN DATABASE N SET work_mem TO '9MB'",
@@ -423,6 +451,7 @@ fn what_clean_takes_away_is_left_out() {
     let text = "SET row_security = off;\n\
          ALTER TABLE public.t ALTER COLUMN id DROP DEFAULT;\n\
          DROP TABLE public.t;\nDROP SCHEMA IF EXISTS s;\n\
+         ALTER DOMAIN s.d DROP CONSTRAINT IF EXISTS c;\n\
          SELECT pg_catalog.lo_unlink('1');\nDROP FUNCTION f(\n  a integer);\n\
          CREATE TABLE public.t (id int);\n";
     let script = read(text);
@@ -596,4 +625,33 @@ fn what_stands_before_the_first_connect_is_for_nobody() {
 fn subscriptions_that_are_left_out_are_named() {
     let script = for_database(CLUSTER, "shop").unwrap();
     assert_eq!(script.subscriptions, ["SUBSCRIPTION - s"]);
+}
+
+#[test]
+fn rows_are_counted_and_the_place_of_an_emptied_path_is_known() {
+    const EMPTIED: &str = "SELECT pg_catalog.set_config('search_path', '', false);\n";
+    let text = format!(
+        "--\n-- PostgreSQL database dump\n--\n\n{EMPTIED}\
+         --\n-- Data for Name: a; Type: TABLE DATA; Schema: public; Owner: app\n--\n\n\
+         COPY public.a (n) FROM stdin;\n1\n{EMPTIED}\\.\n\n\
+         --\n-- Data for Name: b; Type: TABLE DATA; Schema: public; Owner: app\n--\n\n\
+         COPY public.b (n) FROM stdin;\n1\n2\n3\n\\.\n\n"
+    );
+    let read = |patterns: &[&str], text: &str| {
+        let mut reader = ScriptReader::skipping(Skip {
+            patterns: patterns.iter().map(|it| (*it).to_owned()).collect(),
+            ..Skip::default()
+        });
+        reader.feed(text.as_bytes());
+        reader.finish()
+    };
+    let script = read(&[], &text);
+    assert_eq!((script.rows, script.inserts), (5, false));
+    let start = text.find(EMPTIED).unwrap() as u64;
+    assert_eq!(script.paths.len(), 1, "{:?}", script.paths);
+    assert_eq!(script.paths[0], start..start + EMPTIED.len() as u64);
+    // What is left out has none, and of statements nobody knows.
+    assert_eq!(read(&["TABLE DATA public b"], &text).rows, 2);
+    let more = format!("{text}INSERT INTO public.c VALUES (1);\n");
+    assert!(read(&[], &more).inserts);
 }

@@ -57,7 +57,7 @@ fn quoted(chars: &mut Peekable<Chars<'_>>, quote: char) -> String {
     text
 }
 
-/// The same after `E'`. `None`: it has escapes for bytes or code points, which pg_dump never writes.
+/// What follows `E'`, to its end. `None`: it has escapes for bytes or code points, which pg_dump never writes.
 fn escaped(chars: &mut Peekable<Chars<'_>>) -> Option<String> {
     let (mut text, mut known) = (String::new(), true);
     while let Some(next) = chars.next() {

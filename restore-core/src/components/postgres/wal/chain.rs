@@ -6,7 +6,7 @@ use crate::model::{Error, ErrorKind, Hole, Lsn, Result, Timestamp};
 
 /// Where a base backup begins and ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Origin {
+pub(crate) struct BaseBackupRange {
     pub(crate) timeline: u32,
     pub(crate) start: Lsn,
     pub(crate) stop: Lsn,
@@ -27,7 +27,11 @@ pub(crate) struct Chain {
 
 impl Chain {
     /// Follows the archive from a base backup to the timeline `timeline`.
-    pub(crate) fn follow(archive: &Archive, origin: &Origin, timeline: u32) -> Result<Self> {
+    pub(crate) fn follow(
+        archive: &Archive,
+        origin: &BaseBackupRange,
+        timeline: u32,
+    ) -> Result<Self> {
         let from = (origin.timeline, origin.stop);
         let timelines = &archive.timelines;
         let leads = timelines.leads(from, timeline);
@@ -71,7 +75,7 @@ impl Chain {
         Ok(chain)
     }
 
-    fn gather(&mut self, archive: &Archive, origin: &Origin) {
+    fn gather(&mut self, archive: &Archive, origin: &BaseBackupRange) {
         let size = self.segment_size;
         let way = archive.timelines.way_to(self.timeline);
         // Each timeline from the segment that it begins in: the segment in which it branched off

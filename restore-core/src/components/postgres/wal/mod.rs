@@ -15,7 +15,7 @@ mod search;
 mod source;
 
 pub(crate) use archive::{Archive, ArchivedFile, Packing};
-pub(crate) use chain::{Chain, Origin};
+pub(crate) use chain::{BaseBackupRange, Chain};
 pub(crate) use history::{Ancestors, parse as parse_history};
 
 pub(crate) use name::{SegmentName, segment_of};

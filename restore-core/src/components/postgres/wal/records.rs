@@ -10,12 +10,12 @@ use crate::model::{Lsn, Timestamp};
 pub(crate) struct Mark {
     /// Where the record ends.
     pub(crate) end: Lsn,
-    pub(crate) what: What,
+    pub(crate) what: MarkKind,
     pub(crate) time: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum What {
+pub(crate) enum MarkKind {
     /// A transaction ended, committed or not.
     End { xid: u32 },
     /// `pg_create_restore_point`.
@@ -181,7 +181,7 @@ enum Page {
 }
 
 /// Transactions are resource manager 1, the log itself is 0.
-fn mark(record: &[u8]) -> Option<(What, Timestamp)> {
+fn mark(record: &[u8]) -> Option<(MarkKind, Timestamp)> {
     let (xid, info, manager) = (u32_at(record, 4)?, record.get(16)?, record.get(17)?);
     match (manager, info & 0xf0) {
         // The uppermost bit says that more follows; commit, abort, and both of prepared ones.
@@ -193,14 +193,14 @@ fn mark(record: &[u8]) -> Option<(What, Timestamp)> {
                 .then(|| prepared_xid(data, info))
                 .flatten()
                 .unwrap_or(xid);
-            Some((What::End { xid }, moment(data)?))
+            Some((MarkKind::End { xid }, moment(data)?))
         }
         (0, 0x70) => {
             let data = main_data(record)?;
             let name = data.get(8..)?;
             let end = name.iter().position(|b| *b == 0).unwrap_or(name.len());
             let name = String::from_utf8_lossy(name.get(..end)?).into_owned();
-            Some((What::Point { name }, moment(data)?))
+            Some((MarkKind::Point { name }, moment(data)?))
         }
         _ => None,
     }
@@ -355,7 +355,10 @@ mod tests {
         (record[16], record[17]) = (0xb0, 1);
         record.extend([255, 0]);
         record.extend(words(&[7, 0, 1 << 4, 800]));
-        assert!(matches!(mark(&record), Some((What::End { xid: 800 }, _))));
+        assert!(matches!(
+            mark(&record),
+            Some((MarkKind::End { xid: 800 }, _))
+        ));
         // Long ones are kept as far as they must be, in however many pieces they come.
         record.resize(3000, 1);
         let mut kept = Vec::new();

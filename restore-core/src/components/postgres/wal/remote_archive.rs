@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::backup::remote::RemoteFolder;
-use crate::contract::StoredFile;
+use crate::contract::{StoreReason, StoredFile};
 use crate::model::{Error, ErrorKind, Progress, Result, read_error};
 
 /// Bytes of segments that are kept to be read again.
@@ -66,17 +66,23 @@ impl RemoteWalArchive {
     fn named(&self, error: Error, file: Option<&StoredFile>) -> Error {
         let place = self.describe();
         let name = file.map_or("", |file| file.file.path.as_str());
-        match error.code() {
-            "store.vanished" => Error::new(
+        if error.is(&StoreReason::Vanished) {
+            return Error::new(
                 ErrorKind::NotFound,
                 "wal.vanished",
                 format!("{name} was in the WAL archive {place}, and is there no more"),
             )
-            .hint("something deletes there: stop it, bring back what is missing, and try again"),
-            "store.changed" => self.changed(name),
-            _ if error.message().contains(&place) => error.context("the WAL archive"),
-            _ => error.context(format!("the WAL archive {place}")),
+            .hint("something deletes there: stop it, bring back what is missing, and try again");
         }
+        if error.is(&StoreReason::Changed) {
+            return self.changed(name);
+        }
+        // Only for people: the place is named once.
+        let named = error.message().contains(&place);
+        error.context(match named {
+            true => "the WAL archive".to_owned(),
+            false => format!("the WAL archive {place}"),
+        })
     }
 
     /// That a file is not what it was when it was listed.
@@ -95,7 +101,7 @@ impl RemoteWalArchive {
     /// That a file is not there any more.
     pub(crate) fn vanished(&self, file: &StoredFile) -> Error {
         let gone = Error::new(ErrorKind::NotFound, "store.vanished", "");
-        self.named(gone, Some(file))
+        self.named(gone.because(StoreReason::Vanished), Some(file))
     }
 
     /// What is in it.
@@ -107,14 +113,14 @@ impl RemoteWalArchive {
             }
             found => found,
         };
-        found.map_err(|error| match error.code() {
-            "store.absent" => Error::new(
+        found.map_err(|error| match error.is(&StoreReason::Absent) {
+            true => Error::new(
                 ErrorKind::Preflight,
                 "wal.no_archive",
                 format!("the WAL archive {} does not exist", self.describe()),
             )
             .hint("is it mounted there, and is wal_archive in the component's section right?"),
-            _ => self.named(error, None),
+            false => self.named(error, None),
         })
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::records::{Mark, Scanner, What};
-use super::{Chain, Origin, segment_of};
+use super::records::{Mark, MarkKind, Scanner};
+use super::{BaseBackupRange, Chain, segment_of};
 use crate::model::{Error, ErrorKind, Lsn, RecoveryPoint, RecoveryTarget, Result, Timestamp};
 
 /// What replaying up to a target comes to.
@@ -29,7 +29,7 @@ pub(crate) struct ReplayEstimate {
 #[derive(Clone)]
 pub(crate) struct Search {
     chain: Arc<Chain>,
-    origin: Origin,
+    origin: BaseBackupRange,
     cancel: CancellationToken,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct End {
 }
 
 impl Search {
-    pub(crate) fn new(chain: Chain, origin: Origin, cancel: CancellationToken) -> Self {
+    pub(crate) fn new(chain: Chain, origin: BaseBackupRange, cancel: CancellationToken) -> Self {
         Self {
             chain: Arc::new(chain),
             origin,
@@ -115,7 +115,7 @@ impl Search {
         let mut last = None;
         let end = self.scan(at, at + 1, |mark| {
             // Times are compared with those of transactions alone.
-            if matches!(mark.what, What::End { .. }) {
+            if matches!(mark.what, MarkKind::End { .. }) {
                 last = Some(mark.clone());
             }
             ControlFlow::Continue(())
@@ -164,8 +164,8 @@ impl Search {
             RecoveryPoint::Lsn(lsn) => self.lsn(*lsn, &end),
             RecoveryPoint::Xid(xid) => {
                 let wanted = *xid;
-                let found =
-                    self.first(|mark| matches!(&mark.what, What::End { xid } if *xid == wanted))?;
+                let found = self
+                    .first(|mark| matches!(&mark.what, MarkKind::End { xid } if *xid == wanted))?;
                 found.ok_or_else(|| {
                     self.beyond(
                         "target.no_xid",
@@ -175,8 +175,9 @@ impl Search {
                 })
             }
             RecoveryPoint::Name(wanted) => {
-                let found = self
-                    .first(|mark| matches!(&mark.what, What::Point { name } if name == wanted))?;
+                let found = self.first(
+                    |mark| matches!(&mark.what, MarkKind::Point { name } if name == wanted),
+                )?;
                 found.ok_or_else(|| {
                     self.beyond(
                         "target.no_name",
@@ -265,7 +266,7 @@ impl Search {
                 if mark.end <= stop {
                     return ControlFlow::Continue(());
                 }
-                if behind(mark) && matches!(mark.what, What::End { .. }) {
+                if behind(mark) && matches!(mark.what, MarkKind::End { .. }) {
                     over = Some(mark.clone());
                     return ControlFlow::Break(());
                 }

@@ -17,7 +17,7 @@ impl WalSource {
     pub(crate) fn display(&self) -> String {
         match self {
             Self::Directory(root) => root.display().to_string(),
-            Self::Store(shelf) => shelf.describe(),
+            Self::Store(remote) => remote.describe(),
         }
     }
 }

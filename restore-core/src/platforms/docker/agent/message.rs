@@ -18,11 +18,11 @@ pub(super) struct Request {
     /// What the list of a swap beside the volume is sealed with, in hexadecimal digits.
     #[serde(default)]
     pub(super) seal: Option<String>,
-    pub(super) what: What,
+    pub(super) what: VolumeMethod,
 }
 
 impl Request {
-    pub(super) fn new(what: What, seal: Option<&RecordKey>) -> Self {
+    pub(super) fn new(what: VolumeMethod, seal: Option<&RecordKey>) -> Self {
         Self {
             version: VERSION.to_owned(),
             seal: seal.map(RecordKey::digits),
@@ -34,7 +34,7 @@ impl Request {
 /// The methods of a volume.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum What {
+pub(super) enum VolumeMethod {
     FreeSpace,
     State {
         run: RunId,
@@ -87,7 +87,7 @@ pub(super) enum What {
     },
 }
 
-impl What {
+impl VolumeMethod {
     /// The run that it is about.
     pub(super) fn run(&self) -> Option<&RunId> {
         match self {
@@ -124,7 +124,7 @@ pub(super) struct Attachments {
 /// One line of the answer; the last is `Done` or `Failed`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Answer {
+pub(super) enum Reply {
     /// So many bytes of the archive, or of the step, are done by now.
     Progress(u64),
     /// A step of a remote task begins, with so many bytes in all.
@@ -177,7 +177,7 @@ pub(super) fn fuzz(bytes: &[u8]) {
     if let Ok(request) = serde_json::from_slice::<Request>(bytes) {
         let _ = (request.what.run(), request.what.begins());
     }
-    if let Ok(Answer::Failed(failure)) = serde_json::from_slice::<Answer>(bytes) {
+    if let Ok(Reply::Failed(failure)) = serde_json::from_slice::<Reply>(bytes) {
         let _ = failure.at("there");
     }
 }

@@ -19,3 +19,9 @@ pub use serve::serve;
 pub(crate) fn fuzz(bytes: &[u8]) {
     message::fuzz(bytes);
 }
+
+/// For `fuzz/`: all that comes back from whatever runs beside a volume.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_exchange(bytes: &[u8]) {
+    remote::fuzz(bytes);
+}

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::message;
-use super::message::{Answer, Request, What};
+use super::message::{Reply, Request, VolumeMethod};
 use crate::archive::{
     Measured, PackPolicy, Packed, Sink, Source, UnpackPolicy, Unpacked, open_sized,
 };
@@ -54,12 +54,28 @@ pub struct RemoteVolume {
     launch: Arc<dyn Launch>,
     /// Where the key is that lists of swaps are sealed with.
     keys: Option<PathBuf>,
+    /// The machine's name, and where the volume is there.
+    place: Option<(String, PathBuf)>,
 }
 
 impl RemoteVolume {
     /// The volume beside which `launch` starts an agent.
     pub fn new(launch: Arc<dyn Launch>) -> Self {
-        Self { launch, keys: None }
+        Self {
+            launch,
+            keys: None,
+            place: None,
+        }
+    }
+
+    /// The same volume, of which it is known where it lies on its machine: see
+    /// [`Volume::path_elsewhere`](crate::platform::Volume::path_elsewhere).
+    #[must_use]
+    pub fn lying_at(self, machine: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        Self {
+            place: Some((machine.into(), path.into())),
+            ..self
+        }
     }
 
     /// The same volume. The list of a swap lies beside the data, as the agent has no other place
@@ -74,7 +90,7 @@ impl RemoteVolume {
     }
 
     /// What the list of the run is sealed with that the request is about.
-    async fn seal(&self, what: &What) -> Result<Option<RecordKey>> {
+    async fn seal(&self, what: &VolumeMethod) -> Result<Option<RecordKey>> {
         let (Some(directory), Some(run)) = (self.keys.clone(), what.run().cloned()) else {
             return Ok(None);
         };
@@ -87,7 +103,7 @@ impl RemoteVolume {
         .map_err(|e| broken(format!("a task ended unexpectedly: {e}")))?
     }
 
-    async fn ask<T: DeserializeOwned>(&self, what: What) -> Result<T> {
+    async fn ask<T: DeserializeOwned>(&self, what: VolumeMethod) -> Result<T> {
         self.exchange(what, Attachments::default(), &Progress::hidden())
             .await
     }
@@ -95,7 +111,7 @@ impl RemoteVolume {
     /// One request and its answer.
     async fn exchange<T: DeserializeOwned>(
         &self,
-        what: What,
+        what: VolumeMethod,
         along: Attachments<'_>,
         progress: &Progress,
     ) -> Result<T> {
@@ -140,11 +156,11 @@ impl RemoteVolume {
                 let answer = serde_json::from_slice(&line);
                 line.clear();
                 match answer {
-                    Ok(Answer::Progress(done)) => {
+                    Ok(Reply::Progress(done)) => {
                         step.add(done.saturating_sub(counted));
                         counted = counted.max(done);
                     }
-                    Ok(Answer::Step(action, total)) => {
+                    Ok(Reply::Step(action, total)) => {
                         let Some(steps) = steps else {
                             break;
                         };
@@ -152,7 +168,7 @@ impl RemoteVolume {
                         step = steps(&action, total);
                         counted = 0;
                     }
-                    Ok(Answer::Data(size)) => {
+                    Ok(Reply::Data(size)) => {
                         let Some(pieces) = pieces.as_ref().filter(|_| size <= LARGEST) else {
                             break;
                         };
@@ -193,12 +209,16 @@ impl RemoteVolume {
             }
         };
         match answer {
-            Some(Answer::Done(value)) => serde_json::from_value::<T>(value)
-                .map_err(|e| broken(format!("the answer from {place} is none: {e}"))),
-            Some(Answer::Failed(failure)) => Err(failure.at(&place)),
-            Some(Answer::Progress(_) | Answer::Step(..) | Answer::Data(_)) | None => {
+            Some(Reply::Done(value)) => serde_json::from_value::<T>(value)
+                .map_err(|e| broken(format!("invalid reply from {place}: {e}"))),
+            Some(Reply::Failed(failure)) => Err(failure.at(&place)),
+            Some(Reply::Progress(_) | Reply::Step(..) | Reply::Data(_)) | None => {
                 let exit = process.wait().await?;
-                let said = exit.stderr.lines().next_back().unwrap_or("without a word");
+                let said = exit
+                    .stderr
+                    .lines()
+                    .next_back()
+                    .unwrap_or("it printed nothing");
                 Err(Error::new(
                     ErrorKind::Failed,
                     "agent.ended",
@@ -269,8 +289,12 @@ impl Volume for RemoteVolume {
         None
     }
 
+    fn path_elsewhere(&self) -> Option<(String, PathBuf)> {
+        self.place.clone()
+    }
+
     async fn free_space(&self) -> Result<Space> {
-        let mut space: Space = self.ask(What::FreeSpace).await?;
+        let mut space: Space = self.ask(VolumeMethod::FreeSpace).await?;
         let machine = self.launch.machine();
         space.file_system = format!("{} of {machine}", space.file_system);
         if !space.place.is_empty() {
@@ -280,7 +304,7 @@ impl Volume for RemoteVolume {
     }
 
     async fn state(&self, run: &RunId) -> Result<SwapState> {
-        self.ask(What::State { run: run.clone() }).await
+        self.ask(VolumeMethod::State { run: run.clone() }).await
     }
 
     async fn stage_dir(&self, _run: &RunId) -> Result<PathBuf> {
@@ -299,7 +323,7 @@ impl Volume for RemoteVolume {
         policy: &UnpackPolicy,
         progress: Progress,
     ) -> Result<Unpacked> {
-        let what = What::Unpack {
+        let what = VolumeMethod::Unpack {
             run: run.clone(),
             label: source.label().to_owned(),
             size: source.size(),
@@ -328,7 +352,7 @@ impl Volume for RemoteVolume {
         progress: Progress,
         cancel: CancellationToken,
     ) -> Result<Packed> {
-        let what = What::Pack {
+        let what = VolumeMethod::Pack {
             label: sink.label().to_owned(),
             policy: Box::new(policy),
         };
@@ -360,14 +384,14 @@ impl Volume for RemoteVolume {
     }
 
     async fn measure(&self, except: &[String]) -> Result<Option<Measured>> {
-        self.ask(What::Measure {
+        self.ask(VolumeMethod::Measure {
             except: except.to_vec(),
         })
         .await
     }
 
     async fn leave_out(&self, run: &RunId, patterns: &[String]) -> Result<Vec<PathBuf>> {
-        self.ask(What::LeaveOut {
+        self.ask(VolumeMethod::LeaveOut {
             run: run.clone(),
             patterns: patterns.to_vec(),
         })
@@ -375,11 +399,11 @@ impl Volume for RemoteVolume {
     }
 
     async fn run_folders(&self) -> Result<Vec<String>> {
-        self.ask(What::RunFolders).await
+        self.ask(VolumeMethod::RunFolders).await
     }
 
     async fn dispatch(&self, task: RemoteTask<'_>) -> Result<Value> {
-        let what = What::RemoteTask {
+        let what = VolumeMethod::RemoteTask {
             run: task.run,
             kind: task.kind.to_owned(),
             order: task.order,
@@ -399,7 +423,7 @@ impl Volume for RemoteVolume {
     }
 
     async fn swap(&self, run: &RunId, scope: &SwapScope) -> Result<()> {
-        self.ask(What::Swap {
+        self.ask(VolumeMethod::Swap {
             run: run.clone(),
             scope: scope.clone(),
         })
@@ -407,11 +431,11 @@ impl Volume for RemoteVolume {
     }
 
     async fn unswap(&self, run: &RunId) -> Result<()> {
-        self.ask(What::Unswap { run: run.clone() }).await
+        self.ask(VolumeMethod::Unswap { run: run.clone() }).await
     }
 
     async fn discard(&self, run: &RunId, what: Discard) -> Result<()> {
-        self.ask(What::Discard {
+        self.ask(VolumeMethod::Discard {
             run: run.clone(),
             what,
         })
@@ -419,14 +443,93 @@ impl Volume for RemoteVolume {
     }
 
     async fn compare(&self, run: &RunId) -> Result<Compared> {
-        self.ask(What::Compare { run: run.clone() }).await
+        self.ask(VolumeMethod::Compare { run: run.clone() }).await
     }
 
     async fn kept(&self, run: &RunId) -> Result<Option<Compared>> {
-        self.ask(What::Kept { run: run.clone() }).await
+        self.ask(VolumeMethod::Kept { run: run.clone() }).await
     }
 
     fn replaced_at(&self, run: &RunId) -> String {
         format!("{}, in {}/replaced", self.describe(), run.folder())
+    }
+}
+
+/// For `fuzz/`: an agent that says these bytes, whatever it is asked.
+#[cfg(feature = "fuzzing")]
+pub(super) fn fuzz(bytes: &[u8]) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else {
+        return;
+    };
+    let volume = RemoteVolume::new(Arc::new(fuzzed::Saying(bytes.to_vec())));
+    runtime.block_on(async {
+        let _ = volume.run_folders().await;
+        let _ = volume.measure(&[]).await;
+        let (send, mut receive) = mpsc::channel(DEPTH);
+        let steps = |_: &str, _: Option<u64>| Progress::hidden();
+        let along = Attachments {
+            pieces: Some(send),
+            steps: Some(&steps),
+            ..Attachments::default()
+        };
+        let progress = Progress::hidden();
+        let asked = volume.exchange::<Value>(VolumeMethod::FreeSpace, along, &progress);
+        let taken = async {
+            let mut taken = 0;
+            while let Some(piece) = receive.recv().await {
+                taken += piece.len();
+            }
+            taken
+        };
+        let (_, taken) = tokio::join!(asked, taken);
+        assert!(taken <= bytes.len());
+    });
+}
+
+#[cfg(feature = "fuzzing")]
+mod fuzzed {
+    use std::io::Cursor;
+
+    use async_trait::async_trait;
+    use tokio::io::{AsyncRead, AsyncWrite};
+
+    use super::Launch;
+    use crate::model::Result;
+    use crate::sys::process::command::{Exit, Process};
+
+    /// An agent that says these bytes.
+    pub(super) struct Saying(pub(super) Vec<u8>);
+
+    struct Said(Option<Vec<u8>>);
+
+    #[async_trait]
+    impl Launch for Saying {
+        async fn launch(&self) -> Result<Box<dyn Process>> {
+            Ok(Box::new(Said(Some(self.0.clone()))))
+        }
+
+        fn describe(&self) -> String {
+            "it".to_owned()
+        }
+
+        fn machine(&self) -> String {
+            "here".to_owned()
+        }
+    }
+
+    #[async_trait]
+    impl Process for Said {
+        fn stdin(&mut self) -> Option<Box<dyn AsyncWrite + Send + Unpin>> {
+            Some(Box::new(tokio::io::sink()))
+        }
+
+        fn stdout(&mut self) -> Option<Box<dyn AsyncRead + Send + Unpin>> {
+            let bytes = self.0.take()?;
+            Some(Box::new(Cursor::new(bytes)))
+        }
+
+        async fn wait(&mut self) -> Result<Exit> {
+            Ok(Exit::new(1, "it said no more"))
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::message::{Answer, Failure, Request, VERSION, What};
+use super::message::{Failure, Reply, Request, VERSION, VolumeMethod};
 use crate::archive::{PackPolicy, Sink, SinkFile, Source, UnpackPolicy};
 use crate::components::remote_task::{Attachments, run as run_remote_task};
 use crate::contract::Volume;
@@ -37,8 +37,8 @@ pub async fn serve(root: &Path, input: File, output: File) -> Result<()> {
         Err(error) => Err(error),
     };
     let last = match &answer {
-        Ok(value) => Answer::Done(value.clone()),
-        Err(error) => Answer::Failed(Failure::from(error)),
+        Ok(value) => Reply::Done(value.clone()),
+        Err(error) => Reply::Failed(Failure::from(error)),
     };
     blocking(move || output.write(&last)).await
 }
@@ -54,33 +54,33 @@ async fn act(root: &Path, request: Request, input: File, output: Arc<Lines>) -> 
     // Where the engine has mounted it: nobody else is here who could lead it elsewhere.
     let volume = LocalVolume::new(root).followed(true).sealed_with(seal);
     match request.what {
-        What::FreeSpace => value(volume.free_space().await?),
-        What::State { run } => value(volume.state(&run).await?),
-        What::Unpack {
+        VolumeMethod::FreeSpace => value(volume.free_space().await?),
+        VolumeMethod::State { run } => value(volume.state(&run).await?),
+        VolumeMethod::Unpack {
             run,
             label,
             size,
             expected,
             policy,
         } => {
-            let source = Source::given(input, label, size, expected);
+            let source = Source::from_file(input, label, size, expected);
             let policy = at(root, *policy);
             let progress = Progress::new(output, "", "", size);
             value(volume.unpack(&run, source, &policy, progress).await?)
         }
-        What::LeaveOut { run, patterns } => {
+        VolumeMethod::LeaveOut { run, patterns } => {
             let left_out = volume.leave_out(&run, &patterns).await?;
             // Names that are no text are shown, not used.
             let shown = left_out.iter().map(|path| path.to_string_lossy());
             value(shown.collect::<Vec<_>>())
         }
-        What::RunFolders => value(volume.run_folders().await?),
-        What::Swap { run, scope } => value(volume.swap(&run, &scope).await?),
-        What::Unswap { run } => value(volume.unswap(&run).await?),
-        What::Discard { run, what } => value(volume.discard(&run, what).await?),
-        What::Compare { run } => value(volume.compare(&run).await?),
-        What::Kept { run } => value(volume.kept(&run).await?),
-        What::Pack { label, policy } => {
+        VolumeMethod::RunFolders => value(volume.run_folders().await?),
+        VolumeMethod::Swap { run, scope } => value(volume.swap(&run, &scope).await?),
+        VolumeMethod::Unswap { run } => value(volume.unswap(&run).await?),
+        VolumeMethod::Discard { run, what } => value(volume.discard(&run, what).await?),
+        VolumeMethod::Compare { run } => value(volume.compare(&run).await?),
+        VolumeMethod::Kept { run } => value(volume.kept(&run).await?),
+        VolumeMethod::Pack { label, policy } => {
             let policy = PackPolicy {
                 restore: at(root, policy.restore.clone()),
                 ..*policy
@@ -91,14 +91,14 @@ async fn act(root: &Path, request: Request, input: File, output: Arc<Lines>) -> 
             let cancel = CancellationToken::new();
             value(volume.pack(policy, sink, progress, cancel).await?)
         }
-        What::Measure { except } => value(volume.measure(&except).await?),
-        What::RemoteTask {
+        VolumeMethod::Measure { except } => value(volume.measure(&except).await?),
+        VolumeMethod::RemoteTask {
             kind, order, along, ..
         } => {
-            let source =
-                along.map(|along| Source::given(input, along.label, along.size, along.expected));
+            let source = along
+                .map(|along| Source::from_file(input, along.label, along.size, along.expected));
             let steps = |action: &str, total| {
-                output.tell(&Answer::Step(action.to_owned(), total));
+                output.tell(&Reply::Step(action.to_owned(), total));
                 Progress::new(output.clone(), "", "", total)
             };
             let along = Attachments {
@@ -154,7 +154,7 @@ fn read(mut input: &File) -> Result<Result<Request>> {
     // The version first, by itself: a request of another one need not be readable.
     let value: Value = match serde_json::from_slice(&line) {
         Ok(value) => value,
-        Err(e) => return Ok(Err(broken(format!("the request is none: {e}")))),
+        Err(e) => return Ok(Err(broken(format!("invalid request: {e}")))),
     };
     let theirs = value.get("version").and_then(Value::as_str);
     if theirs != Some(VERSION) {
@@ -168,7 +168,7 @@ fn read(mut input: &File) -> Result<Result<Request>> {
         )
         .hint("use the same version on both sides")));
     }
-    Ok(serde_json::from_value(value).map_err(|e| broken(format!("the request is none: {e}"))))
+    Ok(serde_json::from_value(value).map_err(|e| broken(format!("invalid request: {e}"))))
 }
 
 /// Where the answer's lines go, one at a time.
@@ -180,7 +180,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn write(&self, answer: &Answer) -> Result<()> {
+    fn write(&self, answer: &Reply) -> Result<()> {
         let mut line = serde_json::to_vec(answer)
             .map_err(|e| broken(format!("an answer cannot be written: {e}")))?;
         line.push(b'\n');
@@ -192,7 +192,7 @@ impl Lines {
     }
 
     /// Writes what is not the answer itself.
-    fn tell(&self, answer: &Answer) {
+    fn tell(&self, answer: &Reply) {
         if self.write(answer).is_err() {
             self.unheard.cancel();
         }
@@ -204,7 +204,7 @@ struct Pieces(Arc<Lines>);
 
 impl Write for Pieces {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let mut line = serde_json::to_vec(&Answer::Data(bytes.len()))?;
+        let mut line = serde_json::to_vec(&Reply::Data(bytes.len()))?;
         line.push(b'\n');
         let lines = &self.0.output;
         let mut output = lines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -228,7 +228,7 @@ impl SinkFile for Pieces {
 impl EventSink for Lines {
     fn emit(&self, event: &Event) {
         if let Event::Progress { done, .. } = event {
-            self.tell(&Answer::Progress(*done));
+            self.tell(&Reply::Progress(*done));
         }
     }
 }

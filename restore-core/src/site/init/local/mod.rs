@@ -8,12 +8,16 @@ use std::path::{Path, PathBuf};
 use super::emit::{Emit, quoted};
 use super::processes::ports;
 use super::{Discovery, FoundProcess, backups};
+use crate::contract::backup::CONFIGURATION;
 
 pub(super) use self::nginx::Nginx;
 pub(super) use self::parts::write_crontab;
 use self::parts::{
     is_locked, volumes, write_other_trees, write_postgres, write_redis, write_tree, write_volumes,
 };
+
+/// The first number of a person's account, as Debian gives them.
+const FIRST_PERSON: u32 = 1000;
 
 /// What a server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,7 +72,8 @@ struct Service<'a> {
 fn services(found: &Discovery) -> Vec<Service<'_>> {
     let mut all: Vec<(Role, &FoundProcess)> =
         found.processes.iter().map(|it| (role(it), it)).collect();
-    all.sort_by_key(|(role, it)| (*role, it.pid));
+    // The plain names are for those that nobody else has put there.
+    all.sort_by_key(|(role, it)| (*role, it.foreign.is_some(), it.pid));
     let mut services: Vec<Service<'_>> = Vec::new();
     for (role, it) in all {
         let base = match role {
@@ -128,8 +133,28 @@ fn script(it: &FoundProcess) -> Option<PathBuf> {
         .find(|path| path.extension().is_some())
 }
 
+/// Whether a server is one of the platform's by the user it runs as: an account of the system. A person may run a
+/// server too, to which no secret of the platform's is sent because its file has a fitting name.
+fn is_of_the_system(it: &FoundProcess) -> bool {
+    let user = nix::unistd::User::from_name(&it.user).ok().flatten();
+    user.is_some_and(|user| user.uid.as_raw() < FIRST_PERSON)
+}
+
+/// Whether a server is the first of its kind and nobody else runs another one: an account of the system may be
+/// that of a service which is broken into, and its user can run a server too.
+fn is_the_one(found: &Discovery, service: &Service<'_>) -> bool {
+    let plain = match service.role {
+        Role::Postgres => "postgres",
+        Role::Redis => "redis",
+        _ => return false,
+    };
+    let mut others = found.processes.iter();
+    service.name == plain && others.all(|it| role(it) != service.role || it.user == service.it.user)
+}
+
 /// A secret's file: one whose name has one of the words, else one that is to be made.
-fn secret(found: &Discovery, words: &[&str], name: &str, out: &mut Emit) {
+fn secret(found: &Discovery, words: &[&str], service: &Service<'_>, out: &mut Emit) {
+    let name = &service.name;
     let fits = |path: &&PathBuf| {
         let file = path
             .file_name()
@@ -137,7 +162,9 @@ fn secret(found: &Discovery, words: &[&str], name: &str, out: &mut Emit) {
         let file = file.unwrap_or_default();
         words.iter().any(|word| file.contains(word)) && !file.ends_with(".conf")
     };
-    if let Some(path) = found.secrets.iter().find(fits) {
+    let known = found.secrets.iter().find(fits);
+    let is_it = |_: &&PathBuf| is_of_the_system(service.it) && is_the_one(found, service);
+    if let Some(path) = known.filter(is_it) {
         out.guess("by its name; only the name was read.");
         out.path("password_file", path);
         return;
@@ -189,6 +216,16 @@ pub(super) fn head(found: &Discovery, projects: &[String], out: &mut Emit) {
             if backups.newest.is_none() {
                 out.comment("There is no backup in it yet: `restore backup` makes one.");
             }
+            if let Some(newest) = backups
+                .newest
+                .as_ref()
+                .filter(|_| backups.has(CONFIGURATION))
+            {
+                out.todo(format!(
+                    "backup {newest} carries the {CONFIGURATION} of its site: `restore init --from {} {newest}` takes that instead, and guesses nothing",
+                    backups.directory.display()
+                ));
+            }
         }
         None => {
             out.todo(
@@ -232,8 +269,8 @@ pub(super) fn propose(found: &Discovery, out: &mut Emit) {
     }
     write_volumes(found, &services, &volumes, out);
     let nginx = services.iter().find(|it| it.role == Role::Nginx);
-    let mut trees = backups::trees(found, out, |_, whole, out| {
-        write_tree(whole, nginx, &services, out);
+    let mut trees = backups::trees(found, out, |tree, out| {
+        write_tree(tree.whole, nginx, &services, out);
     });
     write_other_trees(found, nginx, &services, &mut trees, out);
     write_crontab(found, out);
@@ -246,6 +283,11 @@ pub(super) fn propose(found: &Discovery, out: &mut Emit) {
 fn write_service(service: &Service<'_>, out: &mut Emit) {
     let it = service.it;
     out.section(&["services", &service.name]);
+    if let (Some(foreign), None) = (&it.foreign, &it.unit) {
+        out.guess(&format!(
+            "{foreign}: who can write there decides what runs here. Take the section out if it is no part of the platform."
+        ));
+    }
     if let Some(unit) = &it.unit {
         out.list("start", &["systemctl", "start", unit.as_str()]);
         out.list("stop", &["systemctl", "stop", unit.as_str()]);
@@ -256,6 +298,7 @@ fn write_service(service: &Service<'_>, out: &mut Emit) {
     } else if let Some(words) = command(service) {
         out.comment("As it runs now; restore starts it so, in the foreground.");
         out.list("command", &words);
+        write_directory(service, out);
         let nginx = (service.role == Role::Nginx).then(|| Nginx::of(it).pid_file());
         match it.pid_file.as_ref().or(nginx.as_ref()) {
             Some(file) => {
@@ -297,6 +340,54 @@ fn write_service(service: &Service<'_>, out: &mut Emit) {
         out.comment("SIGINT does not wait for clients to leave.");
         out.text("stop_signal", "SIGINT");
     }
+}
+
+/// Where it is started: what it is called with, and what it serves, may be relative to that.
+fn write_directory(service: &Service<'_>, out: &mut Emit) {
+    let it = service.it;
+    let directory = match service.role {
+        // Its paths are relative to its prefix, which it is called with.
+        Role::Nginx => None,
+        // It goes into its data directory by itself.
+        Role::Postgres => None,
+        Role::Redis => redis_started_in(it),
+        Role::App => Some(it.directory.as_path()),
+    };
+    let Some(directory) = directory.filter(|path| path.is_absolute() && *path != Path::new("/"))
+    else {
+        return;
+    };
+    match directory.to_string_lossy().ends_with(" (deleted)") {
+        true => out.todo(format!(
+            "the directory that {} was started in is deleted: name in `directory` the one that it is to be started in",
+            service.name
+        )),
+        false => out.path("directory", directory),
+    }
+}
+
+/// The directory that a Redis was started in, where its own `dir` is relative to that: it is in `dir` now.
+fn redis_started_in(it: &FoundProcess) -> Option<&Path> {
+    let lines = it.config.iter().flat_map(|config| config.text.lines());
+    let mut said = lines.filter_map(|line| line.trim().strip_prefix("dir "));
+    let Some(said) = said.next_back() else {
+        return Some(&it.directory);
+    };
+    let said = Path::new(said.trim().trim_matches(['"', '\'']));
+    let mut at = it.directory.as_path();
+    if said.is_absolute() {
+        return None;
+    }
+    for part in said.components().rev() {
+        match part {
+            std::path::Component::Normal(name) if at.file_name() == Some(name) => {
+                at = at.parent()?
+            }
+            std::path::Component::CurDir => {}
+            _ => return None,
+        }
+    }
+    Some(at)
 }
 
 /// What starts it in the foreground.
@@ -351,7 +442,7 @@ fn write_checks(found: &Discovery, services: &[Service<'_>], out: &mut Emit) {
         out.text("kind", "redis");
         out.text("service", &service.name);
         if is_locked(service.it) {
-            secret(found, &["redis", "valkey"], &service.name, out);
+            secret(found, &["redis", "valkey"], service, out);
         }
     }
     out.blank();
@@ -374,6 +465,13 @@ fn write_checks(found: &Discovery, services: &[Service<'_>], out: &mut Emit) {
 fn write_maintenance(nginx: &Service<'_>, out: &mut Emit) {
     let it = Nginx::of(nginx.it);
     out.heading("maintenance: how users are told to wait while the data is swapped");
+    if let Some(foreign) = &nginx.it.foreign {
+        out.blank();
+        out.todo(format!(
+            "{foreign}, so that no command is made of it for the maintenance page: see [maintenance] in the reference, and write it by hand"
+        ));
+        return;
+    }
     let Some(folder) = it.conf_dir() else {
         out.blank();
         out.todo("nginx includes no folder of *.conf files, or its configuration was not found: see [maintenance] in the reference");

@@ -1,6 +1,6 @@
 //! What an nginx that runs says of its configuration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::super::FoundProcess;
 
@@ -41,6 +41,13 @@ impl Nginx {
                 .map(|it| it.text.clone())
                 .unwrap_or_default(),
         }
+    }
+
+    /// What decides what it does once it is called: its configuration, and the folder that its paths are
+    /// relative to.
+    pub(in super::super) fn obeys(&self) -> impl Iterator<Item = &Path> {
+        let prefix = self.prefix.as_deref();
+        std::iter::once(self.config.as_path()).chain(prefix)
     }
 
     /// The words that call it with its configuration.

@@ -120,7 +120,7 @@ pub(super) fn write_postgres(
         .or_else(|| setting(&["PG_USER", "PGUSER", "DB_USER", "POSTGRES_USER"]));
     out.guess("whom to sign in as: the database's owner with CREATEDB, or a superuser.");
     out.text("user", user.as_deref().unwrap_or("postgres"));
-    secret(found, &["postgres", "pg", "database"], &service.name, out);
+    secret(found, &["postgres", "pg", "database"], service, out);
     write_stops(&clients(services, service.it), out);
     if let Some(data) = data_directory(service.it) {
         out.comment(&format!(
@@ -155,7 +155,7 @@ pub(super) fn write_redis(
         out.text("volume", name);
     }
     if is_locked(service.it) {
-        secret(found, &["redis", "valkey"], &service.name, out);
+        secret(found, &["redis", "valkey"], service, out);
     }
     if first(service.it).contains("valkey") {
         out.text("server_binary", "valkey-server");
@@ -226,8 +226,11 @@ pub(super) fn write_tree(
         out.comment("Links may lead out of the tree to these places only.");
         out.list("allow_links", &[modules.to_string_lossy()]);
         out.text("service", &service.name);
-        out.list("test", &nginx.call(&["-t"]));
-        out.list("reload", &nginx.call(&["-s", "reload"]));
+        // Whatever root is to run is no stranger's.
+        if service.it.foreign.is_none() {
+            out.list("test", &nginx.call(&["-t"]));
+            out.list("reload", &nginx.call(&["-s", "reload"]));
+        }
         return;
     }
     let runs = |it: &&Service<'_>| {

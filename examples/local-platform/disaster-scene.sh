@@ -1,0 +1,50 @@
+# The disaster's part of the demo, sourced by examples/demo.sh once the platform runs.
+# shellcheck shell=bash disable=SC2154 # what it uses is demo.sh's
+
+say "Its second database becomes a component too: what is in no backup cannot come back."
+"${as_root[@]}" bash -c '. "$1"; parse_root -d "$2"; prepare_for_disaster' - "$here/lib.sh" "$root"
+
+chapter "2. Two backups"
+say "One by the runbook's shell commands, with nothing of restore's; one by \`restore backup\`, which also
+carries restore.toml."
+run "${as_root[@]}" "$here/backup.sh" -d "$root"
+by_hand=$("${as_root[@]}" ls "$root/backups")
+run "${restore[@]}" backup
+ours=$("${as_root[@]}" ls "$root/backups" | grep -vFx "$by_hand")
+say "What the platform holds at this moment: every row, key and file as a digest."
+fingerprint "$work/at-backup-time"
+
+# brings_back ID: three commands on a machine that has nothing of the platform any more.
+brings_back() {
+  run "${as_root[@]}" "$target/release/restore" init --from "$root/backups" latest --output "$root/restore.toml"
+  run "${restore[@]}" plan "$1" --create
+  run "${restore[@]}" run "$1" --create --yes
+  say "The platform now, against the moment of the backups:"
+  fingerprint "$work/restored"
+  same "$work/at-backup-time" "$work/restored" "as it was at backup time"
+  ask /health
+  ask /api/version
+}
+
+chapter "3. The disaster"
+run "${as_root[@]}" "$here/disaster.sh" -d "$root"
+run "${as_root[@]}" ls "$root"
+
+chapter "4. Three commands, and the backup that restore made"
+brings_back "$ours"
+
+chapter "5. Once more, from the backup of the shell commands"
+run "${as_root[@]}" "$here/disaster.sh" -d "$root"
+brings_back "$by_hand"
+rm -rf -- "$work"
+work=
+
+chapter "All of it was as it should be"
+cat <<TEXT
+
+The platform runs in $root. What the run made that was absent, and what it says of itself:
+
+  ${restore[*]} report
+
+To stop the platform and delete it: make demo-stop
+TEXT

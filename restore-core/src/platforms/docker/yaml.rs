@@ -1,0 +1,210 @@
+//! YAML as compose files are written in it, as JSON: anchors filled in, `<<` merged, and within limits, as it may come
+//! from a backup.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle};
+use serde_json::{Map, Value};
+
+/// More nodes than any compose file has, aliases filled in.
+const NODES: usize = 200_000;
+
+/// More levels than any has.
+const DEPTH: usize = 64;
+
+/// The first document of a text; `Null` where there is none. Scalars that are neither quoted nor a truth value nor
+/// nothing are texts, numbers as well.
+///
+/// # Errors
+///
+/// What is wrong with it, in a few words.
+pub(crate) fn document(text: &str) -> Result<Value, String> {
+    let mut builder = Builder::default();
+    for event in Parser::new_from_str(text) {
+        let (event, _) = event.map_err(|e| e.to_string())?;
+        match event {
+            Event::DocumentEnd | Event::StreamEnd => break,
+            Event::Scalar(text, style, anchor, _) => {
+                builder.put(scalar(&text, style), anchor)?;
+            }
+            Event::SequenceStart(anchor, _) => builder.open(Content::List(Vec::new()), anchor)?,
+            Event::MappingStart(anchor, _) => {
+                builder.open(Content::Map(Map::new(), None), anchor)?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => builder.close()?,
+            Event::Alias(anchor) => {
+                let value = builder.anchors.get(&anchor).cloned();
+                let value = value.ok_or("an alias stands in what it names")?;
+                builder.nodes = builder.nodes.saturating_add(nodes(&value));
+                builder.put(value, 0)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(builder.whole.unwrap_or_default())
+}
+
+fn scalar(text: &str, style: ScalarStyle) -> Value {
+    match (style, text) {
+        (ScalarStyle::Plain, "" | "~" | "null" | "Null" | "NULL") => Value::Null,
+        (ScalarStyle::Plain, "true" | "True" | "TRUE") => Value::Bool(true),
+        (ScalarStyle::Plain, "false" | "False" | "FALSE") => Value::Bool(false),
+        (_, text) => Value::String(text.to_owned()),
+    }
+}
+
+/// How many nodes a value has, itself included.
+fn nodes(value: &Value) -> usize {
+    let inside = match value {
+        Value::Array(all) => all.iter().map(nodes).sum(),
+        Value::Object(all) => all.values().map(nodes).sum(),
+        _ => 0,
+    };
+    usize::saturating_add(1, inside)
+}
+
+/// What is being read.
+enum Content {
+    List(Vec<Value>),
+    /// With the key whose value comes next.
+    Map(Map<String, Value>, Option<String>),
+}
+
+#[derive(Default)]
+struct Builder {
+    /// The innermost last, each with its anchor.
+    open: Vec<(Content, usize)>,
+    anchors: HashMap<usize, Value>,
+    nodes: usize,
+    whole: Option<Value>,
+}
+
+impl Builder {
+    fn open(&mut self, content: Content, anchor: usize) -> Result<(), String> {
+        if self.open.len() >= DEPTH {
+            return Err(format!("it is more than {DEPTH} levels deep"));
+        }
+        self.open.push((content, anchor));
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), String> {
+        let Some((content, anchor)) = self.open.pop() else {
+            return Err("it ends what was not begun".to_owned());
+        };
+        let value = match content {
+            Content::List(all) => Value::Array(all),
+            Content::Map(all, _) => Value::Object(merged(all)),
+        };
+        self.put(value, anchor)
+    }
+
+    fn put(&mut self, value: Value, anchor: usize) -> Result<(), String> {
+        self.nodes = self.nodes.saturating_add(1);
+        if self.nodes > NODES {
+            return Err(format!("it has more than {NODES} nodes"));
+        }
+        // Nothing is named by 0.
+        if anchor > 0 {
+            self.nodes = self.nodes.saturating_add(nodes(&value));
+            self.anchors.insert(anchor, value.clone());
+        }
+        match self.open.last_mut() {
+            None => self.whole = Some(value),
+            Some((Content::List(all), _)) => all.push(value),
+            Some((Content::Map(all, key), _)) => match (key.take(), value) {
+                (Some(key), value) => {
+                    if all.contains_key(&key) {
+                        return Err(format!("the key {key} is there twice"));
+                    }
+                    all.insert(key, value);
+                }
+                (None, Value::String(text)) => *key = Some(text),
+                (None, Value::Bool(is)) => *key = Some(is.to_string()),
+                (None, _) => return Err("a key is no text".to_owned()),
+            },
+        }
+        Ok(())
+    }
+}
+
+/// What `<<` names is there where the mapping says nothing of its own.
+fn merged(mut all: Map<String, Value>) -> Map<String, Value> {
+    let from = match all.shift_remove("<<") {
+        None => return all,
+        Some(Value::Array(from)) => from,
+        Some(one) => vec![one],
+    };
+    for value in from {
+        let Value::Object(other) = value else {
+            continue;
+        };
+        for (key, value) in other {
+            all.entry(key).or_insert(value);
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_document_is_read_as_it_is_meant() {
+        let text = r#"
+# A comment.
+x-base: &base {a: 1, "b": ~, c: [x, 'true']}
+one:
+  <<: *base
+  b: own
+two: [*base, true, "", plain text with: colon]
+three: |
+  lines
+  of text
+"#
+        .replace(" with: colon", "");
+        let base = json!({"a": "1", "b": null, "c": ["x", "true"]});
+        assert_eq!(
+            document(&text).unwrap(),
+            json!({
+                "x-base": base,
+                "one": {"b": "own", "a": "1", "c": ["x", "true"]},
+                "two": [base, true, "", "plain text"],
+                "three": "lines\nof text\n",
+            })
+        );
+        assert_eq!(document("").unwrap(), Value::Null);
+        assert_eq!(
+            document("---\na: b\n---\nc: d\n").unwrap(),
+            json!({"a": "b"})
+        );
+    }
+
+    #[test]
+    fn what_is_no_yaml_or_too_much_of_it_is_refused() {
+        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..12 {
+            let before = format!("*a{}", level - 1);
+            let all = vec![before; 10].join(", ");
+            bomb += &format!("a{level}: &a{level} [{all}]\n");
+        }
+        let deep = "[".repeat(500);
+        let levels = format!("{}{}", "[".repeat(DEPTH + 1), "]".repeat(DEPTH + 1));
+        for (text, says) in [
+            (bomb.as_str(), "nodes"),
+            (&deep, ""),
+            (&levels, "levels"),
+            ("a: [", ""),
+            ("a: *nothing", ""),
+            ("a: &a [*a]", ""),
+            ("a: 1\na: 2", "twice"),
+            ("[a]: b", "no text"),
+        ] {
+            let error = document(text).unwrap_err();
+            assert!(error.contains(says), "{says}: {error}");
+        }
+    }
+}
