@@ -42,7 +42,7 @@ def test_everything_that_the_command_line_can_do() -> None:
         "config": (restore.Site, "check_config"),
     }
     # The first two answer another `restore`; the others are for whoever sits at a terminal.
-    apart = {"volumeagent", "detached", "init", "completions"}
+    apart = {"volumeagent", "detached", "init", "completions", "manual", "help"}
     assert named - apart == set(methods), "verbs that Python or the command line does not have"
     for cls, name in methods.values():
         assert callable(getattr(cls, name)) and callable(getattr(cls, name + "_async"))

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 pub struct Sample {
     seed: &'static str,
     exhaustive: bool,
+    part: usize,
 }
 
 /// The part of a test of the cases that it shares with others: the second of three.
@@ -44,7 +45,15 @@ impl Sample {
         Self {
             seed: seed(),
             exhaustive: std::env::var_os("RESTORE_TEST_EXHAUSTIVE").is_some_and(|it| it == "1"),
+            part: 1,
         }
+    }
+
+    /// The same where a case takes many seconds: of every `part` kinds one, and of the rest as many
+    /// fewer, so that each kind is tried every few commits.
+    #[must_use]
+    pub fn one_kind_of(self, part: usize) -> Self {
+        Self { part, ..self }
     }
 
     /// Whether all cases are tried.
@@ -61,7 +70,8 @@ impl Sample {
         }
     }
 
-    /// The cases to try, in their order: one of each kind, and `more` of the rest. Those that share
+    /// The cases to try, in their order: one of each kind, and `more` of the rest, or a part of these
+    /// where [`one_kind_of`](Self::one_kind_of) says so. Those that share
     /// them choose the same, whatever the order in which each of them lists the cases.
     pub fn choose<T>(
         self,
@@ -84,7 +94,9 @@ impl Sample {
                 let (mut first, rest): (Vec<_>, Vec<_>) = all
                     .into_iter()
                     .partition(|(.., case)| kinds.insert(kind(case)));
-                first.extend(rest.into_iter().take(more));
+                let few = |count: usize| count.div_ceil(self.part.max(1));
+                first.truncate(few(first.len()));
+                first.extend(rest.into_iter().take(few(more)));
                 first
             }
         };
@@ -192,7 +204,11 @@ mod tests {
     }
 
     fn chosen(seed: &'static str, exhaustive: bool, cases: &[String], share: Share) -> Vec<String> {
-        let sample = Sample { seed, exhaustive };
+        let sample = Sample {
+            seed,
+            exhaustive,
+            part: 1,
+        };
         sample.choose(cases.to_vec(), String::clone, |name| kind(name), 4, share)
     }
 
@@ -222,6 +238,30 @@ mod tests {
         }
         assert_eq!(tried.len(), 30, "all come at some time");
         assert_eq!(chosen("7", true, &cases(), Share::WHOLE), cases());
+    }
+
+    /// Of every three kinds one, another with another seed; all of them where all is asked for.
+    #[test]
+    fn a_part_of_the_kinds_is_chosen() {
+        let mut tried = BTreeSet::new();
+        for seed in 0..50 {
+            let part = |exhaustive| {
+                let seed = seed.to_string().leak();
+                let sample = Sample {
+                    seed,
+                    exhaustive,
+                    part: 3,
+                };
+                let kind = |name: &String| kind(name);
+                sample.choose(cases(), String::clone, kind, 2, Share::WHOLE)
+            };
+            let few = part(false);
+            assert_eq!(few.len(), 2, "{few:?}");
+            tried.extend(few);
+            assert_eq!(part(true), cases());
+        }
+        let kinds: BTreeSet<String> = tried.iter().map(|name| kind(name)).collect();
+        assert_eq!(kinds.len(), 3, "each kind comes at some time");
     }
 
     /// Whoever lists them in another order chooses the same; together they try all that is chosen.

@@ -104,23 +104,13 @@ enum Then {
 }
 
 #[test]
-fn killed_at_boundaries_1_of_4() {
-    killed(Share::new(1, 4));
+fn killed_at_boundaries_1_of_2() {
+    killed(Share::new(1, 2));
 }
 
 #[test]
-fn killed_at_boundaries_2_of_4() {
-    killed(Share::new(2, 4));
-}
-
-#[test]
-fn killed_at_boundaries_3_of_4() {
-    killed(Share::new(3, 4));
-}
-
-#[test]
-fn killed_at_boundaries_4_of_4() {
-    killed(Share::new(4, 4));
+fn killed_at_boundaries_2_of_2() {
+    killed(Share::new(2, 2));
 }
 
 fn killed(share: Share) {
@@ -130,7 +120,7 @@ fn killed(share: Share) {
     let cases = all
         .iter()
         .flat_map(|at| [Then::Resume, Then::RollBack].map(|then| (at, then)));
-    let cases = Sample::of_this_run().choose(
+    let cases = Sample::of_this_run().one_kind_of(3).choose(
         cases,
         |(at, then)| format!("{then:?} after {}", at.record),
         |(at, _)| at.kind.clone(),
@@ -187,30 +177,37 @@ fn killed_at_the_boundaries_of_the_safety_backup() {
     // And the first thing after it.
     let last = of_backup.last().unwrap().index;
     let ends = |at: usize| at >= last;
-    for at in of_backup.iter().map(|at| at.index).chain([last + 1]) {
+    let kills = of_backup.iter().map(|at| at.index).chain([last + 1]);
+    let kills = kills.flat_map(|at| ["resume", "rollback"].map(|action| (at, action)));
+    let kills = Sample::of_this_run().one_kind_of(2).choose(
+        kills,
+        |(at, action)| format!("{action} after {at}"),
+        |(at, action)| format!("{action} after {at}"),
+        0,
+        Share::WHOLE,
+    );
+    for (at, action) in kills {
         let boundary = &faults.boundaries[at].record;
-        for action in ["resume", "rollback"] {
-            let before = safety_backups(&faults.hosting);
-            faults.act("run", boundary);
-            faults.assert_damaged(&format!("killed at {boundary}"));
-            let ended = faults.act(action, "never");
-            let new: Vec<bool> = safety_backups(&faults.hosting)
-                .iter()
-                .filter(|backup| !before.contains(backup))
-                .map(|(_, finished)| *finished)
-                .collect();
-            let what = format!("{action} after a kill at {boundary}: {ended}");
-            if action == "resume" {
-                assert!(ended.contains("outcome restored"), "{what}");
-                // One that is finished is not made again; none is taken for what it is not.
-                assert_eq!(new, [true], "{what}");
-                faults.back_to_damaged(&what);
-            } else {
-                assert!(ended.contains("outcome rolled back"), "{what}");
-                assert_eq!(new, vec![true; usize::from(ends(at))], "{what}");
-                faults.assert_damaged(&what);
-                faults.confirm();
-            }
+        let before = safety_backups(&faults.hosting);
+        faults.act("run", boundary);
+        faults.assert_damaged(&format!("killed at {boundary}"));
+        let ended = faults.act(action, "never");
+        let new: Vec<bool> = safety_backups(&faults.hosting)
+            .iter()
+            .filter(|backup| !before.contains(backup))
+            .map(|(_, finished)| *finished)
+            .collect();
+        let what = format!("{action} after a kill at {boundary}: {ended}");
+        if action == "resume" {
+            assert!(ended.contains("outcome restored"), "{what}");
+            // One that is finished is not made again; none is taken for what it is not.
+            assert_eq!(new, [true], "{what}");
+            faults.back_to_damaged(&what);
+        } else {
+            assert!(ended.contains("outcome rolled back"), "{what}");
+            assert_eq!(new, vec![true; usize::from(ends(at))], "{what}");
+            faults.assert_damaged(&what);
+            faults.confirm();
         }
     }
 }
@@ -231,7 +228,7 @@ fn an_error(share: Share) {
     // is down is true whether it could be noted or not.
     let last = faults.boundaries.len() - 1;
     let page_is_down = |at: &&At| at.record.starts_with("fact [") && at.record.ends_with(":down");
-    let cases = Sample::of_this_run().choose(
+    let cases = Sample::of_this_run().one_kind_of(3).choose(
         faults.boundaries[2..last]
             .iter()
             .filter(|at| !page_is_down(at)),
@@ -278,7 +275,7 @@ fn a_rollback_killed(share: Share) {
     let all = boundaries(&counted, &faults.hosting.config());
     assert!(all.len() > 20, "{counted}");
     let (_, all) = all.split_last().unwrap();
-    let cases = Sample::of_this_run().choose(
+    let cases = Sample::of_this_run().one_kind_of(3).choose(
         all,
         |at| format!("a rollback killed at {}", at.record),
         // Between the end of a step and the beginning of the next nothing happens.

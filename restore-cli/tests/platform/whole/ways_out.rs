@@ -43,7 +43,7 @@ fn walk(share: Share) {
     let cells = TABLE
         .iter()
         .flat_map(|(state, codes)| WAYS.iter().zip(codes).map(move |cell| (*state, cell)));
-    let cells = Sample::of_this_run().choose(
+    let cells = Sample::of_this_run().one_kind_of(3).choose(
         cells,
         |(state, (way, _))| format!("{state}, {way}"),
         |(state, _)| (*state).to_owned(),

@@ -390,7 +390,14 @@ mod tests {
                 .stdout(stdout)
                 .spawn()
                 .unwrap();
-            let found = read(child.id(), &BTreeMap::new()).unwrap().found.log;
+            // It is there before its command line can be read.
+            let begun = std::time::Instant::now();
+            let found = loop {
+                match read(child.id(), &BTreeMap::new()) {
+                    Some(it) => break it.found.log,
+                    None => assert!(begun.elapsed() < std::time::Duration::from_secs(60)),
+                }
+            };
             child.kill().unwrap();
             child.wait().unwrap();
             found

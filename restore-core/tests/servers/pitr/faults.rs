@@ -52,7 +52,7 @@ async fn killed(share: Share) {
     let cases = all
         .iter()
         .flat_map(|at| ["resume", "rollback"].map(|action| (at, action)));
-    let cases = Sample::of_this_run().choose(
+    let cases = Sample::of_this_run().one_kind_of(3).choose(
         cases,
         |(at, action)| format!("{action} after {}", at.record),
         |(at, _)| at.kind.clone(),

@@ -69,7 +69,7 @@ async fn killed(share: Share) {
     });
     let kills: Vec<(&At, &str)> = kills.collect();
     assert!(kills.len() > 50, "{} boundaries: {counted}", kills.len());
-    let kills = Sample::of_this_run().choose(
+    let kills = Sample::of_this_run().one_kind_of(3).choose(
         kills,
         |(at, action)| format!("{action} after {}", at.record),
         |(at, _)| step(&at.record),
@@ -109,7 +109,7 @@ async fn failing_at_boundaries_it_is_taken_back() {
     let mut all = boundaries(&counted, &small.config());
     all.retain(|at| at.record.starts_with("intent ") || at.record.starts_with("fact "));
     assert!(all.len() > 20, "{} boundaries: {counted}", all.len());
-    let chosen = Sample::of_this_run().choose(
+    let chosen = Sample::of_this_run().one_kind_of(3).choose(
         all,
         |at| format!("a failure at {}", at.record),
         |at| step(&at.record),
@@ -158,7 +158,7 @@ async fn killed_on_the_way_back_it_is_taken_back_all_the_same() {
         false => "another".to_owned(),
     };
     // Before that a way back has not begun to do anything.
-    let kills = Sample::of_this_run().choose(
+    let kills = Sample::of_this_run().one_kind_of(3).choose(
         all.iter().skip(4),
         |at| format!("a way back killed at {}", at.record),
         kind,

@@ -880,7 +880,7 @@ async fn killed_while_a_stack_is_made_from_nothing() {
         };
         actions.iter().map(move |action| (at, *action))
     });
-    let kills = Sample::of_this_run().choose(
+    let kills = Sample::of_this_run().one_kind_of(3).choose(
         kills,
         |(at, action): &(&At, &str)| format!("{action} after {}", at.record),
         |(at, _)| at.kind.clone(),
