@@ -116,6 +116,8 @@ ELSEWHERE = {
     "search": "the command `restore history --search`",
     "start_what_is_needed": "Plan.run, which does so",
     "store": "stores",
+    "tell_refused_drill": "Site.drill, which does so",
+    "unread_runs": "Site.status, which tells them",
     "verify": "Backup.verify",
     "with_maintenance": "nothing yet",
     "with_platform": "nothing yet",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,10 @@ PACKAGE = Path(restore.__file__).parent
 
 def checked(here: Path, *args: object) -> None:
     command = [sys.executable, "-m", *map(str, args)]
-    ran = subprocess.run(command, capture_output=True, text=True, cwd=here)
+    # Pyright looks for what is installed beside the first Python there.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path}
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=here, env=environment)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
