@@ -10,7 +10,7 @@ use restore_testing::{Sample, soak_until};
 use super::support::Whole;
 
 /// How many runs are killed while they run, where no time is given.
-const CRASHES: usize = 6;
+const CRASHES: usize = 3;
 
 #[test]
 fn killed_at_random_moments() {
