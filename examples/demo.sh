@@ -38,7 +38,8 @@ case $kind in
     ;;
 esac
 # shellcheck source=local-platform/lib.sh
-. "$(dirname "$(readlink -f "$0")")/$folder/lib.sh"
+self=$(readlink -f "$0")
+. "${self%/*}/$folder/lib.sh"
 export PATH="$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin"
 cd "$repository"
 

@@ -74,7 +74,12 @@ features() {
   done
 }
 
-documentation() { RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --all-features -p restore-core; }
+# As the test of the public listing makes it, which then finds it made. After the build, whose variables it
+# shares.
+documentation() {
+  RUSTDOC=$PWD/scripts/rustdoc-json.sh CARGO_TARGET_DIR=$target cargo rustdoc --quiet --locked --lib \
+    -p restore-core --all-features -- -Z unstable-options --output-format json -D warnings
+}
 
 # Whether a dependency is known to be unsafe. The list comes from the network: without that it is said, and no
 # more.
@@ -136,11 +141,11 @@ case ${1:-} in
     images
     step "formatting" cargo fmt --all --check
     step "lints, each feature alone" features
-    step "documentation" documentation
     step "licences and sources" cargo deny --log-level error check licenses sources bans
     step "advisories" advisories
     step "the oldest Rust" oldest
     step "lints, and building the tests" lint_and_build
+    step "documentation" documentation
     step "building the Python module" scripts/python-test.sh build
     step "the server of S3's protocol" s3_server
     step "other majors of PostgreSQL" postgres_majors

@@ -6,7 +6,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/../hosting-platform/lib.sh"
 # shellcheck disable=SC2034 # read by the scripts that source this file
 hosting=$here
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+here=$(cd "${BASH_SOURCE[0]%/*}" && pwd -P)
 
 # The Compose projects, and the folder of each one's compose file below opt/docker-compose.
 projects=(hosting monitoring)

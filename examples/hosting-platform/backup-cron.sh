@@ -5,9 +5,10 @@
 #
 # Prints the backup's id. The folder's layout is the runbook's "generation B".
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+self=$(readlink -f "$0")
+. "${self%/*}/lib.sh"
 . "$sibling/backup-parts.sh"
-become_root "$(readlink -f "$0")" "$@"
+become_root "$self" "$@"
 parse_root "$@"
 load_platform
 

@@ -7,9 +7,10 @@
 # ID is the time now where none is given. Prints it. The folder's layout is the runbook's
 # ("generation A"). --without-images leaves out the largest part.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+self=$(readlink -f "$0")
+. "${self%/*}/lib.sh"
 . "$sibling/backup-parts.sh"
-become_root "$(readlink -f "$0")" "$@"
+become_root "$self" "$@"
 parse_root "$@"
 load_platform
 

@@ -8,9 +8,10 @@
 # volumes, node_modules, passwords) stays whole, and every service runs, and can be started anew:
 # a restore has to turn back to this very state if it fails.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+self=$(readlink -f "$0")
+. "${self%/*}/lib.sh"
 . "$sibling/damage-parts.sh"
-become_root "$(readlink -f "$0")" "$@"
+become_root "$self" "$@"
 parse_root "$@"
 load_platform
 

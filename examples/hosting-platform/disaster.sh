@@ -9,8 +9,9 @@
 # application's image), every tree, the crontab, the journals and reports of all runs, and
 # restore.toml. Takes an engine of the platform's own with one node.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
-become_root "$(readlink -f "$0")" "$@"
+self=$(readlink -f "$0")
+. "${self%/*}/lib.sh"
+become_root "$self" "$@"
 parse_root "$@"
 load_platform
 [ "$engine" = "$root/engine" ] || die "the engine in $engine is not the platform's own: left alone"

@@ -10,8 +10,9 @@
 # who is not root, with sudo, with `umask 077` and a clone in a path with a blank, sets up, makes both
 # platforms, looks at their pages, and deletes them. All of it is gone when this script ends.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
-become_root "$(readlink -f "$0")" "$@"
+self=$(readlink -f "$0")
+. "${self%/*}/lib.sh"
+become_root "$self" "$@"
 
 step() { printf 'guest-test: %3d s: %s\n' "$SECONDS" "$*"; }
 fail() {

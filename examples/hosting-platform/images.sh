@@ -14,8 +14,9 @@
 # layers, which nobody writes, by hard links, and has copies of everything else. No registry is asked,
 # for nothing.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
-become_root "$(readlink -f "$0")" "$@"
+self=$(readlink -f "$0")
+. "${self%/*}/lib.sh"
+become_root "$self" "$@"
 
 cache=${RESTORE_SWARM_CACHE:-$repository/target/hosting-platform}
 # Besides the images/ folder: the code that is built into the application's.

@@ -1,7 +1,7 @@
 # What the scripts of this folder share; sourced by bash, never run.
 # shellcheck shell=bash
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+here=$(cd "${BASH_SOURCE[0]%/*}" && pwd -P)
 repository=$(cd "$here/../.." && pwd -P)
 # shellcheck disable=SC2034 # read by the scripts that source this file
 sibling=$repository/examples/local-platform
@@ -17,7 +17,7 @@ die() {
 # An engine takes root. `become_root "$0" "$@"` starts the script anew with sudo where it was
 # started by somebody else.
 become_root() {
-  [ "$(id -u)" -ne 0 ] || return 0
+  [ "$EUID" -ne 0 ] || return 0
   command -v sudo >/dev/null || die "$1 needs root: run it as root, or install sudo"
   exec sudo --preserve-env=RESTORE_DEMO_DIR,RESTORE_SWARM_CACHE,RESTORE_TEST_NETWORK -- "$@"
 }
@@ -58,7 +58,8 @@ parse_root() {
     shift 2
   fi
   [ -n "$root" ] || root=$(default_root)
-  root=$(realpath -m -- "$root")
+  # One that is there without a program more: this is asked several times a second.
+  root=$(CDPATH= cd -P -- "$root" 2>/dev/null && pwd) || root=$(realpath -m -- "$root")
   # shellcheck disable=SC2034 # read by the scripts that source this file
   rest=("$@")
 }

@@ -16,8 +16,9 @@
 # stumble over the other kind, and with --appendonly no, because Redis ignores what step 6 restores
 # otherwise. It keeps nothing of what it replaces.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
-become_root "$(readlink -f "$0")" "$@"
+self=$(readlink -f "$0")
+. "${self%/*}/lib.sh"
+become_root "$self" "$@"
 parse_root "$@"
 set -- "${rest[@]}"
 sleeps=yes backup=yes

@@ -2,8 +2,9 @@
 # Tests the scripts of the platform on Docker: what they say about content is what the tests of
 # `restore` rely on, and a machine must be as it was when the engine is gone.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
-become_root "$(readlink -f "$0")" "$@"
+self=$(readlink -f "$0")
+. "${self%/*}/lib.sh"
+become_root "$self" "$@"
 
 work=$(mktemp -d)
 root=$work/platform

@@ -7,9 +7,10 @@
 # It can be run again on a damaged platform. What no component owns (other databases, roles,
 # node_modules, passwords) stays whole, and the servers keep running.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+self=$(readlink -f "$0")
+. "${self%/*}/lib.sh"
 . "$here/damage-parts.sh"
-become_root "$(readlink -f "$0")" "$@"
+become_root "$self" "$@"
 parse_root "$@"
 load_platform
 

@@ -7,8 +7,9 @@
 # Gone are PostgreSQL's cluster, Redis' data, every volume and tree, the crontab, the journals and
 # reports of all runs, and restore.toml.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
-become_root "$(readlink -f "$0")" "$@"
+self=$(readlink -f "$0")
+. "${self%/*}/lib.sh"
+become_root "$self" "$@"
 parse_root "$@"
 load_platform
 

@@ -1,7 +1,7 @@
 # What the scripts of this folder share; sourced by bash, never run.
 # shellcheck shell=bash
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+here=$(cd "${BASH_SOURCE[0]%/*}" && pwd -P)
 repository=$(cd "$here/../.." && pwd -P)
 # Servers read what is made here as users of their own, whatever the caller keeps from others.
 umask 022
@@ -14,7 +14,7 @@ die() {
 # The servers run as users of their own, which takes root. `become_root "$0" "$@"` starts the
 # script anew with sudo where it was started by somebody else.
 become_root() {
-  [ "$(id -u)" -ne 0 ] || return 0
+  [ "$EUID" -ne 0 ] || return 0
   command -v sudo >/dev/null || die "$1 needs root: run it as root, or install sudo"
   exec sudo --preserve-env=RESTORE_DEMO_DIR -- "$@"
 }
@@ -61,7 +61,8 @@ parse_root() {
     shift 2
   fi
   [ -n "$root" ] || root=$(default_root)
-  root=$(realpath -m -- "$root")
+  # One that is there without a program more: this is asked several times a second.
+  root=$(CDPATH= cd -P -- "$root" 2>/dev/null && pwd) || root=$(realpath -m -- "$root")
   # shellcheck disable=SC2034 # read by the scripts that source this file
   rest=("$@")
 }
@@ -76,17 +77,22 @@ load_platform() {
   # Clients take the password from their environment, never from an argument, which every user
   # of the machine could read.
   export PGHOST=127.0.0.1 PGPORT=$PG_PORT PGUSER=$PG_USER PGCONNECT_TIMEOUT=5
-  PGPASSWORD=$(cat "$root/secrets/postgres.pass")
-  REDISCLI_AUTH=$(cat "$root/secrets/redis.pass")
+  PGPASSWORD=$(<"$root/secrets/postgres.pass")
+  REDISCLI_AUTH=$(<"$root/secrets/redis.pass")
   export PGPASSWORD REDISCLI_AUTH
 }
 
+# Of the newest major that is installed.
 pg_bin_dir() {
-  local dir
-  # shellcheck disable=SC2012 # the names are version numbers
-  dir=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1)
-  [ -x "$dir/postgres" ] || die "no PostgreSQL server: run $repository/scripts/setup.sh"
-  printf '%s\n' "$dir"
+  local each major newest=0
+  for each in /usr/lib/postgresql/*/bin; do
+    major=${each%/bin}
+    major=${major##*/}
+    [[ $major =~ ^[0-9]+$ ]] || continue
+    [ "$major" -le "$newest" ] || newest=$major
+  done
+  [ -x "/usr/lib/postgresql/$newest/bin/postgres" ] || die "no PostgreSQL server: run $repository/scripts/setup.sh"
+  printf '%s\n' "/usr/lib/postgresql/$newest/bin"
 }
 
 psql_() {

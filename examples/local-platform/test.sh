@@ -1,8 +1,9 @@
 #!/bin/bash
 # Tests the platform's scripts: what they say about content is what the tests of `restore` rely on.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
-become_root "$(readlink -f "$0")" "$@"
+self=$(readlink -f "$0")
+. "${self%/*}/lib.sh"
+become_root "$self" "$@"
 
 work=$(mktemp -d)
 root=$work/platform
