@@ -11,6 +11,7 @@ pub(crate) mod on_heap;
 pub(crate) mod process;
 pub(crate) mod signals;
 pub(crate) mod space;
+pub(crate) mod spans;
 pub(crate) mod trust;
 
 mod ancestors;

@@ -6,6 +6,7 @@ use tokio::io::AsyncWriteExt;
 use super::gpg::{gpg, spawn};
 use super::{Unlock, status};
 use crate::model::{Error, ErrorKind, Result};
+use crate::sys::process::exec::code;
 
 /// A detached signature of `manifest`, armoured; `None` where no key is named to sign with.
 pub(crate) async fn sign(unlock: &Unlock, manifest: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -22,7 +23,7 @@ pub(crate) async fn sign(unlock: &Unlock, manifest: &[u8]) -> Result<Option<Vec<
         command.args(["--pinentry-mode", "error"]);
     }
     command.args(["--armor", "--local-user", key, "--detach-sign"]);
-    let (mut child, _span) = spawn(command)?;
+    let (mut child, span) = spawn(command)?;
     let stdin = child.stdin.take();
     let feeding = async {
         let Some(mut stdin) = stdin else { return };
@@ -37,6 +38,7 @@ pub(crate) async fn sign(unlock: &Unlock, manifest: &[u8]) -> Result<Option<Vec<
     };
     let (output, ()) = tokio::join!(child.wait_with_output(), feeding);
     let output = output.map_err(|e| Error::io("wait for gpg", e))?;
+    span.ended(code(output.status));
     let said = String::from_utf8_lossy(&output.stderr);
     let (lines, words) = status::split(&said);
     let made = lines.iter().any(|line| line.starts_with("SIG_CREATED"));

@@ -13,7 +13,6 @@ use hyper::header::CONTENT_TYPE;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
-use tracing::Instrument as _;
 
 use super::address::Address;
 use super::json::text;
@@ -287,8 +286,7 @@ impl Engine {
                 message,
             })
         };
-        let span = tracing::debug_span!("request", what, engine = self.place());
-        match tokio::time::timeout(Duration::from_secs(ANSWER), work.instrument(span)).await {
+        match tokio::time::timeout(Duration::from_secs(ANSWER), work).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(e)) => Err(self.refused(what, e)),
             Err(_) => Err(self.refused(what, Refusal::RequestTimeoutError)),

@@ -14,6 +14,7 @@ use crate::sys::blocking::blocking;
 use crate::sys::private;
 use crate::sys::process::procs::Ident;
 use crate::sys::process::{exec, launch};
+use crate::sys::spans::ProgramSpan;
 
 /// How often `status` is asked.
 const LOOK: Duration = Duration::from_millis(50);
@@ -218,10 +219,14 @@ impl ExternalService {
         let mut child = tokio::process::Command::from(command)
             .spawn()
             .map_err(|e| Error::io(format!("{what} {name}"), e))?;
+        let program = argv.first().map_or("", String::as_str);
+        let span = ProgramSpan::open(program, child.id());
         match tokio::time::timeout(time, child.wait()).await {
             Ok(status) => {
                 let status = status.map_err(|e| Error::io(format!("{what} {name}"), e))?;
-                Ok(exec::code(status))
+                let code = exec::code(status);
+                span.ended(code);
+                Ok(code)
             }
             Err(_) => {
                 // Only the command: what it has started so far is the service.

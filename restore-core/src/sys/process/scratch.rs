@@ -10,10 +10,11 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::account::Account;
 use super::command::{Command, Scratch};
-use super::exec::kill_group;
+use super::exec::{code, kill_group};
 use super::launch;
 use super::tail::RingBuffer;
 use crate::model::{Error, ErrorKind, Result};
+use crate::sys::spans::ProgramSpan;
 
 /// How often an end is looked for.
 const LOOK: Duration = Duration::from_millis(20);
@@ -64,8 +65,10 @@ pub(crate) async fn spawn(command: Command, account: Option<Account>) -> Result<
             )
         })?
         .map_err(|e| Error::io(format!("start {name}"), e))?;
+    let span = ProgramSpan::open(&name, Some(child.id()));
     Ok(LocalScratch {
         child,
+        span,
         name,
         said,
         _release: release,
@@ -116,6 +119,7 @@ impl Drop for Guard {
 /// A throwaway server of this machine.
 pub(crate) struct LocalScratch {
     child: Guard,
+    span: ProgramSpan,
     name: String,
     said: RingBuffer,
     /// Dropped after the guard has killed: lets the thread go that the server is bound to.
@@ -130,7 +134,8 @@ impl LocalScratch {
                 .child
                 .status()
                 .map_err(|e| Error::io(format!("wait for {}", self.name), e))?;
-            if status.is_some() {
+            if let Some(status) = status {
+                self.span.ended(code(status));
                 return Ok(true);
             }
             if tokio::time::Instant::now() >= deadline {
