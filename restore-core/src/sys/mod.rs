@@ -9,6 +9,7 @@ pub(crate) mod connect;
 pub(crate) mod durable;
 pub(crate) mod on_heap;
 pub(crate) mod process;
+pub(crate) mod retry;
 pub(crate) mod signals;
 pub(crate) mod space;
 pub(crate) mod spans;

@@ -10,12 +10,12 @@ use hyper::header::{HOST, HeaderValue};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::sync::OnceCell;
-use tokio::time::Instant;
 use tokio_rustls::rustls::ClientConfig;
 
 use super::address::Address;
 use super::wire;
 use super::wire::Connection;
+use crate::sys::retry::Retry;
 use crate::sys::spans::RequestSpan;
 
 /// Between two attempts to connect.
@@ -138,10 +138,10 @@ impl Transport {
             }
             _ => None,
         };
-        let deadline = Instant::now() + self.patience();
+        let retry = Retry::within(self.patience(), PAUSE);
         loop {
             match wire::connect(&self.address, tls).await {
-                Err(_) if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
+                Err(_) if !retry.is_over() => retry.pause().await,
                 Err(error) => {
                     self.give_up();
                     return Err(error);

@@ -14,6 +14,7 @@ use super::exec::{code, kill_group};
 use super::launch;
 use super::tail::RingBuffer;
 use crate::model::{Error, ErrorKind, Result};
+use crate::sys::retry::Retry;
 use crate::sys::spans::ProgramSpan;
 
 /// How often an end is looked for.
@@ -128,7 +129,7 @@ pub(crate) struct LocalScratch {
 
 impl LocalScratch {
     async fn gone_within(&self, time: Duration) -> Result<bool> {
-        let deadline = tokio::time::Instant::now() + time;
+        let retry = Retry::within(time, LOOK);
         loop {
             let status = self
                 .child
@@ -138,10 +139,10 @@ impl LocalScratch {
                 self.span.ended(code(status));
                 return Ok(true);
             }
-            if tokio::time::Instant::now() >= deadline {
+            if retry.is_over() {
                 return Ok(false);
             }
-            tokio::time::sleep(LOOK).await;
+            retry.pause().await;
         }
     }
 }
