@@ -181,8 +181,7 @@ impl Writer {
         match event {
             Event::RunStarted { .. } => self.told.clear(),
             Event::Finding { finding } => {
-                let of_checks = ["check.", "undo.check_"];
-                if of_checks.iter().any(|area| finding.code.starts_with(area)) {
+                if finding.tells_of_a_check() {
                     self.told.insert(finding.subject.clone());
                 }
             }

@@ -205,14 +205,7 @@ impl ComposePlatform {
                 .await;
             match done {
                 // It has just ended, and the engine has not come to know it: then nothing is changed.
-                Err(error)
-                    if error
-                        .message()
-                        .contains("cannot update a stopped container")
-                        && !retry.is_over() =>
-                {
-                    retry.pause().await;
-                }
+                Err(e) if e.is(&Refused::Ended) && !retry.is_over() => retry.pause().await,
                 done => return done,
             }
         }
