@@ -42,15 +42,7 @@ impl Decryption {
         to: Sender<Bytes>,
     ) -> Result<Self> {
         let passphrase = unlock.passphrase.read()?;
-        let mut command = gpg(unlock);
-        command.args(["--status-fd", "2"]);
-        if passphrase.is_some() {
-            // Its first line is read from there, the message after it: no further pipe is needed,
-            // which a child could only inherit together with all others.
-            command.args(["--pinentry-mode", "loopback", "--passphrase-fd", "0"]);
-        } else {
-            command.args(["--pinentry-mode", "error"]);
-        }
+        let mut command = gpg_with(unlock, passphrase.is_some());
         command.arg("--decrypt");
         let (mut child, span) = spawn(command)?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -151,6 +143,19 @@ pub(super) fn gpg(unlock: &Unlock) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
+    command
+}
+
+/// The same for work with a secret key, whose passphrase may be given; it says on stderr how it goes.
+pub(super) fn gpg_with(unlock: &Unlock, passphrase: bool) -> Command {
+    let mut command = gpg(unlock);
+    command.args(["--status-fd", "2"]);
+    match passphrase {
+        // The first line is read from there, the message after it: no further pipe is needed,
+        // which a child could only inherit together with all others.
+        true => command.args(["--pinentry-mode", "loopback", "--passphrase-fd", "0"]),
+        false => command.args(["--pinentry-mode", "error"]),
+    };
     command
 }
 

@@ -3,7 +3,7 @@
 use secrecy::ExposeSecret;
 use tokio::io::AsyncWriteExt;
 
-use super::gpg::{gpg, spawn};
+use super::gpg::{gpg_with, spawn};
 use super::{Unlock, status};
 use crate::model::{Error, ErrorKind, Result};
 use crate::sys::process::exec::code;
@@ -14,14 +14,7 @@ pub(crate) async fn sign(unlock: &Unlock, manifest: &[u8]) -> Result<Option<Vec<
         return Ok(None);
     };
     let passphrase = unlock.passphrase.read()?;
-    let mut command = gpg(unlock);
-    command.args(["--status-fd", "2"]);
-    if passphrase.is_some() {
-        // The first line is the passphrase, the rest what is signed: as in decrypting.
-        command.args(["--pinentry-mode", "loopback", "--passphrase-fd", "0"]);
-    } else {
-        command.args(["--pinentry-mode", "error"]);
-    }
+    let mut command = gpg_with(unlock, passphrase.is_some());
     command.args(["--armor", "--local-user", key, "--detach-sign"]);
     let (mut child, span) = spawn(command)?;
     let stdin = child.stdin.take();
