@@ -246,13 +246,11 @@ fn verdict(status: &SiteStatus, lines: usize) -> String {
              left data beside what is live, which may be half swapped:\n",
             newest.id
         ),
-        (true, Some(newest)) if told(Finding::tells_of_an_unread_run) => {
-            format!(
-                "A restore could begin now (`restore run {}`), but of a run nothing can\n\
+        (true, Some(newest)) if told(Finding::tells_of_an_unread_run) => format!(
+            "A restore could begin now (`restore run {}`), but of a run nothing can\n\
              be read, which may have ended while users were turned away:\n",
-                newest.id
-            )
-        }
+            newest.id
+        ),
         (true, Some(newest)) => {
             format!("A restore could begin now: `restore run {}`.\n", newest.id)
         }

@@ -33,6 +33,7 @@ fn what_makes_no_sense_is_usage() {
 #[test]
 fn a_level_that_is_none_is_usage() {
     let site = Site::new();
+    site.backup();
     let logging = |level: &str, args: &[&str]| {
         let mut command = site.command(args);
         Ran::of(command.env("RESTORE_LOG", level).output().unwrap())
