@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 use restore_core::backup::PruneRequest;
 use restore_core::platform::SecretFiles;
@@ -36,6 +36,10 @@ pub(crate) struct Args {
     #[arg(long, short, global = true, conflicts_with = "progress")]
     pub(crate) quiet: bool,
 
+    /// Log steps and programs to stderr, with -vv requests and connections too [default: $RESTORE_LOG]
+    #[arg(long, short, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub(crate) verbose: u8,
+
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -48,7 +52,7 @@ pub(crate) enum ProgressMode {
     Auto,
     /// Lines
     Plain,
-    /// One JSON object a line: events, messages, errors
+    /// One JSON object a line: events, messages, lines of the log, errors
     Json,
     /// Nothing but messages and errors
     Off,

@@ -23,6 +23,7 @@ mod consent;
 mod documented;
 mod exit;
 mod human;
+mod log;
 mod manual;
 mod paint;
 mod printer;
@@ -38,7 +39,7 @@ use std::ffi::OsString;
 use clap::Parser as _;
 use restore_core::{Error, ErrorKind};
 
-use args::{Args, ProgressMode};
+use args::{Args, ProgressMode, Verb};
 use printer::{Answer, Printer};
 use progress::Stderr;
 
@@ -59,9 +60,20 @@ pub fn main(words: &[OsString], again: Vec<OsString>) -> u8 {
     let stderr = Stderr::start(args.progress).quiet(args.quiet);
     report_bugs(&stderr);
     let printer = Printer::new(args.json);
-    let code = printer.finish(work(args, &stderr, again), &stderr);
+    let result = match logs(&args) {
+        true => log::start(args.verbose, &stderr),
+        false => Ok(()),
+    };
+    let result = result.and_then(|()| work(args, &stderr, again));
+    let code = printer.finish(result, &stderr);
     stderr.end();
     code
+}
+
+/// Whether there is somebody to read a log: not of what was left to itself, whose stderr nobody empties, nor
+/// where nothing is to be shown.
+fn logs(args: &Args) -> bool {
+    !args.quiet && !matches!(args.verb, Verb::Detached(_) | Verb::VolumeAgent { .. })
 }
 
 /// What our caller has open is not for the programs that we start: a service would hold a lock for ever,

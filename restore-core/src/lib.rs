@@ -79,8 +79,8 @@
 //!   futures, with [`RunOptions`]; one that is dropped leaves the run to [`Site::resume`] or
 //!   [`Site::rollback`].
 //! - **Errors:** an [`Error`] has a [kind](Error::kind), a stable [code](Error::code) and a
-//!   [hint](Error::hint_text), which its alternate form (`{:#}`) shows. Steps, programs and requests are
-//!   spans of `tracing`.
+//!   [hint](Error::hint_text), which its alternate form (`{:#}`) shows. Steps (level info), programs
+//!   (debug), requests and connections (trace) are spans of `tracing`, with an event when each is over.
 //! - **Make a backup:** [`Site::back_up`]; [`Site::plan_prune`] and [`Site::prune`] delete old ones.
 //! - **Add a component:** implement [`component::Component`], whose documentation is the contract.
 //!   A [`component::Registry`] makes components from configuration by their kind: add yours to it

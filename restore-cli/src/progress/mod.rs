@@ -41,6 +41,8 @@ enum Message {
     Event(Box<Event>),
     /// Whole lines.
     Say(String),
+    /// A line of the log.
+    Log(String),
     /// A question, to be answered on the same line.
     Ask(String),
     Error(String, serde_json::Value),
@@ -83,6 +85,11 @@ impl Stderr {
     /// Shows lines of text that somebody must see.
     pub(crate) fn tell(&self, text: impl Into<String>) {
         self.send(Message::Say(text.into()));
+    }
+
+    /// Shows a line of the log, which was asked for.
+    pub(crate) fn log(&self, line: impl Into<String>) {
+        self.send(Message::Log(line.into()));
     }
 
     /// Shows a question, to be answered on the same line, and waits until it is to be seen.
@@ -174,8 +181,7 @@ impl Writer {
         match event {
             Event::RunStarted { .. } => self.told.clear(),
             Event::Finding { finding } => {
-                let of_checks = ["check.", "undo.check_"];
-                if of_checks.iter().any(|area| finding.code.starts_with(area)) {
+                if finding.tells_of_a_check() {
                     self.told.insert(finding.subject.clone());
                 }
             }
@@ -201,6 +207,7 @@ impl Writer {
             match message {
                 Message::Event(event) => self.event(&event),
                 Message::Say(text) => self.say(&text),
+                Message::Log(line) => self.show("log", &line),
                 Message::Ask(text) => match self.style {
                     Style::Json => self.say(&text),
                     _ => self.write(&Look::stderr().text(&text)),
@@ -236,12 +243,14 @@ impl Writer {
     }
 
     fn say(&self, text: &str) {
+        self.show("message", text);
+    }
+
+    /// Writes lines of text; for programs as an event of this name.
+    fn show(&self, event: &str, text: &str) {
         if let Style::Json = self.style {
             let text = text.trim_end();
-            self.write(&format!(
-                "{}\n",
-                json!({ "event": "message", "text": text })
-            ));
+            self.write(&format!("{}\n", json!({ "event": event, "text": text })));
             return;
         }
         let end = if text.ends_with('\n') { "" } else { "\n" };

@@ -239,19 +239,18 @@ fn kept(kept: &KeptData) -> String {
 
 /// Whether a restore could begin, and what was noticed, in so many lines.
 fn verdict(status: &SiteStatus, lines: usize) -> String {
+    let told = |is_so: fn(&Finding) -> bool| status.findings.iter().any(is_so);
     let mut out = match (status.ready, &status.newest) {
-        (true, Some(newest)) if status.findings.iter().any(|it| it.code == "run.lost") => format!(
+        (true, Some(newest)) if told(Finding::tells_of_a_lost_run) => format!(
             "A restore could begin now (`restore run {}`), but a run that nothing is known of\n\
              left data beside what is live, which may be half swapped:\n",
             newest.id
         ),
-        (true, Some(newest)) if status.findings.iter().any(|it| it.code == "run.unread") => {
-            format!(
-                "A restore could begin now (`restore run {}`), but of a run nothing can\n\
+        (true, Some(newest)) if told(Finding::tells_of_an_unread_run) => format!(
+            "A restore could begin now (`restore run {}`), but of a run nothing can\n\
              be read, which may have ended while users were turned away:\n",
-                newest.id
-            )
-        }
+            newest.id
+        ),
         (true, Some(newest)) => {
             format!("A restore could begin now: `restore run {}`.\n", newest.id)
         }

@@ -122,12 +122,21 @@ fn a_passphrase_of_the_environment_shows_up_nowhere() {
     let listed = site.restore(&["list"]).exits(0);
     assert!(listed.out.contains("encrypted"), "{}", listed.out);
     let run = |secret: &str| {
-        let mut command = site.command(&["run", ID, "--yes", "--progress", "json", "--json"]);
+        let args = ["run", ID, "--yes", "-vv", "--progress", "json", "--json"];
+        let mut command = site.command(&args);
         Ran::of(command.env("BACKUP_PASS", secret).output().unwrap())
     };
     let wrong = run("tr0ub4dor&3 is wrong").exits(3);
     assert!(wrong.err.contains("unlock.wrong_passphrase"), "{wrong:#?}");
     let done = run(SECRET).exits(0);
+    for words in [
+        [r#"program{name=\"gpg\" "#, "ended code=0 ms="],
+        [r#"step{step=\"stage:applications\" "#, "done ms="],
+    ] {
+        let mut lines = done.err.lines();
+        let logged = lines.any(|line| words.iter().all(|word| line.contains(word)));
+        assert!(logged, "{words:?} in {}", done.err);
+    }
     assert_ne!(site.read("live/opt/app/kept"), "live");
     site.shell("gpgconf --homedir gnupg --kill all; ! grep -r tr0ub4dor . --exclude-dir=live");
     for ran in [wrong, done] {

@@ -131,6 +131,14 @@ fn with_progress_json_every_line_of_stderr_is_json() {
         );
     }
     let ran = site
+        .restore(&["rollback", "--yes", "-v", "--progress", "json"])
+        .exits(0);
+    let logged = ran.err.lines().any(|line| {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        value["event"] == "log" && value["text"].as_str().unwrap().contains("step{")
+    });
+    assert!(logged, "{}", ran.err);
+    let ran = site
         .restore(&["report", "nope", "--progress", "json"])
         .exits(2);
     let value: serde_json::Value = serde_json::from_str(&ran.err).unwrap();

@@ -127,6 +127,7 @@ pub fn command(dir: &Path, args: &[&str]) -> Command {
         .args(args)
         .current_dir(dir)
         .env_remove("RESTORE_CONFIG")
+        .env_remove("RESTORE_LOG")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());

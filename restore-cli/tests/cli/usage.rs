@@ -31,6 +31,21 @@ fn what_makes_no_sense_is_usage() {
 }
 
 #[test]
+fn a_level_that_is_none_is_usage() {
+    let site = Site::new();
+    site.backup();
+    let logging = |level: &str, args: &[&str]| {
+        let mut command = site.command(args);
+        Ran::of(command.env("RESTORE_LOG", level).output().unwrap())
+    };
+    let ran = logging("loud", &["list"]).exits(2);
+    assert!(ran.err.contains("RESTORE_LOG is \"loud\""), "{ran:?}");
+    // Nothing is logged then.
+    logging("loud", &["--quiet", "list"]).exits(0);
+    Ran::of(site.command(&["-q", "-v", "list"]).output().unwrap()).exits(2);
+}
+
+#[test]
 fn with_json_a_usage_error_is_a_document_too() {
     let dir = tempfile::tempdir().unwrap();
     let ran = Ran::of(command(dir.path(), &["frob", "--json"]).output().unwrap()).exits(2);

@@ -120,21 +120,7 @@ impl Backup {
         let unread = work
             .into_iter()
             .map(|work| (work.path, FileStatus::Unverifiable));
-        let mut remarks = self.remarks();
-        remarks.sort();
-        Ok(Verification {
-            id: self.id().clone(),
-            generation: self.generation(),
-            deep: false,
-            files: statuses
-                .into_iter()
-                .chain(unread)
-                .collect::<BTreeMap<_, _>>()
-                .into_iter()
-                .collect(),
-            remarks,
-            bytes: 0,
-        })
+        Ok(self.shallow(statuses.into_iter().chain(unread).collect(), 0))
     }
 
     /// As [`verify`](Self::verify), without reading: each file's hash was taken while it was written.
@@ -158,16 +144,21 @@ impl Backup {
             };
             statuses.insert(path, status);
         }
+        Ok(self.shallow(statuses, bytes))
+    }
+
+    /// What was found without reading deeply.
+    fn shallow(&self, files: BTreeMap<String, FileStatus>, bytes: u64) -> Verification {
         let mut remarks = self.remarks();
         remarks.sort();
-        Ok(Verification {
+        Verification {
             id: self.id().clone(),
             generation: self.generation(),
             deep: false,
-            files: statuses.into_iter().collect(),
+            files: files.into_iter().collect(),
             remarks,
             bytes,
-        })
+        }
     }
 
     /// What can be said without reading any file, and what there is to read.

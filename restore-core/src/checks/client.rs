@@ -15,6 +15,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
+use crate::sys::spans::RequestSpan;
+
 /// More of a body is not read.
 const BODY: usize = 1 << 20;
 
@@ -81,12 +83,25 @@ impl std::fmt::Display for ProbeError {
 /// Asks once. The caller sets the deadline.
 pub(crate) async fn ask(question: &HttpProbe) -> std::result::Result<HttpResponse, ProbeError> {
     // The path of a webhook may be what lets somebody in.
-    let _span = tracing::debug_span!(
+    let path = match question.posted {
+        Some(_) => None,
+        None => question.path.split('?').next(),
+    };
+    let mut span = RequestSpan::begin(tracing::trace_span!(
         "request",
-        method = %question.method,
+        method = question.method.as_str(),
         address = question.address.as_str(),
-        port = question.port
-    );
+        port = question.port,
+        path
+    ));
+    let answer = send(question).await;
+    if let Ok(answer) = &answer {
+        span.answered(answer.status.as_u16());
+    }
+    answer
+}
+
+async fn send(question: &HttpProbe) -> std::result::Result<HttpResponse, ProbeError> {
     let mut stream = TcpStream::connect((question.address.as_str(), question.port))
         .await
         .map_err(|e| ProbeError::Unreachable(e.to_string()))?;

@@ -54,6 +54,10 @@ enum Bearing {
 }
 
 const KILLED: &str = "service.killed";
+const LOST: &str = "run.lost";
+const UNREAD: &str = "run.unread";
+/// Areas in which the subject is a check that fails.
+const OF_CHECKS: [&str; 2] = ["check.", "undo.check_"];
 
 impl Finding {
     /// A finding that stops a run.
@@ -111,6 +115,21 @@ impl Finding {
     /// Whether it is one of [`killed`](Self::killed), also as a journal or a report has it.
     pub(crate) fn tells_of_a_kill(&self) -> bool {
         self.code == KILLED
+    }
+
+    /// Whether its subject is a check, and it says that this fails.
+    pub fn tells_of_a_check(&self) -> bool {
+        OF_CHECKS.iter().any(|area| self.code.starts_with(area))
+    }
+
+    /// Whether it tells of data that a run keeps of which nothing is known.
+    pub fn tells_of_a_lost_run(&self) -> bool {
+        self.code == LOST
+    }
+
+    /// Whether it tells of a run whose journal cannot be read.
+    pub fn tells_of_an_unread_run(&self) -> bool {
+        self.code == UNREAD
     }
 
     /// What it is about and what is so, in one line: a message that names its subject is not told twice whose

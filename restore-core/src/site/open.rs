@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::contract::config::ServiceOrder;
+use crate::contract::config::{ConfigFault, ServiceOrder};
 use crate::contract::{BackupStore, ComponentDeps, Platform, Registry, SiteConfig, config};
 use crate::engine::operations::{MakePage, Site};
 use crate::model::{Error, ErrorKind, Result};
@@ -86,6 +86,7 @@ impl Site {
                 "config.no_store",
                 "the configuration names no store",
             )
+            .because(ConfigFault::NoStore)
             .hint("add [stores.main] with kind = \"directory\" and path = \"…\""));
         }
         if let Some(safety) = &config.site.safety_store

@@ -5,7 +5,7 @@ use std::io::ErrorKind as ErrorKindIo;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -19,6 +19,7 @@ use super::{
 use crate::archive::path_set::PathSet;
 use crate::model::{Error, ErrorKind, Result, RunId};
 use crate::sys::absent::AbsentDirectory;
+use crate::sys::retry::Retry;
 
 /// How long other work on the same volume is waited for.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
@@ -137,7 +138,7 @@ impl LocalVolume {
                 Err(e) => return Err(failed(e.into())),
             },
         };
-        let deadline = Instant::now() + patience;
+        let retry = Retry::within(patience, Duration::from_millis(5));
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Some(file)),
@@ -157,7 +158,7 @@ impl LocalVolume {
             if gone.load(Ordering::Acquire) {
                 return Err(Error::interrupted());
             }
-            if Instant::now() > deadline {
+            if retry.is_over() {
                 return Err(Error::new(
                     ErrorKind::Failed,
                     "volume.locked",
@@ -169,7 +170,7 @@ impl LocalVolume {
                 .hint("`lslocks` shows who it is; end it and try again (`restore resume`)")
                 .retryable());
             }
-            std::thread::sleep(Duration::from_millis(5));
+            retry.pause_blocking();
         }
     }
 

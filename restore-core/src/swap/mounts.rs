@@ -7,6 +7,7 @@ use super::plan::is_own;
 use super::scope::SwapScope;
 use crate::archive::path_set::relative;
 use crate::model::{Error, ErrorKind, Result};
+use crate::sys::mount_table::unescape;
 
 /// Refuses where something is mounted at or below what would be moved: a rename would fail
 /// half-way, or carry the mount along.
@@ -65,26 +66,4 @@ fn mounts_below(root: &Path) -> Vec<PathBuf> {
         .map(|field| PathBuf::from(std::ffi::OsString::from_vec(unescape(field))))
         .filter(|path| path.starts_with(root) && path != root)
         .collect()
-}
-
-/// Blanks and backslashes are `\040` and the like in the mount table.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = field;
-    while let Some((&byte, tail)) = rest.split_first() {
-        let code = tail
-            .get(..3)
-            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        match (byte, code) {
-            (b'\\', Some(code)) => {
-                out.push(code);
-                rest = tail.get(3..).unwrap_or_default();
-            }
-            _ => {
-                out.push(byte);
-                rest = tail;
-            }
-        }
-    }
-    out
 }

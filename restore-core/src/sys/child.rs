@@ -100,12 +100,6 @@ pub(crate) fn environment(command: &mut Command, user: Option<Identity<'_>>) {
     }
 }
 
-/// A span that is open for as long as somebody holds it: while a program runs. Its arguments may name what
-/// is nobody's business.
-pub(crate) fn span(name: &str, pid: Option<u32>) -> tracing::Span {
-    tracing::debug_span!("program", name, pid)
-}
-
 /// The program of util-linux that makes a session without code between fork and exec.
 pub(crate) fn setsid() -> Option<PathBuf> {
     find("setsid")

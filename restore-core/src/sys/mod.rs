@@ -7,10 +7,13 @@ pub(crate) mod blocking;
 pub(crate) mod child;
 pub(crate) mod connect;
 pub(crate) mod durable;
+pub(crate) mod mount_table;
 pub(crate) mod on_heap;
 pub(crate) mod process;
+pub(crate) mod retry;
 pub(crate) mod signals;
 pub(crate) mod space;
+pub(crate) mod spans;
 pub(crate) mod trust;
 
 mod ancestors;

@@ -1,8 +1,8 @@
-//! The spans of `tracing` that are opened while something runs.
+//! The spans of `tracing` that are opened while something runs, and the events in them.
 
 use std::sync::{Arc, Mutex};
 
-/// The names of the spans that were opened, with what they say.
+/// The names of the spans that were opened, with what they say; and each event, as `in SPAN: FIELDS`.
 #[derive(Clone, Default)]
 pub struct Opened(Arc<Mutex<Vec<String>>>);
 
@@ -38,7 +38,15 @@ impl tracing::Subscriber for Opened {
     }
     fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
     fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, _: &tracing::Event<'_>) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut said = String::new();
+        event.record(&mut Fields(&mut said));
+        let mut all = self.0.lock().unwrap();
+        // A span's number is its place in the list.
+        let at = event.parent().map_or(0, |id| id.into_u64() as usize);
+        let span = at.checked_sub(1).and_then(|at| all.get(at).cloned());
+        all.push(format!("in {}:{said}", span.unwrap_or_default()));
+    }
     fn enter(&self, _: &tracing::span::Id) {}
     fn exit(&self, _: &tracing::span::Id) {}
 }

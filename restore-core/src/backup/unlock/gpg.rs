@@ -9,12 +9,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::task::JoinHandle;
-use tracing::Span;
 
 use super::framing::Framing;
 use super::{Unlock, status};
 use crate::model::{Error, ErrorKind, Result};
 use crate::sys::child;
+use crate::sys::process::exec::code;
+use crate::sys::spans::ProgramSpan;
 
 /// Bytes of plain text handed on at once.
 const CHUNK: usize = 256 * 1024;
@@ -29,8 +30,7 @@ pub(crate) struct Decryption {
     feeding: JoinHandle<bool>,
     draining: JoinHandle<()>,
     listening: JoinHandle<String>,
-    /// Closed when it is over.
-    _span: Span,
+    span: ProgramSpan,
 }
 
 impl Decryption {
@@ -42,15 +42,7 @@ impl Decryption {
         to: Sender<Bytes>,
     ) -> Result<Self> {
         let passphrase = unlock.passphrase.read()?;
-        let mut command = gpg(unlock);
-        command.args(["--status-fd", "2"]);
-        if passphrase.is_some() {
-            // Its first line is read from there, the message after it: no further pipe is needed,
-            // which a child could only inherit together with all others.
-            command.args(["--pinentry-mode", "loopback", "--passphrase-fd", "0"]);
-        } else {
-            command.args(["--pinentry-mode", "error"]);
-        }
+        let mut command = gpg_with(unlock, passphrase.is_some());
         command.arg("--decrypt");
         let (mut child, span) = spawn(command)?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -86,7 +78,7 @@ impl Decryption {
             feeding,
             draining,
             listening,
-            _span: span,
+            span,
         })
     }
 
@@ -97,6 +89,7 @@ impl Decryption {
             .wait()
             .await
             .map_err(|e| Error::io("wait for gpg", e))?;
+        self.span.ended(code(status));
         let _ = self.draining.await;
         let said = self.listening.await.unwrap_or_default();
         let cut = self.feeding.await.unwrap_or(false);
@@ -153,8 +146,21 @@ pub(super) fn gpg(unlock: &Unlock) -> Command {
     command
 }
 
-/// Starts it; it is over when the span is dropped.
-pub(super) fn spawn(mut command: Command) -> Result<(Child, Span)> {
+/// The same for work with a secret key, whose passphrase may be given; it says on stderr how it goes.
+pub(super) fn gpg_with(unlock: &Unlock, passphrase: bool) -> Command {
+    let mut command = gpg(unlock);
+    command.args(["--status-fd", "2"]);
+    match passphrase {
+        // The first line is read from there, the message after it: no further pipe is needed,
+        // which a child could only inherit together with all others.
+        true => command.args(["--pinentry-mode", "loopback", "--passphrase-fd", "0"]),
+        false => command.args(["--pinentry-mode", "error"]),
+    };
+    command
+}
+
+/// Starts it.
+pub(super) fn spawn(mut command: Command) -> Result<(Child, ProgramSpan)> {
     let child = command.spawn().map_err(|e| {
         if e.kind() == io::ErrorKind::NotFound {
             return Error::new(
@@ -166,6 +172,6 @@ pub(super) fn spawn(mut command: Command) -> Result<(Child, Span)> {
         }
         Error::io("start gpg", e)
     })?;
-    let span = child::span("gpg", child.id());
+    let span = ProgramSpan::open("gpg", child.id());
     Ok((child, span))
 }

@@ -3,9 +3,10 @@
 use secrecy::ExposeSecret;
 use tokio::io::AsyncWriteExt;
 
-use super::gpg::{gpg, spawn};
+use super::gpg::{gpg_with, spawn};
 use super::{Unlock, status};
 use crate::model::{Error, ErrorKind, Result};
+use crate::sys::process::exec::code;
 
 /// A detached signature of `manifest`, armoured; `None` where no key is named to sign with.
 pub(crate) async fn sign(unlock: &Unlock, manifest: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -13,16 +14,9 @@ pub(crate) async fn sign(unlock: &Unlock, manifest: &[u8]) -> Result<Option<Vec<
         return Ok(None);
     };
     let passphrase = unlock.passphrase.read()?;
-    let mut command = gpg(unlock);
-    command.args(["--status-fd", "2"]);
-    if passphrase.is_some() {
-        // The first line is the passphrase, the rest what is signed: as in decrypting.
-        command.args(["--pinentry-mode", "loopback", "--passphrase-fd", "0"]);
-    } else {
-        command.args(["--pinentry-mode", "error"]);
-    }
+    let mut command = gpg_with(unlock, passphrase.is_some());
     command.args(["--armor", "--local-user", key, "--detach-sign"]);
-    let (mut child, _span) = spawn(command)?;
+    let (mut child, span) = spawn(command)?;
     let stdin = child.stdin.take();
     let feeding = async {
         let Some(mut stdin) = stdin else { return };
@@ -37,6 +31,7 @@ pub(crate) async fn sign(unlock: &Unlock, manifest: &[u8]) -> Result<Option<Vec<
     };
     let (output, ()) = tokio::join!(child.wait_with_output(), feeding);
     let output = output.map_err(|e| Error::io("wait for gpg", e))?;
+    span.ended(code(output.status));
     let said = String::from_utf8_lossy(&output.stderr);
     let (lines, words) = status::split(&said);
     let made = lines.iter().any(|line| line.starts_with("SIG_CREATED"));

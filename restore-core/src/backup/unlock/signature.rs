@@ -8,6 +8,7 @@ use super::{Unlock, status};
 use crate::archive::Digest;
 use crate::contract::{Backup, Manifest};
 use crate::model::{Error, ErrorKind, Result, read_error};
+use crate::sys::process::exec::code;
 
 /// A signature with more is none.
 const LARGEST: u64 = 1 << 20;
@@ -164,7 +165,7 @@ async fn verify(unlock: &Unlock, manifest: &[u8], signature: &[u8]) -> Result<St
         .args(["--status-fd", "1", "--verify", "--"])
         .arg(file.path())
         .arg("-");
-    let (mut child, _span) = spawn(command)?;
+    let (mut child, span) = spawn(command)?;
     let stdin = child.stdin.take();
     let feeding = async {
         if let Some(mut stdin) = stdin {
@@ -175,6 +176,7 @@ async fn verify(unlock: &Unlock, manifest: &[u8], signature: &[u8]) -> Result<St
     };
     let (output, ()) = tokio::join!(child.wait_with_output(), feeding);
     let output = output.map_err(|e| Error::io("wait for gpg", e))?;
+    span.ended(code(output.status));
     let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
     said.push('\n');
     // Lines for people must not pass for status lines.

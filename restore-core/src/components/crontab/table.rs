@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use crate::model::{Error, ErrorKind, Result, RunId};
 use crate::sys::absent::AbsentDirectory;
 use crate::sys::durable::{self, Access};
+use crate::sys::process::exec::code;
+use crate::sys::spans::ProgramSpan;
 use crate::sys::{check_file, child, read_small};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -328,7 +330,7 @@ async fn call(program: &str, words: &[&str], input: Option<&[u8]>) -> Result<Out
             .kill_on_drop(true)
             .spawn()
             .map_err(failed)?;
-        let _span = child::span("crontab", child.id());
+        let span = ProgramSpan::open(program, child.id());
         let stdin = child.stdin.take();
         let feed = async {
             if let (Some(mut stdin), Some(input)) = (stdin, input) {
@@ -352,6 +354,9 @@ async fn call(program: &str, words: &[&str], input: Option<&[u8]>) -> Result<Out
             })
         };
         let ((), output) = tokio::join!(feed, ended);
+        if let Ok(output) = &output {
+            span.ended(code(output.status));
+        }
         output.map_err(failed)
     };
     match tokio::time::timeout(PATIENCE, work).await {

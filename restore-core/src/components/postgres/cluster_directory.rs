@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -20,6 +20,7 @@ use crate::model::{Error, ErrorKind, Result};
 use crate::sys::birth::Birth;
 use crate::sys::blocking::blocking;
 use crate::sys::process::procs;
+use crate::sys::retry::Retry;
 use crate::sys::{open_directory_of, remove_tree};
 
 /// How long programs of a killed process may take to be gone.
@@ -283,7 +284,7 @@ pub(super) fn entries(held: &OwnedFd, path: &Path) -> Result<Vec<OsString>> {
 /// whose command names it, and servers of that, which work in it. Programs at work in a directory of another
 /// disk, or in another's of the same name, are none of these.
 fn end_programs(path: &Path, data: &OwnedFd) -> Result<()> {
-    let deadline = Instant::now() + GRACE;
+    let retry = Retry::within(GRACE, Duration::from_millis(20));
     let own = std::process::id().cast_signed();
     let there = status(data, path)?;
     let is_it = |place: &Path| {
@@ -316,7 +317,7 @@ fn end_programs(path: &Path, data: &OwnedFd) -> Result<()> {
         if left == 0 {
             return Ok(());
         }
-        if Instant::now() > deadline {
+        if retry.is_over() {
             return Err(Error::new(
                 ErrorKind::Failed,
                 "postgres.cluster_busy",
@@ -324,7 +325,7 @@ fn end_programs(path: &Path, data: &OwnedFd) -> Result<()> {
             )
             .hint("end them by hand, then try again"));
         }
-        std::thread::sleep(Duration::from_millis(20));
+        retry.pause_blocking();
     }
 }
 

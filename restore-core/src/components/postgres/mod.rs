@@ -19,6 +19,7 @@ use crate::contract::{
 };
 use crate::model::{CheckOutcome, Error, ErrorKind, Finding, Result, Timestamp};
 use crate::swap::scope::Discard;
+use crate::sys::retry::{Retry, while_failing};
 
 mod anew;
 mod back_up;
@@ -145,18 +146,9 @@ impl Postgres {
     /// A session from which to look at databases, also of a server that was started a moment ago.
     async fn maintenance(&self) -> Result<Session> {
         let login = self.login().await?;
-        let deadline = tokio::time::Instant::now() + STARTING;
-        loop {
-            match self.on_maintenance(&login).await {
-                Err(error)
-                    if error.is(&SessionError::NotReady)
-                        && tokio::time::Instant::now() < deadline =>
-                {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
-                opened => return opened,
-            }
-        }
+        let retry = Retry::within(STARTING, Duration::from_millis(200));
+        let passes = |error: &Error| error.is(&SessionError::NotReady);
+        while_failing(retry, passes, || self.on_maintenance(&login)).await
     }
 
     /// A session as [`maintenance`](Self::maintenance) gives it, for a look that nobody is to wait for.

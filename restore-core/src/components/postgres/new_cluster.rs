@@ -9,7 +9,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 use super::Postgres;
 use super::anew::ClusterPlace;
@@ -25,7 +25,7 @@ use crate::model::{Endpoint, Error, ErrorKind, Finding, Result};
 use crate::sys::absent::AbsentDirectory;
 use crate::sys::blocking::blocking;
 use crate::sys::connect::Mode as TlsMode;
-use crate::sys::process::command::{Command, Exit};
+use crate::sys::process::command::{Command, Exit, printed};
 
 /// The fact which directory the run makes a cluster in.
 const CLUSTER: &str = "new_cluster";
@@ -330,16 +330,7 @@ impl Postgres {
             let _ = stdin.write_all(input.expose_secret().as_bytes()).await;
             let _ = stdin.shutdown().await;
         }
-        let mut text = Vec::new();
-        if let Some(stdout) = process.stdout() {
-            stdout
-                .take(1 << 20)
-                .read_to_end(&mut text)
-                .await
-                .map_err(|e| Error::io(format!("read what {name} prints"), e))?;
-        }
-        let exit = process.wait().await?;
-        Ok((String::from_utf8_lossy(&text).into_owned(), exit))
+        printed(process, &name).await
     }
 
     /// Whether the server runs.

@@ -8,6 +8,7 @@ use super::client::{Session, column};
 use super::database::{Database, allow_sql};
 use super::names::ident;
 use crate::model::{Error, ErrorKind, Result};
+use crate::sys::retry::Retry;
 
 /// How long sessions may take to end, and renames to succeed.
 const LIMIT: Duration = Duration::from_secs(40);
@@ -37,14 +38,12 @@ pub(super) async fn drop_database(session: &Session, name: &str) -> Result<()> {
     } else {
         format!("DROP DATABASE {quoted}")
     };
-    let deadline = Instant::now() + LIMIT;
+    let retry = Retry::within(LIMIT, LOOK);
     loop {
-        end_sessions(session, &[&database], deadline).await?;
+        end_sessions(session, &[&database], retry).await?;
         match session.attempt(&drop).await {
             Ok(()) => return Ok(()),
-            Err(error) if passing(&error) && Instant::now() < deadline => {
-                tokio::time::sleep(LOOK).await;
-            }
+            Err(error) if passing(&error) && !retry.is_over() => retry.pause().await,
             Err(error) => {
                 return Err(session
                     .failed(&error)
@@ -150,16 +149,16 @@ pub(super) async fn in_one_transaction(
     busy: &[&Database],
     sql: &[String],
 ) -> Result<()> {
-    let deadline = Instant::now() + LIMIT;
+    let retry = Retry::within(LIMIT, LOOK);
     no_prepared(session, busy).await?;
     let oids: Vec<u32> = busy.iter().map(|database| database.oid).collect();
-    let leaving = Instant::now() + LEAVING;
+    let leaving = Retry::within(LEAVING, LOOK);
     loop {
         let who = not_ours(session, &oids).await?;
         if who.is_empty() {
             break;
         }
-        if Instant::now() >= leaving {
+        if leaving.is_over() {
             return Err(Error::new(
                 ErrorKind::Failed,
                 "postgres.in_use",
@@ -172,7 +171,7 @@ pub(super) async fn in_one_transaction(
             .hint(NOT_OURS_HINT)
             .retryable());
         }
-        tokio::time::sleep(LOOK).await;
+        leaving.pause().await;
     }
     // Nobody gets into one that was half dropped, and it can only be renamed and dropped.
     for database in busy.iter().filter(|database| !database.is_invalid()) {
@@ -180,7 +179,7 @@ pub(super) async fn in_one_transaction(
     }
     let transaction = format!("BEGIN; {}; COMMIT", sql.join("; "));
     loop {
-        end_sessions(session, busy, deadline).await?;
+        end_sessions(session, busy, retry).await?;
         let Err(error) = session.attempt(&transaction).await else {
             return Ok(());
         };
@@ -188,14 +187,14 @@ pub(super) async fn in_one_transaction(
             // Outside a transaction this is a warning and nothing else.
             session.run("ROLLBACK").await?;
         }
-        if !passing(&error) || Instant::now() >= deadline {
+        if !passing(&error) || retry.is_over() {
             return Err(session.failed(&error).context(format!(
                 "cannot rename database {}{}",
                 busy.first().map_or("", |database| &database.name),
                 detail(&error)
             )));
         }
-        tokio::time::sleep(LOOK).await;
+        retry.pause().await;
     }
 }
 
@@ -250,7 +249,7 @@ fn passing(error: &tokio_postgres::Error) -> bool {
 
 /// Ends every session on the databases, again and again until none is left. Autovacuum is left
 /// to the rename itself, which sends it away.
-async fn end_sessions(session: &Session, busy: &[&Database], deadline: Instant) -> Result<()> {
+async fn end_sessions(session: &Session, busy: &[&Database], retry: Retry) -> Result<()> {
     let oids: Vec<u32> = busy.iter().map(|database| database.oid).collect();
     loop {
         let rows = session
@@ -277,7 +276,7 @@ async fn end_sessions(session: &Session, busy: &[&Database], deadline: Instant) 
                 refused = Some(session.failed(&error));
             }
         }
-        if Instant::now() >= deadline {
+        if retry.is_over() {
             let who = rows
                 .iter()
                 .take(3)
@@ -305,6 +304,6 @@ async fn end_sessions(session: &Session, busy: &[&Database], deadline: Instant) 
             .hint("stop these programs (name their services under stops), or give the component a user who may end their sessions")
             .retryable());
         }
-        tokio::time::sleep(LOOK).await;
+        retry.pause().await;
     }
 }

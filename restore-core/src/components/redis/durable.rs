@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Redis;
 use super::client::{Client, Info, Refusal};
@@ -11,12 +11,16 @@ use super::data::DataLayout;
 use super::remote_task::{LiveFiles, Order};
 use crate::contract::{RunContext, Volume};
 use crate::model::{Error, ErrorKind, Result};
+use crate::sys::retry::Retry;
 
 /// How long it may take from when all is written to when the server is stopped.
 pub(super) const STOPS: Duration = Duration::from_secs(60);
 
 /// How long a server may take to say that it takes writes again.
 pub(super) const SOON: Duration = Duration::from_secs(5);
+
+/// How often a server that saves is asked again.
+const AGAIN: Duration = Duration::from_millis(50);
 
 impl Redis {
     /// Has a running server write its RDB, unless all that it holds is on disk and will be loaded
@@ -153,15 +157,15 @@ impl Redis {
     /// SAVE, after whatever else the server saves; in the background where only that is allowed.
     async fn save_now(&self, client: &Client, cx: &RunContext) -> Result<()> {
         let patient = self.patient_client(self.section.load_timeout.0).await?;
-        let began = Instant::now();
+        let retry = Retry::within(self.section.load_timeout.0, AGAIN);
         loop {
             match patient.save().await {
                 Ok(()) => return Ok(()),
                 Err(e) if e.is(&Refusal::Busy) => {
-                    if began.elapsed() > self.section.load_timeout.0 {
+                    if retry.is_over() {
                         return Err(e);
                     }
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    retry.pause().await;
                 }
                 Err(e) if e.is(&Refusal::Permission) || e.is(&Refusal::UnknownCommand) => {
                     return self.save(client, cx.cancelled()).await.map(drop);
@@ -229,7 +233,7 @@ impl AofFiles<'_> {
         service: &str,
         patience: Duration,
     ) -> Result<()> {
-        let began = Instant::now();
+        let retry = Retry::within(patience, AGAIN);
         let mut asked = false;
         loop {
             if !asked {
@@ -253,14 +257,14 @@ impl AofFiles<'_> {
                     format!("{service} could not write its append-only file anew"),
                 ));
             }
-            if began.elapsed() > patience {
+            if retry.is_over() {
                 return Err(Error::new(
                     ErrorKind::Failed,
                     "redis.not_saved",
                     format!("{service} still writes its append-only file"),
                 ));
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            retry.pause().await;
         }
     }
 }

@@ -37,6 +37,7 @@ mod inspect;
 mod live;
 mod log;
 mod prepare;
+mod rdb_head;
 mod rdb_keys;
 mod rdb_timestamp;
 mod record;

@@ -1,29 +1,18 @@
 //! How many keys an RDB has in its first database: a server writes that before them. Those of further databases stand
 //! after the keys of the first, which are not read.
 
-use tokio::io::AsyncReadExt;
-
-use super::data::{Chosen, HEADER, Kind};
+use super::data::{Chosen, HEADER};
+use super::rdb_head;
 use crate::contract::RunContext;
-use crate::model::{Error, Result};
+use crate::model::Result;
 
 /// What stands before the first key is hardly ever more: functions are all that can be long.
 const HEAD: u64 = 1 << 20;
 
 /// The number of the first database and how many keys it has; `None` where the artifact does not tell.
 pub(super) async fn of(cx: &RunContext, chosen: &Chosen) -> Result<Option<(u64, u64)>> {
-    if !matches!(chosen.kind, Kind::Rdb) {
-        return Ok(None);
-    }
-    let backup = cx.backup();
-    let reader = backup.store().read(backup.id(), &chosen.path, 0).await?;
-    let mut bytes = Vec::new();
-    reader
-        .take(HEAD)
-        .read_to_end(&mut bytes)
-        .await
-        .map_err(|e| Error::io(format!("read {}", chosen.path), e))?;
-    Ok(first(&bytes))
+    let bytes = rdb_head::of(cx, chosen, HEAD).await?;
+    Ok(bytes.and_then(|bytes| first(&bytes)))
 }
 
 /// A length, or the encoding of a number or of a compressed text.

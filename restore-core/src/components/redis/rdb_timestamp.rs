@@ -1,28 +1,17 @@
 //! Of what time an RDB is: its server writes that into its first bytes.
 
-use tokio::io::AsyncReadExt;
-
-use super::data::{Chosen, Kind};
+use super::data::Chosen;
+use super::rdb_head;
 use crate::contract::RunContext;
-use crate::model::{Error, Result, Timestamp};
+use crate::model::{Result, Timestamp};
 
 /// The auxiliary fields stand before all data.
 const HEAD: u64 = 1024;
 
 /// The time of an artifact; `None` where it does not tell.
 pub(super) async fn of(cx: &RunContext, chosen: &Chosen) -> Result<Option<Timestamp>> {
-    if !matches!(chosen.kind, Kind::Rdb) {
-        return Ok(None);
-    }
-    let backup = cx.backup();
-    let reader = backup.store().read(backup.id(), &chosen.path, 0).await?;
-    let mut bytes = Vec::new();
-    reader
-        .take(HEAD)
-        .read_to_end(&mut bytes)
-        .await
-        .map_err(|e| Error::io(format!("read {}", chosen.path), e))?;
-    Ok(created(&bytes))
+    let bytes = rdb_head::of(cx, chosen, HEAD).await?;
+    Ok(bytes.and_then(|bytes| created(&bytes)))
 }
 
 /// `ctime` is seconds since 1970, as a string's special encoding of a 32-bit number, or as text.

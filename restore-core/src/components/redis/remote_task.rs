@@ -4,7 +4,7 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,7 @@ use crate::contract::{RemoteTask, RunContext, Volume};
 use crate::model::{Error, ErrorKind, Progress, Result, RunId};
 use crate::swap::scope::Discard;
 use crate::swap::{Dir, LocalVolume};
+use crate::sys::retry::Retry;
 use crate::sys::{open_to_read_below, read_small_from};
 
 /// What there is to do.
@@ -290,7 +291,7 @@ const ENDING: Duration = Duration::from_secs(20);
 
 /// Ends what is left of an earlier attempt: its servers, and then it has nothing to wait for.
 async fn end_below(folder: Arc<Dir>) -> Result<()> {
-    let deadline = Instant::now() + ENDING;
+    let retry = Retry::within(ENDING, Duration::from_millis(20));
     loop {
         let below = folder.clone();
         let left = blocking(move || Ok(holders::scratch_servers_below(&below))).await?;
@@ -304,7 +305,7 @@ async fn end_below(folder: Arc<Dir>) -> Result<()> {
         if left.is_empty() && busy.is_none() {
             return Ok(());
         }
-        if Instant::now() > deadline {
+        if retry.is_over() {
             let place = folder.path().display();
             return Err(busy.filter(|_| left.is_empty()).unwrap_or_else(|| {
                 Error::new(
@@ -316,7 +317,7 @@ async fn end_below(folder: Arc<Dir>) -> Result<()> {
                 .hint("end it by hand where that folder is, then try again (`restore resume`)")
             }));
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        retry.pause().await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,7 @@ use crate::sys::process::command::{Command, Scratch};
 use crate::sys::process::launch::NoProgram;
 use crate::sys::process::programs::{plain_process, scratch_as, stranger};
 use crate::sys::random_name;
+use crate::sys::retry::Retry;
 
 /// The socket, in the scratch server's data directory. The server binds it by this relative
 /// name and we reach it through a descriptor of the directory, so that the 107 bytes that a
@@ -242,13 +243,13 @@ impl<'a> Server<'a> {
 
     /// Why it ended. Its last lines may reach us after its end.
     async fn last_words(&self) -> Error {
-        let deadline = Instant::now() + Duration::from_secs(1);
+        let retry = Retry::within(Duration::from_secs(1), Duration::from_millis(20));
         loop {
             let error = self.explain();
-            if !error.is(&log::Ended::Unexplained) || Instant::now() >= deadline {
+            if !error.is(&log::Ended::Unexplained) || retry.is_over() {
                 return error;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            retry.pause().await;
         }
     }
 

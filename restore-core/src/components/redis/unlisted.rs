@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -16,6 +16,7 @@ use crate::contract::{Platform, SecretSource, SiteConfig, StopGuard, Table};
 use crate::model::{Error, ErrorKind, Finding, Result, Severity};
 use crate::sys::connect;
 use crate::sys::connect::{Mode, Tls, TlsKeys};
+use crate::sys::retry::Retry;
 
 /// How long its data may take to be written.
 const SAVES: Duration = Duration::from_secs(10 * 60);
@@ -176,26 +177,26 @@ impl Unlisted {
     /// SAVE, after whatever else it saves; in the background where only that is allowed.
     async fn save(&self) -> Result<()> {
         let client = self.client(SAVES).await?;
-        let began = Instant::now();
+        let retry = Retry::within(SAVES, AGAIN);
         loop {
             let error = match client.save().await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
             if error.is(&Refusal::Permission) || error.is(&Refusal::UnknownCommand) {
-                return self.save_beside(&client, began, error).await;
+                return self.save_beside(&client, retry, error).await;
             }
-            if !error.is(&Refusal::Busy) || began.elapsed() > SAVES {
+            if !error.is(&Refusal::Busy) || retry.is_over() {
                 return Err(error);
             }
-            tokio::time::sleep(AGAIN).await;
+            retry.pause().await;
         }
     }
 
     /// Has it save in the background, and waits for the end of that; `refused` is why it does not otherwise.
-    async fn save_beside(&self, client: &Client, began: Instant, refused: Error) -> Result<()> {
+    async fn save_beside(&self, client: &Client, retry: Retry, refused: Error) -> Result<()> {
         let mut asked = false;
-        while began.elapsed() < SAVES {
+        while !retry.is_over() {
             let info = client.info().await?;
             let idle = info.number("rdb_bgsave_in_progress") != Some(1);
             match (asked, idle) {
@@ -211,7 +212,7 @@ impl Unlisted {
                 (true, true) => asked = false,
                 (_, false) => {}
             }
-            tokio::time::sleep(AGAIN).await;
+            retry.pause().await;
         }
         Err(refused)
     }

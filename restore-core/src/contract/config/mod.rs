@@ -23,6 +23,16 @@ pub use secret::{SecretSource, forget_secret, keep_secret};
 pub use section::parse_section;
 pub(crate) use section::suggestion;
 
+/// What is wrong with a configuration: the [reason](Error::because) of an error after which a look at all of
+/// it goes on in a way of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ConfigFault {
+    /// A service comes after one that is not named before it.
+    ServiceOrder,
+    /// There is no store.
+    NoStore,
+}
+
 /// A table of the configuration whose keys the thing that it configures knows.
 pub type Table = Map<String, Value>;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::{section, table};
+use super::{ConfigFault, section, table};
 use crate::contract::{SiteConfig, parse_section};
 use crate::model::{Error, ErrorKind, Result};
 
@@ -86,6 +86,7 @@ fn not_before(config: &SiteConfig, name: &str, named: &str) -> Error {
             "config.service_order",
             format!("[services.{name}] is to come after {named:?}, {what}"),
         )
+        .because(ConfigFault::ServiceOrder)
     };
     if known.contains(&named) {
         error("which is not named before it").hint(

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -15,12 +15,14 @@ use crate::contract::{
 };
 use crate::engine::operations::Site;
 use crate::engine::plan::{PlannedService, Step};
+use crate::model::step_id::phase_and_subject;
 use crate::model::text::shown;
 use crate::model::{
     CheckOutcome, Error, ErrorKind, Event, EventSink, Failure, Finding, Outcome, Report, Result,
     SafetyBackup, Severity, Timestamp,
 };
 use crate::sys::on_heap::on_heap;
+use crate::sys::spans::milliseconds;
 use crate::sys::{check_file, private};
 
 /// How long a check is waited for that had failed before the run: its outcome turns nothing back.
@@ -66,6 +68,12 @@ pub(super) struct StepResult {
     pub(super) staged: Option<Staged>,
     pub(super) checks: Vec<CheckOutcome>,
     pub(super) safety: Option<SafetyBackup>,
+}
+
+/// A span of `tracing` that is there while a step is made.
+fn step_span(id: &str) -> tracing::Span {
+    let (phase, subject) = phase_and_subject(id);
+    tracing::info_span!("step", step = id, phase, subject)
 }
 
 impl<'a> RunExecutor<'a> {
@@ -503,6 +511,7 @@ impl<'a> RunExecutor<'a> {
         };
         let step = id.to_owned();
         let started = Timestamp::now();
+        let (span, begun) = (step_span(id), Instant::now());
         let result: Result<()> = async {
             let turn = write(Record::Intent {
                 at: started,
@@ -548,8 +557,13 @@ impl<'a> RunExecutor<'a> {
             }
             Ok(())
         }
-        .instrument(tracing::info_span!("step", step = id))
+        .instrument(span.clone())
         .await;
+        let ms = milliseconds(begun);
+        match &result {
+            Ok(()) => tracing::info!(parent: &span, ms, "done"),
+            Err(error) => tracing::info!(parent: &span, ms, code = error.code(), "failed"),
+        }
         self.keep_noticed().await;
         if let Err(error) = &result {
             self.emit(&Event::StepFailed {

@@ -480,9 +480,7 @@ impl Report {
             .map(|(check, _)| check.name.as_str())
             .collect();
         let told = |finding: &&Finding| {
-            let of_checks = ["check.", "undo.check_"];
-            !of_checks.iter().any(|area| finding.code.starts_with(area))
-                || !failing.contains(&finding.subject.as_str())
+            !finding.tells_of_a_check() || !failing.contains(&finding.subject.as_str())
         };
         self.findings.iter().filter(told).collect()
     }

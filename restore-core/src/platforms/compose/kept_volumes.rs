@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::record::write_down;
 use crate::model::{Error, ErrorKind, Result};
 use crate::sys::blocking::blocking;
-use crate::sys::durable::{self, Access};
-use crate::sys::private;
+use crate::sys::durable;
 
 /// How the names of the files end.
 const SUFFIX: &str = ".kept-volumes.json";
@@ -34,15 +34,8 @@ impl KeptVolumes {
         all.extend(names);
         let path = self.path(project);
         blocking(move || {
-            let failed = |e| Error::io(format!("write {}", path.display()), e);
             let content = serde_json::to_vec(&all).unwrap_or_default();
-            let folder = path.parent().unwrap_or(Path::new("/"));
-            if !folder.exists() {
-                private::create_dir_all(folder).map_err(failed)?;
-                durable::sync_directory_of(folder).map_err(failed)?;
-            }
-            let new = path.with_extension("new");
-            durable::replace(&path, &new, Access::PRIVATE, content).map_err(failed)
+            write_down(&path, &content)
         })
         .await
     }

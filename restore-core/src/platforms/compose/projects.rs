@@ -25,6 +25,7 @@ use crate::platforms::docker::yaml;
 use crate::sys::blocking::blocking;
 use crate::sys::process::command::Command;
 use crate::sys::read_small;
+use crate::sys::retry::Retry;
 
 /// Longer than Compose takes to make and start containers of images that are there.
 const DEPLOY: Duration = Duration::from_secs(300);
@@ -258,11 +259,11 @@ impl ComposePlatform {
     /// Deletes something that is in use for a moment after its last container is gone.
     async fn remove_thing(&self, kind: &str, name: &str) -> Result<()> {
         let what = format!("remove {name} of the {kind}, which the deployment had made");
-        let deadline = Instant::now() + RELEASE;
+        let retry = Retry::within(RELEASE, LOOK);
         loop {
             match self.engine.delete(&what, &format!("/{kind}/{name}")).await {
                 Err(e) if e.is(&Refused::NotFound) => return Ok(()),
-                Err(_) if Instant::now() < deadline => tokio::time::sleep(LOOK).await,
+                Err(_) if !retry.is_over() => retry.pause().await,
                 done => return done,
             }
         }

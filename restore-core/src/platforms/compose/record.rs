@@ -158,22 +158,27 @@ impl StopRecord {
                 return Ok(());
             }
             *newest = number;
-            let failed = |e| Error::io(format!("write {}", path.display()), e);
-            let folder = path.parent().unwrap_or(Path::new("/"));
             let Some(content) = content else {
                 // One that comes back after a power cut would tell of what is long over.
                 return durable::remove(&path)
                     .map_err(|e| Error::io(format!("remove {}", path.display()), e));
             };
-            if !folder.exists() {
-                private::create_dir_all(folder).map_err(failed)?;
-                durable::sync_directory_of(folder).map_err(failed)?;
-            }
-            let new = path.with_extension("new");
-            durable::replace(&path, &new, Access::PRIVATE, content).map_err(failed)
+            write_down(&path, &content)
         })
         .await
     }
+}
+
+/// Gives a file of the site's state this content, whole and durable, and makes its folder where there is none.
+pub(super) fn write_down(path: &Path, content: &[u8]) -> Result<()> {
+    let failed = |e| Error::io(format!("write {}", path.display()), e);
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    if !folder.exists() {
+        private::create_dir_all(folder).map_err(failed)?;
+        durable::sync_directory_of(folder).map_err(failed)?;
+    }
+    let new = path.with_extension("new");
+    durable::replace(path, &new, Access::PRIVATE, content).map_err(failed)
 }
 
 #[cfg(test)]

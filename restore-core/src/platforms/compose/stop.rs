@@ -21,6 +21,7 @@ use super::record::{NEVER, StopRecord, Stopped, WHILE_DOWN};
 use crate::model::{Error, ErrorKind, Result};
 use crate::platforms::docker::engine::{Engine, Refused};
 use crate::sys::process::procs::Ident;
+use crate::sys::retry::Retry;
 
 /// How often the engine is asked.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
@@ -191,7 +192,7 @@ impl ComposePlatform {
         let path = format!("/containers/{id}/update");
         let body = json!({ "RestartPolicy": policy });
         let engine = &self.engine;
-        let deadline = Instant::now() + ENDING;
+        let retry = Retry::within(ENDING, LOOK);
         loop {
             let done = engine
                 .patiently(|| async {
@@ -204,14 +205,7 @@ impl ComposePlatform {
                 .await;
             match done {
                 // It has just ended, and the engine has not come to know it: then nothing is changed.
-                Err(error)
-                    if error
-                        .message()
-                        .contains("cannot update a stopped container")
-                        && Instant::now() < deadline =>
-                {
-                    tokio::time::sleep(LOOK).await;
-                }
+                Err(e) if e.is(&Refused::Ended) && !retry.is_over() => retry.pause().await,
                 done => return done,
             }
         }

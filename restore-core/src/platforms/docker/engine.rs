@@ -13,7 +13,6 @@ use hyper::header::CONTENT_TYPE;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
-use tracing::Instrument as _;
 
 use super::address::Address;
 use super::json::text;
@@ -287,8 +286,7 @@ impl Engine {
                 message,
             })
         };
-        let span = tracing::debug_span!("request", what, engine = self.place());
-        match tokio::time::timeout(Duration::from_secs(ANSWER), work.instrument(span)).await {
+        match tokio::time::timeout(Duration::from_secs(ANSWER), work).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(e)) => Err(self.refused(what, e)),
             Err(_) => Err(self.refused(what, Refusal::RequestTimeoutError)),
@@ -479,6 +477,8 @@ pub(crate) enum Refused {
     Leaving,
     /// The log of a container that does not keep any.
     NoLog,
+    /// The container was to be changed, and has ended by itself.
+    Ended,
     /// The container was made, and the program put into it cannot be started there.
     NotStarted,
     Otherwise,
@@ -490,6 +490,7 @@ impl Refused {
         match status {
             _ if message.contains("bind source path does not exist") => Self::NoSource,
             _ if message.contains("does not support reading") => Self::NoLog,
+            _ if message.contains("cannot update a stopped container") => Self::Ended,
             _ if message.contains("already in progress") => Self::Leaving,
             _ if message.contains("does not have a leader") => Self::NoLeader,
             // As long as it has nobody to ask, too.
@@ -530,8 +531,11 @@ fn code_of(refused: Refused, status: u16) -> &'static str {
         Refused::Locked => "swarm.locked",
         Refused::NotUp => "swarm.not_up",
         // Decided by here, and not told apart for people.
-        Refused::NoSource | Refused::Leaving | Refused::NoLog | Refused::NotStarted => match status
-        {
+        Refused::NoSource
+        | Refused::Leaving
+        | Refused::NoLog
+        | Refused::Ended
+        | Refused::NotStarted => match status {
             404 => "swarm.not_found",
             409 => "swarm.conflict",
             _ => "swarm.engine",
@@ -608,6 +612,16 @@ mod tests {
                 .contains("(state error): context deadline exceeded"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_container_that_ended_before_it_was_changed_has_a_reason_of_its_own() {
+        let message = "Cannot update container 1a: cannot update a stopped container";
+        for (status, code) in [(409, "swarm.conflict"), (500, "swarm.engine")] {
+            let refused = Refused::of(status, message);
+            assert_eq!(refused, Refused::Ended);
+            assert_eq!(code_of(refused, status), code);
+        }
     }
 
     #[tokio::test]

@@ -19,6 +19,7 @@ use crate::model::{Error, ErrorKind, Result};
 use crate::sys::process::command::{Command, Exit, Process};
 use crate::sys::process::programs::stranger;
 use crate::sys::process::tail::RingBuffer;
+use crate::sys::spans::ProgramSpan;
 
 /// How much output may wait for its reader.
 const PIPE: usize = 256 * 1024;
@@ -46,6 +47,7 @@ pub(crate) struct ExecProcess {
     said: RingBuffer,
     pump: Option<JoinHandle<()>>,
     ended: bool,
+    span: ProgramSpan,
 }
 
 impl ExecProcess {
@@ -107,6 +109,7 @@ impl ExecProcess {
         let (stdout, sink) = tokio::io::duplex(PIPE);
         let pump = tokio::spawn(pump(output, sink, said.clone()));
         Ok(Self {
+            span: ProgramSpan::in_container(&name, container),
             id,
             name,
             stdin: Some(Box::new(input)),
@@ -225,10 +228,9 @@ impl Process for ExecProcess {
             let _ = tokio::time::timeout(LAST_WORDS, &mut pump).await;
             pump.abort();
         }
-        Ok(Exit::new(
-            i32::try_from(code).unwrap_or(-1),
-            self.said.text(),
-        ))
+        let code = i32::try_from(code).unwrap_or(-1);
+        self.span.ended(code);
+        Ok(Exit::new(code, self.said.text()))
     }
 }
 

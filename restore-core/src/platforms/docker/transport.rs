@@ -10,12 +10,13 @@ use hyper::header::{HOST, HeaderValue};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::sync::OnceCell;
-use tokio::time::Instant;
 use tokio_rustls::rustls::ClientConfig;
 
 use super::address::Address;
 use super::wire;
 use super::wire::Connection;
+use crate::sys::retry::Retry;
+use crate::sys::spans::RequestSpan;
 
 /// Between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -82,6 +83,12 @@ impl Transport {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        let mut span = RequestSpan::begin(tracing::trace_span!(
+            "request",
+            method = request.method().as_str(),
+            path = request.uri().path(),
+            engine = %self.address
+        ));
         let Connection { wire, ssh } = self.connect().await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(wire)).await?;
@@ -98,6 +105,7 @@ impl Transport {
             (Err(_), Some(ssh)) => return Err(std::io::Error::other(ssh.reason().await).into()),
             (Err(error), None) => return Err(error.into()),
         };
+        span.answered(response.status().as_u16());
         self.answered.store(true, Ordering::Relaxed);
         Ok(response)
     }
@@ -130,10 +138,10 @@ impl Transport {
             }
             _ => None,
         };
-        let deadline = Instant::now() + self.patience();
+        let retry = Retry::within(self.patience(), PAUSE);
         loop {
             match wire::connect(&self.address, tls).await {
-                Err(_) if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
+                Err(_) if !retry.is_over() => retry.pause().await,
                 Err(error) => {
                     self.give_up();
                     return Err(error);

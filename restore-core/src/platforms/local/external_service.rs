@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::time::Instant;
 
 use super::config::{Ready, ServiceConfig};
 use super::supervised::make_parent;
@@ -14,6 +13,8 @@ use crate::sys::blocking::blocking;
 use crate::sys::private;
 use crate::sys::process::procs::Ident;
 use crate::sys::process::{exec, launch};
+use crate::sys::retry::Retry;
+use crate::sys::spans::ProgramSpan;
 
 /// How often `status` is asked.
 const LOOK: Duration = Duration::from_millis(50);
@@ -66,7 +67,7 @@ impl ExternalService {
     pub(super) async fn start(&self) -> Result<()> {
         let config = &self.config;
         self.wait_for_an_end().await?;
-        let deadline = Instant::now() + config.start_timeout;
+        let retry = Retry::within(config.start_timeout, LOOK);
         if !self.status().await? {
             self.act("start", &self.start, config.start_timeout).await?;
         }
@@ -82,7 +83,7 @@ impl ExternalService {
                     _ => return Ok(()),
                 }
             };
-            if Instant::now() >= deadline {
+            if retry.is_over() {
                 return Err(Error::new(
                     ErrorKind::Failed,
                     "local.not_ready",
@@ -93,7 +94,7 @@ impl ExternalService {
                 )
                 .hint("its own log says why; if it only needs longer, raise start_timeout"));
             }
-            tokio::time::sleep(LOOK).await;
+            retry.pause().await;
         }
     }
 
@@ -102,9 +103,9 @@ impl ExternalService {
     async fn wait_for_an_end(&self) -> Result<()> {
         let config = &self.config;
         let longest = config.stop_timeout + config.start_timeout;
-        let deadline = Instant::now() + longest;
-        while self.ending.exists() && self.runs().await? && Instant::now() < deadline {
-            tokio::time::sleep(LOOK).await;
+        let retry = Retry::within(longest, LOOK);
+        while self.ending.exists() && self.runs().await? && !retry.is_over() {
+            retry.pause().await;
         }
         match self.told().await? {
             Some(process) if !self.status().await? => Err(self.still_runs(longest, Some(process))),
@@ -134,7 +135,7 @@ impl ExternalService {
     /// Ends it and returns once it is gone.
     pub(super) async fn stop(&self) -> Result<()> {
         let config = &self.config;
-        let deadline = Instant::now() + config.stop_timeout;
+        let retry = Retry::within(config.stop_timeout, LOOK);
         // Its pid file leaves with it, and may leave first: also before an earlier stop gave up.
         let (told, named) = (self.told().await?, self.process().await?);
         if self.status().await? || named.is_some() {
@@ -148,10 +149,10 @@ impl ExternalService {
             if !running && lives.is_none() {
                 return self.forget_ending().await;
             }
-            if Instant::now() >= deadline {
+            if retry.is_over() {
                 return Err(self.still_runs(config.stop_timeout, lives));
             }
-            tokio::time::sleep(LOOK).await;
+            retry.pause().await;
         }
     }
 
@@ -218,10 +219,14 @@ impl ExternalService {
         let mut child = tokio::process::Command::from(command)
             .spawn()
             .map_err(|e| Error::io(format!("{what} {name}"), e))?;
+        let program = argv.first().map_or("", String::as_str);
+        let span = ProgramSpan::open(program, child.id());
         match tokio::time::timeout(time, child.wait()).await {
             Ok(status) => {
                 let status = status.map_err(|e| Error::io(format!("{what} {name}"), e))?;
-                Ok(exec::code(status))
+                let code = exec::code(status);
+                span.ended(code);
+                Ok(code)
             }
             Err(_) => {
                 // Only the command: what it has started so far is the service.

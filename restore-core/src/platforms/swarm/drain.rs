@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::SwarmPlatform;
 use super::snapshot::Task;
@@ -12,6 +11,7 @@ use super::stacks::STACK;
 use crate::model::{Error, ErrorKind, Result};
 use crate::platforms::docker::engine::Engine;
 use crate::platforms::docker::json::{encoded, text};
+use crate::sys::retry::Retry;
 
 /// How often it is asked.
 const LOOK: Duration = Duration::from_millis(200);
@@ -41,7 +41,7 @@ impl SwarmPlatform {
     /// who removed them. Nodes that are down are left out: for a day the swarm counts what ran there,
     /// and nobody gets a task of a service back that is no more.
     pub(super) async fn wait_for_removal(&self, stack: &str, patience: Duration) -> Result<()> {
-        let deadline = Instant::now() + patience;
+        let retry = Retry::within(patience, LOOK);
         let own = self.nodes.own().await?.to_owned();
         let mut engines = BTreeMap::from([(own.clone(), self.engine.clone())]);
         loop {
@@ -90,7 +90,7 @@ impl SwarmPlatform {
             if tasks.is_empty() && left.is_empty() {
                 return Ok(());
             }
-            if Instant::now() >= deadline {
+            if retry.is_over() {
                 let left: Vec<String> = left.into_iter().collect();
                 return Err(Error::new(
                     ErrorKind::Failed,
@@ -107,7 +107,7 @@ impl SwarmPlatform {
                 )
                 .hint("a node that is down keeps its tasks in this state: see `docker node ls`"));
             }
-            tokio::time::sleep(LOOK).await;
+            retry.pause().await;
         }
     }
 }

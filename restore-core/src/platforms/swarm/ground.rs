@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::lock;
 use super::{SwarmPlatform, stacks};
 use crate::model::{Error, ErrorKind, Result};
 use crate::platforms::docker::engine::{Engine, Refused};
 use crate::platforms::docker::json::{encoded, text};
+use crate::sys::retry::Retry;
 
 /// How long a new swarm may take until its first node can be given tasks.
 const BEGIN: Duration = Duration::from_secs(60);
@@ -119,13 +119,13 @@ impl SwarmPlatform {
                 .begin_swarm(advertise, &self.config.listen)
                 .await?;
         }
-        let deadline = Instant::now() + BEGIN;
+        let retry = Retry::within(BEGIN, LOOK);
         loop {
             let nodes = self.nodes.all().await?;
             if nodes.iter().any(super::nodes::Node::is_ready) {
                 return Ok(());
             }
-            if Instant::now() >= deadline {
+            if retry.is_over() {
                 return Err(Error::new(
                     ErrorKind::Failed,
                     "swarm.not_ready",
@@ -136,7 +136,7 @@ impl SwarmPlatform {
                 )
                 .hint("`docker node ls` and the engine's own log say why"));
             }
-            tokio::time::sleep(LOOK).await;
+            retry.pause().await;
         }
     }
 
@@ -146,7 +146,7 @@ impl SwarmPlatform {
             return Ok(true);
         }
         // Networks are in use for a moment after their last containers are gone.
-        let deadline = Instant::now() + stacks::RELEASE;
+        let retry = Retry::within(stacks::RELEASE, LOOK);
         loop {
             if self.engine.is_used(&self.config.site).await? {
                 return Ok(false);
@@ -154,10 +154,10 @@ impl SwarmPlatform {
             if !self.engine.has_networks().await? {
                 break;
             }
-            if Instant::now() >= deadline {
+            if retry.is_over() {
                 return Ok(false);
             }
-            tokio::time::sleep(LOOK).await;
+            retry.pause().await;
         }
         // Of tasks that are no more: once the swarm is left, nobody removes them.
         self.engine.remove_task_containers().await?;

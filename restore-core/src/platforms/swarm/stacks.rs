@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
-use tokio::time::Instant;
 
 use super::SwarmPlatform;
 use super::config::ServiceConfig;
@@ -26,6 +25,7 @@ use crate::platforms::docker::engine::{Engine, Refused};
 use crate::platforms::docker::json::{encoded, text};
 use crate::platforms::docker::logs::last_lines;
 use crate::sys::process::command::Command;
+use crate::sys::retry::{Retry, while_failing};
 
 /// By this label the engine's program knows what belongs to a stack.
 pub(super) const STACK: &str = "com.docker.stack.namespace";
@@ -118,13 +118,7 @@ where
     F: Fn() -> Fut,
     Fut: Future<Output = Result<()>>,
 {
-    let deadline = Instant::now() + RELEASE;
-    loop {
-        match work().await {
-            Err(_) if Instant::now() < deadline => tokio::time::sleep(LOOK).await,
-            done => return done,
-        }
-    }
+    while_failing(Retry::within(RELEASE, LOOK), |_| true, work).await
 }
 
 /// A deployment whose services are waited for.
@@ -166,7 +160,7 @@ impl SwarmPlatform {
         deployment: Option<&Deployment<'_>>,
     ) -> Result<()> {
         let config = self.named(name);
-        let deadline = Instant::now() + config.start_timeout;
+        let retry = Retry::within(config.start_timeout, LOOK);
         let view = loop {
             let view = self.engine.view(name).await?;
             let (state, message) = view.update().unwrap_or_default();
@@ -176,7 +170,7 @@ impl SwarmPlatform {
                 return Err(self.taken_back(&view, &message, deployment.since).await);
             }
             match state.as_str() {
-                "updating" | "rollback_started" if Instant::now() >= deadline => {
+                "updating" | "rollback_started" if retry.is_over() => {
                     return Err(Error::new(
                         ErrorKind::Failed,
                         "swarm.updating",
@@ -189,7 +183,7 @@ impl SwarmPlatform {
                         "`docker service ps --no-trunc {name}` says what its tasks wait for"
                     )));
                 }
-                "updating" | "rollback_started" => tokio::time::sleep(LOOK).await,
+                "updating" | "rollback_started" => retry.pause().await,
                 // A task that ends soon stops an update, also one that has done what it is for.
                 "paused" | "rollback_paused" if !is_done(&config, &view) => {
                     return Err(Error::new(
@@ -263,13 +257,13 @@ impl SwarmPlatform {
             Mode::Global => true,
             Mode::Job => false,
         };
-        let deadline = Instant::now() + BEGIN;
-        while ran && Instant::now() < deadline {
+        let retry = Retry::within(BEGIN, LOOK);
+        while ran && !retry.is_over() {
             let now = self.engine.view(&before.name).await?;
             if template(&now) == template(before) || began(&now) != began(before) {
                 break;
             }
-            tokio::time::sleep(LOOK).await;
+            retry.pause().await;
         }
         Ok(())
     }

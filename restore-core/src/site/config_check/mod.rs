@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::open::take_optional;
-use crate::contract::config::{Lines, ServiceOrder, suggestion};
+use crate::contract::config::{ConfigFault, Lines, ServiceOrder, suggestion};
 use crate::contract::{ComponentDeps, Platform, Registry, SiteConfig, Table};
 use crate::engine::operations::Site;
 use crate::engine::run::RunOptions;
@@ -369,7 +369,7 @@ impl Checker {
                     }
                     // That none is left of those that are wrong is told already.
                     let told = self.left_out.iter().any(|(kind, _)| kind == "stores");
-                    if error.code() != "config.no_store" || !told {
+                    if !error.is(&ConfigFault::NoStore) || !told {
                         self.add(&["stores"], Finding::from_error("the file", &error));
                     }
                     return None;
@@ -427,7 +427,7 @@ impl Checker {
         let before = sections.get(name).and_then(Value::as_object).cloned();
         let table = sections.get_mut(name).and_then(Value::as_object_mut);
         let (tell, again) = match table {
-            Some(table) if error.code() == "config.service_order" => {
+            Some(table) if error.is(&ConfigFault::ServiceOrder) => {
                 (true, table.remove("after").is_some())
             }
             Some(table) => self.attempt(kind, name).mend(table, error),
@@ -621,5 +621,6 @@ fn meant_key(error: &Error) -> Option<&str> {
 
 /// The key that an error calls unknown.
 fn unknown_key(error: &Error) -> Option<&str> {
+    // By its code: components in Python have no other value to say it by.
     (error.code() == "config.unknown_key").then(|| error.message().split('`').nth(1))?
 }

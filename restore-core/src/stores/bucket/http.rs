@@ -21,7 +21,8 @@ use object_store::client::{
 };
 use tokio::time::timeout;
 use tokio_rustls::rustls::{self, ClientConfig};
-use tracing::Instrument as _;
+
+use crate::sys::spans::RequestSpan;
 
 const CONNECT: Duration = Duration::from_secs(15);
 /// How long nothing may come.
@@ -121,12 +122,18 @@ impl<C: Connect + Clone + Send + Sync + 'static> HttpService for Service<C> {
             true => ANSWER,
             false => UPLOAD,
         };
-        // The address may have what opens a bucket.
-        let span = tracing::debug_span!("request", method = %request.method());
-        let answer = timeout(patience, self.0.request(request).instrument(span))
+        // What comes behind the path may be what opens a bucket.
+        let mut span = RequestSpan::begin(tracing::trace_span!(
+            "request",
+            method = request.method().as_str(),
+            host = request.uri().host(),
+            path = request.uri().path()
+        ));
+        let answer = timeout(patience, self.0.request(request))
             .await
             .map_err(|_| slow(patience))?
             .map_err(|e| broken(&e))?;
+        span.answered(answer.status().as_u16());
         // Of a file as much comes as it is planned to have; all else is read into memory.
         let most = match (answer.status().is_success(), listing) {
             (true, false) => u64::MAX,

@@ -11,6 +11,8 @@ use tokio::task::JoinHandle;
 
 use super::SshConfig;
 use crate::model::{Error, ErrorKind};
+use crate::sys::process::exec::code;
+use crate::sys::spans::ProgramSpan;
 use crate::sys::trust::Trust;
 use crate::sys::{child, trust};
 
@@ -29,8 +31,7 @@ pub(crate) struct End {
     pub(super) child: Child,
     said: Arc<Mutex<Vec<u8>>>,
     listening: Option<JoinHandle<()>>,
-    /// Closed when it is over.
-    _span: tracing::Span,
+    span: ProgramSpan,
 }
 
 /// A configuration of `ssh` names commands that it runs (`ProxyCommand`).
@@ -66,7 +67,7 @@ impl Line {
                 }
                 Error::io("start ssh", e)
             })?;
-        let span = child::span("ssh", child.id());
+        let span = ProgramSpan::open("ssh", child.id());
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(to), Some(from), Some(mut errors)) = pipes else {
             return Err(Error::new(
@@ -93,7 +94,7 @@ impl Line {
                 child,
                 said,
                 listening,
-                _span: span,
+                span,
             },
         })
     }
@@ -104,7 +105,9 @@ impl End {
     /// data often closes before the reason is out.
     pub(crate) async fn last_words(&mut self) -> String {
         let ended = async {
-            let _ = self.child.wait().await;
+            if let Ok(status) = self.child.wait().await {
+                self.span.ended(code(status));
+            }
             if let Some(listening) = self.listening.take() {
                 let _ = listening.await;
             }

@@ -11,6 +11,7 @@ use super::SshConfig;
 use super::connect::{ConnectionLost, Line, lost, refusal};
 use super::wire::{Attributes, Fields, LARGEST, Malformed, Packet, READ_ONLY, kind, status};
 use crate::model::{Error, ErrorKind, Result};
+use crate::sys::spans::RequestSpan;
 
 /// How long a connection may take from its start to the first answer, logging in included.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -320,9 +321,10 @@ impl Session {
         self.answer(id, request).await.map(drop)
     }
 
-    /// A span that is open for as long as it is held.
-    fn span(&self, what: &str) -> tracing::Span {
-        tracing::debug_span!("request", what, host = self.host.as_str())
+    /// A request that goes on for as long as this is held.
+    fn span(&self, what: &str) -> RequestSpan {
+        let host = self.host.as_str();
+        RequestSpan::begin(tracing::trace_span!("request", what, host))
     }
 
     fn id(&mut self) -> u32 {

@@ -14,6 +14,7 @@ use super::tls::{Mode, Tls};
 use super::wire;
 use super::wire::{Reach, Stream, Wire};
 use crate::model::{Endpoint, Error, ErrorKind, Result};
+use crate::sys::spans::ConnectionSpan;
 
 /// What a connection to a server is.
 pub(crate) type Connected = (Client, Connection<Guarded, NoTlsStream>);
@@ -56,7 +57,8 @@ pub(crate) async fn connect(
             Err(error) => return Ok(Err(ConnectError::Io(error))),
         },
     };
-    let guarded = Guarded::new(stream, answers(reach, tls.mode, secured));
+    let span = ConnectionSpan::open("postgres", endpoint);
+    let guarded = Guarded::new(stream, answers(reach, tls.mode, secured), span);
     Ok(config
         .connect_raw(guarded, NoTls)
         .await
@@ -156,14 +158,16 @@ pub(crate) struct Guarded {
     inner: Bounded<Box<dyn Stream>>,
     /// `None`: signed in, or nothing to watch for.
     watch: Option<Watch>,
+    _span: ConnectionSpan,
 }
 
 impl Guarded {
-    fn new(inner: Box<dyn Stream>, answers: Answers) -> Self {
+    fn new(inner: Box<dyn Stream>, answers: Answers, span: ConnectionSpan) -> Self {
         let watch = (answers != Answers::All).then(|| Watch::new(answers));
         Self {
             inner: Bounded::new(inner, LONGEST),
             watch,
+            _span: span,
         }
     }
 }

@@ -12,6 +12,7 @@ use super::tls::{Mode, Tls};
 use super::wire;
 use super::wire::Reach;
 use crate::model::{Endpoint, Error, ErrorKind, Result};
+use crate::sys::spans::ConnectionSpan;
 
 /// Where a server is, and as whom to sign in.
 #[derive(Clone)]
@@ -84,6 +85,7 @@ pub(crate) async fn connect(
         settings = settings.set_password(password.expose_secret());
     }
     let config = AsyncConnectionConfig::new().set_response_timeout(Some(to.patience));
+    let span = ConnectionSpan::open("redis", endpoint);
     let stream = Bounded::new(wire.stream, LONGEST);
     let connecting = MultiplexedConnection::new_with_config(&settings, stream, config);
     let connected = match tokio::time::timeout(to.patience, connecting).await {
@@ -92,7 +94,10 @@ pub(crate) async fn connect(
     };
     Ok(connected.map(|(connection, driver)| {
         // It ends with the last of the connection's handles.
-        tokio::spawn(driver);
+        tokio::spawn(async move {
+            driver.await;
+            drop(span);
+        });
         connection
     }))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use crate::model::Result;
+use crate::model::{Error, Result};
 
 /// A program to run in the context of a service (as its user, on its machine or in its container).
 #[derive(Clone, Debug, Default)]
@@ -124,6 +124,24 @@ pub(crate) async fn to_its_end(
         }
     };
     Ok((exit, read))
+}
+
+/// More of what a program prints is not kept by [`printed`].
+const PRINTED: u64 = 1 << 20;
+
+/// Lets a program that is given no further input go to its end; what it printed, at most a megabyte.
+pub(crate) async fn printed(mut process: Box<dyn Process>, name: &str) -> Result<(String, Exit)> {
+    drop(process.stdin());
+    let mut text = Vec::new();
+    if let Some(stdout) = process.stdout() {
+        stdout
+            .take(PRINTED)
+            .read_to_end(&mut text)
+            .await
+            .map_err(|e| Error::io(format!("read what {name} prints"), e))?;
+    }
+    let exit = process.wait().await?;
+    Ok((String::from_utf8_lossy(&text).into_owned(), exit))
 }
 
 /// A throwaway server over staged data. Stop it with [`Scratch::stop`]; dropping it kills it.

@@ -15,7 +15,7 @@ use super::command::{Command, Exit, Process};
 use super::launch;
 use super::tail::RingBuffer;
 use crate::model::{Error, Result};
-use crate::sys::child;
+use crate::sys::spans::ProgramSpan;
 
 /// Starts a program as `account`, or as ourselves.
 pub(crate) fn spawn(command: &Command, account: Option<&Account>) -> Result<LocalProcess> {
@@ -40,7 +40,7 @@ fn start(command: &Command, mut std: std::process::Command) -> Result<LocalProce
         .kill_on_drop(true)
         .spawn()
         .map_err(|e| Error::io(format!("start {name}"), e))?;
-    let span = child::span(&name, child.id());
+    let span = ProgramSpan::open(&name, child.id());
     let said = RingBuffer::default();
     let stderr = child.stderr.take().map(|mut pipe| {
         let said = said.clone();
@@ -57,7 +57,7 @@ fn start(command: &Command, mut std: std::process::Command) -> Result<LocalProce
         name,
         said,
         stderr,
-        _span: span,
+        span,
     })
 }
 
@@ -68,8 +68,7 @@ pub(crate) struct LocalProcess {
     stdout: Option<ChildStdout>,
     said: RingBuffer,
     stderr: Option<JoinHandle<()>>,
-    /// Closed when it is over.
-    _span: tracing::Span,
+    span: ProgramSpan,
 }
 
 #[async_trait]
@@ -97,7 +96,9 @@ impl Process for LocalProcess {
             let _ = tokio::time::timeout(Duration::from_secs(1), &mut reader).await;
             reader.abort();
         }
-        Ok(Exit::new(code(status), self.said.text()))
+        let code = code(status);
+        self.span.ended(code);
+        Ok(Exit::new(code, self.said.text()))
     }
 }
 

@@ -10,10 +10,12 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::account::Account;
 use super::command::{Command, Scratch};
-use super::exec::kill_group;
+use super::exec::{code, kill_group};
 use super::launch;
 use super::tail::RingBuffer;
 use crate::model::{Error, ErrorKind, Result};
+use crate::sys::retry::Retry;
+use crate::sys::spans::ProgramSpan;
 
 /// How often an end is looked for.
 const LOOK: Duration = Duration::from_millis(20);
@@ -64,8 +66,10 @@ pub(crate) async fn spawn(command: Command, account: Option<Account>) -> Result<
             )
         })?
         .map_err(|e| Error::io(format!("start {name}"), e))?;
+    let span = ProgramSpan::open(&name, Some(child.id()));
     Ok(LocalScratch {
         child,
+        span,
         name,
         said,
         _release: release,
@@ -116,6 +120,7 @@ impl Drop for Guard {
 /// A throwaway server of this machine.
 pub(crate) struct LocalScratch {
     child: Guard,
+    span: ProgramSpan,
     name: String,
     said: RingBuffer,
     /// Dropped after the guard has killed: lets the thread go that the server is bound to.
@@ -124,19 +129,20 @@ pub(crate) struct LocalScratch {
 
 impl LocalScratch {
     async fn gone_within(&self, time: Duration) -> Result<bool> {
-        let deadline = tokio::time::Instant::now() + time;
+        let retry = Retry::within(time, LOOK);
         loop {
             let status = self
                 .child
                 .status()
                 .map_err(|e| Error::io(format!("wait for {}", self.name), e))?;
-            if status.is_some() {
+            if let Some(status) = status {
+                self.span.ended(code(status));
                 return Ok(true);
             }
-            if tokio::time::Instant::now() >= deadline {
+            if retry.is_over() {
                 return Ok(false);
             }
-            tokio::time::sleep(LOOK).await;
+            retry.pause().await;
         }
     }
 }

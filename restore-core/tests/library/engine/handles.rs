@@ -385,6 +385,13 @@ async fn every_long_call_has_the_same_handle() {
     assert_eq!(nothing.kind(), ErrorKind::NotFound);
 }
 
+/// Whether there is an event in a span that begins so which says this, and how long it took.
+fn ended(events: &[String], span: &str, how: &str) -> bool {
+    let begins = format!("in {span}");
+    let mut of_it = events.iter().filter(|event| event.starts_with(&begins));
+    of_it.any(|event| event.contains(how) && event.contains(" ms="))
+}
+
 #[tokio::test]
 async fn each_step_program_and_request_is_a_span() {
     let opened = Opened::default();
@@ -401,14 +408,18 @@ async fn each_step_program_and_request_is_a_span() {
     assert_eq!(super::run(&site).await.outcome, Outcome::Restored);
     let spans = opened.all();
     for step in ["stage:a", "cut-over:b", "check:inside"] {
-        let wanted = format!("step step=\"{step}\"");
+        let (phase, subject) = step.split_once(':').unwrap();
+        let wanted = format!("step step={step:?} phase={phase:?} subject={subject:?}");
         assert!(spans.contains(&wanted), "{wanted} in {spans:?}");
+        assert!(ended(&spans, &wanted, "message=done"), "{spans:?}");
     }
-    let asked = format!("request method=POST address=\"127.0.0.1\" port={port}");
+    let asked = format!("request method=\"POST\" address=\"127.0.0.1\" port={port}");
     assert!(spans.contains(&asked), "{asked} in {spans:?}");
+    assert!(ended(&spans, &asked, "message=over"), "{spans:?}");
     let program = "program name=\"/bin/sh\" pid=";
     let started = spans.iter().any(|span| span.starts_with(program));
     assert!(started, "{program} in {spans:?}");
+    assert!(ended(&spans, program, "code=0"), "{spans:?}");
     let told = spans.iter().find(|span| span.contains("s3cr3t"));
     assert_eq!(told, None, "arguments and paths are nobody's business");
 }

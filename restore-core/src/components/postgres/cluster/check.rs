@@ -1,6 +1,6 @@
 //! Proofs after the cut-over.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -9,21 +9,15 @@ use super::Cluster;
 use super::stage::STAGED;
 use crate::components::archive;
 use crate::contract::RunContext;
-use crate::model::{CheckOutcome, Result};
+use crate::model::{CheckOutcome, Error, Result};
+use crate::sys::retry::{Retry, while_failing};
 
 /// How long a server that has just been started may take to let us in.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn patiently(cluster: &Cluster) -> Result<Session> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match cluster.session().await {
-            Err(error) if error.is_retryable() && Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            done => return done,
-        }
-    }
+    let retry = Retry::within(PATIENCE, Duration::from_millis(50));
+    while_failing(retry, Error::is_retryable, || cluster.session()).await
 }
 
 /// See [`Component::check`](crate::component::Component::check).

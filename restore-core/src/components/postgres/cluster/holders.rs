@@ -4,13 +4,14 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::contract::{RunContext, Volume};
 use crate::model::{Error, ErrorKind, Result};
 use crate::swap::Dir;
+use crate::sys::retry::Retry;
 
 /// How long a server that was told to end at once may take.
 const GRACE: Duration = Duration::from_secs(20);
@@ -101,7 +102,7 @@ pub(super) async fn end_scratch(cx: &RunContext, volume: &dyn Volume) -> Result<
     let Some(staged) = staged_of(&root, cx)? else {
         return Ok(());
     };
-    let deadline = Instant::now() + GRACE;
+    let retry = Retry::within(GRACE, Duration::from_millis(50));
     let mut told = false;
     loop {
         let held = staged.again()?;
@@ -117,7 +118,7 @@ pub(super) async fn end_scratch(cx: &RunContext, volume: &dyn Volume) -> Result<
             }
             told = true;
         }
-        if Instant::now() > deadline {
+        if retry.is_over() {
             return Err(Error::new(
                 ErrorKind::Failed,
                 "cluster.leftover",
@@ -128,6 +129,6 @@ pub(super) async fn end_scratch(cx: &RunContext, volume: &dyn Volume) -> Result<
             )
             .hint("end it by hand, then try again"));
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        retry.pause().await;
     }
 }

@@ -2,14 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use tokio::io::AsyncReadExt;
-
 use super::super::client::Login;
 use super::super::passfile;
 use super::super::tools::VERSIONED;
 use super::Cluster;
 use crate::model::{Error, ErrorKind, Result};
-use crate::sys::process::command::{Command, Exit, Process};
+use crate::sys::process::command::{Command, Exit, Process, printed};
 
 /// The server programs of one version, run in the context of the service.
 pub(super) struct Programs<'a> {
@@ -95,18 +93,8 @@ impl<'a> Programs<'a> {
     pub(super) async fn output(&self, name: &str, args: &[&str]) -> Result<(String, Exit)> {
         let command = self.command(name, args);
         let service = &self.cluster.config.service;
-        let mut process = self.cluster.platform.exec(service, command).await?;
-        drop(process.stdin());
-        let mut text = Vec::new();
-        if let Some(stdout) = process.stdout() {
-            stdout
-                .take(1 << 20)
-                .read_to_end(&mut text)
-                .await
-                .map_err(|e| Error::io(format!("read what {name} prints"), e))?;
-        }
-        let exit = process.wait().await?;
-        Ok((String::from_utf8_lossy(&text).into_owned(), exit))
+        let process = self.cluster.platform.exec(service, command).await?;
+        printed(process, name).await
     }
 
     /// Starts a program that signs in to the server.

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
+use crate::sys::mount_table::unescape;
+
 /// How many links one name may lead through.
 const LINKS: usize = 40;
 
@@ -126,28 +128,6 @@ fn parts(path: &Path) -> VecDeque<PathBuf> {
         .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir))
         .map(|part| PathBuf::from(part.as_os_str()))
         .collect()
-}
-
-/// Blanks and backslashes are `\040` and the like in the mount table.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = field;
-    while let Some((&byte, tail)) = rest.split_first() {
-        let code = tail
-            .get(..3)
-            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        match (byte, code) {
-            (b'\\', Some(code)) => {
-                out.push(code);
-                rest = tail.get(3..).unwrap_or_default();
-            }
-            _ => {
-                out.push(byte);
-                rest = tail;
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]
