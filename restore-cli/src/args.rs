@@ -187,11 +187,17 @@ pub(crate) struct InitArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) backups: Option<PathBuf>,
 
-    /// Take the restore.toml that a backup carries: a directory of backups, and an id or `latest`
+    /// Take the restore.toml that a backup carries: where the backup is, and its id or `latest`
     ///
-    /// With --backups, only the id.
-    #[arg(long, num_args = 1..=2, value_names = ["DIR", "ID"])]
+    /// A directory, ssh://USER@HOST:PORT/PATH, or s3://BUCKET/PREFIX, which the variables of Amazon's own tools
+    /// open (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL). With --backups or --store,
+    /// only the id.
+    #[arg(long, num_args = 1..=2, value_names = ["STORE", "ID"])]
     pub(crate) from: Vec<String>,
+
+    /// With --from ID: the store that the backup is in, in a file with its [stores.NAME] section
+    #[arg(long, value_name = "FILE", requires = "from", conflicts_with = "backups", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) store: Option<PathBuf>,
 
     /// A key of which one must have signed that backup
     #[arg(long, value_name = "FINGERPRINT", requires = "from")]

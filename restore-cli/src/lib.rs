@@ -31,6 +31,7 @@ mod render;
 #[cfg(test)]
 mod samples;
 mod signals;
+mod store_url;
 mod topics;
 
 use std::ffi::OsString;
