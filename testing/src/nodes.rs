@@ -61,11 +61,10 @@ impl Launch for There {
 impl Nodes for TwoNodes {
     async fn tree(&self, node: &str, path: &Path) -> Result<Arc<dyn Volume>> {
         let node = self.called(node);
-        if node == "lost" {
-            let what = "there is no node lost";
+        if node != "worker" {
+            let what = format!("there is no node {node}");
             return Err(Error::new(ErrorKind::NotFound, "swarm.no_node", what));
         }
-        assert_eq!(node, "worker");
         if !path.is_dir() {
             let what = format!("the node {node} has no directory {}", path.display());
             return Err(Error::new(ErrorKind::NotFound, "platform.no_tree", what).because(NoTree));
