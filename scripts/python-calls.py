@@ -24,7 +24,7 @@ SITE = '''"""The way in: a site, its backups, its runs. Written by scripts/pytho
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Optional, Union
 

@@ -1,6 +1,7 @@
 //! The command line's words.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -190,11 +191,17 @@ pub(crate) struct InitArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) backups: Option<PathBuf>,
 
-    /// Take the restore.toml that a backup carries: a directory of backups, and an id or `latest`
+    /// Take the restore.toml that a backup carries: where the backup is, and its id or `latest`
     ///
-    /// With --backups, only the id.
-    #[arg(long, num_args = 1..=2, value_names = ["DIR", "ID"])]
+    /// A directory, ssh://USER@HOST:PORT/PATH, or s3://BUCKET/PREFIX, which the variables of Amazon's own tools
+    /// open (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL). With --backups or --store,
+    /// only the id.
+    #[arg(long, num_args = 1..=2, value_names = ["STORE", "ID"])]
     pub(crate) from: Vec<String>,
+
+    /// With --from ID: the store that the backup is in, in a file with its [stores.NAME] section
+    #[arg(long, value_name = "FILE", requires = "from", conflicts_with = "backups", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) store: Option<PathBuf>,
 
     /// A key of which one must have signed that backup
     #[arg(long, value_name = "FINGERPRINT", requires = "from")]
@@ -342,6 +349,16 @@ fn secret_file(text: &str) -> Result<(String, PathBuf), String> {
         }
         // What was typed may be the secret itself: it is not repeated.
         _ => Err("NAME=FILE, the file that holds the value".to_owned()),
+    }
+}
+
+/// A node that is no more and the one in its place: `worker1=worker3`.
+fn successor(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.is_empty() && !new.is_empty() => {
+            Ok((old.to_owned(), new.to_owned()))
+        }
+        _ => Err("OLD=NEW, the names of two nodes".to_owned()),
     }
 }
 
@@ -527,6 +544,13 @@ pub(crate) struct PlanArgs {
     #[arg(long = "secrets", value_name = "DIR", requires = "create", value_hint = clap::ValueHint::DirPath)]
     pub(crate) secrets_in: Option<PathBuf>,
 
+    /// Of a swarm: deploy on the node NEW what the backup binds to the node OLD, which is no more; repeatable
+    ///
+    /// Constraints on node.hostname and node.id in compose files are deployed so, and `node` in restore.toml is
+    /// taken for NEW by this run.
+    #[arg(long = "node", value_name = "OLD=NEW", value_parser = successor, requires = "create")]
+    pub(crate) nodes: Vec<(String, String)>,
+
     /// Do not back up first what is live now
     #[arg(long)]
     pub(crate) no_safety_backup: bool,
@@ -639,8 +663,25 @@ impl PlanArgs {
             .restore_as(self.restore_as.clone())
             .create(self.create)
             .secrets(self.secret_files()?)
+            .nodes(self.nodes()?)
             .to(self.target.target()?)
             .allow_time_gap(self.allow_time_gap))
+    }
+
+    /// The nodes that took the place of others: one for each.
+    fn nodes(&self) -> Result<BTreeMap<String, String>, Error> {
+        let mut nodes = BTreeMap::new();
+        for (old, new) in &self.nodes {
+            if let Some(first) = nodes.insert(old.clone(), new.clone()) {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    "cli.node_twice",
+                    format!("--node says that {old} is {first} by now, and that it is {new}"),
+                )
+                .hint("give each node that is no more one that takes its place"));
+            }
+        }
+        Ok(nodes)
     }
 
     /// Where secrets are, from whichever directory the run is gone on with.
@@ -701,6 +742,9 @@ impl PlanArgs {
         }
         if let Some(directory) = &self.secrets_in {
             text += &format!(" --secrets {}", quoted(&directory.display().to_string()));
+        }
+        for (old, new) in &self.nodes {
+            text += &format!(" --node {}", quoted(&format!("{old}={new}")));
         }
         text += &self.target.repeated();
         if self.allow_time_gap {
@@ -805,6 +849,33 @@ mod tests {
         assert_eq!(request.allow_missing, ["a"]);
         assert_eq!(request.allow_empty, ["b", "c"]);
         assert_eq!(plan.repeated(), " --allow-missing a --allow-empty b,c");
+    }
+
+    #[test]
+    fn each_node_that_is_no_more_has_one_in_its_place() {
+        let parsed = |words: &[&str]| {
+            let all = ["restore", "plan", "latest"].iter().chain(words);
+            Args::try_parse_from(all).map(|args| match args.verb {
+                Verb::Plan(plan) => plan,
+                _ => panic!("not a plan"),
+            })
+        };
+        let plan = parsed(&["--create", "--node", "db1=new", "--node", "web1=new"]).unwrap();
+        let nodes = plan.request().unwrap().nodes;
+        assert_eq!((&*nodes["db1"], &*nodes["web1"]), ("new", "new"));
+        assert_eq!(
+            plan.repeated(),
+            " --create --node 'db1=new' --node 'web1=new'"
+        );
+        let twice = parsed(&["--create", "--node", "a=b", "--node", "a=c"]).unwrap();
+        assert_eq!(twice.request().unwrap_err().code(), "cli.node_twice");
+        for refused in ["a", "=b", "a="] {
+            assert!(
+                parsed(&["--create", "--node", refused]).is_err(),
+                "{refused}"
+            );
+        }
+        assert!(parsed(&["--node", "a=b"]).is_err());
     }
 
     #[test]

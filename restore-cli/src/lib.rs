@@ -32,6 +32,7 @@ mod render;
 #[cfg(test)]
 mod samples;
 mod signals;
+mod store_url;
 mod topics;
 
 use std::ffi::OsString;

@@ -210,10 +210,11 @@ impl Site {
         let (only, paths, allow_missing, allow_empty) = selection;
         let (to, allow_time_gap) = recovery;
         let backup = backup.meant();
-        let (over, name, tables, secrets) = places;
+        let (over, name, tables, secrets, nodes) = places;
         let mut request = selected(only, paths)
             .restore_as(name)
-            .secrets(files(secrets));
+            .secrets(files(secrets))
+            .nodes(nodes);
         if let Some(tables) = tables {
             request = request.tables(tables);
         }
@@ -707,8 +708,15 @@ type Selection = (
     Vec<String>,
 );
 
-/// The run to restore over, a name beside what is live, the tables, the files of secrets.
-type Places = (Option<String>, Option<String>, Option<Vec<String>>, Secrets);
+/// The run to restore over, a name beside what is live, the tables, the files of secrets, the nodes in the place
+/// of others.
+type Places = (
+    Option<String>,
+    Option<String>,
+    Option<Vec<String>>,
+    Secrets,
+    BTreeMap<String, String>,
+);
 
 /// Files of secrets by their names, and a directory that has more of them.
 type Secrets = (BTreeMap<String, PathBuf>, Option<PathBuf>);

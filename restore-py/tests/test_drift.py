@@ -288,6 +288,7 @@ def test_no_hint_names_an_option_of_the_command_line() -> None:
         ("`restore prune` or `restore prune --keep N`", "`site.plan_prune(keep=…).run()` or `site.plan_prune(keep=N).run()`"),
         ("--keep N, --keep-daily N, --older-than 30d", "keep=N, keep_daily=N, older_than=timedelta(days=30)"),
         ("--secret NAME=FILE, or --secrets DIR", 'secrets={"NAME": FILE}, or secrets=DIR'),
+        ("--create --node old.1=new deploys", 'create=True nodes={"old.1": "new"} deploys'),
         ("leave --over and --path away", "leave over=… and paths=… away"),
         ("--as restores it beside; --as NAME too", "as_=… restores it beside; as_=NAME too"),
         ("`pg_restore --create --schema-only` shows them", "`pg_restore --create --schema-only` shows them"),

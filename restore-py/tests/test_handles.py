@@ -175,6 +175,8 @@ def test_what_makes_no_sense_is_an_error_of_the_module(small: Small) -> None:
         lambda: site.plan("latest", as_=5),  # type: ignore[arg-type]
         lambda: site.plan("latest", over=5),  # type: ignore[arg-type]
         lambda: site.plan("latest", secrets={"db": 5}),  # type: ignore[dict-item]
+        lambda: site.plan("latest", nodes={"old": 5}),  # type: ignore[dict-item]
+        lambda: site.plan("latest", nodes="old"),  # type: ignore[arg-type]
         lambda: site.backup(5),  # type: ignore[arg-type]
         lambda: site.bring(5),  # type: ignore[arg-type]
         lambda: site.fetch(None),  # type: ignore[arg-type]
@@ -238,6 +240,15 @@ def test_secrets_are_named_by_their_files(small: Small, monkeypatch: pytest.Monk
     plan = site.plan("latest", secrets=small.root / "vault")
     assert plan.to_dict()["request"]["secrets"] == {"directory": str(small.root / "vault")}
     assert "secrets" not in site.plan("latest").to_dict()["request"]
+
+
+def test_nodes_take_the_place_of_others(small: Small) -> None:
+    site = small.site()
+    plan = site.plan("latest", nodes={"old": "new"})
+    assert plan.to_dict()["request"]["nodes"] == {"old": "new"}
+    # Here there are none.
+    assert "plan.no_nodes" in [it.code for it in plan.findings]
+    assert "nodes" not in site.plan("latest").to_dict()["request"]
 
 
 def test_the_run_to_abandon_is_told_beforehand(small: Small) -> None:

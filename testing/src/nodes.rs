@@ -1,8 +1,9 @@
 //! A platform of two machines: this host, and a node `worker` whose directories are reached
-//! through agents.
+//! through agents. A configuration may also name a node `lost`, which is no more.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use restore_core::platform::agent::{Launch, RemoteVolume};
@@ -17,12 +18,24 @@ pub struct TwoNodes {
     host: Arc<dyn Platform>,
     /// Where services run.
     runs_on: Vec<String>,
+    /// The nodes that have taken the place of others.
+    successors: Mutex<BTreeMap<String, String>>,
 }
 
 impl TwoNodes {
     pub fn made(host: Arc<dyn Platform>, runs_on: &[&str]) -> Arc<dyn Platform> {
         let runs_on = runs_on.iter().map(|&node| node.to_owned()).collect();
-        Arc::new(Self { host, runs_on })
+        Arc::new(Self {
+            host,
+            runs_on,
+            successors: Mutex::default(),
+        })
+    }
+
+    /// What a node of the configuration is called by now.
+    fn called(&self, node: &str) -> String {
+        let successors = self.successors.lock().unwrap();
+        successors.get(node).map_or(node, String::as_str).to_owned()
     }
 }
 
@@ -47,7 +60,11 @@ impl Launch for There {
 #[async_trait]
 impl Nodes for TwoNodes {
     async fn tree(&self, node: &str, path: &Path) -> Result<Arc<dyn Volume>> {
-        assert_eq!(node, "worker");
+        let node = self.called(node);
+        if node != "worker" {
+            let what = format!("there is no node {node}");
+            return Err(Error::new(ErrorKind::NotFound, "swarm.no_node", what));
+        }
         if !path.is_dir() {
             let what = format!("the node {node} has no directory {}", path.display());
             return Err(Error::new(ErrorKind::NotFound, "platform.no_tree", what).because(NoTree));
@@ -58,6 +75,22 @@ impl Nodes for TwoNodes {
             leave: false,
         });
         Ok(Arc::new(RemoteVolume::new(Arc::new(there))))
+    }
+
+    async fn name_of(&self, node: &str) -> Result<Option<String>> {
+        Ok(Some(self.called(node)))
+    }
+
+    async fn names(&self) -> Result<Vec<String>> {
+        Ok(vec!["worker".to_owned()])
+    }
+
+    fn configured(&self) -> Vec<String> {
+        vec!["lost".to_owned(), "worker".to_owned()]
+    }
+
+    fn substitute(&self, nodes: &BTreeMap<String, String>) {
+        self.successors.lock().unwrap().clone_from(nodes);
     }
 
     async fn elsewhere(&self, _service: &str) -> Result<Vec<String>> {

@@ -4,7 +4,8 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use restore_core::site::init::{self, CarriedOptions, LookOptions, Proposal};
+use restore_core::component::Registry;
+use restore_core::site::init::{self, CarriedOptions, LookOptions, Proposal, StoreSection};
 use restore_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 
@@ -12,6 +13,7 @@ use super::Context;
 use super::config_schema::SCHEMA;
 use crate::args::{InitArgs, word};
 use crate::printer::Answer;
+use crate::store_url;
 
 /// What was written, and where.
 #[derive(Serialize)]
@@ -22,6 +24,12 @@ struct Written<'a> {
     schema: Option<&'a Path>,
     text: &'a str,
     todo: &'a [String],
+}
+
+/// Where the backup is whose configuration is taken.
+enum Place<'a> {
+    Directory(&'a Path),
+    Store(StoreSection),
 }
 
 /// Writes a first configuration, or prints it; never over a file that is there.
@@ -37,19 +45,32 @@ pub(super) async fn init(cx: &Context, args: InitArgs) -> Result<Answer> {
     }
     let proposal = match args.from.as_slice() {
         [first, rest @ ..] => {
-            let (backups, id) = match (&args.backups, rest) {
-                (None, rest) => (
-                    Path::new(first),
-                    rest.first().map_or("latest", String::as_str),
-                ),
-                (Some(backups), []) => (backups.as_path(), first.as_str()),
-                (Some(_), _) => return Err(two_directories()),
+            let after = rest.first().map_or("latest", String::as_str);
+            let (place, id) = match (&args.backups, &args.store, rest) {
+                (None, None, _) if store_url::is_url(first) => {
+                    (Place::Store(store_url::read(first)?), after)
+                }
+                (None, None, _) => (Place::Directory(Path::new(first)), after),
+                (Some(backups), None, []) => (Place::Directory(backups), first.as_str()),
+                (None, Some(file), []) => (Place::Store(StoreSection::read(file)?), first.as_str()),
+                _ => return Err(two_places()),
             };
             let mut options = CarriedOptions::default();
             options.signed_by.clone_from(&args.signed_by);
             options.gnupg_home.clone_from(&args.gnupg_home);
             options.base = output.parent().map(Path::to_owned);
-            init::carried(backups, id, &options).await?
+            let carried = async {
+                match &place {
+                    Place::Directory(backups) => init::carried(backups, id, &options).await,
+                    Place::Store(store) => {
+                        init::carried_in(store, &Registry::default(), id, &options).await
+                    }
+                }
+            };
+            tokio::select! {
+                carried = carried => carried?,
+                () = cx.reading().cancel.cancelled_owned() => return Err(Error::interrupted()),
+            }
         }
         [] => {
             let mut options = LookOptions::default();
@@ -123,13 +144,13 @@ fn told(proposal: &Proposal, written: &Written<'_>) -> String {
     out
 }
 
-fn two_directories() -> Error {
+fn two_places() -> Error {
     Error::new(
         ErrorKind::Config,
         "init.two_directories",
-        "--backups and --from both name a directory of backups",
+        "--from names a place of backups, and another option names one as well",
     )
-    .hint("`restore init --from DIR ID`")
+    .hint("`restore init --from DIR ID`, or `restore init --from ID --store FILE`")
 }
 
 fn in_the_way(file: &Path) -> Error {

@@ -74,6 +74,22 @@ fn a_backup_goes_there_and_a_run_brings_it_back() {
     let args: Vec<&str> = ["run", id].into_iter().chain(all).collect();
     cloud.restore(&args).exits(0);
     assert_eq!(cloud.site.read("live/opt/app/kept"), "live");
+    // A machine that has nothing yet takes the configuration from there.
+    let server = Server::shared();
+    let url = format!("s3://{}/{}", server.bucket, cloud.prefix);
+    let mut init = cloud.command(&["init", "--from", &url, id, "--print"]);
+    init.env("AWS_ACCESS_KEY_ID", &server.keys[0])
+        .env("AWS_SECRET_ACCESS_KEY", &server.keys[1])
+        .env("AWS_REGION", "eu-central-1")
+        .env(
+            "AWS_ENDPOINT_URL",
+            format!("http://127.0.0.1:{}", server.port),
+        );
+    let carried = Ran::of(init.output().unwrap()).exits(0);
+    assert_eq!(carried.out, cloud.site.read("restore.toml"));
+    let closed = cloud.restore(&["init", "--from", &url, id, "--print"]);
+    assert_ne!(closed.code, Some(0), "{closed:#?}");
+    assert!(closed.err.contains("AWS_ACCESS_KEY_ID"), "{}", closed.err);
     // In no journal, no report, no copy.
     for secret in &Server::shared().keys[..2] {
         cloud.site.shell(&format!("! grep -rF '{secret}' ."));

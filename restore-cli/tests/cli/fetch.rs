@@ -50,6 +50,43 @@ fn a_run_fetches_what_is_not_here_and_a_plan_does_not() {
     assert_eq!(value["fetched"]["already_there"], true);
 }
 
+/// A new machine that reaches the backups by ssh alone.
+#[test]
+fn a_configuration_comes_out_of_a_backup_of_another_host() {
+    let site = Site::new();
+    let made = site.restore(&["backup", "--json"]).exits(0).json();
+    let id = made["backup"]["id"].as_str().unwrap();
+    std::fs::rename(site.path("backups"), site.path("there")).unwrap();
+    let sshd = Sshd::start();
+    let config = sshd.good_client(sshd.port);
+    let store = format!(
+        "[stores.nas]\nkind = \"ssh\"\nhost = \"nas\"\nconfig = \"{}\"\npath = \"{}\"\n",
+        config.display(),
+        site.path("there").display()
+    );
+    site.write("nas.toml", &store);
+    let init = |from: &[&str], more: &[&str]| {
+        let mut all = vec!["init", "--from"];
+        all.extend(from);
+        all.extend(more);
+        site.restore(&all)
+    };
+    let printed = init(&[id], &["--store", "nas.toml", "--print"]).exits(0);
+    assert_eq!(printed.out, site.read("restore.toml"));
+    let ran = init(&["latest"], &["--store", "nas.toml", "-o", "new.toml"]).exits(0);
+    assert_eq!(site.read("new.toml"), site.read("restore.toml"));
+    let elsewhere = "none of its stores is where it came from (";
+    assert!(ran.out.contains(elsewhere), "{}", ran.out);
+    // The keys that the store asks for count here as well.
+    site.write("signed.toml", &format!("{store}require_signature = true\n"));
+    let unsigned = init(&[id], &["--store", "signed.toml", "--print"]).exits(3);
+    assert!(unsigned.err.contains("signature"), "{}", unsigned.err);
+    let two = init(&["there", id], &["--store", "nas.toml", "--print"]).exits(2);
+    assert!(two.err.contains("names one as well"), "{}", two.err);
+    let other = init(&["ftp://nas/there", id], &["--print"]).exits(2);
+    assert!(other.err.contains("is no store"), "{}", other.err);
+}
+
 #[test]
 fn a_store_that_cannot_be_asked_hides_nothing_that_is_here() {
     let (site, sshd) = elsewhere();

@@ -64,6 +64,9 @@ pub struct Inspection {
     /// deploys are there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services_made: Vec<String>,
+    /// The nodes that what it deploys is bound to, as the backup calls them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bound_to: Vec<String>,
     /// What its deployment needs and does not find, and another component of the run may bring: a plan tells what
     /// none of them does.
     #[serde(skip)]

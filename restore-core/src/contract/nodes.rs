@@ -1,5 +1,6 @@
 //! Several machines of one platform.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,6 +22,20 @@ pub trait Nodes: Send + Sync {
     async fn name_of(&self, node: &str) -> Result<Option<String>> {
         Ok(Some(node.to_owned()))
     }
+
+    /// The names of all nodes; before a run makes them, of those that there will be.
+    async fn names(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// The names of the nodes that the site's configuration says something is on.
+    fn configured(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// From now on, until this is called again, what the site's configuration says to be on a node that `nodes`
+    /// has a successor of is on that one. By default nothing changes.
+    fn substitute(&self, _nodes: &BTreeMap<String, String>) {}
 
     /// The names of the nodes that a service runs on, or last ran on; empty where this host is
     /// one of them, where nobody knows, and for a service of this host itself.

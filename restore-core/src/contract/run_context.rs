@@ -105,6 +105,7 @@ pub struct RunContext {
     tables: Vec<String>,
     creates: Option<Arc<[String]>>,
     secrets: SecretFiles,
+    nodes: BTreeMap<String, String>,
     facts: Arc<dyn FactStore>,
     events: Arc<dyn EventSink>,
     cancel: CancellationToken,
@@ -135,6 +136,7 @@ impl RunContext {
             tables: Vec::new(),
             creates: None,
             secrets: SecretFiles::default(),
+            nodes: BTreeMap::new(),
             facts,
             events,
             cancel,
@@ -261,6 +263,19 @@ impl RunContext {
     /// Where the values of secrets are that are to be made.
     pub fn secrets(&self) -> &SecretFiles {
         &self.secrets
+    }
+
+    /// The same context; says which nodes have taken the place of others that the backup names, by the names of
+    /// those.
+    #[must_use]
+    pub fn with_nodes(mut self, nodes: BTreeMap<String, String>) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// The nodes that have taken the place of others which the backup names, by the names of those.
+    pub fn nodes(&self) -> &BTreeMap<String, String> {
+        &self.nodes
     }
 
     /// Whether something that is absent now was so when the run was planned, or nobody knows. What is

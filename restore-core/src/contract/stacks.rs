@@ -25,6 +25,8 @@ pub struct StackSource {
     pub files: BTreeMap<String, Vec<u8>>,
     /// Where the values of secrets are.
     pub secrets: SecretFiles,
+    /// The nodes that have taken the place of others which its files name, by the names of those.
+    pub nodes: BTreeMap<String, String>,
 }
 
 impl StackSource {
@@ -36,6 +38,7 @@ impl StackSource {
             tree: tree.into(),
             files: BTreeMap::new(),
             secrets: SecretFiles::default(),
+            nodes: BTreeMap::new(),
         }
     }
 }
@@ -90,6 +93,8 @@ pub struct StackPlan {
     /// The services of the site that are not there and come with it, by the site's names, where others of its
     /// services are there.
     pub services: Vec<String>,
+    /// The nodes that its services are bound to, as its files call them.
+    pub nodes: Vec<String>,
 }
 
 /// What a platform can deploy from compose files.
@@ -156,6 +161,16 @@ pub trait Stacks: Send + Sync {
     /// [external](StackPart::external) parts only, and what speaks against it; changes nothing. By default nothing.
     async fn plan_missing(&self, _stack: &str, _source: &StackSource) -> Result<StackPlan> {
         Ok(StackPlan::default())
+    }
+
+    /// What is deployed of a compose file where other nodes have taken the place of those that it names: it binds
+    /// services to them. By default the file as it is.
+    ///
+    /// # Errors
+    ///
+    /// Where the file names nodes in a way in which they cannot be replaced.
+    fn placed(&self, compose: &str, _nodes: &BTreeMap<String, String>) -> Result<String> {
+        Ok(compose.to_owned())
     }
 
     /// Makes the [external](StackPart::external) ones of these parts, which were absent, where they are

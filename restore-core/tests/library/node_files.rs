@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
+use futures_util::FutureExt;
 use restore_core::component::{Registry, SharedComponent};
 use restore_core::config::SiteConfig;
 use restore_core::maintenance::FILE_NAME;
 use restore_core::platform::{Discard, local};
+use restore_core::run::{Boundary, Outcome};
 use restore_core::{ErrorKind, PlanRequest, RunOptions, Severity};
 use restore_testing::archives::{ID, Site, code, put};
 use restore_testing::nodes::TwoNodes;
@@ -244,6 +248,71 @@ async fn trees_of_one_node_that_overlap_are_refused() {
     );
     assert!(overlaps("'data'", "node = 'worker'").await.is_empty());
     assert!(overlaps("", "").await.is_empty(), "on two machines");
+}
+
+/// Of a node that is no more, and in a process that goes on with the run, which its journal alone tells.
+#[tokio::test]
+async fn a_run_goes_on_where_another_node_has_taken_the_place() {
+    let (site, good, bad) = damaged();
+    let tree = site.path("host/srv/app");
+    let backups = site.path("backups");
+    let here = backups.parent().unwrap();
+    let store = "[stores.main]\nkind = 'directory'\npath = '@/backups'\n";
+    let text = format!(
+        "[site]\nname = 'test'\nstate = '@/state'\nsafety_backup = false\n{store}{}",
+        CONFIG.replace("'worker'", "'lost'")
+    );
+    let text = text.replace('@', here.to_str().unwrap());
+    let open = || {
+        let config = SiteConfig::from_toml(&text).unwrap();
+        let host = local::make(&config, here, &site.path("state")).unwrap();
+        let platform = TwoNodes::made(host, &[]);
+        let registry = Registry::default();
+        restore_core::Site::with_platform(config, here, &registry, platform).unwrap()
+    };
+    let codes = async |request: PlanRequest| -> Vec<String> {
+        let opened = open();
+        let backup = opened.backup(ID).await.unwrap();
+        let options = RunOptions::new();
+        let plan = opened.plan_with(&backup, request, &options).await.unwrap();
+        let errors = plan.errors();
+        errors.map(|it| it.code.clone()).collect()
+    };
+    let refused = codes(PlanRequest::all()).await;
+    assert!(refused.contains(&"swarm.no_node".to_owned()), "{refused:?}");
+    let refused = codes(PlanRequest::all().nodes([("lost", "other")])).await;
+    assert!(
+        refused.contains(&"plan.node_absent".to_owned()),
+        "{refused:?}"
+    );
+    let refused = codes(PlanRequest::all().nodes([("other", "worker")])).await;
+    assert!(
+        refused.contains(&"plan.node_unknown".to_owned()),
+        "{refused:?}"
+    );
+
+    let opened = open();
+    let backup = opened.backup(ID).await.unwrap();
+    let request = PlanRequest::all().nodes([("lost", "worker")]);
+    let plan = opened
+        .plan_with(&backup, request, &RunOptions::new())
+        .await
+        .unwrap();
+    assert!(plan.refusal().is_none(), "{:?}", plan.findings);
+    let dies = RunOptions::new().boundary(Arc::new(|boundary: &Boundary| {
+        assert_ne!(boundary.record, "intent cut-over:it", "died");
+        Ok(())
+    }));
+    let run = async { opened.run(plan, dies).await };
+    assert!(AssertUnwindSafe(run).catch_unwind().await.is_err());
+    drop(opened);
+    assert_eq!(fingerprint(&tree), bad);
+    let report = open().resume(None, RunOptions::new()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
+    assert_eq!(fingerprint(&tree), good);
+    let report = open().rollback(None, RunOptions::new()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::RolledBack, "{}", report.to_text());
+    assert_eq!(fingerprint(&tree), bad);
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ _FLAGS = {
     "--keep-weekly": "keep_weekly=",
     "--no-maintenance": "maintenance=False",
     "--no-safety-backup": "safety_backup=False",
+    "--node": "nodes=",
     "--older-than": "older_than=",
     "--only": "only=",
     "--over": "over=",
@@ -75,7 +76,7 @@ _FLAG = re.compile(
     r"(?<![\w-])(--allow-(?:empty|missing) [^\s;,)]+"
     r"|--(?:as|table|timeline|secrets|keep(?:-[a-z]+)?) [A-Z]+\b"
     r"|--(?:over|timeline) \d[\w-]*"
-    r"|--older-than \w+|--secret NAME=FILE|--to latest"
+    r"|--older-than \w+|--secret NAME=FILE|--node [\w.-]+=[\w.-]+\b|--to latest"
     r"|--only (?:[A-Z]+\b|\S+?(?=\)|$))"
     r"|--[a-z][a-z-]*)"
 )
@@ -152,6 +153,8 @@ def _given(name: str, value: str) -> str:
     secret, equals, file = value.partition("=")
     if name == "secrets=" and equals:
         return f'secrets={{"{secret}": {file}}}'
+    if name == "nodes=" and equals:
+        return f"nodes={{{_value(secret)}: {_value(file)}}}"
     days = re.fullmatch(r"(\d+)d", value) if name == "older_than=" else None
     if days is not None:
         return f"older_than=timedelta(days={days[1]})"

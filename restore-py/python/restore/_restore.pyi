@@ -141,7 +141,11 @@ class Site:
         words: tuple[bool, ...],
         recovery: tuple[Native | None, bool],
         places: tuple[
-            str | None, str | None, list[str] | None, tuple[dict[str, str], str | None]
+            str | None,
+            str | None,
+            list[str] | None,
+            tuple[dict[str, str], str | None],
+            dict[str, str],
         ],
         wait: float,
     ) -> Task: ...

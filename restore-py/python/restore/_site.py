@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Optional, Union
 
@@ -440,6 +440,7 @@ class Site(SiteBase):
         over: Optional[RunName] = None,
         create: bool = False,
         secrets: Optional[Secrets] = None,
+        nodes: Optional[Mapping[str, str]] = None,
         allow_missing: Optional[Iterable[str]] = None,
         allow_empty: Optional[Iterable[str]] = None,
         maintenance: bool = True,
@@ -461,7 +462,9 @@ class Site(SiteBase):
         stands. ``create``: make what is absent (directories, a database's roles), and remove it again
         where the run is taken back; nothing that exists is altered by it. ``secrets``: the files that hold
         the values of secrets that are made then, by the secrets' names, or a directory that has a file of
-        each name; no backup has them, and no plan, journal or report gets a value. ``allow_missing``: these
+        each name; no backup has them, and no plan, journal or report gets a value. ``nodes``: of a swarm
+        whose nodes are others than at the backup, by the name of each that is no more the one that has
+        taken its place: what is deployed runs there. ``allow_missing``: these
         components, although the backup has nothing for them: they stay as they are.
         ``allow_empty``: these, although what takes the place of live data is
         empty: a dump without rows, an archive without files, an RDB without keys. ``maintenance``: whether
@@ -482,6 +485,7 @@ class Site(SiteBase):
             over=over,
             create=create,
             secrets=secrets,
+            nodes=nodes,
             allow_missing=allow_missing,
             allow_empty=allow_empty,
             maintenance=maintenance,
@@ -504,6 +508,7 @@ class Site(SiteBase):
         over: Optional[RunName] = None,
         create: bool = False,
         secrets: Optional[Secrets] = None,
+        nodes: Optional[Mapping[str, str]] = None,
         allow_missing: Optional[Iterable[str]] = None,
         allow_empty: Optional[Iterable[str]] = None,
         maintenance: bool = True,
@@ -525,7 +530,9 @@ class Site(SiteBase):
         stands. ``create``: make what is absent (directories, a database's roles), and remove it again
         where the run is taken back; nothing that exists is altered by it. ``secrets``: the files that hold
         the values of secrets that are made then, by the secrets' names, or a directory that has a file of
-        each name; no backup has them, and no plan, journal or report gets a value. ``allow_missing``: these
+        each name; no backup has them, and no plan, journal or report gets a value. ``nodes``: of a swarm
+        whose nodes are others than at the backup, by the name of each that is no more the one that has
+        taken its place: what is deployed runs there. ``allow_missing``: these
         components, although the backup has nothing for them: they stay as they are.
         ``allow_empty``: these, although what takes the place of live data is
         empty: a dump without rows, an archive without files, an RDB without keys. ``maintenance``: whether
@@ -546,6 +553,7 @@ class Site(SiteBase):
             over=over,
             create=create,
             secrets=secrets,
+            nodes=nodes,
             allow_missing=allow_missing,
             allow_empty=allow_empty,
             maintenance=maintenance,
@@ -568,6 +576,7 @@ class Site(SiteBase):
         over: Optional[RunName] = None,
         create: bool = False,
         secrets: Optional[Secrets] = None,
+        nodes: Optional[Mapping[str, str]] = None,
         allow_missing: Optional[Iterable[str]] = None,
         allow_empty: Optional[Iterable[str]] = None,
         maintenance: bool = True,
@@ -588,7 +597,9 @@ class Site(SiteBase):
         stands. ``create``: make what is absent (directories, a database's roles), and remove it again
         where the run is taken back; nothing that exists is altered by it. ``secrets``: the files that hold
         the values of secrets that are made then, by the secrets' names, or a directory that has a file of
-        each name; no backup has them, and no plan, journal or report gets a value. ``allow_missing``: these
+        each name; no backup has them, and no plan, journal or report gets a value. ``nodes``: of a swarm
+        whose nodes are others than at the backup, by the name of each that is no more the one that has
+        taken its place: what is deployed runs there. ``allow_missing``: these
         components, although the backup has nothing for them: they stay as they are.
         ``allow_empty``: these, although what takes the place of live data is
         empty: a dump without rows, an archive without files, an RDB without keys. ``maintenance``: whether
@@ -609,6 +620,7 @@ class Site(SiteBase):
             over=over,
             create=create,
             secrets=secrets,
+            nodes=nodes,
             allow_missing=allow_missing,
             allow_empty=allow_empty,
             maintenance=maintenance,

@@ -279,6 +279,7 @@ class SiteBase:
         over: Optional[RunName] = None,
         create: bool = False,
         secrets: Optional[Secrets] = None,
+        nodes: Optional[Mapping[str, str]] = None,
         allow_missing: Optional[Iterable[str]] = None,
         allow_empty: Optional[Iterable[str]] = None,
         maintenance: bool = True,
@@ -299,7 +300,9 @@ class SiteBase:
         stands. ``create``: make what is absent (directories, a database's roles), and remove it again
         where the run is taken back; nothing that exists is altered by it. ``secrets``: the files that hold
         the values of secrets that are made then, by the secrets' names, or a directory that has a file of
-        each name; no backup has them, and no plan, journal or report gets a value. ``allow_missing``: these
+        each name; no backup has them, and no plan, journal or report gets a value. ``nodes``: of a swarm
+        whose nodes are others than at the backup, by the name of each that is no more the one that has
+        taken its place: what is deployed runs there. ``allow_missing``: these
         components, although the backup has nothing for them: they stay as they are.
         ``allow_empty``: these, although what takes the place of live data is
         empty: a dump without rows, an archive without files, an RDB without keys. ``maintenance``: whether
@@ -323,7 +326,13 @@ class SiteBase:
             allow_time_gap=allow_time_gap,
         )
         recovery = (native(to), gap)
-        places = (run_id(over), text("as_", as_), texts("tables", tables), _secrets(secrets))
+        places = (
+            run_id(over),
+            text("as_", as_),
+            texts("tables", tables),
+            _secrets(secrets),
+            _nodes(nodes),
+        )
         task = self._native.plan(
             _which(backup), named, tuple(words), recovery, places, seconds(wait)
         )
@@ -468,6 +477,15 @@ def _secrets(secrets: Optional[Secrets]) -> tuple[dict[str, str], Optional[str]]
     for name, file in secrets.items():
         files[text("secrets", name)] = os.path.abspath(path_of("secrets", file))
     return files, None
+
+
+def _nodes(nodes: Optional[Mapping[str, str]]) -> dict[str, str]:
+    """Nodes by the names of those whose place they have taken."""
+    if nodes is None:
+        return {}
+    if not isinstance(nodes, Mapping):
+        raise wrong("nodes", "names of nodes by the names of those that are no more", nodes)
+    return {text("nodes", old): text("nodes", new) for old, new in nodes.items()}
 
 
 def _by_kind(components: Kinds) -> dict[str, type[Component]]:

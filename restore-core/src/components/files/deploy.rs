@@ -140,6 +140,7 @@ impl Files {
         inspection.creates.extend(parts.map(ToString::to_string));
         inspection.findings.extend(plan.findings);
         inspection.prerequisites.extend(plan.prerequisites);
+        inspection.bound_to = plan.nodes;
         Ok(())
     }
 
@@ -167,6 +168,7 @@ impl Files {
         inspection.services_made = plan.services;
         inspection.deployment_findings.extend(plan.findings);
         inspection.prerequisites.extend(plan.prerequisites);
+        inspection.bound_to = plan.nodes;
         if plan.parts.is_empty() {
             return Ok(());
         }
@@ -196,6 +198,7 @@ impl Files {
     async fn source(&self, cx: &RunContext, stacks: &dyn Stacks) -> Result<StackSource> {
         let mut source = StackSource::new(cx.run().clone(), self.section.live());
         source.secrets = cx.secrets().clone();
+        source.nodes = cx.nodes().clone();
         for path in self.described_by(cx.backup(), stacks) {
             let content = small(cx.source(&path)?).await?;
             source.files.insert(path, content);
@@ -222,6 +225,7 @@ impl Files {
         })?;
         let mut source = StackSource::new(cx.run().clone(), self.section.live());
         source.secrets = cx.secrets().clone();
+        source.nodes = cx.nodes().clone();
         source.files = serde_json::from_slice(&kept).map_err(|e| unkept(&e.to_string()))?;
         Ok(source)
     }
@@ -418,15 +422,18 @@ impl Files {
     }
 
     /// Copies of compose files that nobody else can change, where the files themselves could be changed
-    /// by somebody else while they are deployed; else the files.
+    /// by somebody else while they are deployed, or something else than they say is (`is_changed`); else the files.
     async fn held_compose(
         &self,
         run: &RunId,
         files: Vec<(PathBuf, Vec<u8>)>,
+        is_changed: bool,
     ) -> Result<Vec<PathBuf>> {
         let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
         let looked = paths.clone();
-        if blocking(move || Ok(looked.iter().all(|path| trust::is_ours(path)))).await? {
+        if !is_changed
+            && blocking(move || Ok(looked.iter().all(|path| trust::is_ours(path)))).await?
+        {
             return Ok(paths);
         }
         let mut copies = Vec::new();
@@ -541,7 +548,12 @@ impl Files {
         }
         let contents = self.compose_of_tree(cx, deployment).await?;
         let files: Vec<PathBuf> = contents.iter().map(|(path, _)| path.clone()).collect();
-        let held = self.held_compose(cx.run(), contents).await?;
+        let is_placed = !cx.nodes().is_empty();
+        let contents = match is_placed {
+            true => placed(stacks, contents, cx.nodes())?,
+            false => contents,
+        };
+        let held = self.held_compose(cx.run(), contents, is_placed).await?;
         let deployed = stacks.deploy_held(stack, &files, &held, &described).await;
         let removed = self.remove_copies(cx.run()).await;
         deployed.and(removed)?;
@@ -770,6 +782,22 @@ impl Files {
         }
         Ok(())
     }
+}
+
+/// Compose files as they are deployed where other nodes have taken the place of those that they name.
+fn placed(
+    stacks: &dyn Stacks,
+    files: Vec<(PathBuf, Vec<u8>)>,
+    nodes: &BTreeMap<String, String>,
+) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+    let files = files.into_iter();
+    files
+        .map(|(path, content)| {
+            let text = text_of(&path, content)?;
+            let text = stacks.placed(&text, nodes)?;
+            Ok((path, text.into_bytes()))
+        })
+        .collect()
 }
 
 /// What the run makes, or was about to make, with its stack.

@@ -1,7 +1,7 @@
 //! Components whose services are gone, where another component of the site deploys them: what comes first.
 
 use super::preflight::Preflight;
-use super::{PlanRequest, PlannedComponent};
+use super::{PlanRequest, PlannedComponent, node_options};
 use crate::contract::{Needed, Prerequisite, SharedComponent};
 use crate::model::{ErrorKind, Finding, Severity};
 
@@ -120,7 +120,8 @@ impl Preflight<'_> {
             }
         }
         let id = self.backup.id().as_str();
-        let commands = commands(&self.request, id, &early, &late_names);
+        let of_data = node_options(&self.configured_nodes());
+        let commands = commands(&self.request, id, &early, (&late_names, &of_data));
         let finding = match self.request.create || in_part {
             true => Finding::error(
                 "plan.deploy_first",
@@ -145,21 +146,27 @@ impl Preflight<'_> {
 }
 
 /// What to type.
-fn commands(request: &PlanRequest, id: &str, early: &[String], late: &[String]) -> String {
+fn commands(
+    request: &PlanRequest,
+    id: &str,
+    early: &[String],
+    (late, nodes_of_data): (&[String], &str),
+) -> String {
     let all = request.only.is_empty() && request.paths.is_empty();
     // Without their values a stack is not made.
-    let secrets = request.secrets.options();
+    let mut given = request.secrets.options();
+    given += &node_options(&request.nodes);
     if late.is_empty() {
         let only = match all {
             true => String::new(),
             false => format!(" --only {}", early.join(",")),
         };
         return format!(
-            "`restore run {id} --create{only}{secrets}` makes it from the restored compose files"
+            "`restore run {id} --create{only}{given}` makes it from the restored compose files"
         );
     }
     format!(
-        "`restore run {id} --create --only {}{secrets}` makes it from the restored compose files, then `restore run {id} --create --only {}` restores the data",
+        "`restore run {id} --create --only {}{given}` makes it from the restored compose files, then `restore run {id} --create --only {}{nodes_of_data}` restores the data",
         early.join(","),
         late.join(",")
     )
@@ -179,12 +186,13 @@ mod tests {
             .in_directory(std::path::PathBuf::from("/root/its secrets"));
         let request = PlanRequest::all().secrets(secrets);
         let given = "--secret key=/root/key --secrets '/root/its secrets'`";
-        let one = commands(&request, "ID", &names(&["stacks"]), &[]);
+        let one = commands(&request, "ID", &names(&["stacks"]), (&[], ""));
         assert!(
             one.starts_with(&format!("`restore run ID --create {given}")),
             "{one}"
         );
-        let two = commands(&request, "ID", &names(&["stacks"]), &names(&["pages"]));
+        let data = names(&["pages"]);
+        let two = commands(&request, "ID", &names(&["stacks"]), (&data, ""));
         assert!(
             two.starts_with(&format!("`restore run ID --create --only stacks {given}")),
             "{two}"
@@ -193,7 +201,21 @@ mod tests {
             two.contains("`restore run ID --create --only pages`"),
             "{two}"
         );
-        let none = commands(&PlanRequest::all(), "ID", &names(&["stacks"]), &[]);
+        let none = commands(&PlanRequest::all(), "ID", &names(&["stacks"]), (&[], ""));
         assert!(none.starts_with("`restore run ID --create`"), "{none}");
+        // A node of the configuration is taken for another one by both.
+        let moved = PlanRequest::all().nodes([("old", "new"), ("was", "is")]);
+        let two = commands(
+            &moved,
+            "ID",
+            &names(&["stacks"]),
+            (&data, " --node old=new"),
+        );
+        for command in [
+            "`restore run ID --create --only stacks --node old=new --node was=is`",
+            "`restore run ID --create --only pages --node old=new`",
+        ] {
+            assert!(two.contains(command), "{two}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Plans: what a restore would do, in order, with sizes, as a value.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{Generation, Inspection, SecretFiles};
@@ -12,6 +14,7 @@ mod deployment;
 mod evidence;
 mod expected;
 mod inside;
+mod nodes;
 mod paths;
 mod pitr;
 mod preflight;
@@ -29,6 +32,7 @@ pub(crate) use crate::model::error::nothing_selected;
 pub use expected::Expected;
 pub(crate) use expected::weight_of;
 pub(crate) use inside::{ensure_not_in_itself, inside_any, moves, replaces};
+pub(crate) use nodes::node_options;
 pub(crate) use preflight::Preflight;
 pub use step::{Phase, Step};
 pub(crate) use surroundings::unanswered;
@@ -85,6 +89,10 @@ pub struct PlanRequest {
     /// Where the values are of secrets that are to be made: the files, never what is in them.
     #[serde(default, skip_serializing_if = "SecretFiles::is_empty")]
     pub secrets: SecretFiles,
+    /// The nodes that have taken the place of others which the backup and the configuration name, by the names
+    /// of those.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub nodes: BTreeMap<String, String>,
     /// Somebody chose among components, paths or tables, and nothing was left. Saved along: what comes back
     /// would be everything.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -236,6 +244,20 @@ impl PlanRequest {
     #[must_use]
     pub fn secrets(mut self, secrets: SecretFiles) -> Self {
         self.secrets = secrets;
+        self
+    }
+
+    /// The same request, on a swarm whose nodes are others than at the backup: by the name of each that is no more,
+    /// or its id, the name of the one that has taken its place. Services that are deployed run there, and what
+    /// the configuration says to be on the old one (`node` of a volume) is looked for there. The restored files
+    /// are as the backup has them.
+    #[must_use]
+    pub fn nodes(
+        mut self,
+        nodes: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
+    ) -> Self {
+        let nodes = nodes.into_iter();
+        self.nodes = nodes.map(|(old, new)| (old.into(), new.into())).collect();
         self
     }
 

@@ -60,6 +60,7 @@ impl<'a> Preflight<'a> {
     /// Looks at everything; whatever speaks against the run becomes a finding of the plan.
     pub(crate) async fn plan(mut self) -> Result<Plan> {
         self.not_started = self.site.take_not_started();
+        self.substitute_nodes();
         let selected = self.at_one_moment(self.select().await?)?;
         self.look_at_way();
         self.look_at_backup(&selected).await;
@@ -82,6 +83,7 @@ impl<'a> Preflight<'a> {
                 components.push(planned);
             }
         }
+        self.look_at_nodes(&components).await;
         self.look_at_prerequisites(&mut components).await;
         self.look_at_deployments(&mut components);
         self.look_at_moments(&components).await?;
@@ -330,7 +332,8 @@ impl<'a> Preflight<'a> {
         .with_restore_as(self.request.restore_as.clone())
         .with_tables(self.request.tables.clone())
         .with_create(self.request.create)
-        .with_secrets(self.request.secrets.clone());
+        .with_secrets(self.request.secrets.clone())
+        .with_nodes(self.request.nodes.clone());
         context.check_cancelled()?;
         let mut inspection = match component.inspect(&context).await {
             Ok(inspection) => inspection,

@@ -84,6 +84,9 @@ impl<'a> RunExecutor<'a> {
         backup: Arc<Backup>,
         options: RunOptions,
     ) -> Self {
+        if let Some(nodes) = site.platform().nodes() {
+            journal.with(|state| nodes.substitute(&state.plan.request.nodes));
+        }
         let cancel = options.cancel.child_token();
         Self {
             site,
@@ -611,7 +614,7 @@ impl<'a> RunExecutor<'a> {
             paths,
             maintenance,
             target,
-            (gap, create, creates, empty, (renamed, tables), secrets),
+            (gap, create, creates, empty, (renamed, tables), (secrets, nodes)),
             cut_over,
         ) = self.journal.with(|state| {
             let paths = state
@@ -630,7 +633,7 @@ impl<'a> RunExecutor<'a> {
                 creates.collect(),
                 request.is_beside() || request.allow_empty.iter().any(|it| it == name),
                 (request.restore_as.clone(), request.tables.clone()),
-                request.secrets.clone(),
+                (request.secrets.clone(), request.nodes.clone()),
             );
             (
                 state.run.clone(),
@@ -659,6 +662,7 @@ impl<'a> RunExecutor<'a> {
         .with_create(create)
         .with_creates(creates)
         .with_secrets(secrets)
+        .with_nodes(nodes)
         .with_empty(empty)
         .with_restore_as(renamed)
         .with_tables(tables)

@@ -7,7 +7,7 @@ use super::state::DELETE;
 use super::way_back::{looking, name_gone, not_as_left};
 use crate::contract::CutOver;
 use crate::engine::operations::Site;
-use crate::engine::plan::{PlanRequest, Step};
+use crate::engine::plan::{PlanRequest, Step, node_options};
 use crate::model::step_id::undo_of;
 use crate::model::text::shell_word;
 use crate::model::{
@@ -319,6 +319,7 @@ fn options(request: &PlanRequest) -> String {
         }
     }
     text += &request.secrets.options();
+    text += &node_options(&request.nodes);
     let Some(target) = &request.target else {
         return text;
     };
@@ -355,12 +356,13 @@ mod tests {
                     .with("db.word", "/root/a word")
                     .in_directory(std::path::PathBuf::from("/root/secrets")),
             )
+            .nodes([("db1", "db2")])
             .to("2024-02-15 09:30:00 UTC".parse::<RecoveryTarget>().unwrap());
         let again = options(&request);
         assert!(
             again.starts_with(
                 " --only nginx,redis --path 'mnt/a b' --allow-empty redis --allow-unverified \
-                 --secret 'db.word=/root/a word' --secrets /root/secrets --to '2024"
+                 --secret 'db.word=/root/a word' --secrets /root/secrets --node db1=db2 --to '2024"
             ),
             "{again}"
         );

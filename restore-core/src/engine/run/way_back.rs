@@ -10,6 +10,12 @@ use crate::model::{Error, ErrorKind, NoEvents, Result};
 
 /// A context to look at what a component has of a run; nothing that is recorded in it lasts.
 pub(super) fn looking(site: &Site, state: &RunState, name: &str) -> Option<RunContext> {
+    // What the run did on a node that has taken another one's place lies there.
+    if let Some(nodes) = site.platform().nodes()
+        && !state.plan.request.nodes.is_empty()
+    {
+        nodes.substitute(&state.plan.request.nodes);
+    }
     let store = site.stores().first().map(|(_, store)| store.clone())?;
     let backup = Backup::by_name(store, state.plan.backup.clone());
     let facts = state.facts.iter();
@@ -27,6 +33,7 @@ pub(super) fn looking(site: &Site, state: &RunState, name: &str) -> Option<RunCo
             .with_target(state.plan.target_of(name))
             .with_restore_as(state.plan.request.restore_as.clone())
             .with_tables(state.plan.request.tables.clone())
+            .with_nodes(state.plan.request.nodes.clone())
             .with_cut_over(state.cut_over(name)),
     )
 }

@@ -157,6 +157,8 @@ pub(super) struct SwarmConfig {
     pub(super) order: Vec<String>,
     pub(super) services: Vec<ServiceConfig>,
     pub(super) volumes: Vec<VolumeConfig>,
+    /// The nodes that volumes and components are said to be on.
+    pub(super) bound_to: Vec<String>,
     /// Some component deploys a stack.
     pub(super) deploys: bool,
 }
@@ -172,7 +174,7 @@ impl SwarmConfig {
             .filter(|(_, value)| !is_of_host(value))
             .map(|(key, value)| service(key, value))
             .collect::<Result<_>>()?;
-        let volumes = config
+        let volumes: Vec<VolumeConfig> = config
             .volumes
             .iter()
             .map(|(key, value)| {
@@ -186,6 +188,13 @@ impl SwarmConfig {
                 })
             })
             .collect::<Result<_>>()?;
+        let of_volumes = volumes.iter().filter_map(|it| it.node.clone());
+        let components = config.components.values();
+        let of_components = components.filter_map(|it| it.get("node")?.as_str());
+        let mut bound_to: Vec<String> =
+            of_volumes.chain(of_components.map(str::to_owned)).collect();
+        bound_to.sort();
+        bound_to.dedup();
         let keys = AddressKeys {
             endpoint: platform.endpoint,
             ca: platform.ca,
@@ -221,6 +230,7 @@ impl SwarmConfig {
             order: config.services.keys().cloned().collect(),
             services,
             volumes,
+            bound_to,
             deploys: config
                 .components
                 .values()
@@ -286,6 +296,11 @@ mod tests {
         assert_eq!(config.services[1].name, "hosting_postgres");
         assert_eq!(config.services[1].key, "db");
         assert_eq!(config.volumes[0].name, "hosting_data");
+        assert_eq!(config.bound_to, [""; 0]);
+        let config =
+            read("[volumes.a]\nnode = 'two'\n[volumes.b]\nnode = 'one'\n[volumes.c]\nnode = 'two'")
+                .unwrap();
+        assert_eq!(config.bound_to, ["one", "two"]);
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod needs;
 mod nodes;
 mod parts;
 mod place;
+mod placement;
 mod recipe;
 mod scale;
 mod snapshot;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::SwarmPlatform;
 use super::place::fits;
+use super::placement;
 use super::stack_files::{Named, StackFiles, plain};
 use crate::contract::{Needed, Prerequisite, StackPart, StackPlan, StackSource};
 use crate::model::{Finding, Result};
@@ -184,6 +185,7 @@ fn nowhere_to_run(
         .filter_map(|it| it.strip_prefix("node.labels.")?.split_once("=="))
         .map(|(key, value)| format!(" --label-add {}={}", key.trim(), value.trim()))
         .collect();
+    let bound = placement::named(unmet.iter().copied());
     let mut ways = Vec::new();
     if !labels.is_empty() {
         let begin = advertise.map(|it| {
@@ -193,6 +195,11 @@ fn nowhere_to_run(
             "{}`docker node update{} {name}` gives a node the labels, then plan again",
             begin.unwrap_or_default(),
             labels.concat()
+        ));
+    }
+    if let Some(old) = bound.first() {
+        ways.push(format!(
+            "where another node has taken that one's place, --create --node {old}={name} deploys them there"
         ));
     }
     if labels.len() < unmet.len() {
@@ -262,7 +269,7 @@ impl SwarmPlatform {
             plan = self.plan_parts(stack, &of_it).await?;
             plan.parts.retain(|it| it.external && names(&files, it));
         }
-        self.look_at_services(stack, source, &mut plan).await;
+        self.look_at_services(stack, source, &mut plan, false).await;
         let there = self.engine.all_services().await?;
         let gone = |name: &String| {
             files.services.contains(name) && !there.iter().any(|it| it.name == *name)
@@ -299,15 +306,37 @@ impl SwarmPlatform {
         Ok(false)
     }
 
-    /// Adds to a plan what the services of a stack do not find where they are to run. Where the engine does not tell
-    /// of its nodes other questions of the plan fail, and say so.
+    /// Adds to a plan where the services of a stack may run, if nothing of it is there or nodes are others by now,
+    /// and what they do not find there. Where the engine does not tell of its nodes other questions of the plan
+    /// fail, and say so.
     pub(super) async fn look_at_services(
         &self,
         stack: &str,
         source: &StackSource,
         plan: &mut StackPlan,
+        is_absent: bool,
     ) {
-        let services = StackService::all(stack, &source.compose);
+        let mut services = StackService::all(stack, &source.compose);
+        let constraints = services.iter().flat_map(|it| &it.constraints);
+        plan.nodes = placement::named(constraints.map(String::as_str));
+        if is_absent || !source.nodes.is_empty() {
+            let bound = services.iter();
+            let bound = bound.map(|it| (it.name.as_str(), it.constraints.as_slice()));
+            let shown = placement::shown(stack, bound, &source.nodes);
+            plan.findings.extend(shown);
+        }
+        if !source.nodes.is_empty() {
+            let files = source.compose.iter();
+            let placed = files.map(|(_, text)| placement::placed(text, &source.nodes));
+            let unchanged = placed.filter_map(Result::err);
+            plan.findings
+                .extend(unchanged.map(|e| Finding::from_error(stack, &e)));
+        }
+        for service in &mut services {
+            for constraint in &mut service.constraints {
+                *constraint = placement::moved(constraint, &source.nodes);
+            }
+        }
         let Ok((nodes, own)) = self.nodes_to_be().await else {
             return;
         };
@@ -358,7 +387,7 @@ impl SwarmPlatform {
     }
 
     /// The nodes, and the id of the engine's own; of an engine in no swarm the one that it will be, without an id.
-    async fn nodes_to_be(&self) -> Result<(Vec<Value>, String)> {
+    pub(super) async fn nodes_to_be(&self) -> Result<(Vec<Value>, String)> {
         if self.engine.is_in_no_swarm().await? {
             let info = self.engine.get("ask the engine for its name", "/info");
             return Ok((vec![node_to_be(&info.await?)], String::new()));
@@ -491,7 +520,11 @@ services:
         );
         // A node that is no more; a swarm that is yet to be begun.
         let (_, hint) = told("node.hostname == old", &nodes, None);
-        assert!(hint.starts_with("let a node join"), "{hint}");
+        assert!(
+            hint.contains("--create --node old=NODE deploys them there"),
+            "{hint}"
+        );
+        assert!(hint.contains("; let a node join"), "{hint}");
         let (_, hint) = told("node.labels.db == yes", &[one], Some("10.0.0.1"));
         assert!(
             hint.starts_with("begin the swarm by hand (`docker swarm init --advertise-addr 10.0.0.1`), then `docker node update --label-add db=yes one`"),

@@ -20,6 +20,8 @@ pub(super) struct Nodes {
     configs: Vec<NodeConfig>,
     /// Engines that were found to be those of their nodes, by the nodes' ids.
     met: Mutex<HashMap<String, Arc<Engine>>>,
+    /// Those that have taken the place of others which the site names, by the names of those.
+    successors: Mutex<BTreeMap<String, String>>,
 }
 
 /// A node of the swarm.
@@ -57,6 +59,7 @@ impl Nodes {
             own: OnceCell::new(),
             configs,
             met: Mutex::default(),
+            successors: Mutex::default(),
         }
     }
 
@@ -84,14 +87,33 @@ impl Nodes {
         }))
     }
 
-    /// The node of this name or id.
+    /// From now on nodes that the site names are those that have taken their place.
+    pub(super) fn substitute(&self, nodes: &BTreeMap<String, String>) {
+        let successors = self.successors.lock();
+        successors
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(nodes);
+    }
+
+    /// What a node that the site names is called by now.
+    fn called(&self, name: &str) -> String {
+        let successors = self.successors.lock();
+        let successors = successors.unwrap_or_else(PoisonError::into_inner);
+        successors
+            .get(name)
+            .cloned()
+            .unwrap_or_else(|| name.to_owned())
+    }
+
+    /// The node that the site calls by this name or id.
     pub(super) async fn by_name(&self, name: &str) -> Result<Node> {
+        let name = &self.called(name);
         let mut all = self.all().await?;
-        if let Some(at) = all.iter().position(|node| node.id == name) {
+        if let Some(at) = all.iter().position(|node| node.id == *name) {
             return Ok(all.swap_remove(at));
         }
         let names: Vec<String> = all.iter().map(|node| node.name.clone()).collect();
-        all.retain(|node| node.name == name);
+        all.retain(|node| node.name == *name);
         match (all.len(), all.pop()) {
             (1, Some(node)) => Ok(node),
             (0, _) | (_, None) => Err(Error::new(
@@ -398,6 +420,26 @@ fn by_node<'a>(tasks: impl Iterator<Item = &'a Task>) -> BTreeMap<&'a str, Vec<&
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platforms::docker::address::Address;
+
+    #[test]
+    fn a_node_that_is_no_more_is_the_one_in_its_place() {
+        let address = Address::Unix("/run/docker.sock".into());
+        let nodes = Nodes::new(Arc::new(Engine::manager(address)), Vec::new());
+        assert_eq!(nodes.called("old"), "old");
+        let names = |all: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let all = all.iter();
+            all.map(|(old, new)| ((*old).to_owned(), (*new).to_owned()))
+                .collect()
+        };
+        nodes.substitute(&names(&[("old", "new"), ("new", "old")]));
+        assert_eq!(
+            (nodes.called("old"), nodes.called("new")),
+            ("new".into(), "old".into())
+        );
+        nodes.substitute(&BTreeMap::new());
+        assert_eq!(nodes.called("old"), "old");
+    }
 
     #[test]
     fn what_to_add_is_said_for_this_node() {

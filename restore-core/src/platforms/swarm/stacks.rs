@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use super::SwarmPlatform;
 use super::config::ServiceConfig;
 use super::parts;
+use super::placement;
 use super::scale::{desired, done, is_done, number};
 use super::snapshot::{Mode, NoService, ServiceSnapshot, Task};
 use crate::contract::{StackPart, StackPlan, StackSource, Stacks};
@@ -334,12 +335,16 @@ impl Stacks for SwarmPlatform {
 
     async fn plan(&self, stack: &str, source: &StackSource) -> Result<StackPlan> {
         let mut plan = self.plan_parts(stack, source).await?;
-        self.look_at_services(stack, source, &mut plan).await;
+        self.look_at_services(stack, source, &mut plan, true).await;
         Ok(plan)
     }
 
     async fn plan_missing(&self, stack: &str, source: &StackSource) -> Result<StackPlan> {
         self.plan_gone(stack, source).await
+    }
+
+    fn placed(&self, compose: &str, nodes: &BTreeMap<String, String>) -> Result<String> {
+        placement::placed(compose, nodes)
     }
 
     async fn make_parts(&self, source: &StackSource, parts: &[StackPart]) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Directories of the nodes, and where services are that use them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::path::Path;
 use std::sync::Arc;
@@ -52,6 +52,22 @@ impl Nodes for SwarmPlatform {
         let node = self.nodes.by_name(node).await?;
         let here = self.engine.is_here() && self.nodes.own().await? == node.id;
         Ok((!here).then_some(node.name))
+    }
+
+    async fn names(&self) -> Result<Vec<String>> {
+        let (nodes, _) = self.nodes_to_be().await?;
+        let names = nodes
+            .iter()
+            .filter_map(|it| text(it, "/Description/Hostname"));
+        Ok(names.collect())
+    }
+
+    fn configured(&self) -> Vec<String> {
+        self.config.bound_to.clone()
+    }
+
+    fn substitute(&self, nodes: &BTreeMap<String, String>) {
+        self.nodes.substitute(nodes);
     }
 
     async fn elsewhere(&self, service: &str) -> Result<Vec<String>> {

@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt as _;
 
-use super::Proposal;
+use super::{Proposal, StoreSection};
 use crate::archive::Digest;
 use crate::backup::unlock::{Unlock, check_signature};
 use crate::contract::backup::CONFIGURATION;
-use crate::contract::{Backup, BackupStore, Manifest};
+use crate::contract::{Backup, BackupStore, Manifest, Registry};
 use crate::model::{Error, ErrorKind, Result};
+use crate::stores;
 use crate::stores::directory::DirectoryStore;
 
 /// No configuration is nearly as large.
@@ -29,14 +31,41 @@ const SECRETS: [&str; 8] = [
     "session_token_file",
 ];
 
+/// The keys that say which place a store is.
+const PLACE: [&str; 7] = [
+    "kind",
+    "host",
+    "path",
+    "bucket",
+    "prefix",
+    "account",
+    "container",
+];
+
+/// Where a backup is taken from.
+enum Place<'a> {
+    Directory(&'a Path),
+    /// A store: in words, and as it is described.
+    Store(String, &'a Value),
+}
+
+impl Place<'_> {
+    fn words(&self) -> String {
+        match self {
+            Self::Directory(backups) => backups.display().to_string(),
+            Self::Store(words, _) => words.clone(),
+        }
+    }
+}
+
 /// How the `restore.toml` of a backup is taken out of it.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CarriedOptions {
-    /// Fingerprints of keys of which one must have signed the backup's manifest; empty: a signature is
-    /// not looked at.
+    /// Fingerprints of keys of which one must have signed the backup's manifest; empty: those that the store's
+    /// description names, and without any a signature is not looked at.
     pub signed_by: Vec<String>,
-    /// Where `gpg` keeps those keys; where it always does if not given.
+    /// Where `gpg` keeps those keys; where the store's description says, or it always does, if not given.
     pub gnupg_home: Option<PathBuf>,
     /// The folder in which the file will lie: relative paths in it are taken from there.
     pub base: Option<PathBuf>,
@@ -53,6 +82,41 @@ pub struct CarriedOptions {
 /// manifest says, or that is not signed as it must be.
 pub async fn carried(backups: &Path, id: &str, options: &CarriedOptions) -> Result<Proposal> {
     let store: Arc<dyn BackupStore> = Arc::new(DirectoryStore::new(backups));
+    let unlock = Unlock::default();
+    taken(store, unlock, &Place::Directory(backups), id, options).await
+}
+
+/// The same from any store: a host that is reached by ssh, a bucket. `registry` knows its kind.
+///
+/// # Errors
+///
+/// Those of [`carried`]; those of the store's description, and of reaching it.
+pub async fn carried_in(
+    store: &StoreSection,
+    registry: &Registry,
+    id: &str,
+    options: &CarriedOptions,
+) -> Result<Proposal> {
+    let made = stores::config::make(&store.name, &store.section, registry, &store.base)?;
+    let place = Place::Store(made.store.describe(), &store.section);
+    taken(made.store, made.keys.unlock, &place, id, options).await
+}
+
+/// The `restore.toml` that a backup of a store carries. `unlock` is what the store's own description says of
+/// signatures.
+async fn taken(
+    store: Arc<dyn BackupStore>,
+    mut unlock: Unlock,
+    place: &Place<'_>,
+    id: &str,
+    options: &CarriedOptions,
+) -> Result<Proposal> {
+    if !options.signed_by.is_empty() {
+        unlock.signed_by.clone_from(&options.signed_by);
+    }
+    if options.gnupg_home.is_some() {
+        unlock.home.clone_from(&options.gnupg_home);
+    }
     let candidates = match id {
         "latest" => {
             let mut ids = store.list().await?;
@@ -73,18 +137,13 @@ pub async fn carried(backups: &Path, id: &str, options: &CarriedOptions) -> Resu
         if backup.file(CONFIGURATION).is_none() || backup.manifest().is_none() {
             continue;
         }
-        let unlock = Unlock {
-            home: options.gnupg_home.clone(),
-            signed_by: options.signed_by.clone(),
-            ..Unlock::default()
-        };
         let signer = check_signature(&backup, &unlock).await?;
         let text = read(&backup).await?;
-        let mut todo = vec![whose(&backup, signer.as_deref(), backups)];
+        let mut todo = vec![whose(&backup, signer.as_deref(), place)];
         let manifest = backup.manifest();
         let origin = manifest.and_then(|it| it.value(Manifest::CONFIGURED_IN));
         let base = options.base.as_deref();
-        todo.extend(left_to_do(&text, backups, base, origin.map(Path::new)));
+        todo.extend(left_to_do(&text, place, base, origin.map(Path::new)));
         return Ok(Proposal {
             text,
             todo,
@@ -95,10 +154,7 @@ pub async fn carried(backups: &Path, id: &str, options: &CarriedOptions) -> Resu
         ErrorKind::NotFound,
         "init.none_carried",
         match id {
-            "latest" => format!(
-                "no backup in {} carries a {CONFIGURATION}",
-                backups.display()
-            ),
+            "latest" => format!("no backup in {} carries a {CONFIGURATION}", place.words()),
             id => format!("backup {id} carries no {CONFIGURATION}"),
         },
     )
@@ -151,7 +207,7 @@ async fn read(backup: &Backup) -> Result<String> {
 }
 
 /// Who made it, as far as that is known.
-fn whose(backup: &Backup, signer: Option<&str>, backups: &Path) -> String {
+fn whose(backup: &Backup, signer: Option<&str>, place: &Place<'_>) -> String {
     let id = backup.id();
     let mut names = Manifest::SIGNATURES.into_iter();
     match (signer, names.find(|name| backup.file(name).is_some())) {
@@ -161,7 +217,7 @@ fn whose(backup: &Backup, signer: Option<&str>, backups: &Path) -> String {
         ),
         (None, None) => format!(
             "it is that of backup {id}, which is not signed: whoever can write to {} can have written it, so read it before you use it",
-            backups.display()
+            place.words()
         ),
     }
 }
@@ -171,7 +227,7 @@ fn whose(backup: &Backup, signer: Option<&str>, backups: &Path) -> String {
 /// `origin` is the folder that the file lay in when the backup was made, where that is known.
 fn left_to_do(
     text: &str,
-    backups: &Path,
+    place: &Place<'_>,
     base: Option<&Path>,
     origin: Option<&Path>,
 ) -> Vec<String> {
@@ -233,6 +289,21 @@ fn left_to_do(
     }
     todo.extend(moved(&named, base, origin));
     todo.extend(services_to_make(&table));
+    match place {
+        Place::Directory(backups) => todo.extend(mounted_elsewhere(&named, backups, &here)),
+        Place::Store(words, section) => todo.extend(not_named(&table, words, section)),
+    }
+    // Whoever can write to the store has named these: none of them makes a line of its own.
+    let shown = |what: &String| crate::model::text::shown(what).into_owned();
+    todo.iter().map(shown).collect()
+}
+
+/// That none of its directories of backups is the one that it came from.
+fn mounted_elsewhere(
+    named: &[(String, &str, &str)],
+    backups: &Path,
+    here: &dyn Fn(&str) -> PathBuf,
+) -> Option<String> {
     let kinds = named
         .iter()
         .filter(|it| it.1 == "kind" && it.2 == "directory");
@@ -244,20 +315,37 @@ fn left_to_do(
         })
         .collect();
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    if !stores.is_empty() && stores.iter().all(|(_, path)| real(path) != real(backups)) {
-        let named: Vec<String> = stores
-            .iter()
-            .map(|(section, path)| format!("{} of [{section}]", path.display()))
-            .collect();
-        todo.push(format!(
-            "it has its backups in {}, and these are in {}: mount them there, or change its path",
-            named.join(" and "),
-            real(backups).display()
-        ));
+    if stores.is_empty() || stores.iter().any(|(_, path)| real(path) == real(backups)) {
+        return None;
     }
-    // Whoever can write to the store has named these: none of them makes a line of its own.
-    let shown = |what: &String| crate::model::text::shown(what).into_owned();
-    todo.iter().map(shown).collect()
+    let named: Vec<String> = stores
+        .iter()
+        .map(|(section, path)| format!("{} of [{section}]", path.display()))
+        .collect();
+    Some(format!(
+        "it has its backups in {}, and these are in {}: mount them there, or change its path",
+        named.join(" and "),
+        real(backups).display()
+    ))
+}
+
+/// That none of its stores is the one that it came from.
+fn not_named(table: &toml::Table, words: &str, section: &Value) -> Option<String> {
+    let stores = table.get("stores").and_then(toml::Value::as_table);
+    let is_it = |store: &toml::Value| {
+        PLACE.iter().all(|key| {
+            let is = store.get(*key).and_then(toml::Value::as_str);
+            let wanted = section.get(*key).and_then(Value::as_str);
+            let plain = |text: Option<&str>| text.map(|it| it.trim_matches('/').to_owned());
+            plain(is).unwrap_or_default() == plain(wanted).unwrap_or_default()
+        })
+    };
+    if stores.is_some_and(|all| all.values().any(is_it)) {
+        return None;
+    }
+    Some(format!(
+        "none of its stores is where it came from ({words}): describe that in a section [stores.NAME], so that `restore fetch` and `restore run` find its backups"
+    ))
 }
 
 /// What it lacks to bring back services of which nothing is left.
@@ -349,7 +437,8 @@ mod tests {
 
     #[test]
     fn what_it_lacks_to_make_services_anew_is_left_to_do() {
-        let todo = |text: &str| left_to_do(text, Path::new("/backups"), None, None);
+        let backups = Place::Directory(Path::new("/backups"));
+        let todo = |text: &str| left_to_do(text, &backups, None, None);
         let starts = |text: &str, expected: &[&str]| {
             let todo = todo(text);
             let mut all = todo.iter().zip(expected);
@@ -371,6 +460,17 @@ mod tests {
         starts(&format!("{swarm}{redeployed}"), &[no_swarm]);
         starts(&format!("{advertised}{files}"), &[stack]);
         starts(&format!("{advertised}{redeployed}"), &[]);
+        // The store that it came from is one of its own.
+        let section = serde_json::json!({"kind": "s3", "bucket": "b", "prefix": "p/"});
+        let bucket = Place::Store("the bucket b".to_owned(), &section);
+        let of_store = "[stores.cloud]\nkind = 's3'\nbucket = 'b'\nregion = 'x'\n";
+        let named = format!("{of_store}prefix = 'p'\n");
+        assert_eq!(left_to_do(&named, &bucket, None, None), [""; 0]);
+        let other = left_to_do(of_store, &bucket, None, None);
+        assert!(
+            other[0].starts_with("none of its stores is where it came from (the bucket b)"),
+            "{other:?}"
+        );
         // Processes of this host are started by their commands.
         starts(files, &[]);
         starts(&format!("[platform]\nkind = 'local'\n{files}"), &[]);

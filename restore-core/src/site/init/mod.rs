@@ -15,6 +15,7 @@ mod local;
 mod nearby;
 mod owners;
 mod processes;
+mod store_section;
 mod swarm;
 mod trees;
 
@@ -24,7 +25,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Error, ErrorKind, Result};
 
-pub use carried::{CarriedOptions, carried, from_backup};
+pub use carried::{CarriedOptions, carried, carried_in, from_backup};
+pub use store_section::StoreSection;
 
 /// Where to look.
 #[derive(Clone, Debug, Default)]

@@ -550,11 +550,63 @@ async fn a_stack_that_does_not_come_up_is_removed_again() {
     one_that_no_node_may_run(&ruins).await;
 }
 
+/// Changes the stack of a backup: one of its services runs where this holds.
+fn bound_by(constraint: &str) -> String {
+    format!(
+        "sed -i 's/{{endpoint_mode: dnsrr}}$/{{endpoint_mode: dnsrr, placement: {{constraints: [\"{constraint}\"]}}}}/' t/shop.yml; grep -q constraints t/shop.yml"
+    )
+}
+
+/// It is deployed on the node that has taken the place of that one, and only the files keep its name.
+async fn one_whose_node_is_no_more(ruins: &Ruins) {
+    let bound = "20200101-000003";
+    ruins.changed_backup(bound, &bound_by("node.hostname == gone"));
+    let host = ruins.engine.docker(&["info", "-f", "{{.Name}}"]);
+    let request = |old: &str, new: &str| ruins.request().nodes([(old, new)]);
+    let plan = ruins.plan_of(bound, ruins.request()).await;
+    assert_eq!(codes(&plan), ["swarm.nowhere_to_run"]);
+    let hint = plan.errors().next().unwrap().hint.clone().unwrap();
+    assert!(hint.contains(&format!("--node gone={host} ")), "{hint}");
+    let plan = ruins.plan_of(bound, request("lost", &host)).await;
+    assert!(
+        codes(&plan).contains(&"plan.node_unknown"),
+        "{:?}",
+        plan.findings
+    );
+    let plan = ruins.plan_of(bound, request("gone", "lost")).await;
+    let mut errors = plan.errors();
+    let absent = errors.find(|it| it.code == "plan.node_absent").unwrap();
+    assert!(
+        absent.message.ends_with(&format!(": {host}")),
+        "{}",
+        absent.message
+    );
+
+    let plan = ruins.plan_of(bound, request("gone", &host)).await;
+    assert!(plan.refusal().is_none(), "{:?}", plan.findings);
+    let mut findings = plan.findings.iter();
+    let told = findings.find(|it| it.code == "swarm.placement").unwrap();
+    let says = format!("node.hostname == gone, deployed as node.hostname == {host}");
+    assert!(told.message.contains(&says), "{}", told.message);
+    let site = ruins.site().await;
+    let report = site.run(plan, RunOptions::new()).await.ended().unwrap();
+    assert_eq!(report.outcome, Outcome::Restored, "{}", report.to_text());
+    ruins.is_there("on another node");
+    let constraints = "{{.Spec.TaskTemplate.Placement.Constraints}}";
+    let inspect = ["service", "inspect", "-f", constraints, "shop_once_more"];
+    let is = ruins.engine.docker(&inspect);
+    assert_eq!(is, format!("[node.hostname == {host}]"));
+    let file = std::fs::read_to_string(ruins.root.join("opt/stacks/shop.yml")).unwrap();
+    assert!(file.contains("node.hostname == gone"), "{file}");
+    ruins.roll_back().await;
+    ruins.confirm("on another node").await;
+    ruins.is_gone("on another node");
+}
+
 /// Told by the plan, with commands that make a run of it. So is an image that would be pulled.
 async fn one_that_no_node_may_run(ruins: &Ruins) {
     let (placed, pulled) = ("20200101-000001", "20200101-000002");
-    let place = r#"sed -i 's/{endpoint_mode: dnsrr}$/{endpoint_mode: dnsrr, placement: {constraints: ["node.labels.db == yes"]}}/' t/shop.yml; grep -q labels t/shop.yml"#;
-    ruins.changed_backup(placed, place);
+    ruins.changed_backup(placed, &bound_by("node.labels.db == yes"));
     ruins.changed_backup(
         pulled,
         "sed -i 's,image: .*,image: restore-test/elsewhere,' t/shop.yml",
@@ -568,6 +620,8 @@ async fn one_that_no_node_may_run(ruins: &Ruins) {
         message.ends_with(": restore-test/elsewhere:latest"),
         "{message}"
     );
+
+    one_whose_node_is_no_more(ruins).await;
 
     let plan = ruins.plan_of(placed, ruins.request()).await;
     assert_eq!(codes(&plan), ["swarm.nowhere_to_run"]);
