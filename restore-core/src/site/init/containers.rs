@@ -172,8 +172,9 @@ pub(super) fn write_components(
         out.text("service", &name);
     }
     let nginx = services.iter().find(|(role, _)| *role == Role::Nginx);
-    if let Some((_, nginx)) = nginx {
-        write_maintenance(nginx, out);
+    match nginx {
+        Some((_, nginx)) => write_maintenance(nginx, out),
+        None => write_no_page(services, out),
     }
     trees
 }
@@ -433,6 +434,23 @@ fn write_volume_components(
             out.text("service", &nginx.name);
             out.list("reload", &["nginx", "-s", "reopen"]);
         }
+    }
+}
+
+/// Who is in front of users and shows them no page by itself.
+fn write_no_page(services: &[(Role, &FoundService)], out: &mut Emit) {
+    let is_proxy = |image: &str| {
+        let known = ["traefik", "caddy", "haproxy"];
+        known.iter().any(|name| image.contains(name))
+    };
+    let front = services.iter().find(|(_, it)| is_proxy(&it.image));
+    if let Some((_, front)) = front {
+        out.blank();
+        out.comment(&format!(
+            "{} is in front of users, who meet stopped services meanwhile unless two commands turn them away: \
+             [maintenance] kind = \"command\".",
+            front.name
+        ));
     }
 }
 

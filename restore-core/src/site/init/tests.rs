@@ -404,6 +404,21 @@ fn services_of_a_swarm_are_recognised_by_image_and_mounts() {
     );
 }
 
+#[test]
+fn a_proxy_that_shows_no_page_is_named() {
+    let said = |image: &str| {
+        let found = Discovery {
+            services: vec![service("front", image, &[])],
+            ..Discovery::default()
+        };
+        let proposal = propose(&found);
+        assert!(config(&proposal).maintenance.is_none(), "{image}");
+        proposal.text.contains("hosting_front is in front of users")
+    };
+    assert!(said("traefik:v3") && said("docker.io/library/caddy:2"));
+    assert!(!said("shop:2"));
+}
+
 /// One of the Compose project `shop`, whose volumes are called as the compose file has them.
 fn of_shop(name: &str, image: &str, mounts: &[(&str, &str)]) -> FoundService {
     let mut it = service(name, image, mounts);
