@@ -45,9 +45,9 @@ fn a_first_configuration_needs_no_edit() {
 
     // The backups of its own are no part of what the other pages begin with.
     for entry in std::fs::read_dir(&backups).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_name().to_str() != Some(whole.id.as_str()) {
-            std::fs::remove_dir_all(entry.path()).unwrap();
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with(&whole.id) {
+            std::fs::remove_dir_all(path).unwrap();
         }
     }
     Reader::new(&whole).types_how_to_pages();

@@ -27,7 +27,7 @@ impl Elsewhere {
     }
 }
 
-static ELSEWHERE: [Elsewhere; 4] = [
+static ELSEWHERE: [Elsewhere; 5] = [
     Elsewhere {
         page: DISASTER,
         section: "With Docker",
@@ -52,6 +52,12 @@ static ELSEWHERE: [Elsewhere; 4] = [
         section: "",
         takes: "wal_archive",
         why: "an archive of PostgreSQL's log, and moments that only its reader knows",
+    },
+    Elsewhere {
+        page: "docs/how-to/swarm.md",
+        section: "",
+        takes: "kind = \"swarm\"",
+        why: "a Docker engine; a first configuration of the example swarm is tried by the library's tests",
     },
 ];
 
