@@ -23,7 +23,7 @@ package: ## a Debian package and a tarball, in target/package
 
 # Which platform the demo is about: local, swarm, or compose.
 PLATFORM ?= local
-# What happens to it: damage, or disaster (local and swarm).
+# What happens to it: damage, or disaster.
 SCENE ?= damage
 
 demo: ## damage a platform, restore it, and prove that it is back (PLATFORM=swarm or compose: on Docker; SCENE=disaster: from nothing)

@@ -7,7 +7,8 @@
 #   make demo PLATFORM=compose    or demo.sh compose: Compose projects on a Docker engine of its own
 #   make demo SCENE=disaster      or demo.sh local disaster: all of it is destroyed, and three commands
 #                                 bring it back on what is left: the servers' programs and settings,
-#                                 the passwords, and the backups; with PLATFORM=swarm on a new engine
+#                                 the passwords, and the backups; with PLATFORM=swarm or compose on a
+#                                 new engine
 #
 # RESTORE_DEMO_DIR=DIR puts the platform elsewhere.
 # It can be run again: an old demo is stopped and replaced. Nothing outside the platform's folder
@@ -16,13 +17,7 @@ set -euo pipefail
 kind=${1:-local}
 scene=${2:-damage}
 case $scene in
-  damage) ;;
-  disaster)
-    [ "$kind" != compose ] || {
-      echo "the scene disaster is of the local platform and the swarm only" >&2
-      exit 2
-    }
-    ;;
+  damage | disaster) ;;
   *)
     echo "there is no scene $scene: damage, or disaster" >&2
     exit 2
@@ -141,7 +136,7 @@ HTTP_PORT=$(sed -n 's/^HTTP_PORT=//p' "$root/platform.env")
 ask /health
 ask /api/version
 if [ "$scene" = disaster ]; then
-  # shellcheck source=local-platform/disaster-scene.sh source=hosting-platform/disaster-scene.sh
+  # shellcheck source=local-platform/disaster-scene.sh source=hosting-platform/disaster-scene.sh source=compose-platform/disaster-scene.sh
   . "$here/disaster-scene.sh"
   exit
 fi

@@ -2,19 +2,24 @@
 # Installs the Debian package on a bare Debian, and uses what is in it as its documentation says: the program, the
 # manual, completions, units; a first restore.toml, a backup, a drill, a restore.
 #
-#   scripts/package-test.sh PROGRAM      PROGRAM: a `restore` of this version, as cargo built it
+#   scripts/package-test.sh PROGRAM [STATIC]
+#
+# PROGRAM is a `restore` of this version, as cargo built it. STATIC is one that needs no shared library, as `make package`
+# builds it in target/TARGET/release: it is tried where there is nothing else at all.
 #
 # The Debian is that of the example swarm's images, made once: see examples/hosting-platform/images.sh. Says of
 # each step how many seconds it took.
 set -euo pipefail
 repository=$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd -P)
 program=$(realpath -e -- "${1:?a program, as cargo built it}")
+static=none
+[ $# -lt 2 ] || static=$(realpath -e -- "$2")
 export PATH="$PATH:/usr/sbin:/sbin"
 
 # In namespaces of its own: what is mounted and started here ends with it.
 if [ -z "${RESTORE_TEST_NETWORK:-}" ]; then
   "$repository/examples/hosting-platform/images.sh"
-  exec "$repository/scripts/test-runner" "$0" "$program"
+  exec "$repository/scripts/test-runner" "$0" "$program" ${2:+"$static"}
 fi
 
 fail() {
@@ -76,7 +81,7 @@ bare() {
 # --- what is tried -----------------------------------------------------------------------------
 
 package() {
-  "$repository/scripts/package.sh" --binary "$program" --static none --fast --out "$work/out"
+  "$repository/scripts/package.sh" --binary "$program" --static "$static" --fast --out "$work/out"
   local made=("$work"/out/*.deb)
   cp "${made[0]}" "$root/package.deb"
   [ "$(dpkg-deb -f "$root/package.deb" Conflicts)" = dump ] || fail "it does not conflict with dump"
@@ -84,6 +89,29 @@ package() {
   for made in bin/restore share/man/man1/restore.1.gz share/zsh/site-functions/_restore lib/systemd/system/restore-drill@.timer; do
     grep -q "^restore_[^/]*/$made\$" "$work/list" || fail "the tarball has no $made"
   done
+}
+
+# As docs/how-to/install.md has it, before the package is there.
+tarball() {
+  local made=("$work"/out/*.tar.gz)
+  mkdir "$work/unpacked"
+  tar -xzf "${made[0]}" -C "$work/unpacked" --strip-components 1
+  cp -r "$work/unpacked/." "$root/usr/local/"
+  version
+  inside sh -euc 'case $(command -v restore) in /usr/local/bin/restore) ;; *) exit 1 ;; esac'
+  grep -q '^ExecStart=/usr/local/bin/restore ' "$root/usr/local/lib/systemd/system/restore-drill@.service"
+  (cd "$work/unpacked" && find . ! -type d -print0) | (cd "$root/usr/local" && xargs -0 rm)
+}
+
+# No library, no shell, no /etc, no /proc: what it does there, it does on any machine of this kind.
+empty() {
+  local there=$work/empty
+  mkdir "$there"
+  cp "$work/unpacked/bin/restore" "$there/restore"
+  local alone=(env -i chroot "$there" /restore)
+  "${alone[@]}" --version
+  "${alone[@]}" help stuck | grep -q .
+  "${alone[@]}" config schema | cmp - "$repository/docs/restore.schema.json"
 }
 
 install_it() {
@@ -171,6 +199,8 @@ removed() {
 
 step "a bare Debian" bare
 step "the package is built" package
+step "the tarball" tarball
+[ "$static" = none ] || step "the program of the tarball, where there is nothing else" empty
 step "dpkg -i" install_it
 step "restore --version" version
 step "every page of the manual renders without a warning" manual

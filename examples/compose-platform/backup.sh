@@ -2,10 +2,10 @@
 # Backs the platform up as its operators do by hand, with checksums: nothing but docker, pg_dump,
 # redis-cli, tar and sha256sum, and nothing of `restore`.
 #
-#   backup.sh [-d DIR] [ID]
+#   backup.sh [-d DIR] [--with-images] [ID]
 #
 # ID is the time now where none is given. Prints it. The folder's layout is the runbook's
-# ("generation A").
+# ("generation A"). --with-images: with the application's image, the largest part.
 set -euo pipefail
 self=$(readlink -f "$0")
 . "${self%/*}/lib.sh"
@@ -14,6 +14,11 @@ become_root "$self" "$@"
 parse_root "$@"
 load_platform
 
+images=
+if [ "${rest[0]:-}" = --with-images ]; then
+  images=yes
+  rest=("${rest[@]:1}")
+fi
 id=${rest[0]:-$(date +%Y%m%d-%H%M%S)}
 dir=$root/backups/$id
 [ ! -e "$dir" ] || die "$dir exists already"
@@ -22,7 +27,13 @@ mkdir -p "$dir"/{postgres,redis,volumes,configs/env-files,app}
 postgres=$(container postgres)
 docker exec "$postgres" pg_dump -U "$PG_USER" -F c -b -d "$PG_DATABASE" >"$dir/postgres/postgres-$id.dump"
 docker exec "$postgres" pg_dumpall -U "$PG_USER" -l postgres --globals-only >"$dir/postgres/postgres-globals-$id.sql"
+docker exec "$postgres" pg_dumpall -U "$PG_USER" -l postgres --clean --if-exists >"$dir/postgres/postgres-all-$id.sql"
 printf 'Backup Date: %s\nDatabase: %s\n' "$(date)" "$PG_DATABASE" >"$dir/postgres/metadata.txt"
+
+if [ -n "$images" ]; then
+  name=${app_image//[\/:]/_}
+  docker save "$app_image" | gzip -1 >"$dir/app/docker-image-$name.tar.gz"
+fi
 
 # Redis: a fresh dump.rdb, awaited.
 redis_save

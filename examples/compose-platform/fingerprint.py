@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """Prints what a platform holds, as text that is equal if and only if the content is equal.
 
-    fingerprint.py ROOT               one section for each component, `=== NAME DIGEST ===` first
+    fingerprint.py ROOT [--anew]      one section for each component, `=== NAME DIGEST ===` first;
+                                      --anew: without what is another one on a new engine
     fingerprint.py --compare A B      two such texts, component by component; exit 1 if any differs
 
 Called by `platform fingerprint`, which tells `docker` by its environment which engine to ask. As the
@@ -34,14 +35,15 @@ DESCRIPTION = ["Id", "Name", "Created", "Image", "Config", "HostConfig"]
 def main(arguments):
     if len(arguments) == 3 and arguments[0] == "--compare":
         return common.compare(arguments[1], arguments[2])
-    if len(arguments) != 1 or arguments[0].startswith("-"):
+    anew = arguments[1:] == ["--anew"]
+    if len(arguments) != 1 + anew or arguments[0].startswith("-"):
         print(__doc__, file=sys.stderr)
         return 2
-    common.show(sections(Path(arguments[0]).resolve()))
+    common.show(sections(Path(arguments[0]).resolve(), anew))
     return 0
 
 
-def sections(root):
+def sections(root, anew):
     import fingerprint_databases as databases
 
     from settings import Settings
@@ -56,7 +58,7 @@ def sections(root):
     for name, folder in common.TREES.items():
         yield name, common.files(root / folder, common.NOT_BACKED_UP.get(folder, set()))
     yield "crontab", common.text_file(root / "crontab")
-    yield "containers", containers()
+    yield "containers", containers(anew)
     yield "untouched", untouched(root, settings, databases)
 
 
@@ -74,13 +76,16 @@ def docker(*arguments):
     return answer.stdout.decode().splitlines()
 
 
-def containers():
+def containers(anew):
     ids = docker("ps", "-aq", "--no-trunc")
     if not ids:
         return []
     found = sorted(json.loads("\n".join(docker("inspect", *ids))), key=lambda it: it["Name"])
     lines = []
     for it in found:
+        if anew:
+            lines.append(f"{it['Name']} {it['State']['Status']} of {it['Config']['Image']}")
+            continue
         described = json.dumps({key: without_nothing(it[key]) for key in DESCRIPTION}, sort_keys=True)
         lines.append(f"{it['Name']} {it['State']['Status']} {described}")
     return lines

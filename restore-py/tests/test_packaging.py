@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tarfile
 import zipfile
 from importlib.metadata import metadata
@@ -20,6 +21,21 @@ def test_the_wheel_says_what_it_is() -> None:
         names = wheel.namelist()
     for name in ("LICENSE-MIT", "LICENSE-APACHE", "restore/py.typed"):
         assert any(it.endswith(name) for it in names), names
+
+
+def test_the_wheel_needs_nothing_else(tmp_path: Path) -> None:
+    """Only Python's own modules: nothing that the tests' environment has is seen."""
+    assert not metadata("restore-platform").get_all("Requires-Dist")
+    with zipfile.ZipFile(os.environ["RESTORE_WHEEL"]) as wheel:
+        wheel.extractall(tmp_path)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); import restore; "
+        "from restore.__main__ import main; restore.Site; sys.exit(main())"
+    )
+    command = [sys.executable, "-I", "-S", "-c", code, str(tmp_path), "--version"]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={})
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("restore "), ran.stdout
 
 
 def test_the_lock_file_of_the_source_distribution_fits(tmp_path: Path) -> None:

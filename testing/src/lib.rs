@@ -15,6 +15,7 @@ pub mod local;
 pub mod locked;
 mod memory;
 pub mod nodes;
+pub mod pages;
 pub mod pg;
 pub mod pitr;
 pub mod prepared;

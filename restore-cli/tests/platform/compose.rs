@@ -1,4 +1,4 @@
-//! The example platform of Docker Compose: the demo's story, and a first configuration of it.
+//! The example platform of Docker Compose: the demo's stories, and a first configuration of it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -159,4 +159,32 @@ fn a_first_configuration_of_it_needs_no_edit() {
     // The first backup of its own, proven.
     restore(&["backup"]).exits(0);
     restore(&["drill", "latest"]).exits(0);
+    everything_is_brought_back_on_a_new_engine(&compose);
+}
+
+/// The engine's data are destroyed, and all trees: three commands bring back all of it.
+fn everything_is_brought_back_on_a_new_engine(compose: &Compose) {
+    let library = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../examples/compose-platform/lib.sh"
+    );
+    let prepare = r#"set -euo pipefail; . "$1"; parse_root -d "$2"; prepare_for_disaster"#;
+    let mut command = Command::new("bash");
+    command.args(["-c", prepare, "bash", library]);
+    run(command.arg(&compose.root));
+    let (config, backups) = (compose.path("restore.toml"), compose.path("backups"));
+    let made = restore(&["--config", &config, "backup", "--json"]).exits(0);
+    let id = made.json()["backup"]["id"].as_str().unwrap().to_owned();
+    let at_backup = compose.script("platform", &["fingerprint", "--anew"]);
+    compose.script("disaster.sh", &[]);
+    assert!(!Path::new(&config).exists());
+    restore(&["init", "--from", &backups, "latest", "--output", &config]).exits(0);
+    let files = "images,docker-compose,docker-compose-monitoring,nginx-config,prometheus-config,scripts,applications,crontab";
+    let data = "postgres,metrics,redis,grafana,nginx-logs,nginx-cache";
+    let run = ["--config", &config, "run", &id, "--create", "--yes", "--only"];
+    // Checks of the data fail until the second.
+    restore(&[&run[..], &[files]].concat()).restored();
+    restore(&[&run[..], &[data]].concat()).exits(0);
+    let now = compose.script("platform", &["fingerprint", "--anew"]);
+    assert_same(&at_backup, &now, "brought back on a new engine");
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::nginx;
+use super::{command, nginx};
 use crate::contract::registry::take_known_kind;
 use crate::contract::{ComponentDeps, Maintenance, Platform, Registry, Table};
 use crate::model::Result;
@@ -28,12 +28,15 @@ pub(crate) fn make_registered(
     let kind = take_known_kind(
         "maintenance",
         &mut table,
-        &["nginx"],
+        &["nginx", "command"],
         registry.maintenance(),
     )?;
     if let Some(factory) = registry.maintenance().get(&kind) {
         return factory(table, parts);
     }
-    let nginx = nginx::Nginx::new(table, parts.platform.clone(), &parts.base)?;
-    Ok(Arc::new(nginx))
+    let platform = parts.platform.clone();
+    Ok(match kind.as_str() {
+        "command" => Arc::new(command::CommandPage::new(table, platform, &parts.base)?),
+        _ => Arc::new(nginx::Nginx::new(table, platform, &parts.base)?),
+    })
 }

@@ -1,6 +1,7 @@
 //! Maintenance mode: users are told to wait, by every web server, for every host name, and it is
 //! proven that they are.
 
+pub(crate) mod command;
 pub(crate) mod kinds;
 pub(crate) mod nginx;
 pub(crate) mod page;

@@ -1,4 +1,4 @@
-//! nginx's own commands.
+//! Commands of the web server's, and of the site's own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// No configuration is larger.
 const LARGEST: usize = 64 << 20;
 
-/// Runs nginx's commands, in the context of its service where there is one.
+/// Runs commands in the context of the web server's service, where there is one.
 #[derive(Clone)]
 pub(crate) struct Tool {
     pub(crate) platform: Arc<dyn Platform>,
@@ -81,7 +81,7 @@ impl Tool {
         }
     }
 
-    /// Runs `argv` to its end, where it must succeed; the error carries nginx's own words.
+    /// Runs `argv` to its end, where it must succeed; the error carries the program's own words.
     pub(crate) async fn run_checked(
         &self,
         argv: &[String],

@@ -286,6 +286,8 @@ fn every_key_is_documented_and_every_documented_key_exists() {
         compare_in(compose(), heading, group, name, kind);
     }
     compare("[maintenance]", "maintenance", None, Some("nginx"));
+    let heading = "[maintenance] kind = \"command\"";
+    compare(heading, "maintenance", None, Some("command"));
     for group in ["stores", "components", "checks", "hooks"] {
         for kind in kinds(group) {
             let heading = format!("[{group}.NAME] kind = \"{kind}\"");

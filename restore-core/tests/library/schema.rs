@@ -297,7 +297,10 @@ fn generated() -> Value {
             "components": of_kinds("components"),
             "checks": of_kinds("checks"),
             "hooks": of_kinds("hooks"),
-            "maintenance": Section::new(local(), "[maintenance]", "maintenance").of_kind("nginx").schema(),
+            "maintenance": { "oneOf": [
+                Section::new(local(), "[maintenance]", "maintenance").of_kind("nginx").schema(),
+                Section::new(local(), "[maintenance] kind = \"command\"", "maintenance").of_kind("command").schema(),
+            ]},
         },
     })
 }

@@ -16,6 +16,7 @@ mod full;
 mod hooks;
 mod new_cluster;
 mod older;
+mod pages;
 mod refusals;
 mod ruins;
 mod safety;

@@ -148,7 +148,7 @@ pub(super) fn write_components(
     for (role, it) in services {
         match role {
             Role::Postgres => write_postgres(found, it, services, out),
-            Role::Redis => write_redis(it, services, volumes, out),
+            Role::Redis => write_redis(found, it, services, volumes, out),
             _ => {}
         }
     }
@@ -172,8 +172,9 @@ pub(super) fn write_components(
         out.text("service", &name);
     }
     let nginx = services.iter().find(|(role, _)| *role == Role::Nginx);
-    if let Some((_, nginx)) = nginx {
-        write_maintenance(nginx, out);
+    match nginx {
+        Some((_, nginx)) => write_maintenance(nginx, out),
+        None => write_no_page(services, out),
     }
     trees
 }
@@ -198,31 +199,52 @@ pub(super) fn write_stops(stops: &[String], why: &str, out: &mut Emit) {
     out.list("stops", stops);
 }
 
-/// The file that holds a server's password: one that its container has, else one that is to be made.
-fn secret(it: &FoundService, words: &[&str], out: &mut Emit) {
-    let told = it
+/// The file that holds a server's password: one that its container has, one of this host that is called as the
+/// swarm's secret, else one that is to be made.
+fn secret(found: &Discovery, it: &FoundService, words: &[&str], out: &mut Emit) {
+    let inside = it
         .settings
         .iter()
-        .find(|(name, _)| name.ends_with("PASSWORD_FILE"));
-    let told =
-        told.and_then(|(_, inside)| it.mounts.iter().find(|at| at.target == Path::new(inside)));
+        .find(|(name, _)| name.ends_with("PASSWORD_FILE"))
+        .map(|(_, inside)| Path::new(inside));
+    let told = inside.and_then(|inside| it.mounts.iter().find(|at| at.target == inside));
+    let is_password = |name: &str| {
+        let name = name.to_lowercase();
+        words.iter().any(|word| name.contains(word)) && !name.ends_with(".conf")
+    };
     let fits = |mount: &&FoundMount| {
-        let name = mount
-            .target
-            .file_name()
-            .map(|it| it.to_string_lossy().to_lowercase());
-        let name = name.unwrap_or_default();
-        mount.target.starts_with(SECRETS)
-            && words.iter().any(|word| name.contains(word))
-            && !name.ends_with(".conf")
+        let name = mount.target.file_name().unwrap_or_default();
+        mount.target.starts_with(SECRETS) && is_password(&name.to_string_lossy())
     };
     match (told, it.mounts.iter().find(fits)) {
-        (Some(mount), _) if mount.bind => out.text("password_file", &mount.source),
+        (Some(mount), _) if mount.bind => {
+            out.text("password_file", &mount.source);
+            return;
+        }
         (_, Some(mount)) if mount.bind => {
             out.guess("by its name; only the name was read.");
             out.text("password_file", &mount.source);
+            return;
         }
-        _ => {
+        _ => {}
+    }
+    let named = inside.and_then(|inside| inside.strip_prefix(SECRETS).ok());
+    let named = named.and_then(Path::to_str);
+    let named = named.filter(|name| it.secrets.iter().any(|it| it == name));
+    let name = named.or_else(|| {
+        let mut secrets = it.secrets.iter().map(String::as_str);
+        secrets.find(|name| is_password(name))
+    });
+    let file = name.and_then(|name| {
+        let mut files = found.secrets.iter();
+        files.find(|file| file.file_name().is_some_and(|it| it == name))
+    });
+    match file {
+        Some(file) => {
+            out.guess("it is called as the swarm's secret; only the name was read.");
+            out.path("password_file", file);
+        }
+        None => {
             let path = format!("/etc/restore/{}.pass", it.name);
             out.todo(format!(
                 "write the password into {path}, for root alone: install -m 600 /dev/stdin {path}"
@@ -268,7 +290,7 @@ fn write_postgres(
     }
     let user = setting(&["POSTGRES_USER", "PGUSER", "PG_USER", "DB_USER"]);
     out.text("user", user.as_deref().unwrap_or("postgres"));
-    secret(it, &["postgres", "pg", "db"], out);
+    secret(found, it, &["postgres", "pg", "db"], out);
     write_stops(
         &clients(it, services),
         "what shares a network with it.",
@@ -287,6 +309,7 @@ fn write_postgres(
 }
 
 fn write_redis(
+    found: &Discovery,
     it: &FoundService,
     services: &[(Role, &FoundService)],
     volumes: &[(String, String)],
@@ -313,7 +336,7 @@ fn write_redis(
         out.comment("Without a password: take out what names its file.");
     }
     if it.protected != Some(false) {
-        secret(it, &["redis", "valkey"], out);
+        secret(found, it, &["redis", "valkey"], out);
     }
     write_stops(
         &clients(it, services),
@@ -411,6 +434,23 @@ fn write_volume_components(
             out.text("service", &nginx.name);
             out.list("reload", &["nginx", "-s", "reopen"]);
         }
+    }
+}
+
+/// Who is in front of users and shows them no page by itself.
+fn write_no_page(services: &[(Role, &FoundService)], out: &mut Emit) {
+    let is_proxy = |image: &str| {
+        let known = ["traefik", "caddy", "haproxy"];
+        known.iter().any(|name| image.contains(name))
+    };
+    let front = services.iter().find(|(_, it)| is_proxy(&it.image));
+    if let Some((_, front)) = front {
+        out.blank();
+        out.comment(&format!(
+            "{} is in front of users, who meet stopped services meanwhile unless two commands turn them away: \
+             [maintenance] kind = \"command\".",
+            front.name
+        ));
     }
 }
 

@@ -86,8 +86,12 @@ fn service(value: &Value) -> Option<FoundService> {
         settings: list(container.get("Env"))
             .iter()
             .filter_map(|it| it.as_str()?.split_once('='))
-            .filter(|(name, _)| is_telling(name))
+            .filter(|(name, value)| tells(name, value))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        secrets: list(container.get("Secrets"))
+            .iter()
+            .filter_map(|secret| text(secret, "/File/Name"))
             .collect(),
         mounts: list(container.get("Mounts"))
             .iter()
@@ -109,6 +113,11 @@ fn service(value: &Value) -> Option<FoundService> {
         keeps_nothing: keeps_nothing(&words, &settings_of(&words, &[])),
         ..FoundService::default()
     })
+}
+
+/// Whether a variable of a container names something: the name of a file is no password.
+fn tells(name: &str, value: &str) -> bool {
+    is_telling(name) || (name.ends_with("PASSWORD_FILE") && value.starts_with('/'))
 }
 
 /// The services of the Compose projects, by their containers.
@@ -217,10 +226,7 @@ fn of_container(it: &Value, project: String, service: String, volumes: &[Value])
         networks: keys("/NetworkSettings/Networks").collect(),
         settings: list("/Config/Env")
             .filter_map(|it| it.as_str()?.split_once('='))
-            .filter(|(name, value)| {
-                // The name of a file is no password.
-                is_telling(name) || (name.ends_with("PASSWORD_FILE") && value.starts_with('/'))
-            })
+            .filter(|(name, value)| tells(name, value))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect(),
         ports,
@@ -502,6 +508,23 @@ mod tests {
         let service = json!({"Spec": {"Name": "cache", "TaskTemplate": {"ContainerSpec":
             {"Image": "redis:7", "Args": ["redis-server", "--save", ""]}}}});
         assert!(self::service(&service).unwrap().keeps_nothing);
+    }
+
+    #[test]
+    fn the_secrets_of_a_service_are_known_by_their_names() {
+        let service = json!({"Spec": {"Name": "db", "TaskTemplate": {"ContainerSpec": {
+            "Image": "postgres:15",
+            "Env": ["POSTGRES_PASSWORD=hunter2", "POSTGRES_PASSWORD_FILE=/run/secrets/db.pass"],
+            "Secrets": [
+                {"File": {"Name": "db.pass"}, "SecretName": "shop_db.pass"},
+                {"File": null, "SecretName": "shop_more"}]}}}});
+        let it = self::service(&service).unwrap();
+        assert_eq!(it.secrets, ["db.pass"]);
+        let file = (
+            "POSTGRES_PASSWORD_FILE".to_owned(),
+            "/run/secrets/db.pass".to_owned(),
+        );
+        assert_eq!(it.settings, [file]);
     }
 
     #[test]

@@ -61,7 +61,8 @@ pub struct Discovery {
     pub compose_services: Vec<FoundService>,
     /// Directories that look like volumes: neighbours of servers' data.
     pub directories: Vec<PathBuf>,
-    /// Files in folders called `secrets`, near the servers. Only their names were read.
+    /// Files in folders called `secrets`, near the servers or in the directory that was looked at. Only their
+    /// names were read.
     pub secrets: Vec<PathBuf>,
     /// Crontabs: a file, or the user whose it is.
     pub crontab: Option<FoundCrontab>,
@@ -147,6 +148,8 @@ pub struct FoundService {
     pub settings: Vec<(String, String)>,
     /// What it mounts.
     pub mounts: Vec<FoundMount>,
+    /// The secrets that its swarm gives it, as its containers call them.
+    pub secrets: Vec<String>,
     /// The host's ports that it publishes.
     pub ports: Vec<u16>,
     /// The ports that it listens on inside its containers, as far as these say.

@@ -312,6 +312,13 @@ fn services_of_a_swarm_are_recognised_by_image_and_mounts() {
         ("POSTGRES_DB".to_owned(), "hosting_db".to_owned()),
         ("POSTGRES_USER".to_owned(), "hosting_user".to_owned()),
     ];
+    postgres.secrets = vec!["tls.key".to_owned(), "postgres.pass".to_owned()];
+    let mut redis = service(
+        "redis",
+        "valkey/valkey:8",
+        &[("hosting_redis_data", "/data")],
+    );
+    redis.secrets = vec!["redis.conf".to_owned(), "redis.pass".to_owned()];
     let mut job = service("migrate", "shop:1", &[]);
     job.job = true;
     let found = Discovery {
@@ -333,12 +340,11 @@ fn services_of_a_swarm_are_recognised_by_image_and_mounts() {
                 ],
             ),
             postgres,
-            service(
-                "redis",
-                "valkey/valkey:8",
-                &[("hosting_redis_data", "/data")],
-            ),
+            redis,
         ],
+        secrets: ["postgres.pass", "redis.conf"]
+            .map(|name| Path::new("/srv/secrets").join(name))
+            .to_vec(),
         compose: vec!["blog".to_owned()],
         ..Discovery::default()
     };
@@ -360,6 +366,18 @@ fn services_of_a_swarm_are_recognised_by_image_and_mounts() {
     assert_eq!(
         config.components["postgres"]["stops"],
         serde_json::json!(["hosting_app"])
+    );
+    // A file that is called as the secret holds it; a configuration is none, and what is not there is to be made.
+    assert_eq!(
+        config.components["postgres"]["password_file"],
+        "/srv/secrets/postgres.pass"
+    );
+    let made = "/etc/restore/hosting_redis.pass";
+    assert_eq!(config.components["redis"]["password_file"], made);
+    assert!(
+        proposal.todo.iter().any(|it| it.contains(made)),
+        "{:?}",
+        proposal.todo
     );
     assert_eq!(config.components["redis"]["volume"], "redis_data");
     assert_eq!(config.volumes["redis_data"]["name"], "hosting_redis_data");
@@ -384,6 +402,21 @@ fn services_of_a_swarm_are_recognised_by_image_and_mounts() {
         "{}",
         proposal.text
     );
+}
+
+#[test]
+fn a_proxy_that_shows_no_page_is_named() {
+    let said = |image: &str| {
+        let found = Discovery {
+            services: vec![service("front", image, &[])],
+            ..Discovery::default()
+        };
+        let proposal = propose(&found);
+        assert!(config(&proposal).maintenance.is_none(), "{image}");
+        proposal.text.contains("hosting_front is in front of users")
+    };
+    assert!(said("traefik:v3") && said("docker.io/library/caddy:2"));
+    assert!(!said("shop:2"));
 }
 
 /// One of the Compose project `shop`, whose volumes are called as the compose file has them.

@@ -3,6 +3,7 @@
 mod checks;
 mod disaster;
 mod ground;
+mod init;
 mod stack;
 mod traffic;
 
@@ -24,6 +25,7 @@ use restore_testing::{Sample, Share, assert_same, boundaries};
 #[tokio::test(flavor = "multi_thread")]
 async fn users_meet_the_page_or_the_platform() {
     let ground = Ground::whole(&[]);
+    init::a_first_configuration_needs_no_edit(&ground).await;
     checks::all_pass(&ground).await;
     traffic::users_meet_the_page_or_the_platform(&ground).await;
     traffic::the_page_is_everywhere(&ground).await;
