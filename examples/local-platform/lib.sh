@@ -62,7 +62,9 @@ parse_root() {
   fi
   [ -n "$root" ] || root=$(default_root)
   # One that is there without a program more: this is asked several times a second.
-  root=$(CDPATH= cd -P -- "$root" 2>/dev/null && pwd) || root=$(realpath -m -- "$root")
+  local there
+  there=$(CDPATH='' cd -P -- "$root" 2>/dev/null && pwd) || there=$(realpath -m -- "$root")
+  root=$there
   # shellcheck disable=SC2034 # read by the scripts that source this file
   rest=("$@")
 }
