@@ -161,7 +161,7 @@ mod sys;
 pub mod check {
     //! Checks: proofs that something works, made before a run and after it.
 
-    pub use crate::checks::kinds::make;
+    pub use crate::checks::kinds::{KINDS, make};
     pub use crate::contract::{Check, RetryMode, When};
 }
 
@@ -208,6 +208,8 @@ pub mod hook {
     //! Hooks: what a site wants done, or told, at moments of its runs, drills and backups.
 
     pub use crate::contract::{Hook, HookMoment, HookNotice, HookSubject};
+    pub use crate::hooks::HookCalls;
+    pub use crate::hooks::kinds::KINDS;
 }
 
 pub mod plan {
@@ -294,6 +296,7 @@ pub mod store {
     pub use crate::model::read_error;
     #[cfg(feature = "object-store")]
     pub use crate::stores::bucket::{BucketConfig, BucketService, BucketStore, SignIn};
+    pub use crate::stores::config::KINDS;
     pub use crate::stores::directory::DirectoryStore;
     pub use crate::stores::ssh::{SshConfig, SshStore};
 }

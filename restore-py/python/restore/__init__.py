@@ -66,6 +66,7 @@ from ._events import (
 )
 from ._log import log_event
 from ._members import BackupMember, GetReport, Gotten, Members
+from ._parts import Check, Hook, Maintenance, Store
 from ._plan import EarlierRun, Plan, PlannedComponent, PlannedSafety, PlannedService, Step
 from ._report import (
     ComponentReport,
@@ -141,6 +142,7 @@ __all__ = [
     "Backups",
     "CallState",
     "Changes",
+    "Check",
     "CheckMade",
     "CheckOutcome",
     "Component",
@@ -164,6 +166,7 @@ __all__ = [
     "Finding",
     "GetReport",
     "Gotten",
+    "Hook",
     "Inspection",
     "InternalError",
     "KeptData",
@@ -171,6 +174,7 @@ __all__ = [
     "ListedBackup",
     "LockedError",
     "Made",
+    "Maintenance",
     "Manifest",
     "ManifestEntry",
     "Members",
@@ -222,6 +226,7 @@ __all__ = [
     "StepStarted",
     "StepTime",
     "StoppedError",
+    "Store",
     "StoreStatus",
     "StuckError",
     "TimedOutError",
