@@ -94,8 +94,9 @@
 //!   library's own are directories, other hosts by
 //!   `ssh`, and buckets. [`Site::fetch`] brings a backup here, resumable and
 //!   verified, from whatever store has it.
-//! - **Add a check or another maintenance mode:** [`check::Check`] and
-//!   [`maintenance::Maintenance`] are the traits; a site makes those of its configuration.
+//! - **Add a check, a hook or another maintenance mode:** [`check::Check`], [`hook::Hook`] (with
+//!   [`hook::HookCalls`]) and [`maintenance::Maintenance`] are the traits. A
+//!   [`Registry`](component::Registry) makes them by their kinds, and stores and platforms too.
 //!
 //! Whatever you add, the suites of the feature `conformance` try whether it keeps its contract, the
 //! way they try the library's own; what a killed *run* comes to is shown by a
@@ -103,7 +104,8 @@
 //!
 //! The repository has whole programs, tried by its tests: in `examples/examples` the smallest
 //! restore, events into a web page or a chat message, a service that restores and can be stopped, a
-//! nightly verification; in `examples/src` a component and a store of one's own; in
+//! nightly verification; in `examples/src` a component, a store, a check, a hook, a maintenance mode and a
+//! platform's lock of one's own; in
 //! `restore-core/examples` a run that is killed at each boundary.
 //!
 //! # What it asks of a program

@@ -104,10 +104,7 @@ impl Object {
     }
 
     /// Does something with it at once, in this thread.
-    pub(crate) fn now<T>(
-        &self,
-        work: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<T>,
-    ) -> Result<T> {
+    pub(crate) fn now<T>(&self, work: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<T>) -> Result<T> {
         attached(|py| work(self.object.bind(py)).map_err(|error| failed(py, error)))
     }
 

@@ -117,9 +117,9 @@ ELSEWHERE = {
     "start_what_is_needed": "Plan.run, which does so",
     "store": "stores",
     "verify": "Backup.verify",
-    "with_maintenance": "nothing yet",
+    "with_maintenance": "Site.open(maintenance=…)",
     "with_platform": "nothing yet",
-    "with_store": "nothing yet",
+    "with_store": "Site.open(stores=…)",
 }
 HANDLES = {
     "attach": "Site.attach",
@@ -213,6 +213,14 @@ def test_what_a_site_can_be_asked_is_a_method() -> None:
     assert {name for name in calls if not hasattr(restore.Site, name)} == set(ELSEWHERE)
     missing = {name for name in handles if not hasattr(restore.Site, f"start_{name}")}
     assert missing == set(HANDLES)
+
+
+def test_what_a_site_is_made_of_may_be_written_here() -> None:
+    listing = (REPOSITORY / "docs" / "public-api.txt").read_text()
+    kinds = set(re.findall(r"fn restore_core::component::Registry::with_(\w+)\(", listing))
+    arguments = set(inspect.signature(restore.Site.open).parameters) - {"path", "components"}
+    # A platform has too many methods to be called one by one.
+    assert {kind.removesuffix("s") for kind in arguments} == kinds - {"platform"}
 
 
 LITERAL = re.compile(r'"((?:[^"\\]|\\.)*)"', re.S)
