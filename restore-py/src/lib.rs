@@ -15,6 +15,7 @@ mod part;
 mod runtime;
 mod site;
 mod store;
+mod store_write;
 mod task;
 mod writer;
 

@@ -75,6 +75,7 @@ pub(crate) fn take_common<T: DeserializeOwned>(
 
 /// An object of a class of the caller's. The interpreter is held while a method of it works, on a thread that may
 /// block, and never by a thread of the event loop that waits for it.
+#[derive(Clone)]
 pub(crate) struct Object {
     object: Arc<Py<PyAny>>,
     raised: Raised,

@@ -1,4 +1,4 @@
-//! Stores written in Python: backups are read from them.
+//! Stores written in Python.
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -12,13 +12,15 @@ use pyo3::types::PyBytes;
 use restore_core::backup::{BackupFile, BackupId};
 use restore_core::component::StoreFactory;
 use restore_core::config::Table;
-use restore_core::store::BackupStore;
+use restore_core::platform::Space;
+use restore_core::store::{BackupFolder, BackupStore};
 use restore_core::{Error, ErrorKind, Result};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::part::{Object, Raised, attached, broken_off, failed};
+use crate::store_write::Folder;
 
 /// How much is asked of a file at once.
 const PIECE: usize = 256 << 10;
@@ -112,6 +114,36 @@ impl BackupStore for PyStore {
         });
         // What cannot say where it is, is not here: it is read, or fetched, which says why.
         found.unwrap_or_default()
+    }
+
+    /// Nobody knows of an end.
+    async fn room(&self) -> Result<Option<Space>> {
+        let asked = self.object.call("create", |object| {
+            object.call_method0("_restore_writable").map(drop)
+        });
+        asked.await?;
+        Ok(None)
+    }
+
+    async fn begin(&self, id: &BackupId) -> Result<Arc<dyn BackupFolder>> {
+        let asked = id.to_string();
+        let begun = self.object.call("create", move |object| {
+            object.call_method1("_restore_create", (asked,)).map(drop)
+        });
+        begun.await?;
+        Ok(Arc::new(Folder {
+            object: self.object.clone(),
+            id: id.to_string(),
+            store: self.described.clone(),
+        }))
+    }
+
+    async fn remove(&self, id: &BackupId) -> Result<()> {
+        let id = id.to_string();
+        let removed = self.object.call("remove", move |object| {
+            object.call_method1("remove", (id,)).map(drop)
+        });
+        removed.await
     }
 }
 

@@ -221,6 +221,68 @@ def test_a_backup_that_a_store_has_not(small: Small) -> None:
     assert isinstance(caught.value.__cause__, FileNotFoundError)
 
 
+class Writable(ByYear):
+    kind = "writable"
+
+    def create(self, id: str) -> None:
+        (self.root / id[:4]).mkdir(exist_ok=True)
+        (self.root / id[:4] / id).mkdir(mode=0o700)
+
+    def write(self, id: str, path: str, private: bool) -> BinaryIO:
+        file = self.root / id[:4] / id / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file.open("xb")
+
+    def publish(self, id: str, manifest: str) -> None:
+        (self.root / id[:4] / id / "MANIFEST.txt").write_text(manifest)
+
+    def remove(self, id: str) -> None:
+        (self.root / id[:4] / id / "MANIFEST.txt").unlink()
+        shutil.rmtree(self.root / id[:4] / id)
+
+
+def test_backups_are_made_in_a_store(small: Small) -> None:
+    site = stored(small, Writable)
+    made = site.back_up(to="years")
+    assert made.store == "years" and made.kind == "full"
+    assert site.backup("latest").id == made.id
+    assert site.backup(made.id).verify().verdict == "verified"
+    folder = small.root / "years" / made.id[:4] / made.id
+    assert (folder / "MANIFEST.txt").exists()
+    # The older one goes, and the newest stays.
+    site.plan_prune(keep=1, store="years").run()
+    assert list(site.backups()) == [made.id]
+    store = Writable("years", {"root": "years"}, small.root)
+    with pytest.raises(restore.PreflightError) as caught:
+        store._restore_create(made.id)
+    assert caught.value.code == "backup.exists"
+
+
+def test_a_store_that_only_reads(small: Small) -> None:
+    with pytest.raises(restore.PreflightError) as caught:
+        stored(small, ByYear).back_up(to="years")
+    assert caught.value.code == "store.read_only" and "by-year years" in str(caught.value)
+
+
+def test_a_store_that_cannot_be_written_to_any_more(small: Small) -> None:
+    class Full(Writable):
+        kind = "full"
+
+        def write(self, id: str, path: str, private: bool) -> BinaryIO:
+            class Nowhere(io.BytesIO):
+                def write(self, content: Any) -> int:
+                    raise restore.FailedError("the disk is full", code="years.full")
+
+            return Nowhere()
+
+    with pytest.raises(restore.FailedError) as caught:
+        stored(small, Full).back_up(to="years")
+    assert caught.value.code == "years.full", caught.value
+    # What there is of it is no backup: the older one is the latest still.
+    assert len(list((small.root / "years").rglob("MANIFEST.txt"))) == 1
+    assert stored(small, Full).backup("latest").id == BACKUP
+
+
 @pytest.mark.parametrize(
     ("method", "answer"),
     [

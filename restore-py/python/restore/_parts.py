@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Optional
 
 from ._decode import moment
-from ._errors import ConfigError, NotFoundError
+from ._errors import ConfigError, NotFoundError, PreflightError
 from ._values import BackupFile, CheckOutcome, Finding
 
 
@@ -65,7 +65,8 @@ class Check(Part):
 
 
 class Store(Part):
-    """Where backups are: they are listed, read and fetched from it. Nothing is written to it.
+    """Where backups are: they are listed, read and fetched from it, and made in it where the class has ``create``,
+    ``write``, ``publish`` and ``remove`` too.
 
     Give the class to :meth:`restore.Site.open` as one of ``stores``; a ``[stores.NAME]`` of its ``kind`` then
     makes one. The library itself reads the keys that every store has: passphrases and signatures.
@@ -100,6 +101,52 @@ class Store(Part):
         """Where this host can read the file itself, in a place that nobody else may write to; ``None`` where
         the store is elsewhere. Asked often; what it raises counts as ``None``."""
         return None
+
+    def create(self, id: str) -> None:
+        """Begins a backup of that id, which has no manifest before ``publish``. A ``FileExistsError`` says that
+        there is one, finished or not."""
+        raise self._read_only()
+
+    def write(self, id: str, path: str, private: bool) -> BinaryIO:
+        """A new file of a backup that was begun; folders on the way are made. ``private``: only its owner may
+        read it. Its ``close`` returns once it is durable; one that is never closed need not be there."""
+        raise self._read_only()
+
+    def publish(self, id: str, manifest: str) -> None:
+        """Puts a backup's ``MANIFEST.txt`` in place, durable, and at once: it is finished then."""
+        raise self._read_only()
+
+    def remove(self, id: str) -> None:
+        """Deletes a backup, finished or not: its ``MANIFEST.txt`` first, so that what is left by a process that
+        was killed is unfinished."""
+        raise self._read_only()
+
+    def _read_only(self) -> PreflightError:
+        return PreflightError(
+            f"backups in {self.describe()} can only be read",
+            code="store.read_only",
+            hint="name another store",
+        )
+
+    def _restore_writable(self) -> None:
+        if type(self).create is Store.create:
+            raise self._read_only()
+
+    def _restore_create(self, id: str) -> None:
+        try:
+            self.create(id)
+        except FileExistsError as error:
+            raise PreflightError(
+                f"there is a backup {id} already in {self.describe()}",
+                code="backup.exists",
+                hint="a backup is never written over: try again in a moment",
+            ) from error
+
+    def _restore_write(self, id: str, path: str, private: bool) -> BinaryIO:
+        found = self.write(id, path, private)
+        if not callable(getattr(found, "write", None)):
+            raise misfit(self, "write", found, "a binary file")
+        return found
 
     def _restore_describe(self) -> str:
         found = self.describe()
