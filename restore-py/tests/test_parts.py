@@ -309,7 +309,8 @@ def test_what_a_store_may_not_answer(small: Small, method: str, answer: object) 
 
 
 def test_hooks_hear_of_a_run_and_of_a_backup(small: Small) -> None:
-    hook = {"kind": "diary", "file": "diary", "when": ["before-stop", "on-success"]}
+    moments = ["before-stop", "on-success"]
+    hook: dict[str, Any] = {"kind": "diary", "file": "diary", "when": moments}
     config = {**small.config(), "hooks": {"diary": hook}}
     site = restore.Site(config, base=small.root, hooks=[Diary])
     site.back_up()
@@ -321,7 +322,8 @@ def test_hooks_hear_of_a_run_and_of_a_backup(small: Small) -> None:
         ["on-success", "run"],
     ]
     assert BACKUP in lines[1]
-    for change in ({"when": []}, {"for": ["backup"]}, {"timeout": "soon"}):
+    changes: list[dict[str, Any]] = [{"when": []}, {"for": ["backup"]}, {"timeout": "soon"}]
+    for change in changes:
         with pytest.raises(restore.ConfigError, match=r"\[hooks.diary\]"):
             wrong = {**config, "hooks": {"diary": {**hook, **change}}}
             restore.Site(wrong, base=small.root, hooks=[Diary])
