@@ -25,6 +25,6 @@ class Diary(restore.Hook):
         self.file: Path = base / options.pop("file")
         super().__init__(name, options, base)
 
-    def call(self, notice: dict[str, Any]) -> None:
+    def call(self, notice: restore.HookNotice) -> None:
         with self.file.open("a") as diary:
-            print(notice["when"], notice["subject"], notice["text"], file=diary)
+            print(notice.when, notice.subject, notice.text, file=diary)

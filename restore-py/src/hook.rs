@@ -59,7 +59,7 @@ impl Hook for PyHook {
         })?;
         let work = move |object: &Bound<'_, PyAny>| -> PyResult<()> {
             let notice = to_python(object.py(), &value)?;
-            object.call_method1("call", (notice,)).map(drop)
+            object.call_method1("_restore_call", (notice,)).map(drop)
         };
         match is_step {
             true => self.object.call_in_run("call", work).await,

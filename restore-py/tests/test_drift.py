@@ -75,6 +75,7 @@ VALUES: list[tuple[str, type, dict[str, Optional[str]]]] = [
     ("GetReport", restore.GetReport, {}),
     ("Gotten", restore.Gotten, {}),
     ("Hole", restore.WalGap, {}),
+    ("HookNotice", restore.HookNotice, {}),
     ("KeptData", restore.KeptData, {}),
     ("LastDrill", restore.LastDrill, {}),
     ("ListedBackup", restore.ListedBackup, {"summary": "created", "packed": "bytes"}),
@@ -166,6 +167,12 @@ def fields(name: str) -> list[str]:
 )
 def test_words_are_the_library_s(name: str, words: Any) -> None:
     assert set(typing.get_args(words)) == variants(f"pub enum {name}")
+
+
+def test_words_of_hooks_are_the_library_s() -> None:
+    for name, words in (("HookMoment", restore.HookMoment), ("HookSubject", restore.HookSubject)):
+        known = {word.replace("-", "_") for word in typing.get_args(words)}
+        assert known == variants(f"pub enum {name}")
 
 
 def test_words_of_events_and_errors_are_the_library_s() -> None:

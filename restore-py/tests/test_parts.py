@@ -329,12 +329,43 @@ def test_hooks_hear_of_a_run_and_of_a_backup(small: Small) -> None:
             restore.Site(wrong, base=small.root, hooks=[Diary])
 
 
+def test_what_a_hook_is_told(small: Small) -> None:
+    told: list[restore.HookNotice] = []
+
+    class Listening(restore.Hook):
+        kind = "listening"
+
+        def call(self, notice: restore.HookNotice) -> None:
+            told.append(notice)
+
+    hook = {"kind": "listening", "when": ["after-swap", "on-success", "on-failure"]}
+    config = {**small.config(), "hooks": {"it": hook}}
+    site = restore.Site(config, base=small.root, hooks=[Listening])
+    made = site.back_up()
+    report = site.plan(BACKUP).run()
+    site.confirm()
+    archive = small.folder / "volumes" / f"data-{BACKUP}.tar.gz"
+    archive.write_bytes(archive.read_bytes()[:-8])
+    with pytest.raises(restore.VerificationError):
+        site.drill(BACKUP)
+    backed_up, swapped, ended, failed = told
+    assert {notice.site for notice in told} == {"small"} and backed_up.hook == "it"
+    assert (backed_up.subject, backed_up.when) == ("backup", "on-success")
+    assert backed_up.backup is not None and backed_up.backup.id == made.id
+    assert backed_up.report is None and swapped.when == "after-swap"
+    for notice in (swapped, ended):
+        assert notice.subject == "run" and notice.report is not None
+        assert notice.report.run == report.run and notice.error is None
+        assert notice.document["report"]["run"] == report.run
+    assert (failed.subject, failed.when) == ("drill", "on-failure")
+
+
 @pytest.mark.parametrize("when", ["before-stop", "after-swap", "on-success"])
 def test_an_exception_of_a_hook(small: Small, when: str) -> None:
     class Failing(restore.Hook):
         kind = "failing"
 
-        def call(self, notice: dict[str, Any]) -> None:
+        def call(self, notice: restore.HookNotice) -> None:
             raise ZeroDivisionError("in a hook")
 
     config = {**small.config(), "hooks": {"it": {"kind": "failing", "when": [when]}}}

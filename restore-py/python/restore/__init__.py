@@ -66,7 +66,7 @@ from ._events import (
 )
 from ._log import log_event
 from ._members import BackupMember, GetReport, Gotten, Members
-from ._parts import Check, Hook, Maintenance, Store
+from ._parts import Check, Hook, HookMoment, HookNotice, HookSubject, Maintenance, Store
 from ._plan import EarlierRun, Plan, PlannedComponent, PlannedSafety, PlannedService, Step
 from ._report import (
     ComponentReport,
@@ -167,6 +167,9 @@ __all__ = [
     "GetReport",
     "Gotten",
     "Hook",
+    "HookMoment",
+    "HookNotice",
+    "HookSubject",
     "Inspection",
     "InternalError",
     "KeptData",

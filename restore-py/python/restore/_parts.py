@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Optional
+from typing import Any, BinaryIO, ClassVar, Literal, Optional
 
-from ._decode import moment
+from ._decode import decode, moment
 from ._errors import ConfigError, NotFoundError, PreflightError
+from ._report import Failure, Report
+from ._store import BackupReport
 from ._values import BackupFile, CheckOutcome, Finding
+
+HookMoment = Literal["before-stop", "after-swap", "after-start", "on-success", "on-failure"]
+HookSubject = Literal["run", "drill", "backup"]
 
 
 class Part(ABC):
@@ -191,6 +196,43 @@ class Store(Part):
         return self.local_path(id, path)
 
 
+@dataclass(frozen=True)
+class HookNotice:
+    """What a hook is told. No secrets."""
+
+    text: str
+    """One line for people."""
+    site: str
+    """The site's name."""
+    hook: str
+    """The hook's name."""
+    when: HookMoment
+    subject: HookSubject
+    report: Optional[Report] = None
+    """What is known of the run, or the drill, so far."""
+    backup: Optional[BackupReport] = None
+    """The backup that was made."""
+    error: Optional[Failure] = None
+    """Why it did not end as asked."""
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """All of it as the JSON document that a command reads and a webhook gets."""
+
+    @classmethod
+    def _of(cls, value: dict[str, Any]) -> HookNotice:
+        report, backup, error = value.get("report"), value.get("backup"), value.get("error")
+        return cls(
+            text=value["text"],
+            site=value["site"],
+            hook=value["hook"],
+            when=value["when"],
+            subject=value["subject"],
+            report=None if report is None else Report.from_dict(report),
+            backup=None if backup is None else BackupReport._of(backup),
+            error=None if error is None else decode(Failure, error),
+            document=value,
+        )
+
+
 class Hook(Part):
     """What is done, or told, at a moment of a run, a drill or a backup.
 
@@ -199,12 +241,13 @@ class Hook(Part):
     """
 
     @abstractmethod
-    def call(self, notice: dict[str, Any]) -> None:
-        """Does what it is for. ``notice`` is the document that a command reads and a webhook gets: ``text``,
-        ``site``, ``when``, ``subject``, and ``report``, ``backup`` or ``error`` where there is one. It may be called
-        again where the process died in it. An exception is a failure, which before the end of a run turns it back,
-        and its words are told: no secrets. After the timeout nobody waits for it any more, and what it goes on
-        doing is on its own account."""
+    def call(self, notice: HookNotice) -> None:
+        """Does what it is for. It may be called again where the process died in it. An exception is a failure,
+        which before the end of a run turns it back, and its words are told: no secrets. After the timeout nobody
+        waits for it any more, and what it goes on doing is on its own account."""
+
+    def _restore_call(self, notice: dict[str, Any]) -> None:
+        self.call(HookNotice._of(notice))
 
 
 class Maintenance(Part):
