@@ -82,6 +82,7 @@ from ._restore import __version__, stop_all as _stop_all
 from ._run import CallState, Events, ProgressUpdates, Run, RunProgress
 from ._signals import stop_on_signals
 from ._site import Site
+from ._site_base import BackupName, RunName
 from ._status import (
     ConfigCheck,
     ConfigFinding,
@@ -136,6 +137,7 @@ __all__ = [
     "BackupFinished",
     "BackupKind",
     "BackupMember",
+    "BackupName",
     "BackupRecovery",
     "BackupReport",
     "BackupStarted",
@@ -212,6 +214,7 @@ __all__ = [
     "RunContext",
     "RunEnd",
     "RunFinished",
+    "RunName",
     "RunProgress",
     "RunStarted",
     "SafetyBackup",

@@ -46,7 +46,9 @@ from ._task import drive, long, short, wait
 from ._values import BackupRecovery, CheckOutcome, ListedBackup
 
 BackupName = Union[str, Backup, ListedBackup, BackupReport]
+"""A backup, by its id, as ``latest``, opened, listed, or by the report of its making."""
 RunName = Union[str, Report]
+"""A run, by its id or its report."""
 Secrets = Union[Path, Mapping[str, Path]]
 Kinds = Iterable[type[Component]]
 CheckKinds = Iterable[type[Check]]
