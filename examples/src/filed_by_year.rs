@@ -1,12 +1,22 @@
 //! A store of one's own: backups that are filed by year, `ROOT/2024/20240215-020000/…`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use restore_core::backup::{BackupFile, BackupId};
+use restore_core::config::{Table, parse_section};
 use restore_core::store::{BackupStore, DirectoryStore, OddEntry};
 use restore_core::{Error, Result};
+use serde::Deserialize;
 use tokio::io::AsyncRead;
+
+/// `[stores.NAME]` with `kind = "filed-by-year"` and `root = "/srv/backups"`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Section {
+    root: PathBuf,
+}
 
 /// Backups in folders by year. Inside a year it is what [`DirectoryStore`] is, which follows no
 /// links and lets no path lead out.
@@ -15,6 +25,15 @@ pub struct FiledByYear {
 }
 
 impl FiledByYear {
+    /// As written in the configuration.
+    pub const KIND: &'static str = "filed-by-year";
+
+    /// Makes one from its section; a relative `root` is below `base`.
+    pub fn from_table(name: &str, table: Table, base: &Path) -> Result<Arc<dyn BackupStore>> {
+        let section: Section = parse_section(&format!("stores.{name}"), table)?;
+        Ok(Arc::new(Self::new(base.join(section.root))))
+    }
+
     /// The store in the directory `root`.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }

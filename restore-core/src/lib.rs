@@ -94,8 +94,9 @@
 //!   library's own are directories, other hosts by
 //!   `ssh`, and buckets. [`Site::fetch`] brings a backup here, resumable and
 //!   verified, from whatever store has it.
-//! - **Add a check or another maintenance mode:** [`check::Check`] and
-//!   [`maintenance::Maintenance`] are the traits; a site makes those of its configuration.
+//! - **Add a check, a hook or another maintenance mode:** [`check::Check`], [`hook::Hook`] (with
+//!   [`hook::HookCalls`]) and [`maintenance::Maintenance`] are the traits. A
+//!   [`Registry`](component::Registry) makes them by their kinds, and stores and platforms too.
 //!
 //! Whatever you add, the suites of the feature `conformance` try whether it keeps its contract, the
 //! way they try the library's own; what a killed *run* comes to is shown by a
@@ -103,7 +104,8 @@
 //!
 //! The repository has whole programs, tried by its tests: in `examples/examples` the smallest
 //! restore, events into a web page or a chat message, a service that restores and can be stopped, a
-//! nightly verification; in `examples/src` a component and a store of one's own; in
+//! nightly verification; in `examples/src` a component, a store, a check, a hook, a maintenance mode and a
+//! platform's lock of one's own; in
 //! `restore-core/examples` a run that is killed at each boundary.
 //!
 //! # What it asks of a program
@@ -161,7 +163,7 @@ mod sys;
 pub mod check {
     //! Checks: proofs that something works, made before a run and after it.
 
-    pub use crate::checks::kinds::make;
+    pub use crate::checks::kinds::{KINDS, make};
     pub use crate::contract::{Check, RetryMode, When};
 }
 
@@ -208,6 +210,8 @@ pub mod hook {
     //! Hooks: what a site wants done, or told, at moments of its runs, drills and backups.
 
     pub use crate::contract::{Hook, HookMoment, HookNotice, HookSubject};
+    pub use crate::hooks::HookCalls;
+    pub use crate::hooks::kinds::KINDS;
 }
 
 pub mod plan {
@@ -294,6 +298,7 @@ pub mod store {
     pub use crate::model::read_error;
     #[cfg(feature = "object-store")]
     pub use crate::stores::bucket::{BucketConfig, BucketService, BucketStore, SignIn};
+    pub use crate::stores::config::KINDS;
     pub use crate::stores::directory::DirectoryStore;
     pub use crate::stores::ssh::{SshConfig, SshStore};
 }

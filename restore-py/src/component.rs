@@ -20,57 +20,16 @@ use crate::backup;
 use crate::context;
 use crate::convert::{from_python, to_python};
 use crate::error::{from_exception, interned};
-use crate::runtime::Inside;
+use crate::part::{Raised, attached, broken_off, not_made};
 use crate::writer::BackupContext;
-
-/// The first exception that a component raised: the cause of the error that the caller sees.
-#[derive(Clone, Default)]
-pub(crate) struct Raised(Arc<Mutex<Option<PyErr>>>);
-
-impl Raised {
-    fn keep(&self, error: PyErr) {
-        self.lock().get_or_insert(error);
-    }
-
-    pub(crate) fn clear(&self) {
-        let old = self.lock().take();
-        drop(old);
-    }
-
-    /// It, for whoever tells how the work has ended.
-    pub(crate) fn take(&self) -> Option<PyErr> {
-        self.lock().take()
-    }
-
-    /// The error with the exception that lies behind it, where there is one.
-    pub(crate) fn blame(&self, py: Python<'_>, error: PyErr) -> PyErr {
-        let cause = self.take();
-        if cause.is_some() {
-            error.set_cause(py, cause);
-        }
-        error
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<PyErr>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// Makes components of a Python class.
 pub(crate) fn factory(kind: &str, class: Py<PyAny>, raised: Raised) -> ComponentFactory {
     let kind = interned(kind);
     Arc::new(move |name: &str, table: Table, parts: &ComponentDeps| {
         attached(|py| {
-            make(py, &class, kind, name, table, parts, &raised).map_err(|error| {
-                let known = from_exception(py, &error);
-                let known = if known.code() == "python.exception" {
-                    known.with_kind(ErrorKind::Config)
-                } else {
-                    known
-                };
-                raised.keep(error);
-                known.context(format!("[components.{name}]"))
-            })
+            make(py, &class, kind, name, table, parts, &raised)
+                .map_err(|error| not_made(py, &raised, error, &format!("components.{name}")))
         })
     })
 }
@@ -173,13 +132,7 @@ impl PyComponent {
         });
         called
             .await
-            .unwrap_or_else(|e| {
-                Err(Error::new(
-                    ErrorKind::Internal,
-                    "python.task",
-                    format!("{method} stopped in the middle: {e}"),
-                ))
-            })
+            .unwrap_or_else(|e| Err(broken_off(method, &e)))
             .map_err(|error| error.in_component(self.name.as_str()))
     }
 }
@@ -296,11 +249,4 @@ impl Component for PyComponent {
         self.call("replaced_at", Given::Run(Box::new(cx.clone())), None)
             .await
     }
-}
-
-/// Does something in the interpreter; one that is ending does nothing any more.
-fn attached<T>(work: impl FnOnce(Python<'_>) -> Result<T>) -> Result<T> {
-    let _inside = Inside::enter();
-    Python::try_attach(work)
-        .unwrap_or_else(|| Err(Error::interrupted().context("the Python interpreter is ending")))
 }

@@ -4,12 +4,18 @@
 //! on an asyncio loop; values cross over as what JSON knows, and get their types in Python.
 
 mod backup;
+mod check;
 mod component;
 mod context;
 mod convert;
 mod error;
+mod hook;
+mod maintenance;
+mod part;
 mod runtime;
 mod site;
+mod store;
+mod store_write;
 mod task;
 mod writer;
 

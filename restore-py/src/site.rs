@@ -21,10 +21,11 @@ use restore_core::{
 };
 
 use crate::backup::Backup;
-use crate::component::{self, Raised};
 use crate::convert::{dump, from_python};
 use crate::error::{exception, raise};
+use crate::part::Raised;
 use crate::task::{Answer, Task, told};
+use crate::{check, component, hook, maintenance, store};
 
 /// One configured platform with its components and its stores: what `restore.toml` describes.
 #[pyclass(frozen, module = "restore._restore")]
@@ -78,38 +79,66 @@ impl Plan {
     }
 }
 
-/// The library's kinds and those that are written in Python.
-fn registry(py: Python<'_>, components: &Bound<'_, PyDict>, raised: &Raised) -> PyResult<Registry> {
+/// The library's kinds and those that are written in Python: of each part that a site may have (`components`,
+/// `checks` …) the classes by their kinds.
+fn registry(py: Python<'_>, kinds: &Bound<'_, PyDict>, raised: &Raised) -> PyResult<Registry> {
     let mut registry = Registry::default();
-    for (kind, class) in components {
-        let kind: String = kind.extract()?;
-        if registry.contains(&kind) {
-            let error = Error::new(
-                ErrorKind::Config,
-                "config.components",
-                format!("components: {kind:?} is a kind of the library's own"),
-            )
-            .hint("give the class another `kind`, and name that in the configuration");
-            return Err(raise(py, &error));
+    for (part, classes) in kinds {
+        let part: String = part.extract()?;
+        for (kind, class) in classes.cast::<PyDict>()? {
+            let kind: String = kind.extract()?;
+            registry = added(py, registry, &part, &kind, class.unbind(), raised.clone())?;
         }
-        let factory = component::factory(&kind, class.unbind(), raised.clone());
-        registry = registry.with(&kind, factory);
     }
     Ok(registry)
 }
 
+/// The registry with one more kind, which must not take the place of one of the library's.
+fn added(
+    py: Python<'_>,
+    registry: Registry,
+    part: &str,
+    kind: &str,
+    class: Py<PyAny>,
+    raised: Raised,
+) -> PyResult<Registry> {
+    let is_known = match part {
+        "components" => registry.contains(kind),
+        "checks" => restore_core::check::KINDS.contains(&kind),
+        "stores" => restore_core::store::KINDS.contains(&kind),
+        "hooks" => restore_core::hook::KINDS.contains(&kind),
+        _ => restore_core::maintenance::KINDS.contains(&kind),
+    };
+    if is_known {
+        let error = Error::new(
+            ErrorKind::Config,
+            format!("config.{part}"),
+            format!("{part}: {kind:?} is a kind of the library's own"),
+        )
+        .hint("give the class another `kind`, and name that in the configuration");
+        return Err(raise(py, &error));
+    }
+    Ok(match part {
+        "components" => registry.with(kind, component::factory(kind, class, raised)),
+        "checks" => registry.with_check(kind, check::factory(class, raised)),
+        "stores" => registry.with_store(kind, store::factory(class, raised)),
+        "hooks" => registry.with_hook(kind, hook::factory(class, raised)),
+        _ => registry.with_maintenance(kind, maintenance::factory(class, raised)),
+    })
+}
+
 #[pymethods]
 impl Site {
-    /// From a file or a table, with components written in Python by their kinds.
+    /// From a file or a table, with the parts that are written in Python: classes by their kinds.
     #[new]
     fn new(
         py: Python<'_>,
         config: &Bound<'_, PyAny>,
         base: Option<PathBuf>,
-        components: &Bound<'_, PyDict>,
+        kinds: &Bound<'_, PyDict>,
     ) -> PyResult<Self> {
         let raised = Raised::default();
-        let registry = registry(py, components, &raised)?;
+        let registry = registry(py, kinds, &raised)?;
         let opened = match config.cast::<PyDict>() {
             Ok(table) => {
                 let table = from_python(table)?;
@@ -131,12 +160,8 @@ impl Site {
 
     /// What can be known of a file without a backup; with the error of one that cannot be used.
     #[staticmethod]
-    fn check_config(
-        py: Python<'_>,
-        path: PathBuf,
-        components: &Bound<'_, PyDict>,
-    ) -> PyResult<Task> {
-        let registry = registry(py, components, &Raised::default())?;
+    fn check_config(py: Python<'_>, path: PathBuf, kinds: &Bound<'_, PyDict>) -> PyResult<Task> {
+        let registry = registry(py, kinds, &Raised::default())?;
         Ok(Task::reading(|options| async move {
             let check = restore_core::Site::check_config(&path, &registry, &options).await?;
             let refusal = check.refusal();

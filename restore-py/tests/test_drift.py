@@ -75,6 +75,7 @@ VALUES: list[tuple[str, type, dict[str, Optional[str]]]] = [
     ("GetReport", restore.GetReport, {}),
     ("Gotten", restore.Gotten, {}),
     ("Hole", restore.WalGap, {}),
+    ("HookNotice", restore.HookNotice, {}),
     ("KeptData", restore.KeptData, {}),
     ("LastDrill", restore.LastDrill, {}),
     ("ListedBackup", restore.ListedBackup, {"summary": "created", "packed": "bytes"}),
@@ -119,9 +120,9 @@ ELSEWHERE = {
     "tell_refused_drill": "Site.drill, which does so",
     "unread_runs": "Site.status, which tells them",
     "verify": "Backup.verify",
-    "with_maintenance": "nothing yet",
+    "with_maintenance": "Site.open(maintenance=…)",
     "with_platform": "nothing yet",
-    "with_store": "nothing yet",
+    "with_store": "Site.open(stores=…)",
 }
 HANDLES = {
     "attach": "Site.attach",
@@ -170,6 +171,12 @@ def test_words_are_the_library_s(name: str, words: Any) -> None:
     assert set(typing.get_args(words)) == variants(f"pub enum {name}")
 
 
+def test_words_of_hooks_are_the_library_s() -> None:
+    for name, words in (("HookMoment", restore.HookMoment), ("HookSubject", restore.HookSubject)):
+        known = {word.replace("-", "_") for word in typing.get_args(words)}
+        assert known == variants(f"pub enum {name}")
+
+
 def test_words_of_events_and_errors_are_the_library_s() -> None:
     assert set(_errors._KINDS) == variants("pub enum ErrorKind")
     kinds = {event.kind for event in restore.Event.__subclasses__()}
@@ -215,6 +222,14 @@ def test_what_a_site_can_be_asked_is_a_method() -> None:
     assert {name for name in calls if not hasattr(restore.Site, name)} == set(ELSEWHERE)
     missing = {name for name in handles if not hasattr(restore.Site, f"start_{name}")}
     assert missing == set(HANDLES)
+
+
+def test_what_a_site_is_made_of_may_be_written_here() -> None:
+    listing = (REPOSITORY / "docs" / "public-api.txt").read_text()
+    kinds = set(re.findall(r"fn restore_core::component::Registry::with_(\w+)\(", listing))
+    arguments = set(inspect.signature(restore.Site.open).parameters) - {"path", "components"}
+    # A platform has too many methods to be called one by one.
+    assert {kind.removesuffix("s") for kind in arguments} == kinds - {"platform"}
 
 
 LITERAL = re.compile(r'"((?:[^"\\]|\\.)*)"', re.S)

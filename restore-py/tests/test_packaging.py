@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from importlib.metadata import metadata
 from pathlib import Path
@@ -49,3 +50,12 @@ def test_the_lock_file_of_the_source_distribution_fits(tmp_path: Path) -> None:
         assert lock is not None and b'name = "restore-benches"' not in lock.read()
     for name in ("README.md", "LICENSE-MIT", "LICENSE-APACHE", "restore-core/Cargo.toml"):
         assert name in files, sorted(files)
+
+
+def test_the_recipe_of_the_wheel_takes_what_the_sources_ask_for() -> None:
+    recipe = (REPOSITORY / "packaging" / "Containerfile.wheel").read_text()
+    maturin = tomllib.loads((REPOSITORY / "restore-py" / "pyproject.toml").read_text())
+    (requirement,) = maturin["build-system"]["requires"]
+    workspace = tomllib.loads((REPOSITORY / "Cargo.toml").read_text())["workspace"]["package"]
+    assert f"'{requirement}'" in recipe
+    assert f"ARG RUST={workspace['rust-version']}\n" in recipe

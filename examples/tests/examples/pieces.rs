@@ -13,7 +13,7 @@ use restore_core::conformance::{self, ComponentUnderTest, StoreUnderTest};
 use restore_core::platform::local;
 use restore_core::store::{BackupStore, DirectoryStore};
 use restore_core::{BackupRequest, Error, ErrorKind, Result, RunOptions, Site};
-use restore_examples::{FiledByYear, FreshFile, SearchIndex, SharedLock};
+use restore_examples::{Diary, FiledByYear, Flag, FreshFile, SearchIndex, SharedLock};
 use restore_testing::run;
 
 const ID: &str = "20240215-020000";
@@ -166,6 +166,43 @@ async fn the_check_of_a_fresh_file() {
     std::fs::write(trying.path("app/ready"), "").unwrap();
     let checked = site.check(&RunOptions::new()).await.unwrap();
     assert!(checked[0].passed, "{checked:?}");
+}
+
+#[tokio::test]
+async fn a_store_a_hook_and_a_page_by_their_kinds() {
+    let trying = Trying::new();
+    let year = trying.path("years/2024");
+    std::fs::create_dir_all(&year).unwrap();
+    std::fs::rename(trying.path("backups").join(ID), year.join(ID)).unwrap();
+    let config = SiteConfig::from_toml(
+        "[site]\nname = 'x'\nstate = 'state'\n\
+         [stores.main]\nkind = 'directory'\npath = 'backups'\n\
+         [stores.years]\nkind = 'filed-by-year'\nroot = 'years'\n\
+         [hooks.diary]\nkind = 'diary'\nfile = 'diary'\nwhen = ['on-success']\n\
+         [maintenance]\nkind = 'flag'\nfile = 'page.html'\n\
+         [components.search]\nkind = 'search-index'\nfile = 'app/search.idx'\n",
+    )
+    .unwrap();
+    let registry = Registry::default()
+        .with(SearchIndex::KIND, Arc::new(SearchIndex::from_table))
+        .with_store(FiledByYear::KIND, Arc::new(FiledByYear::from_table))
+        .with_hook(Diary::KIND, Arc::new(Diary::from_table))
+        .with_maintenance(Flag::KIND, Arc::new(Flag::from_table));
+    let site = Site::from_config(config, trying.root.path(), &registry).unwrap();
+    assert_eq!(site.backup("latest").await.unwrap().id().as_str(), ID);
+    let made = site.begin().back_up(BackupRequest::all()).await.unwrap();
+    let diary = std::fs::read_to_string(trying.path("diary")).unwrap();
+    assert_eq!(
+        diary,
+        format!("on-success backup: x: Backup {} is made\n", made.id)
+    );
+    let page = trying.path("page.html");
+    site.page(true).await.unwrap();
+    assert!(page.exists());
+    for _ in 0..2 {
+        site.page(false).await.unwrap();
+        assert!(!page.exists());
+    }
 }
 
 #[tokio::test]

@@ -11,8 +11,8 @@ use crate::contract::registry::take_known_kind;
 use crate::contract::{Check, ComponentDeps, Platform, Registry};
 use crate::model::Result;
 
-/// The kinds of checks.
-const KINDS: [&str; 6] = ["http", "sql", "redis", "process", "log", "command"];
+/// The kinds of checks that the library has.
+pub const KINDS: [&str; 6] = ["http", "sql", "redis", "process", "log", "command"];
 
 /// Makes the check `name` of one of the library's kinds from its table; relative paths in it are
 /// taken from `base`. Nothing is connected to yet.

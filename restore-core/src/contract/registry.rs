@@ -82,8 +82,8 @@ pub type ComponentFactory =
     Arc<dyn Fn(&str, Table, &ComponentDeps) -> Result<SharedComponent> + Send + Sync>;
 
 /// The kinds of things that a site may have: [`Registry::default`] has the library's own, to which
-/// [`with`](Self::with) adds a kind of components, and the others one of platforms, stores, checks
-/// and maintenance modes.
+/// [`with`](Self::with) adds a kind of components, and the others one of platforms, stores, checks,
+/// hooks and maintenance modes.
 ///
 /// ```
 /// use std::path::{Path, PathBuf};

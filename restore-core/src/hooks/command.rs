@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Calls, document};
+use super::{HookCalls, document};
 use crate::contract::{
     ComponentDeps, ConfigDuration, Hook, HookMoment, HookNotice, HookSubject, Platform, Program,
     Table, parse_section,
@@ -36,7 +36,7 @@ struct Section {
 /// not outlive this process where it runs on this host.
 pub(super) struct Command {
     name: String,
-    calls: Calls,
+    calls: HookCalls,
     service: Option<String>,
     argv: Vec<String>,
     platform: Arc<dyn Platform>,
@@ -58,7 +58,7 @@ impl Command {
             *program = parts.path(&*program).display().to_string();
         }
         Ok(Self {
-            calls: Calls::new(name, section.when, section.subjects, section.timeout)?,
+            calls: HookCalls::new(name, section.when, section.subjects, section.timeout)?,
             name: name.to_owned(),
             service: section.service,
             argv,

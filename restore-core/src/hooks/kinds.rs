@@ -10,8 +10,8 @@ use crate::contract::registry::take_known_kind;
 use crate::contract::{ComponentDeps, Hook, Registry};
 use crate::model::Result;
 
-/// The kinds of hooks.
-const KINDS: [&str; 2] = ["command", "webhook"];
+/// The kinds of hooks that the library has.
+pub const KINDS: [&str; 2] = ["command", "webhook"];
 
 /// Makes the hook `name` from its table. Nothing is started and nothing connected to.
 pub(crate) fn make(

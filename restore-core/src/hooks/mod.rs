@@ -6,7 +6,9 @@ mod webhook;
 
 use std::time::Duration;
 
-use crate::contract::{ConfigDuration, HookMoment, HookNotice, HookSubject};
+use serde::Deserialize;
+
+use crate::contract::{ConfigDuration, HookMoment, HookNotice, HookSubject, Table, parse_section};
 use crate::model::{Error, ErrorKind, Result};
 
 /// How long a call may take where the configuration does not say.
@@ -23,14 +25,36 @@ fn document(notice: &HookNotice) -> Result<Vec<u8>> {
     })
 }
 
-/// The keys that hooks of every kind have.
-struct Calls {
+/// When a hook is called, and how long a call may take: what the keys `when`, `for` and `timeout` say, which
+/// hooks of every kind have.
+#[derive(Clone, Debug)]
+pub struct HookCalls {
     when: Vec<HookMoment>,
     subjects: Option<Vec<HookSubject>>,
     timeout: Duration,
 }
 
-impl Calls {
+#[derive(Deserialize)]
+struct Keys {
+    when: Vec<HookMoment>,
+    #[serde(rename = "for")]
+    subjects: Option<Vec<HookSubject>>,
+    timeout: Option<ConfigDuration>,
+}
+
+impl HookCalls {
+    /// Takes these keys out of the table of `[hooks.NAME]`, for a kind of an embedder's own.
+    pub fn take(name: &str, table: &mut Table) -> Result<Self> {
+        let mut taken = Table::new();
+        for key in ["when", "for", "timeout"] {
+            if let Some(value) = table.remove(key) {
+                taken.insert(key.to_owned(), value);
+            }
+        }
+        let keys: Keys = parse_section(&format!("hooks.{name}"), taken)?;
+        Self::new(name, keys.when, keys.subjects, keys.timeout)
+    }
+
     /// From the keys of `[hooks.NAME]`.
     fn new(
         name: &str,
@@ -74,8 +98,14 @@ impl Calls {
         })
     }
 
-    fn has(&self, when: HookMoment, subject: HookSubject) -> bool {
+    /// Whether it is called at this moment of such work.
+    pub fn has(&self, when: HookMoment, subject: HookSubject) -> bool {
         let subjects = self.subjects.as_ref();
         self.when.contains(&when) && subjects.is_none_or(|it| it.contains(&subject))
+    }
+
+    /// How long a call may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
     }
 }

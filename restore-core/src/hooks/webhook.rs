@@ -8,7 +8,7 @@ use hyper::{Method, Uri};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::{Calls, document};
+use super::{HookCalls, document};
 use crate::checks::client::{HttpProbe, Posted, ask};
 use crate::contract::{
     ConfigDuration, Hook, HookMoment, HookNotice, HookSubject, SecretSource, Table, parse_section,
@@ -36,7 +36,7 @@ struct Section {
 /// An address that is told. It, or a token, may be a secret: messages name its host alone.
 pub(super) struct Webhook {
     name: String,
-    calls: Calls,
+    calls: HookCalls,
     url: Address,
     token: SecretSource,
     ca_file: Option<PathBuf>,
@@ -116,7 +116,7 @@ impl Webhook {
             }
         };
         let hook = Self {
-            calls: Calls::new(name, section.when, section.subjects, section.timeout)?,
+            calls: HookCalls::new(name, section.when, section.subjects, section.timeout)?,
             name: name.to_owned(),
             url,
             token: SecretSource::new(&path, file(section.token_file), section.token_env)?,

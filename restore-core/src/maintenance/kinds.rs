@@ -8,6 +8,9 @@ use crate::contract::registry::take_known_kind;
 use crate::contract::{ComponentDeps, Maintenance, Platform, Registry, Table};
 use crate::model::Result;
 
+/// The kinds of maintenance modes that the library has.
+pub const KINDS: [&str; 2] = ["nginx", "command"];
+
 /// Makes the maintenance mode of a site from `[maintenance]`, of one of the library's kinds;
 /// relative paths are taken from `base`. Nothing is run yet.
 pub fn make(
@@ -25,12 +28,7 @@ pub(crate) fn make_registered(
     registry: &Registry,
     parts: &ComponentDeps,
 ) -> Result<Arc<dyn Maintenance>> {
-    let kind = take_known_kind(
-        "maintenance",
-        &mut table,
-        &["nginx", "command"],
-        registry.maintenance(),
-    )?;
+    let kind = take_known_kind("maintenance", &mut table, &KINDS, registry.maintenance())?;
     if let Some(factory) = registry.maintenance().get(&kind) {
         return factory(table, parts);
     }

@@ -11,7 +11,7 @@ pub(crate) mod servers;
 pub(crate) mod tokens;
 pub(crate) mod tool;
 
-pub use self::kinds::make;
+pub use self::kinds::{KINDS, make};
 pub use crate::contract::{Maintenance, Readiness};
 pub use crate::model::FILE_NAME;
 

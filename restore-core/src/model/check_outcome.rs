@@ -6,6 +6,7 @@ use super::text::shown;
 
 /// One check's outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use = "a check that fails is no error: see `passed`"]
 pub struct CheckOutcome {
     /// The check's name, `postgres/tables`.
     pub name: String,

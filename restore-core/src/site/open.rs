@@ -18,8 +18,8 @@ impl Site {
         Self::open_with(path, &Registry::default())
     }
 
-    /// As [`open`](Self::open), with kinds of components, platforms, stores, checks or maintenance modes of the
-    /// caller's own, which `registry` knows.
+    /// As [`open`](Self::open), with kinds of components, platforms, stores, checks, hooks or maintenance modes of
+    /// the caller's own, which `registry` knows.
     pub fn open_with(path: impl AsRef<Path>, registry: &Registry) -> Result<Self> {
         let path = path.as_ref();
         let config = SiteConfig::read(path)?;

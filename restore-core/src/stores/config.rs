@@ -16,7 +16,8 @@ use crate::model::{Error, ErrorKind, Result};
 use crate::sys::trust;
 use crate::sys::trust::Trust;
 
-const KINDS: [&str; 5] = ["directory", "ssh", "s3", "azure", "gcs"];
+/// The kinds of stores that the library has.
+pub const KINDS: [&str; 5] = ["directory", "ssh", "s3", "azure", "gcs"];
 
 /// A store as it was configured.
 pub(crate) struct Configured {

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use restore_core::check::{Check, RetryMode, When};
 use restore_core::component::{CheckOutcome, Registry};
 use restore_core::config::{SiteConfig, Table, parse_section};
+use restore_core::hook::{HookCalls, HookMoment, HookSubject};
 use restore_core::maintenance::Maintenance;
 use restore_core::platform::local;
 use restore_core::store::{BackupStore, DirectoryStore};
@@ -125,6 +126,30 @@ async fn kinds_of_all_five_sorts_work_from_the_configuration() {
     );
     let outcomes = site.check(&RunOptions::default()).await.unwrap();
     assert_eq!(outcomes[0].detail, "all is well");
+}
+
+/// What hooks of every kind have is read by the library, for kinds of embedders' own too.
+#[test]
+fn keys_of_all_hooks_are_taken_out_of_the_table_of_one() {
+    let table = |toml: &str| -> Table { toml::from_str(toml).unwrap() };
+    let mut section =
+        table("when = ['on-failure']\nfor = ['drill']\ntimeout = '2m'\nfile = 'diary'");
+    let calls = HookCalls::take("diary", &mut section).unwrap();
+    assert_eq!(section.keys().collect::<Vec<_>>(), ["file"]);
+    assert_eq!(calls.timeout().as_secs(), 120);
+    assert!(calls.has(HookMoment::OnFailure, HookSubject::Drill));
+    assert!(!calls.has(HookMoment::OnFailure, HookSubject::Run));
+    assert!(!calls.has(HookMoment::OnSuccess, HookSubject::Drill));
+    for (toml, code) in [
+        ("file = 'diary'", "config.missing_key"),
+        ("when = []", "config.bad_value"),
+        ("when = ['never']", "config.bad_value"),
+        ("when = ['after-swap']\nfor = ['backup']", "config.bad_value"),
+    ] {
+        let error = HookCalls::take("diary", &mut table(toml)).unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+        assert!(error.to_string().contains("[hooks.diary]"), "{error}");
+    }
 }
 
 #[test]

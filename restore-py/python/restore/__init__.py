@@ -66,6 +66,7 @@ from ._events import (
 )
 from ._log import log_event
 from ._members import BackupMember, GetReport, Gotten, Members
+from ._parts import Check, Hook, HookMoment, HookNotice, HookSubject, Maintenance, Store
 from ._plan import EarlierRun, Plan, PlannedComponent, PlannedSafety, PlannedService, Step
 from ._report import (
     ComponentReport,
@@ -81,6 +82,7 @@ from ._restore import __version__, stop_all as _stop_all
 from ._run import CallState, Events, ProgressUpdates, Run, RunProgress
 from ._signals import stop_on_signals
 from ._site import Site
+from ._site_base import BackupName, RunName
 from ._status import (
     ConfigCheck,
     ConfigFinding,
@@ -135,12 +137,14 @@ __all__ = [
     "BackupFinished",
     "BackupKind",
     "BackupMember",
+    "BackupName",
     "BackupRecovery",
     "BackupReport",
     "BackupStarted",
     "Backups",
     "CallState",
     "Changes",
+    "Check",
     "CheckMade",
     "CheckOutcome",
     "Component",
@@ -164,6 +168,10 @@ __all__ = [
     "Finding",
     "GetReport",
     "Gotten",
+    "Hook",
+    "HookMoment",
+    "HookNotice",
+    "HookSubject",
     "Inspection",
     "InternalError",
     "KeptData",
@@ -171,6 +179,7 @@ __all__ = [
     "ListedBackup",
     "LockedError",
     "Made",
+    "Maintenance",
     "Manifest",
     "ManifestEntry",
     "Members",
@@ -205,6 +214,7 @@ __all__ = [
     "RunContext",
     "RunEnd",
     "RunFinished",
+    "RunName",
     "RunProgress",
     "RunStarted",
     "SafetyBackup",
@@ -222,6 +232,7 @@ __all__ = [
     "StepStarted",
     "StepTime",
     "StoppedError",
+    "Store",
     "StoreStatus",
     "StuckError",
     "TimedOutError",

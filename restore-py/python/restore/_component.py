@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar, Literal, Optional, Union
+from typing import Any, Literal, Optional, Union
 
 from . import _restore
 from ._arguments import flags, number, path, text
 from ._backup import Backup
 from ._errors import ConfigError, PreflightError
+from ._parts import Part
 from ._values import CheckOutcome, Finding
 
 Pathname = Union[str, "os.PathLike[str]"]
@@ -227,7 +227,7 @@ class RunContext:
         return self._native.unpack(text("artifact", artifact), places[0], below, places[1])
 
 
-class Component(ABC):
+class Component(Part):
     """One restorable part of a platform.
 
     Give the class to :meth:`restore.Site.open`; a ``[components.NAME]`` of its ``kind`` then makes
@@ -245,23 +245,6 @@ class Component(ABC):
     Methods are called on threads of the library's, one at a time for each run. An exception is a
     failure: the run undoes itself. A :class:`~restore.RestoreError` keeps its code and hint.
     """
-
-    kind: ClassVar[str]
-    """As written in the configuration."""
-    name: str
-    """The name that the site gives it."""
-    base: Path
-    """The directory that relative paths are taken from."""
-
-    def __init__(self, name: str, options: Mapping[str, Any], base: Path) -> None:
-        """``options``: the table of the configuration, without ``kind``. ``base``: the directory
-        that relative paths are taken from. Classes that know options take them out of ``options``
-        before they pass on the rest, which must then be empty."""
-        self.name = name
-        self.base = base
-        if options:
-            unknown = ", ".join(f"`{key}`" for key in options)
-            raise ConfigError(f"unknown key {unknown}", code="config.unknown_key")
 
     def stops(self) -> Iterable[str]:
         """The services that must be down while it cuts over or undoes: the run stops them before

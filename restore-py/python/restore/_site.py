@@ -26,7 +26,8 @@ class Site(SiteBase):
 
     ``Site.open("restore.toml")``, or from a dict of the same shape, whose relative paths are taken
     from ``base``. Neither reads a password, connects to anything or writes anything.
-    ``components`` are classes of your own, by their ``kind``.
+    ``components``, ``checks``, ``stores``, ``hooks`` and ``maintenance`` are classes of your own, which
+    sections of their ``kind`` are made with.
 
     Every slow method has a twin whose name ends in ``_async``, for asyncio, and of a long one
     ``start_…`` begins it and gives a :class:`Run`. Other threads run while they wait. Ctrl-C and

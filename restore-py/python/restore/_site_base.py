@@ -28,6 +28,7 @@ from ._config import found, plain
 from ._difference import SiteDifference
 from ._errors import ConfigError
 from ._members import GetReport, Members
+from ._parts import Check, Hook, Maintenance, Part, Store
 from ._plan import Plan
 from ._report import Report
 from ._run import Run
@@ -45,9 +46,15 @@ from ._task import drive, long, short, wait
 from ._values import BackupRecovery, CheckOutcome, ListedBackup
 
 BackupName = Union[str, Backup, ListedBackup, BackupReport]
+"""A backup, by its id, as ``latest``, opened, listed, or by the report of its making."""
 RunName = Union[str, Report]
+"""A run, by its id or its report."""
 Secrets = Union[Path, Mapping[str, Path]]
 Kinds = Iterable[type[Component]]
+CheckKinds = Iterable[type[Check]]
+StoreKinds = Iterable[type[Store]]
+HookKinds = Iterable[type[Hook]]
+MaintenanceKinds = Iterable[type[Maintenance]]
 S = TypeVar("S", bound="SiteBase")
 
 
@@ -57,7 +64,15 @@ class SiteBase:
     __slots__ = ("_native",)
 
     def __init__(
-        self, config: Mapping[str, Any], *, base: Path = ".", components: Kinds = ()
+        self,
+        config: Mapping[str, Any],
+        *,
+        base: Path = ".",
+        components: Kinds = (),
+        checks: CheckKinds = (),
+        stores: StoreKinds = (),
+        hooks: HookKinds = (),
+        maintenance: MaintenanceKinds = (),
     ) -> None:
         if not isinstance(config, Mapping):
             raise ConfigError(
@@ -65,31 +80,61 @@ class SiteBase:
                 code="config.shape",
                 hint="Site.open(path) reads a restore.toml",
             )
-        self._native = _restore.Site(plain(config), path_of("base", base), _by_kind(components))
+        kinds = _kinds(components, checks, stores, hooks, maintenance)
+        self._native = _restore.Site(plain(config), path_of("base", base), kinds)
 
     @classmethod
-    def open(cls: type[S], path: Optional[Path] = None, *, components: Kinds = ()) -> S:
+    def open(
+        cls: type[S],
+        path: Optional[Path] = None,
+        *,
+        components: Kinds = (),
+        checks: CheckKinds = (),
+        stores: StoreKinds = (),
+        hooks: HookKinds = (),
+        maintenance: MaintenanceKinds = (),
+    ) -> S:
         """The site that the file at ``path`` describes; without one, the file that the command line
         would take: ``RESTORE_CONFIG`` names it, or it is ``./restore.toml`` or
-        ``/etc/restore/restore.toml``."""
+        ``/etc/restore/restore.toml``. The others are classes of your own, which sections of their
+        ``kind`` are made with."""
         site = cls.__new__(cls)
         file = path_of("path", found(path))
-        site._native = _restore.Site(file, None, _by_kind(components))
+        kinds = _kinds(components, checks, stores, hooks, maintenance)
+        site._native = _restore.Site(file, None, kinds)
         return site
 
     @staticmethod
-    def check_config(path: Path, *, components: Kinds = ()) -> ConfigCheck:
+    def check_config(
+        path: Path,
+        *,
+        components: Kinds = (),
+        checks: CheckKinds = (),
+        stores: StoreKinds = (),
+        hooks: HookKinds = (),
+        maintenance: MaintenanceKinds = (),
+    ) -> ConfigCheck:
         """Everything that can be known of the file at ``path`` without a backup: keys, references,
         programs, rights of files, whether stores and services answer, room. Changes nothing; true
         where nothing of it is an error."""
-        checking = _restore.Site.check_config(path_of("path", path), _by_kind(components))
+        kinds = _kinds(components, checks, stores, hooks, maintenance)
+        checking = _restore.Site.check_config(path_of("path", path), kinds)
         check: ConfigCheck = wait(checking.then(ConfigCheck._of))
         return check
 
     @staticmethod
-    async def check_config_async(path: Path, *, components: Kinds = ()) -> ConfigCheck:
+    async def check_config_async(
+        path: Path,
+        *,
+        components: Kinds = (),
+        checks: CheckKinds = (),
+        stores: StoreKinds = (),
+        hooks: HookKinds = (),
+        maintenance: MaintenanceKinds = (),
+    ) -> ConfigCheck:
         """The same on an asyncio loop."""
-        checking = _restore.Site.check_config(path_of("path", path), _by_kind(components))
+        kinds = _kinds(components, checks, stores, hooks, maintenance)
+        checking = _restore.Site.check_config(path_of("path", path), kinds)
         check: ConfigCheck = await drive(checking.then(ConfigCheck._of))
         return check
 
@@ -488,24 +533,42 @@ def _nodes(nodes: Optional[Mapping[str, str]]) -> dict[str, str]:
     return {text("nodes", old): text("nodes", new) for old, new in nodes.items()}
 
 
-def _by_kind(components: Kinds) -> dict[str, type[Component]]:
-    def refused(message: str) -> ConfigError:
-        return ConfigError(message, code="config.components", hint="components=[MyComponent]")
+def _kinds(
+    components: Kinds,
+    checks: CheckKinds,
+    stores: StoreKinds,
+    hooks: HookKinds,
+    maintenance: MaintenanceKinds,
+) -> dict[str, dict[str, type[Part]]]:
+    """The classes of each part by their kinds."""
+    return {
+        "components": _by_kind("components", components, Component),
+        "checks": _by_kind("checks", checks, Check),
+        "stores": _by_kind("stores", stores, Store),
+        "hooks": _by_kind("hooks", hooks, Hook),
+        "maintenance": _by_kind("maintenance", maintenance, Maintenance),
+    }
 
-    if isinstance(components, type):
-        raise refused("components is a class, and not a list of classes")
-    kinds: dict[str, type[Component]] = {}
-    for component in components:
-        if not (isinstance(component, type) and issubclass(component, Component)):
-            raise refused(f"components: {component!r} is no class below restore.Component")
-        kind = getattr(component, "kind", None)
+
+def _by_kind(part: str, classes: Iterable[type[Part]], base: type) -> dict[str, type[Part]]:
+    def refused(message: str) -> ConfigError:
+        hint = f"{part}=[My{base.__name__}]"
+        return ConfigError(message, code=f"config.{part}", hint=hint)
+
+    if isinstance(classes, type):
+        raise refused(f"{part} is a class, and not a list of classes")
+    kinds: dict[str, type[Part]] = {}
+    for known in classes:
+        if not (isinstance(known, type) and issubclass(known, base)):
+            raise refused(f"{part}: {known!r} is no class below restore.{base.__name__}")
+        kind = getattr(known, "kind", None)
         if not isinstance(kind, str) or not kind:
-            raise refused(f"components: {component.__name__} has no `kind`")
+            raise refused(f"{part}: {known.__name__} has no `kind`")
         if kind in kinds:
             raise refused(
-                f"components: {kinds[kind].__name__} and {component.__name__} have the same kind {kind!r}"
+                f"{part}: {kinds[kind].__name__} and {known.__name__} have the same kind {kind!r}"
             )
-        kinds[kind] = component
+        kinds[kind] = known
     return kinds
 
 

@@ -59,6 +59,7 @@ pub struct ListedBackup {
 
 /// What all stores of a site have.
 #[derive(Debug)]
+#[must_use = "a store that could not be listed is no error: `failed` says it"]
 #[non_exhaustive]
 pub struct BackupListing {
     /// Every backup, oldest first; one that several stores hold is listed for each, in their order.
