@@ -71,16 +71,18 @@ pub(crate) fn command(
         }
         None => {}
     }
-    // While it is still root's.
-    if bounds.no_network
-        && let Some(unshare) = unshare()
-    {
-        words.extend([unshare.into(), "-n".into(), "--".into()]);
-    }
     let groups = account.is_some_and(|account| account.more_groups);
     // It changes the user last: a directory to start in may be closed to that one from above.
     let setpriv = setpriv().filter(|_| bound || account.is_some());
     let set_here = account.filter(|_| setpriv.is_none());
+    // As long as it is root's.
+    if bounds.no_network
+        && set_here.is_none()
+        && let Some(unshare) = unshare()
+    {
+        words.push(unshare.into());
+        words.extend(["-n", "--"].map(OsString::from));
+    }
     if let Some(setpriv) = setpriv {
         words.push(setpriv.into());
         if let Some(account) = account {
