@@ -20,7 +20,7 @@ use crate::contract::backup::artifact::Artifact;
 use crate::contract::backup::tar_dump::{self, Rows, TarDump};
 use crate::model::{Error, ErrorKind, Progress, Result};
 use crate::sys::process::account::Account;
-use crate::sys::process::launch;
+use crate::sys::process::launch::{self, Bounds};
 use crate::sys::process::programs::stranger;
 use crate::sys::{child, random_name};
 
@@ -426,7 +426,12 @@ async fn start_within(
     if tool.takes != Takes::Input {
         argv.push(GIVEN.to_owned());
     }
-    let mut command = match launch::command(&argv, reader.as_ref(), false) {
+    // A file that gets the better of its reader gets no further.
+    let bounds = Bounds {
+        no_network: true,
+        ..Bounds::default()
+    };
+    let mut command = match launch::command(&argv, reader.as_ref(), bounds) {
         Ok(command) => command,
         Err(error) => return unstarted(&error),
     };

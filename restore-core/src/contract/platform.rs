@@ -84,7 +84,9 @@ pub trait Platform: Send + Sync {
     }
 
     /// Runs a throwaway server in the context of a service (its user, its machine or image),
-    /// for instance over staged data. `command` must stay in the foreground.
+    /// for instance over staged data. `command` must stay in the foreground. What it reads may be a program of
+    /// strangers: it reaches no network where the platform can see to that, and is spoken to by a socket in a
+    /// directory.
     async fn scratch(&self, service: &str, command: Command) -> Result<Box<dyn Scratch>>;
 
     /// Where users of this host's network reach what the service listens on at `port` inside its

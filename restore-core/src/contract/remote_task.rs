@@ -26,6 +26,8 @@ pub struct RemoteTask<'a> {
     pub steps: Steps<'a>,
     /// Stops it.
     pub cancel: CancellationToken,
+    /// What programs that it starts may take in memory, in bytes; 0: it starts none that take much.
+    pub memory: u64,
 }
 
 impl<'a> RemoteTask<'a> {
@@ -38,6 +40,7 @@ impl<'a> RemoteTask<'a> {
             source: None,
             steps: &|_, _| Progress::hidden(),
             cancel: CancellationToken::new(),
+            memory: 0,
         }
     }
 
@@ -52,6 +55,13 @@ impl<'a> RemoteTask<'a> {
     #[must_use]
     pub fn with(mut self, source: Option<Source>) -> Self {
         self.source = source;
+        self
+    }
+
+    /// The same remote task, whose programs may take so many bytes of memory.
+    #[must_use]
+    pub fn taking(mut self, memory: u64) -> Self {
+        self.memory = memory;
         self
     }
 

@@ -15,6 +15,7 @@ use super::directory;
 use crate::archive::{SinkFile, unwritable};
 use crate::contract::{BackupFolder, Manifest};
 use crate::model::{BackupId, Error, ErrorKind, Result};
+use crate::sys::absent::is_new;
 use crate::sys::durable::{self, Access};
 use crate::sys::private;
 use crate::sys::space::Space;
@@ -102,7 +103,7 @@ pub(crate) fn begin(
     let flags = DIRECTORY | OFlags::NOFOLLOW;
     let held = rustix::fs::openat(&store, id.as_str(), flags, Mode::empty()).map_err(failed)?;
     let stat = rustix::fs::fstat(&held).map_err(failed)?;
-    if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o077 != 0 {
+    if !is_new(&held, &stat).map_err(failed)? || stat.st_mode & 0o077 != 0 {
         return Err(Error::new(
             ErrorKind::Failed,
             "store.foreign_folder",

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -242,7 +242,7 @@ impl AbsentDirectory {
             rustix::fs::mkdirat(into, name, Mode::RWXU).map_err(failed)?;
             let fd = rustix::fs::openat(into, name, DIRECTORY, Mode::empty()).map_err(failed)?;
             let stat = rustix::fs::fstat(&fd).map_err(failed)?;
-            if stat.st_uid != rustix::process::geteuid().as_raw() {
+            if !is_new(&fd, &stat).map_err(failed)? {
                 return Err(failed(Errno::EXIST));
             }
             made.push(MadeDirectory {
@@ -277,6 +277,20 @@ impl AbsentDirectory {
             },
         }))
     }
+}
+
+/// Whether an open directory can be the one that was just made: ours, and empty. Whoever owns the directory above
+/// could have put another one of root's in its place, to be given away.
+pub(crate) fn is_new(directory: &OwnedFd, stat: &Stat) -> rustix::io::Result<bool> {
+    if stat.st_uid != rustix::process::geteuid().as_raw() {
+        return Ok(false);
+    }
+    for entry in Dir::read_from(directory)? {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 impl MadeDirectories {
@@ -504,6 +518,26 @@ mod tests {
         assert_eq!(made.remove().unwrap(), None);
         assert_eq!(made.remove().unwrap(), None);
         assert!(!top.path().join("a").exists());
+    }
+
+    #[test]
+    fn only_an_empty_directory_of_ours_was_just_made() {
+        let top = tempfile::tempdir().unwrap();
+        let is_new = |path: &Path| {
+            let held = rustix::fs::open(path, DIRECTORY, Mode::empty()).unwrap();
+            let stat = rustix::fs::fstat(&held).unwrap();
+            super::is_new(&held, &stat).unwrap()
+        };
+        assert!(is_new(top.path()));
+        std::fs::write(top.path().join("file"), "x").unwrap();
+        assert!(!is_new(top.path()));
+        let theirs = top.path().join("theirs");
+        std::fs::create_dir(&theirs).unwrap();
+        assert!(is_new(&theirs));
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&theirs, Some(65_533), Some(65_533)).unwrap();
+            assert!(!is_new(&theirs));
+        }
     }
 
     #[test]

@@ -2,17 +2,18 @@
 
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use restore_core::platform::agent::RemoteVolume;
+use async_trait::async_trait;
+use restore_core::platform::agent::{Launch, RemoteVolume};
 use restore_core::platform::local::LocalVolume;
-use restore_core::platform::{Compared, Discard, SwapScope, SwapState, Volume};
+use restore_core::platform::{Compared, Discard, Process, RemoteTask, SwapScope, SwapState, Volume};
 use restore_core::run::RunId;
 use restore_core::stream::{
     Compression, Digest, PackPolicy, Sink, SinkFile, Source, UnpackPolicy, hash_file,
 };
-use restore_core::{ErrorKind, Event, Progress};
+use restore_core::{ErrorKind, Event, Progress, Result};
 use restore_testing::archives::put;
 use restore_testing::beside::Here;
 use restore_testing::trees::{fingerprint, temporary};
@@ -327,4 +328,44 @@ async fn another_version_is_refused() {
         error.message().contains("asked by restore 0.0.1"),
         "{error}"
     );
+}
+
+/// Notes how much memory is asked for.
+struct Asked(Here, Mutex<Vec<u64>>);
+
+#[async_trait]
+impl Launch for Asked {
+    async fn launch(&self) -> Result<Box<dyn Process>> {
+        self.launch_with(0).await
+    }
+
+    async fn launch_with(&self, memory: u64) -> Result<Box<dyn Process>> {
+        self.1.lock().unwrap().push(memory);
+        self.0.launch().await
+    }
+
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+
+    fn machine(&self) -> String {
+        self.0.machine()
+    }
+}
+
+/// A container beside a volume holds our own program, which takes little, and servers that take more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_task_takes_in_memory_is_asked_for() {
+    let case = Case::new().await;
+    let here = Here {
+        root: case.root.clone(),
+        through: None,
+        leave: false,
+    };
+    let asked = Arc::new(Asked(here, Mutex::default()));
+    let volume = RemoteVolume::new(asked.clone());
+    volume.free_space().await.unwrap();
+    let task = RemoteTask::new("none", serde_json::Value::Null).taking(5 << 30);
+    assert!(volume.dispatch(task).await.is_err());
+    assert_eq!(*asked.1.lock().unwrap(), [0, 5 << 30]);
 }

@@ -127,6 +127,15 @@ async fn run(
     owner: u32,
     meanwhile: impl Fn(&Path) + Send + Sync + 'static,
 ) -> (std::result::Result<Deployed, Error>, Vec<String>, Site) {
+    run_of(owner, &[], meanwhile).await
+}
+
+/// The same of these paths in the tree; of none: of all.
+async fn run_of(
+    owner: u32,
+    paths: &[&str],
+    meanwhile: impl Fn(&Path) + Send + Sync + 'static,
+) -> (std::result::Result<Deployed, Error>, Vec<String>, Site) {
     let site = Site::new();
     let tree = site.path("host/srv/shop");
     put(tree.join("compose.yml"), "services: {}\n");
@@ -143,6 +152,8 @@ async fn run(
         &["srv/shop"],
     );
     put(tree.join("compose.yml"), "services: {old: {}}\n");
+    let paths = paths.iter().map(|path| tree.join(path).display().to_string());
+    let paths: Vec<String> = paths.collect();
     let deployed = Arc::new(Mutex::new(Vec::new()));
     let seen = deployed.clone();
     let component = site.component_on(CONFIG, |host| {
@@ -153,12 +164,15 @@ async fn run(
         })
     });
     let component = component.unwrap();
-    let cx = site.context().await;
+    let cx = site.context().await.with_paths(paths);
     let found = component.inspect(&cx).await.unwrap().findings;
     let codes = found.into_iter().map(|it| it.code).collect();
-    component.stage(&cx).await.unwrap();
-    component.cut_over(&cx).await.unwrap();
-    let done = component.deploy(&cx).await;
+    let done = async {
+        component.stage(&cx).await?;
+        component.cut_over(&cx).await?;
+        component.deploy(&cx).await
+    };
+    let done = done.await;
     let deployed = deployed.lock().unwrap().pop();
     let done = done.map(|()| deployed.clone().unwrap());
     assert_eq!(done.is_ok(), deployed.is_some());
@@ -224,4 +238,18 @@ async fn a_compose_file_that_is_no_more_the_restored_one_is_not_deployed() {
             "{left:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn what_is_not_restored_is_deployed_only_where_root_alone_can_change_it() {
+    let (done, ..) = run_of(0, &["more"], |_| {}).await;
+    let (_, held) = done.unwrap();
+    let contents: Vec<&str> = held.iter().map(|(_, _, text)| text.as_str()).collect();
+    let live = "services: {old: {}}\n";
+    assert_eq!(contents, [live, "networks: {}\n", "volumes: {}\n"]);
+
+    let (done, ..) = run_of(65534, &["more"], |_| {}).await;
+    let error = done.unwrap_err();
+    assert_eq!(error.code(), "files.compose_changed", "{error}");
+    assert!(error.message().contains("does not restore it"), "{error}");
 }

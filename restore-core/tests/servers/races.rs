@@ -1,19 +1,24 @@
 //! A server's user swaps what leads to a run's data for links, again and again, while a run does all
-//! that it does. `RESTORE_RACES` says how often (50).
+//! that it does; whoever may write where files are brought to puts links in their way. `RESTORE_RACES` says
+//! how often (50).
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use restore_core::component::SharedComponent;
-use restore_core::platform::Discard;
+use restore_core::platform::agent::RemoteVolume;
+use restore_core::platform::{Discard, SwapScope, Volume};
 use restore_core::run::RunOptions;
 use restore_core::run::{MemoryFacts, RunContext, RunId};
-use restore_core::{BackupRequest, CancellationToken, NoEvents, Site};
+use restore_core::site::GetRequest;
+use restore_core::stream::{Compression, PackPolicy, Sink, SinkFile, Source, UnpackPolicy};
+use restore_core::{BackupRequest, CancellationToken, NoEvents, Progress, Site};
 use restore_testing::archives;
+use restore_testing::beside::Here;
 use restore_testing::pitr::Ground;
 use restore_testing::redis::{Case, Form, Server, back_up};
 
@@ -64,6 +69,15 @@ impl Victim {
     }
 }
 
+/// Of this thread alone.
+fn become_user(uid: u32, gid: u32, victim: &Path) {
+    use rustix::process::{Gid, Uid};
+    rustix::thread::set_thread_groups(&[]).unwrap();
+    rustix::thread::set_thread_gid(Gid::from_raw(gid)).unwrap();
+    rustix::thread::set_thread_uid(Uid::from_raw(uid)).unwrap();
+    assert!(std::fs::read_dir(victim).is_err(), "it is not that user's");
+}
+
 /// Whose names are swapped, where, and which of them.
 #[derive(Clone)]
 struct Racer {
@@ -80,12 +94,7 @@ struct Racer {
 impl Racer {
     /// Runs as the server's user until told to stop.
     fn race(&self, victim: &Path, stop: &AtomicBool, made: &AtomicU64) {
-        use rustix::process::{Gid, Uid};
-        // Of this thread alone.
-        rustix::thread::set_thread_groups(&[]).unwrap();
-        rustix::thread::set_thread_gid(Gid::from_raw(self.gid)).unwrap();
-        rustix::thread::set_thread_uid(Uid::from_raw(self.uid)).unwrap();
-        assert!(std::fs::read_dir(victim).is_err(), "it is not that user's");
+        become_user(self.uid, self.gid, victim);
         let mut number = 0_u64;
         let mut swap = |path: &Path, target: &Path, back: bool| {
             number += 1;
@@ -272,6 +281,15 @@ async fn whoever_runs_postgres_wins_no_race() {
     println!("{restored} of {} were restored all the same", tries());
 }
 
+/// Gives a tree to the stranger.
+fn own(path: &Path) {
+    let status = std::process::Command::new("chown")
+        .args(["-R", &format!("{STRANGER}:{STRANGER}")])
+        .arg(path)
+        .status();
+    assert!(status.unwrap().success());
+}
+
 /// A tree of a stranger's, and a backup of it.
 fn tree() -> archives::Site {
     let site = archives::Site::new();
@@ -281,13 +299,6 @@ fn tree() -> archives::Site {
     for name in ["sub/deep/one", "sub/two", "three", "conf.d/four"] {
         archives::put(tree.join(name), "good");
     }
-    let own = |path: &Path| {
-        let status = std::process::Command::new("chown")
-            .args(["-R", &format!("{STRANGER}:{STRANGER}")])
-            .arg(path)
-            .status();
-        assert!(status.unwrap().success());
-    };
     own(&tree);
     site.pack(
         &format!("configs/it-{}.tar.gz", archives::ID),
@@ -367,4 +378,175 @@ async fn whoever_owns_a_tree_wins_no_race() {
         racer.against(&victim, number, work).await;
     }
     println!("{restored} of {} were restored all the same", tries());
+}
+
+/// What a backup would have in it.
+#[derive(Clone, Default)]
+struct Collected(Arc<Mutex<Vec<u8>>>);
+
+impl Collected {
+    fn has(&self, text: &[u8]) -> bool {
+        let bytes = self.0.lock().unwrap();
+        bytes.windows(text.len()).any(|part| part == text)
+    }
+}
+
+impl std::io::Write for Collected {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl SinkFile for Collected {
+    fn seal(self: Box<Self>) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The same by an agent, a process for each request, which has only what lies beside the data to remember by.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_owns_a_volume_elsewhere_wins_no_race() {
+    let (_directory, victim) = ground();
+    let site = archives::Site::new();
+    let open = || PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(site.path(""), open()).unwrap();
+    for name in ["sub/deep/one", "sub/two", "three"] {
+        archives::put(site.path("made").join(name), "good");
+    }
+    own(&site.path("made"));
+    site.pack("it.tar.gz", &site.path("made"), &["."]);
+    let archive = site.artifact("it.tar.gz");
+    let size = std::fs::metadata(&archive).unwrap().len();
+    let mut swapped = 0;
+    for number in 0..tries() {
+        let root = site.path(&format!("volume-{number}"));
+        for name in ["sub/deep/old", "old"] {
+            archives::put(root.join(name), "live");
+        }
+        own(&root);
+        let racer = Racer {
+            uid: STRANGER,
+            gid: STRANGER,
+            root: root.clone(),
+            folders: vec![
+                "staged/sub/deep",
+                "staged/sub",
+                "staged",
+                "replaced/sub",
+                "replaced",
+                "left-out",
+            ],
+            files: vec!["swap.json", "staged/three", "replaced/old"],
+            sockets: Vec::new(),
+        };
+        let here = Here {
+            root: root.clone(),
+            through: None,
+            leave: false,
+        };
+        let volume = RemoteVolume::new(Arc::new(here)).sealed_in(site.path("keys"));
+        let run = RunId::generate();
+        let scope = match number % 2 {
+            0 => SwapScope::Everything,
+            _ => SwapScope::Tree { keep: Vec::new() },
+        };
+        let source = Source::new(&archive, "it.tar.gz", Some(size), None);
+        let policy = UnpackPolicy::default();
+        let packed = Collected::default();
+        let work = async {
+            let _ = volume
+                .unpack(&run, source, &policy, Progress::hidden())
+                .await;
+            swapped += u32::from(volume.swap(&run, &scope).await.is_ok());
+            let _ = volume.compare(&run).await;
+            let _ = volume.unswap(&run).await;
+            let sink = Sink::new("it", Box::new(packed.clone()));
+            let policy = PackPolicy::new(".", Compression::None);
+            let _ = volume
+                .pack(policy, sink, Progress::hidden(), CancellationToken::new())
+                .await;
+            let _ = volume.measure(&[]).await;
+            let _ = volume.discard(&run, Discard::Replaced).await;
+            let _ = volume.discard(&run, Discard::Staged).await;
+        };
+        racer.against(&victim, number, work).await;
+        let has = packed.has(b"secret");
+        assert!(!has, "try {number}: what is root's alone is in the backup");
+        std::fs::remove_dir_all(root).unwrap();
+    }
+    println!("{swapped} of {} were swapped all the same", tries());
+}
+
+/// Puts links and folders of its own where a directory is to be, and where that is made first.
+fn squat(to: &Path, victim: &Path, stop: &AtomicBool, made: &AtomicU64) {
+    become_user(STRANGER, STRANGER, victim);
+    let beside = to.parent().unwrap();
+    let mut names = vec![to.to_owned()];
+    let mut number = 0_u64;
+    while !stop.load(Ordering::Relaxed) {
+        for entry in std::fs::read_dir(beside).into_iter().flatten().flatten() {
+            let is_new = !names.contains(&entry.path());
+            if is_new && entry.file_name().to_string_lossy().starts_with(".restore-") {
+                names.push(entry.path());
+            }
+        }
+        for name in &names {
+            number += 1;
+            // Of what is root's this does nothing.
+            let _ = std::fs::rename(name, beside.join(format!("aside-{number}")));
+            let placed = match number % 3 {
+                0 => symlink(victim, name),
+                1 => std::fs::create_dir(name),
+                _ => symlink(victim.join("root-only"), name),
+            };
+            made.fetch_add(u64::from(placed.is_ok()), Ordering::Relaxed);
+            let _ = std::fs::remove_file(name);
+            let _ = std::fs::remove_dir(name);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_write_beside_wins_no_race() {
+    let (_directory, victim) = ground();
+    let site = tree();
+    let store = "[site]\nname = 's'\nstate = '@/state'\n\
+                 [stores.main]\nkind = 'directory'\npath = '@/backups'\n";
+    site.configure(&format!("{store}{TREE}stops = []\n"));
+    let opened = site.open().await;
+    let backup = opened.backup(archives::ID).await.unwrap();
+    let shared = site.path("shared");
+    std::fs::create_dir(&shared).unwrap();
+    // As /tmp.
+    std::fs::set_permissions(&shared, PermissionsExt::from_mode(0o1777)).unwrap();
+    let to = shared.join("to");
+    let stop = Arc::new(AtomicBool::new(false));
+    let made = Arc::new(AtomicU64::new(0));
+    let racer = {
+        let (to, victim) = (to.clone(), victim.path.clone());
+        let (stop, made) = (stop.clone(), made.clone());
+        std::thread::spawn(move || squat(&to, &victim, &stop, &made))
+    };
+    let (request, options) = (GetRequest::new(["it"], &to), RunOptions::new());
+    let mut brought = 0;
+    for number in 0..tries() {
+        let got = opened.get(&backup, &request, &options).await;
+        if got.is_ok() {
+            brought += 1;
+            let meta = std::fs::symlink_metadata(&to).unwrap();
+            assert!(meta.is_dir() && meta.uid() == 0, "try {number}: {meta:?}");
+            assert!(to.join("it/sub/two").is_file() || to.join("it/srv").is_dir());
+            std::fs::remove_dir_all(&to).unwrap();
+        }
+        victim.assert_unharmed(number);
+    }
+    stop.store(true, Ordering::Relaxed);
+    racer.join().unwrap();
+    victim.assert_unharmed(tries());
+    assert!(made.load(Ordering::Relaxed) > 0, "nobody raced");
+    println!("{brought} of {} were brought all the same", tries());
 }

@@ -10,6 +10,7 @@ use rustix::fs::FlockOperation;
 use super::artifacts::ORIGINAL;
 use super::ledger::Ledger;
 use crate::contract::Manifest;
+use crate::contract::store::{bad_path, is_inside};
 use crate::model::{BackupFile, BackupId, Error, ErrorKind, Result};
 
 /// `.fetching-ID` in a directory store: the backup's folder to be, and the ledger beside it. One
@@ -70,8 +71,16 @@ impl PartialBackup {
         make(&folder)
     }
 
-    /// Where a file of the backup is written; makes the folders above it.
+    /// Where a file of the backup is written; makes the folders above it. The store says what its files are
+    /// called, and may be anybody's.
+    ///
+    /// # Errors
+    ///
+    /// `Verification` with `store.bad_path` where that is no path inside of a folder.
     pub(super) fn path(&self, path: &str) -> Result<PathBuf> {
+        if !is_inside(path) {
+            return Err(bad_path(path));
+        }
         let full = self.work.join(self.id.as_str()).join(path);
         if let Some(parent) = full.parent() {
             std::fs::DirBuilder::new()
@@ -253,5 +262,24 @@ pub(crate) fn compare(
             format!("a folder named {id} is there already, and it is not the same backup: {what}"),
         )
         .hint("it may be half a copy made by hand: move it away and fetch again, or verify and use it as it is")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_leads_out_of_the_folder() {
+        let root = restore_testing::trees::temporary();
+        let id: BackupId = "20240215-020000".parse().unwrap();
+        let place = PartialBackup::open(root.path(), &id).unwrap();
+        for path in ["", "..", "../x", "a/../../../x", "/x", "a//x", "a/./x", "a\0x"] {
+            let error = place.path(path).unwrap_err();
+            assert_eq!(error.code(), "store.bad_path", "{path:?}");
+        }
+        assert!(place.path("a/x").unwrap().starts_with(place.folder()));
+        let made = std::fs::read_dir(root.path()).unwrap().count();
+        assert_eq!(made, 1, "only its own folder");
     }
 }

@@ -366,6 +366,10 @@ impl Files {
                 // Of one that is not restored, and of a link that leads elsewhere, nothing is known.
                 let (Ok(opened), Some(text)) = (open_file(staging.as_fd(), &file), file.to_str())
                 else {
+                    let there = live.join(&name);
+                    if there.exists() && !trust::is_ours(&there) {
+                        return Err(not_restored(&there));
+                    }
                     continue;
                 };
                 let content = read_small_from(opened, COMPOSE)
@@ -393,7 +397,10 @@ impl Files {
             let of_name = |all: &Value| all.get(name.display().to_string()).cloned();
             let Some(expected) = staged.as_ref().and_then(of_name) else {
                 let at = path.clone();
-                let read = blocking(move || Ok(read_small(&at, COMPOSE))).await?;
+                let read = move || trust::is_ours(&at).then(|| read_small(&at, COMPOSE));
+                let Some(read) = blocking(move || Ok(read())).await? else {
+                    return Err(not_restored(&path));
+                };
                 let content = read.map_err(|e| Error::io(format!("read {}", path.display()), e))?;
                 all.push((path, content));
                 continue;
@@ -875,6 +882,14 @@ fn changed(path: &Path, why: &str) -> Error {
         ),
     )
     .hint("look who can write to its folder and has changed it, then plan again; what it is to be belongs into the backup")
+}
+
+/// Why a compose file is not deployed that is none of those that are restored.
+fn not_restored(path: &Path) -> Error {
+    changed(
+        path,
+        "this run does not restore it, and others than root can change it",
+    )
 }
 
 fn text_of(name: &Path, content: Vec<u8>) -> Result<String> {

@@ -31,6 +31,10 @@ impl Redis {
         let path = writer.name(&self.section.rdb)?;
         let client = self.client().await?;
         let volume = self.volume().await?;
+        if volume.path().is_some() {
+            // What is read here is where the site says, and not where somebody else leads.
+            volume.free_space().await?;
+        }
         let (live, _) = self.ask_server().await?;
         // Where the files are not here the server's own program reads its own directory.
         if volume.path().is_some()

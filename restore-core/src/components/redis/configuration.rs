@@ -10,7 +10,7 @@ use crate::model::Error;
 use crate::sys::blocking::blocking;
 
 /// How much of a configuration file is read.
-const LONGEST: u64 = 1 << 20;
+pub(super) const LONGEST: u64 = 1 << 20;
 
 /// Includes nested deeper than this go round in circles.
 const DEEPEST: usize = 8;

@@ -14,7 +14,7 @@ use super::client::Client;
 use super::data::DataLayout;
 use super::prepare::Preparation;
 use super::rewind::AofRecovery;
-use super::scratch::ScratchHost;
+use super::scratch::{ScratchHost, memory_of};
 use super::{Redis, aof, blocking, holders, prepare, rewind};
 use crate::archive::Source;
 use crate::components::remote_task::Attachments;
@@ -49,6 +49,14 @@ impl Order {
             Self::Prepare(preparation) => Some(&preparation.run),
             Self::End { run } => Some(run),
             Self::Look { .. } | Self::Measure { .. } => None,
+        }
+    }
+
+    /// What the scratch servers that it starts may take in memory. Of the server's own data nobody knows.
+    fn memory(&self) -> u64 {
+        match self {
+            Self::Prepare(preparation) => preparation.limit.as_ref().map_or(u64::MAX, memory_of),
+            Self::Look { .. } | Self::Measure { .. } | Self::End { .. } => 0,
         }
     }
 }
@@ -164,11 +172,12 @@ impl Redis {
                 act(volume, &root, ground, order, along).await?
             }
             None => {
-                let run = order.run().cloned();
+                let (run, memory) = (order.run().cloned(), order.memory());
                 let order = serde_json::to_value(order).map_err(unsaid)?;
                 let task = RemoteTask::new("redis", order)
                     .of(run)
                     .with(along.source)
+                    .taking(memory)
                     .watched(along.steps, along.cancel);
                 volume.dispatch(task).await?
             }

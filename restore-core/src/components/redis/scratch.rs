@@ -34,6 +34,13 @@ const OUT_OF_MEMORY: &str = "Out Of Memory allocating";
 /// How often the room is looked at while it writes.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// What a server of data with this limit may take in memory, with all that it starts. Twice: the child that
+/// saves has what changes meanwhile a second time.
+pub(super) fn memory_of(limit: &Limit) -> u64 {
+    let most = limit.most().saturating_add(OWN_MEMORY);
+    most.saturating_mul(2)
+}
+
 /// Where a scratch server runs.
 #[derive(Clone, Copy)]
 pub(super) enum ScratchHost<'a> {
@@ -180,11 +187,7 @@ impl<'a> Server<'a> {
         let mut command = Command::new(["sh", "-c", &script, setup.binary]);
         command.dir = Some(seen);
         command.unprivileged = setup.as_nobody();
-        // Twice: the child that saves has what changes meanwhile a second time.
-        command.memory = setup.limit.map(|limit| {
-            let most = limit.most().saturating_add(OWN_MEMORY);
-            most.saturating_mul(2)
-        });
+        command.memory = setup.limit.map(memory_of);
         let process = setup.ground.start(command, setup.runs_as()).await?;
         let client = Client::of_scratch(
             dir.again()?,

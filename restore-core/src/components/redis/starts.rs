@@ -3,21 +3,23 @@
 use std::fs::Metadata;
 use std::net::{IpAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Redis;
 use super::client::{Client, Info};
-use super::configuration::{Configuration, INCLUDE, is_yes, of_arguments};
+use super::configuration::{Configuration, INCLUDE, LONGEST, is_yes, of_arguments};
 use super::data::major_minor;
 use super::live::Live;
 use super::restart::{is_server, may_load_others};
 use crate::contract::{Platform, Volume};
 use crate::model::{Error, ErrorKind, Finding, Result};
-use crate::sys::process::command::Command;
-use crate::sys::{check_file, random_name};
+use crate::sys::blocking::blocking;
+use crate::sys::process::command::{Command, Process};
+use crate::sys::process::programs::{process_as, stranger};
+use crate::sys::{check_file, open_theirs, random_name, read_small_from};
 
 /// A directory that is nowhere. A server that is told to work in it ends as soon as it has read its
 /// configuration, before it opens a port or looks at data.
@@ -238,8 +240,14 @@ impl Start<'_> {
                 "it includes {closed}, which is not there, or which its user may not read"
             ));
         }
-        let command = Command::new([named.program.as_str(), name, "--dir", NOWHERE]);
-        if let Some((1.., said)) = self.asked(command).await
+        let nowhere = match is_trusted(named, &read) {
+            true => {
+                let words = [named.program.as_str(), name, "--dir", NOWHERE];
+                self.asked(Command::new(words)).await
+            }
+            false => asked_as_owner(named).await,
+        };
+        if let Some((1.., said)) = nowhere
             && let Some(wrong) = wrong_line(&said)
         {
             return Some(wrong);
@@ -351,6 +359,10 @@ impl Start<'_> {
 async fn said(platform: &dyn Platform, service: &str, command: Command) -> Result<(i32, String)> {
     let mut process = platform.exec(service, command).await?;
     drop(process.stdin());
+    said_by(process).await
+}
+
+async fn said_by(mut process: Box<dyn Process>) -> Result<(i32, String)> {
     let mut said = Vec::new();
     if let Some(stdout) = process.stdout() {
         // What cannot be read is not there.
@@ -366,13 +378,9 @@ fn needed(read: &Configuration) -> Vec<&str> {
     let on = |name: &str| read.last(name).is_some_and(is_yes);
     let listens = read.last("tls-port").is_some_and(|port| port != "0");
     let tls = listens || on("tls-replication") || on("tls-cluster");
-    let modules = read
-        .directives
-        .iter()
-        .filter(|(name, _)| name == "loadmodule");
-    let modules = modules.filter_map(|(_, value)| value.split(['"', ' ', '\t']).next());
     // Of a name with blanks this would be a part.
-    let modules = modules.filter(|path| Path::new(path).extension().is_some_and(|it| it == "so"));
+    let modules =
+        modules(read).filter(|path| Path::new(path).extension().is_some_and(|it| it == "so"));
     let certificates = ["tls-cert-file", "tls-key-file", "tls-ca-cert-file"];
     let certificates = certificates.into_iter().filter(|_| tls);
     let named = certificates
@@ -382,16 +390,65 @@ fn needed(read: &Configuration) -> Vec<&str> {
     all.filter(|path| path.starts_with('/')).collect()
 }
 
-/// Whether to try it gives nobody more than he has: a configuration names modules, which are programs. What a unit
-/// starts as another user is tried as ourselves: then only what is root's, or ours.
-fn may_be_started(named: &Named, read: &Configuration) -> bool {
+/// The modules that a configuration names.
+fn modules(read: &Configuration) -> impl Iterator<Item = &str> {
+    let modules = read
+        .directives
+        .iter()
+        .filter(|(name, _)| name == "loadmodule");
+    modules.filter_map(|(_, value)| value.split(['"', ' ', '\t']).next())
+}
+
+/// Whether nobody but root and we can have made a file.
+fn is_ours(file: &Path) -> bool {
     let ours = rustix::process::geteuid().as_raw();
-    let is_ours = |file: &Path| {
-        let of_us = |meta: Metadata| [0, ours].contains(&meta.uid()) && meta.mode() & 0o022 == 0;
-        file.metadata().is_ok_and(of_us) && check_file(file, false).is_ok()
-    };
+    let of_us = |meta: Metadata| [0, ours].contains(&meta.uid()) && meta.mode() & 0o022 == 0;
+    file.metadata().is_ok_and(of_us) && check_file(file, false).is_ok()
+}
+
+/// Whether a program may read it as whom we would start it as. What a unit starts as another user is tried as
+/// ourselves: then only what is root's, or ours.
+fn is_trusted(named: &Named, read: &Configuration) -> bool {
     named.by_command
         || (is_ours(Path::new(&named.file)) && read.included.iter().all(|it| is_ours(it)))
+}
+
+/// Whether to try it gives nobody more than he has: the modules that a configuration names are programs.
+fn may_be_started(named: &Named, read: &Configuration) -> bool {
+    let all_ours = || modules(read).all(|it| is_ours(Path::new(it)));
+    is_trusted(named, read) && (named.by_command || all_ours())
+}
+
+/// What a server says to a configuration of somebody else's that is told to work nowhere. Some open what it names,
+/// a log for instance, as soon as they read that: it runs with no more power than whoever wrote the file.
+async fn asked_as_owner(named: &Named) -> Option<(i32, String)> {
+    let file = PathBuf::from(&named.file);
+    let read = blocking(move || {
+        let failed = |e| Error::io(format!("read {}", file.display()), e);
+        let opened = open_theirs(&file).map_err(failed)?;
+        let owner = opened.metadata().map_err(failed)?.uid();
+        let text = read_small_from(opened, LONGEST).map_err(failed)?;
+        Ok((text, owner))
+    });
+    let asked = async {
+        let (text, owner) = read.await?;
+        let user = match owner {
+            // Others can write it, or lead there.
+            0 => stranger(),
+            owner => owner,
+        };
+        let command = Command::new([named.program.as_str(), "-", "--dir", NOWHERE]);
+        let mut process = process_as(&command, (user, stranger()))?;
+        if let Some(mut stdin) = process.stdin() {
+            // One that has ended already says why.
+            let _ = stdin.write_all(&text).await;
+            let _ = stdin.shutdown().await;
+        }
+        said_by(process).await
+    };
+    let (code, said) = tokio::time::timeout(PATIENCE, asked).await.ok()?.ok()?;
+    // What it includes is looked at by itself: this user may not be whom the server runs as.
+    (!said.contains("can't open config file")).then_some((code, said))
 }
 
 /// Whether a path is one of a file that is looked at: a relative one is in a directory that is looked at by itself.
@@ -516,8 +573,46 @@ fn wrong_line(said: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Configuration, NOWHERE, more_of, refusal, wrong_line};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::{
+        Configuration, NOWHERE, Named, is_trusted, may_be_started, more_of, refusal, wrong_line,
+    };
     use crate::components::redis::configuration::of_text;
+
+    #[test]
+    fn what_is_tried_as_ourselves_is_nobody_elses() {
+        let top = tempfile::tempdir().unwrap();
+        let [file, module] = ["redis.conf", "module.so"].map(|name| top.path().join(name));
+        let open = |path, mode| {
+            std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        };
+        for path in [&file, &module] {
+            std::fs::write(path, "").unwrap();
+            open(path, 0o644);
+        }
+        let named = |by_command| Named {
+            program: "redis-server".to_owned(),
+            file: file.display().to_string(),
+            arguments: Vec::new(),
+            by_command,
+        };
+        let read = Configuration {
+            directives: of_text(&format!("loadmodule {} secret", module.display())),
+            ..Configuration::default()
+        };
+        assert!(may_be_started(&named(false), &read));
+        // A program that others can write.
+        open(&module, 0o666);
+        assert!(is_trusted(&named(false), &read));
+        assert!(!may_be_started(&named(false), &read));
+        open(&module, 0o644);
+        open(&file, 0o664);
+        assert!(!is_trusted(&named(false), &read));
+        assert!(!may_be_started(&named(false), &read));
+        // By its own command it runs as its own user.
+        assert!(may_be_started(&named(true), &read));
+    }
 
     #[test]
     fn what_is_wrong_is_told_without_the_line() {

@@ -19,15 +19,15 @@ use super::agent::Launch;
 use super::engine::{Engine, Refused};
 use super::exec::ExecProcess;
 use super::json::encoded;
-use super::throwaway::{Helper, IdleContainer, Recipe};
+use super::throwaway::{Helper, IdleContainer, Recipe, program_path};
 use crate::contract::nodes::NoTree;
 use crate::model::{Error, ErrorKind, Result};
 use crate::sys::process::command::{Command, Process};
 use crate::sys::trust;
 use crate::sys::trust::Trust;
 
-/// Where the agent is in its container.
-const AGENT: &str = "/restore-volume-agent";
+/// What the agent is called in its container.
+const AGENT: &str = "restore-volume-agent";
 
 /// Where the volume or tree is there.
 const VOLUME: &str = "/restore-volume";
@@ -237,7 +237,7 @@ pub(crate) fn no_tree(node: &str, path: &Path) -> Error {
 }
 
 fn command() -> Command {
-    Command::new([AGENT, "volume-agent", VOLUME])
+    Command::new([program_path(AGENT).as_str(), "volume-agent", VOLUME])
 }
 
 /// This program, where it is one that serves volumes.
@@ -260,14 +260,20 @@ fn own_program() -> Result<PathBuf> {
 #[async_trait]
 impl Launch for AgentContainer {
     async fn launch(&self) -> Result<Box<dyn Process>> {
+        self.launch_with(0).await
+    }
+
+    async fn launch_with(&self, memory: u64) -> Result<Box<dyn Process>> {
         let mut kept = self.running().await?;
-        let Some(container) = kept.as_ref().map(|kept| kept.container().to_owned()) else {
+        let Some(beside) = kept.as_mut() else {
             return Err(Error::new(
                 ErrorKind::Internal,
                 "agent.broken",
                 "a container was lost",
             ));
         };
+        beside.allow(memory).await;
+        let container = beside.container().to_owned();
         let process = ExecProcess::start(self.engine.clone(), &container, &command()).await;
         if process.is_err() {
             // Of one that is in no state to be used the next request makes another.

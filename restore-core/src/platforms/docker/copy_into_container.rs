@@ -11,6 +11,7 @@ use hyper::header::CONTENT_TYPE;
 use tokio::io::AsyncReadExt;
 
 use super::engine::Engine;
+use super::json::encoded;
 use crate::model::{Error, ErrorKind, Result};
 
 /// How much is read at once.
@@ -22,18 +23,18 @@ const BLOCK: u64 = 512;
 /// More of a refusal is not read.
 const LARGEST: usize = 64 * 1024;
 
-/// Puts the file `program` at `place`, an absolute path in the container.
+/// Puts the file `program` into a directory of the container, an absolute path, under this name.
 pub(crate) async fn program(
     engine: &Engine,
     container: &str,
     program: &Path,
-    place: &str,
+    (directory, name): (&str, &str),
 ) -> Result<()> {
     let what = format!("put {} into a container", program.display());
     let unread = |e| Error::io(format!("read {}", program.display()), e);
     let file = tokio::fs::File::open(program).await.map_err(unread)?;
     let size = file.metadata().await.map_err(unread)?.len();
-    let head = header(place, size).map_err(|e| Error::io(&what, e))?;
+    let head = header(name, size).map_err(|e| Error::io(&what, e))?;
     // The rest of the last block, and the two that end an archive.
     let rest = (BLOCK - size % BLOCK) % BLOCK + 2 * BLOCK;
     let rest = vec![0; usize::try_from(rest).unwrap_or_default()];
@@ -55,7 +56,8 @@ pub(crate) async fn program(
         Box::pin(all.map(|piece| piece.map(Frame::data)))
     };
     let request = Request::put(format!(
-        "http://engine/containers/{container}/archive?path=%2F"
+        "http://engine/containers/{container}/archive?path={}",
+        encoded(directory)
     ))
     .header(CONTENT_TYPE, "application/x-tar")
     .body(StreamBody::new(frames))
@@ -83,9 +85,9 @@ pub(crate) async fn program(
     ))
 }
 
-fn header(place: &str, size: u64) -> std::io::Result<Vec<u8>> {
+fn header(name: &str, size: u64) -> std::io::Result<Vec<u8>> {
     let mut header = tokio_tar::Header::new_gnu();
-    header.set_path(place.trim_start_matches('/'))?;
+    header.set_path(name)?;
     header.set_size(size);
     header.set_mode(0o755);
     header.set_uid(0);

@@ -53,8 +53,13 @@ const POWERS: [&str; 8] = [
 const PROCESSES: i64 = 1024;
 
 /// What a program of ours may take, in bytes, pages of files that it writes included: several times
-/// what it does take, so that a bomb ends it and not the node.
+/// what it does take, so that a bomb ends it and not the node. Of what it starts itself it is told: see
+/// [`IdleContainer::allow`].
 const MEMORY: i64 = 512 << 20;
+
+/// The one place of a container of ours that can be written besides `/tmp` and what it is beside: an engine
+/// puts nothing into one whose root is read-only, but into a volume of its own, which it removes with it.
+const PROGRAMS: &str = "/restore-agent";
 
 /// What a throwaway container is made from.
 pub(crate) struct Recipe<'a> {
@@ -66,8 +71,13 @@ pub(crate) struct Recipe<'a> {
     pub(crate) user: Option<String>,
     pub(crate) dir: Option<String>,
     pub(crate) command: &'a Command,
-    /// A program of this host, put into it under this path.
+    /// A program of this host, put into it: see [`program_path`].
     pub(crate) program: Option<(&'a Path, &'a str)>,
+}
+
+/// Where a program of this name lies in the container that it is put into.
+pub(crate) fn program_path(name: &str) -> String {
+    format!("{PROGRAMS}/{name}")
 }
 
 /// A container that runs; dropping it removes it. One that is left behind by a crash is found by
@@ -155,8 +165,8 @@ impl Helper {
             removed: false,
             engine: engine.clone(),
         };
-        if let Some((program, place)) = recipe.program {
-            put::program(&engine, &helper.id, program, place).await?;
+        if let Some((program, name)) = recipe.program {
+            put::program(&engine, &helper.id, program, (PROGRAMS, name)).await?;
         }
         let attached = docker
             .attach_container(
@@ -183,8 +193,8 @@ impl Helper {
             .start_container(&helper.id, None)
             .await
             .map_err(|e| {
-                let place = recipe.program.map(|(_, place)| place);
-                let for_it = place.is_some_and(|place| Refused::for_its_program(&e, place));
+                let place = recipe.program.map(|(_, name)| program_path(name));
+                let for_it = place.is_some_and(|place| Refused::for_its_program(&e, &place));
                 let error = engine.refused(&what, e);
                 match for_it {
                     true => error.because(Refused::NotStarted),
@@ -207,6 +217,7 @@ impl Helper {
             helper,
             _stdin: stdin.into(),
             _stdout: stdout,
+            memory: MEMORY,
         })
     }
 
@@ -223,6 +234,8 @@ pub(crate) struct IdleContainer {
     /// Held, never used.
     _stdin: std::sync::Mutex<Box<dyn AsyncWrite + Send + Unpin>>,
     _stdout: DuplexStream,
+    /// What all that runs in it may take.
+    memory: i64,
 }
 
 impl IdleContainer {
@@ -256,9 +269,30 @@ impl IdleContainer {
         self.helper.said.text()
     }
 
+    /// Lets programs that are started by one of ours take so many bytes. Never less than before: another one
+    /// may be at work.
+    pub(crate) async fn allow(&mut self, memory: u64) {
+        let most = with_ours(memory);
+        if most <= self.memory {
+            return;
+        }
+        let what = "give a container of our own more memory";
+        let path = format!("/containers/{}/update", self.helper.id);
+        let limits = json!({"Memory": most, "MemorySwap": most});
+        // Without it, what needs that much is ended, and says so; what does not goes on.
+        if self.helper.engine.post(what, &path, &limits).await.is_ok() {
+            self.memory = most;
+        }
+    }
+
     pub(crate) async fn remove(mut self) -> Result<()> {
         self.helper.remove().await
     }
+}
+
+/// What a container may take in which programs take so much besides ours.
+fn with_ours(memory: u64) -> i64 {
+    MEMORY.saturating_add(i64::try_from(memory).unwrap_or(i64::MAX))
 }
 
 /// Removes a container, running or not; one that is gone is as wanted.
@@ -338,7 +372,7 @@ fn body(recipe: &Recipe<'_>, tied: bool) -> ContainerCreateBody {
         }),
         host_config: Some(HostConfig {
             network_mode: Some("none".to_owned()),
-            mounts: serde_json::from_value(recipe.mounts.clone()).ok(),
+            mounts: serde_json::from_value(mounts(recipe)).ok(),
             // Of one that is kept nothing is wanted any more once its program has ended.
             auto_remove: Some(recipe.program.is_some()),
             log_config: Some(HostConfigLogConfig {
@@ -352,8 +386,7 @@ fn body(recipe: &Recipe<'_>, tied: bool) -> ContainerCreateBody {
             cap_drop: Some(vec!["ALL".to_owned()]),
             cap_add: Some(POWERS.map(str::to_owned).to_vec()),
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
-            // A program is put into it before it starts, which an engine refuses then.
-            readonly_rootfs: Some(recipe.program.is_none()),
+            readonly_rootfs: Some(true),
             tmpfs: Some(HashMap::from([("/tmp".to_owned(), String::new())])),
             pids_limit: Some(PROCESSES),
             memory: memory(recipe),
@@ -362,6 +395,19 @@ fn body(recipe: &Recipe<'_>, tied: bool) -> ContainerCreateBody {
         }),
         ..ContainerCreateBody::default()
     }
+}
+
+/// What the container is beside, and where a program of ours is put.
+fn mounts(recipe: &Recipe<'_>) -> Value {
+    let mut mounts = recipe.mounts.clone();
+    if recipe.program.is_some()
+        && let Value::Array(mounts) = &mut mounts
+    {
+        // Without a source: it goes with its container.
+        mounts.push(json!({"Type": "volume", "Target": PROGRAMS, "VolumeOptions":
+            {"NoCopy": true, "Labels": {SITE: recipe.site}}}));
+    }
+    mounts
 }
 
 /// A server's need is its data's, which whoever starts it knows; a program of ours needs the same for any.
@@ -527,7 +573,7 @@ mod tests {
             (None, None, None),
             (Some(3 << 30), None, Some(3 << 30)),
             (Some(u64::MAX), None, Some(i64::MAX)),
-            (None, Some((Path::new("/p"), "/p")), Some(MEMORY)),
+            (None, Some((Path::new("/p"), "p")), Some(MEMORY)),
         ] {
             let mut command = Command::new(["redis-server"]);
             command.memory = bound;
@@ -543,6 +589,20 @@ mod tests {
             };
             let host = body(&recipe, false).host_config.unwrap();
             assert_eq!((host.memory, host.memory_swap), (most, most));
+            // Nothing of its own can be written but what goes with it.
+            assert_eq!(host.readonly_rootfs, Some(true));
+            let mounts = host.mounts.unwrap();
+            assert_eq!(mounts.len(), usize::from(program.is_some()));
+            for mount in mounts {
+                assert_eq!((mount.source, mount.target.as_deref()), (None, Some(PROGRAMS)));
+            }
         }
+    }
+
+    #[test]
+    fn what_a_program_of_ours_starts_has_its_own_share() {
+        assert_eq!(with_ours(0), MEMORY);
+        assert_eq!(with_ours(4 << 30), MEMORY + (4 << 30));
+        assert_eq!(with_ours(u64::MAX), i64::MAX);
     }
 }

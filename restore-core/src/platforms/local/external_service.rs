@@ -11,8 +11,9 @@ use super::{pid_file, ready};
 use crate::model::{Error, ErrorKind, Result};
 use crate::sys::blocking::blocking;
 use crate::sys::private;
+use crate::sys::process::exec;
+use crate::sys::process::launch::{self, Bounds};
 use crate::sys::process::procs::Ident;
-use crate::sys::process::{exec, launch};
 use crate::sys::retry::Retry;
 use crate::sys::spans::ProgramSpan;
 
@@ -197,7 +198,7 @@ impl ExternalService {
 
     async fn run(&self, what: &str, argv: &[String], time: Duration, keep: bool) -> Result<i32> {
         let name = &self.config.name;
-        let mut command = launch::command(argv, None, false)?;
+        let mut command = launch::command(argv, None, Bounds::default())?;
         command
             .current_dir(self.config.place.of_service(None))
             .stdin(Stdio::null());

@@ -17,9 +17,10 @@ use super::logs::LogFile;
 use super::{pid_file, ready};
 use crate::model::{Error, ErrorKind, Result};
 use crate::sys::blocking::blocking;
+use crate::sys::process::launch::{self, Bounds};
 use crate::sys::process::procs::{Ident, Stat};
 use crate::sys::process::watch::{ExitWatcher, signal_name};
-use crate::sys::process::{exec, launch, procs};
+use crate::sys::process::{exec, procs};
 use crate::sys::{private, random_name, trust};
 
 /// How often a condition is looked at.
@@ -363,7 +364,7 @@ impl Inner {
         let name = &self.config.name;
         let failed = |e| Error::io(format!("start {name}"), e);
         let account = self.config.account.as_ref();
-        let mut command = launch::command(&self.argv, account, false)?;
+        let mut command = launch::command(&self.argv, account, Bounds::default())?;
         let directory = self.config.place.of_service(account);
         if !directory.is_dir() {
             return Err(no_directory(name, &directory));

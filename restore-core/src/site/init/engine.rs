@@ -247,6 +247,7 @@ fn of_container(it: &Value, project: String, service: String, volumes: &[Value])
         // It did what it was for.
         job: ended && ["", "no"].contains(&restarts.as_str()),
         stack: Some(project),
+        secrets: Vec::new(),
         mounts,
     }
 }

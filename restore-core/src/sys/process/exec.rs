@@ -12,19 +12,24 @@ use tokio::task::JoinHandle;
 
 use super::account::Account;
 use super::command::{Command, Exit, Process};
-use super::launch;
+use super::launch::{self, Bounds};
 use super::tail::RingBuffer;
 use crate::model::{Error, Result};
 use crate::sys::spans::ProgramSpan;
 
 /// Starts a program as `account`, or as ourselves.
 pub(crate) fn spawn(command: &Command, account: Option<&Account>) -> Result<LocalProcess> {
-    start(command, launch::command(&command.argv, account, false)?)
+    let bounds = Bounds::default();
+    start(command, launch::command(&command.argv, account, bounds)?)
 }
 
 /// Starts a program as ourselves that is not to outlive us.
 pub(crate) fn spawn_bound(command: &Command) -> Result<LocalProcess> {
-    start(command, launch::command(&command.argv, None, true)?)
+    let bounds = Bounds {
+        dies_with_us: true,
+        ..Bounds::default()
+    };
+    start(command, launch::command(&command.argv, None, bounds)?)
 }
 
 fn start(command: &Command, mut std: std::process::Command) -> Result<LocalProcess> {

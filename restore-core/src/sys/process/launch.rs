@@ -3,16 +3,32 @@
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use super::account::Account;
 use crate::model::{Error, ErrorKind, Result};
 use crate::sys::child;
 
+/// What a program is bound to, and kept from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bounds {
+    /// The kernel kills it when the thread that spawns it ends, where this machine's `setpriv` can arrange
+    /// that.
+    pub(crate) dies_with_us: bool,
+    /// It is in a network of its own with nothing in it, where this process may make one. What it reads may be
+    /// a program of strangers. Sockets that have a path in a file system are reached as before.
+    pub(crate) no_network: bool,
+}
+
 /// A command for `argv`, as `account` where one is given, in a session of its own and with a short
-/// environment: see [`child`]. With `bound`, the kernel kills it when the thread that spawns it
-/// ends, where this machine's `setpriv` can arrange that.
-pub(crate) fn command(argv: &[String], account: Option<&Account>, bound: bool) -> Result<Command> {
+/// environment: see [`child`].
+pub(crate) fn command(
+    argv: &[String],
+    account: Option<&Account>,
+    bounds: Bounds,
+) -> Result<Command> {
+    let bound = bounds.dies_with_us;
     let (name, arguments) = argv.split_first().ok_or_else(|| {
         Error::new(
             ErrorKind::Config,
@@ -59,6 +75,14 @@ pub(crate) fn command(argv: &[String], account: Option<&Account>, bound: bool) -
     // It changes the user last: a directory to start in may be closed to that one from above.
     let setpriv = setpriv().filter(|_| bound || account.is_some());
     let set_here = account.filter(|_| setpriv.is_none());
+    // As long as it is root's.
+    if bounds.no_network
+        && set_here.is_none()
+        && let Some(unshare) = unshare()
+    {
+        words.push(unshare.into());
+        words.extend(["-n", "--"].map(OsString::from));
+    }
     if let Some(setpriv) = setpriv {
         words.push(setpriv.into());
         if let Some(account) = account {
@@ -127,19 +151,66 @@ fn setpriv() -> Option<PathBuf> {
     })
 }
 
+/// The program that makes a network with nothing in it, and then becomes another one. `None` where there is
+/// none, or none can be made: it takes root, and more than the root of a usual container has.
+fn unshare() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let found = FOUND.get_or_init(|| {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let unshare = child::find("unshare")?;
+        let mut tried = Command::new(&unshare);
+        child::environment(&mut tried, None);
+        let tried = tried
+            .args(["-n", "--", "true"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        tried
+            .is_ok_and(|status| status.success())
+            .then_some(unshare)
+    });
+    found.clone()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn a_program_may_have_no_network() {
+        // It takes root, which tests that start servers have.
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let ours = std::fs::read_link("/proc/self/ns/net").unwrap();
+        let argv = ["readlink", "/proc/self/ns/net"].map(str::to_owned);
+        let stranger = Account::of(65_533, 65_533);
+        for (account, dies_with_us) in [(None, false), (Some(&stranger), true)] {
+            for no_network in [false, true] {
+                let bounds = Bounds {
+                    dies_with_us,
+                    no_network,
+                };
+                let output = command(&argv, account, bounds).unwrap().output().unwrap();
+                let said = String::from_utf8_lossy(&output.stdout).into_owned();
+                assert!(said.starts_with("net:["), "{output:?}");
+                assert_eq!(Path::new(said.trim()) == ours, !no_network, "{said}");
+            }
+        }
+    }
+
+    #[test]
     fn a_missing_program_is_named() {
         for name in ["no-such-program-at-all", "/no/such/program"] {
-            let error = command(&[name.to_owned()], None, false).unwrap_err();
+            let error = command(&[name.to_owned()], None, Bounds::default()).unwrap_err();
             assert_eq!(error.code(), "local.no_program");
             assert!(error.message().contains(name));
         }
         assert_eq!(
-            command(&[], None, false).unwrap_err().code(),
+            command(&[], None, Bounds::default()).unwrap_err().code(),
             "local.empty_command"
         );
     }

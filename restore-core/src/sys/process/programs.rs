@@ -17,6 +17,12 @@ pub(crate) fn bound_process(command: &Command) -> Result<Box<dyn Process>> {
     Ok(Box::new(exec::spawn_bound(command)?))
 }
 
+/// Starts a program as the user and group of these numbers, in the context of no service.
+pub(crate) fn process_as(command: &Command, (uid, gid): (u32, u32)) -> Result<Box<dyn Process>> {
+    let account = Account::of(uid, gid);
+    Ok(Box::new(exec::spawn(command, Some(&account))?))
+}
+
 /// Starts a throwaway server as the user and group of these numbers, or as ourselves.
 pub(crate) async fn scratch_as(
     command: Command,

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::account::Account;
 use super::command::{Command, Scratch};
 use super::exec::{code, kill_group};
-use super::launch;
+use super::launch::{self, Bounds};
 use super::tail::RingBuffer;
 use crate::model::{Error, ErrorKind, Result};
 use crate::sys::retry::Retry;
@@ -23,10 +23,15 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long something killed may take to be gone.
 const KILL_GRACE: Duration = Duration::from_secs(10);
 
-/// Starts a server that does not outlive this process, even if we are killed.
+/// Starts a server that does not outlive this process, even if we are killed, and that reaches no network
+/// where this process can see to that: what it reads may be a program of strangers.
 pub(crate) async fn spawn(command: Command, account: Option<Account>) -> Result<LocalScratch> {
     let name = command.argv.first().cloned().unwrap_or_default();
-    let mut std = launch::command(&command.argv, account.as_ref(), true)?;
+    let bounds = Bounds {
+        dies_with_us: true,
+        no_network: true,
+    };
+    let mut std = launch::command(&command.argv, account.as_ref(), bounds)?;
     std.envs(&command.env)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -210,6 +215,16 @@ mod tests {
         let said = scratch.said.clone();
         scratch.stop(Duration::from_secs(10)).await.unwrap();
         until("bye", || said.text() == "up\nbye\n").await;
+    }
+
+    #[tokio::test]
+    async fn it_reaches_no_network() {
+        let script = "readlink /proc/self/ns/net; while :; do sleep 0.02; done";
+        let scratch = spawn(sh(script), None).await.unwrap();
+        until("its words", || scratch.log_tail().ends_with('\n')).await;
+        let ours = std::fs::read_link("/proc/self/ns/net").unwrap();
+        let is_ours = std::path::Path::new(scratch.log_tail().trim()) == ours;
+        assert_eq!(is_ours, !rustix::process::geteuid().is_root());
     }
 
     #[tokio::test]

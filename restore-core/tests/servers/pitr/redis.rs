@@ -114,8 +114,28 @@ async fn a_cache_of_another_time_is_a_choice() {
         assert_eq!(redis(&ground, &["DBSIZE"]), "0");
         if timestamps == "yes" {
             turned_off(&ground).await;
+        } else {
+            led_elsewhere(&ground).await;
         }
     }
+}
+
+/// What is backed up is where the site says, and not where somebody else leads who owns the directory above.
+async fn led_elsewhere(ground: &Ground) {
+    let theirs = ground.path("theirs");
+    std::fs::create_dir(&theirs).unwrap();
+    std::os::unix::fs::symlink("../redis", theirs.join("redis")).unwrap();
+    std::os::unix::fs::chown(&theirs, Some(65_533), Some(65_533)).unwrap();
+    let config = std::fs::read_to_string(ground.config()).unwrap();
+    let path = "path = \"redis\"";
+    assert!(config.contains(path), "{config}");
+    let config = config.replace(path, "path = \"theirs/redis\"");
+    std::fs::write(ground.config(), config).unwrap();
+    let request = BackupRequest::all().only(["redis"]);
+    let site = ground.site().await;
+    let made = site.back_up(request, RunOptions::new()).await;
+    let error = made.err().unwrap();
+    assert_eq!(error.code(), "path.untrusted", "{error}");
 }
 
 /// Timestamps that are not written any more are of another time than the commands behind them.

@@ -175,13 +175,13 @@ impl Ground {
         assert!(!agents.trim().is_empty(), "no agent runs");
         let format = "{{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}} \
             {{.HostConfig.NetworkMode}} {{.HostConfig.Privileged}} {{.HostConfig.PidsLimit}} \
-            {{.HostConfig.Memory}} {{.HostConfig.MemorySwap}}";
+            {{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.ReadonlyRootfs}}";
         for agent in agents.split_whitespace() {
             let limits = docker(&["inspect", "--format", format, agent]);
             let (bytes, processes) = (512 << 20, 1024);
             assert_eq!(
                 limits.trim(),
-                format!("[ALL] [no-new-privileges] none false {processes} {bytes} {bytes}")
+                format!("[ALL] [no-new-privileges] none false {processes} {bytes} {bytes} true")
             );
         }
     }
@@ -206,6 +206,8 @@ impl Ground {
             );
             patiently(async || docker(&["ps", "-aq", "--filter", "label=restore.site"]).is_empty())
                 .await;
+            let volumes = ["volume", "ls", "-q", "--filter", "label=restore.site"];
+            patiently(async || docker(&volumes).is_empty()).await;
         }
         assert_eq!(
             self.swarm.docker(&["config", "ls", "-q"]),

@@ -26,6 +26,12 @@ const WORDS: usize = 6;
 const LINE: usize = 300;
 /// How often its words are looked at.
 const LOOK: Duration = Duration::from_millis(30);
+/// What it may take in memory besides what its settings make it set aside: its buffers, and what its processes need
+/// for a record or a row.
+const MEMORY: u64 = 4 << 30;
+/// For each client that it could have, and each lock of one.
+const BACKEND: u64 = 128 << 10;
+const LOCK: u64 = 1 << 10;
 /// How long it may take to end: all that it has changed is written then.
 const GRACE: Duration = Duration::from_secs(30 * 60);
 
@@ -84,6 +90,7 @@ impl Setup<'_> {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let mut command = self.programs.command("postgres", &args);
         command.dir = Some(seen.clone());
+        command.memory = Some(memory(&self.control.settings()));
         let process = platform.scratch(service, command).await?;
         Ok(Server {
             process,
@@ -136,6 +143,8 @@ impl Setup<'_> {
             ("restore_command", self.restore_command.clone()),
             ("recovery_target_timeline", self.timeline.to_string()),
             ("recovery_target_action", "promote".to_owned()),
+            // The cluster may be a standby's, or its clock anybody's.
+            ("recovery_min_apply_delay", "0".to_owned()),
             ("logging_collector", "off".to_owned()),
             ("log_destination", "stderr".to_owned()),
             ("log_line_prefix", String::new()),
@@ -265,6 +274,25 @@ impl Server {
     }
 }
 
+/// What a server with these settings may take in memory: several times what it does take, so that a bomb in its
+/// data ends it and not the machine.
+fn memory(settings: &[(&str, String)]) -> u64 {
+    let of = |wanted: &str| {
+        let found = settings.iter().find(|(name, _)| *name == wanted);
+        found
+            .and_then(|(_, value)| value.parse::<u64>().ok())
+            .unwrap_or(0)
+    };
+    let backends = ["max_connections", "max_worker_processes", "max_wal_senders"]
+        .map(of)
+        .into_iter()
+        .fold(of("max_prepared_transactions"), u64::saturating_add);
+    let locks = backends.saturating_mul(of("max_locks_per_transaction"));
+    MEMORY
+        .saturating_add(backends.saturating_mul(BACKEND))
+        .saturating_add(locks.saturating_mul(LOCK))
+}
+
 fn megabytes(bytes: u64) -> String {
     format!("{}MB", bytes.div_ceil(1 << 20))
 }
@@ -323,4 +351,26 @@ fn with_last_words(error: Error, said: &str) -> Error {
         return error;
     }
     error.with_more(format!("its log ends with: {}", last.join(" / ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_memory_is_bounded_by_what_its_settings_need() {
+        assert_eq!(memory(&[]), MEMORY);
+        let settings = |clients: &str| {
+            [
+                ("max_connections", clients.to_owned()),
+                ("max_locks_per_transaction", "64".to_owned()),
+                ("wal_level", "replica".to_owned()),
+            ]
+        };
+        let more = 1000 * BACKEND + 64_000 * LOCK;
+        assert_eq!(memory(&settings("1000")), MEMORY + more);
+        // What strangers wrote.
+        assert_eq!(memory(&settings(&u64::MAX.to_string())), u64::MAX);
+        assert_eq!(memory(&settings("-1")), MEMORY);
+    }
 }

@@ -42,6 +42,12 @@ pub trait Launch: Send + Sync {
     /// Starts it. Its standard input and output are the agent's.
     async fn launch(&self) -> Result<Box<dyn Process>>;
 
+    /// As [`launch`](Self::launch), of one whose own programs may take so many bytes of memory. Whoever bounds
+    /// what is launched makes room for them.
+    async fn launch_with(&self, _memory: u64) -> Result<Box<dyn Process>> {
+        self.launch().await
+    }
+
     /// Where the volume is, for people: "volume grafana_data of node worker-1".
     fn describe(&self) -> String;
 
@@ -120,6 +126,7 @@ impl RemoteVolume {
             pieces,
             steps,
             cancel,
+            memory,
         } = along;
         let mut step = progress.clone();
         let place = self.launch.describe();
@@ -127,7 +134,7 @@ impl RemoteVolume {
         let mut request = serde_json::to_vec(&Request::new(what, seal.as_ref()))
             .map_err(|e| broken(format!("a request cannot be written: {e}")))?;
         request.push(b'\n');
-        let mut process = self.launch.launch().await?;
+        let mut process = self.launch.launch_with(memory).await?;
         let (Some(mut stdin), Some(stdout)) = (process.stdin(), process.stdout()) else {
             return Err(broken("the program beside a volume has no input or output"));
         };
@@ -244,6 +251,8 @@ struct Attachments<'a> {
     /// Makes the progress of a remote task's steps.
     steps: Option<Steps<'a>>,
     cancel: Option<CancellationToken>,
+    /// What a remote task's programs may take in memory.
+    memory: u64,
 }
 
 /// Writes what comes to its end; the sink is sealed by whoever knows that this was the end.
@@ -417,6 +426,7 @@ impl Volume for RemoteVolume {
             archive: task.source,
             steps: Some(task.steps),
             cancel: Some(task.cancel),
+            memory: task.memory,
             ..Attachments::default()
         };
         self.exchange(what, along, &Progress::hidden()).await
