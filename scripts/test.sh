@@ -45,12 +45,26 @@ nextest() { # PROFILE [MORE…]
   cargo nextest run --profile "$profile" --locked --workspace "$@"
 }
 
+# Whole platforms on swarms take a minute and more each, and what one of them shows is shown in parts by
+# many others: each seed leaves half of them out. `make soak` has all.
+left_out() {
+  local name
+  awk '/^#\[tokio::test/ { found = 1; next } found && /^async fn/ { sub(/\(.*/, "", $3); print $3; found = 0 }' \
+    restore-core/tests/swarm/{swarm_hosting,swarm_nodes}/mod.rs |
+    while read -r name; do
+      printf '%s %s\n' "$(printf '%s %s' "$RESTORE_TEST_SEED" "$name" | sha256sum | cut -c 1-16)" "$name"
+    done | sort | awk 'NR % 2 { print $2 }'
+}
+
 # Engines and swarms have the machine to themselves: a swarm that gets no processor takes its nodes for
 # dead. One half that fails does not keep the other from being seen.
 all_tests() {
-  local code=0
+  local code=0 without
   nextest servers || code=$?
-  nextest swarm || code=$?
+  mapfile -t without < <(left_out)
+  [ "${#without[@]}" -gt 3 ] || { echo "the whole platforms on swarms are not found" >&2; return 1; }
+  printf '\nwith this seed without %s\n' "${without[*]}"
+  nextest swarm -E "not ($(printf ' + test(/::%s$/)' "${without[@]}" | cut -c 4-))" || code=$?
   return "$code"
 }
 

@@ -180,10 +180,8 @@ impl Writer {
     fn is_said(&mut self, event: &Event) -> bool {
         match event {
             Event::RunStarted { .. } => self.told.clear(),
-            Event::Finding { finding } => {
-                if finding.tells_of_a_check() {
-                    self.told.insert(finding.subject.clone());
-                }
+            Event::Finding { finding } if finding.tells_of_a_check() => {
+                self.told.insert(finding.subject.clone());
             }
             Event::Check { name, passed, .. } => return !passed && self.told.contains(name),
             _ => {}

@@ -350,6 +350,22 @@ impl Ruins {
     }
 }
 
+/// Has something happen right after this record.
+fn at(record: &'static str, happens: impl Fn() + Send + Sync + 'static) -> RunOptions {
+    let hook = move |boundary: &Boundary| {
+        if boundary.record == record {
+            happens();
+        }
+        Ok(())
+    };
+    RunOptions::new().boundary(Arc::new(hook))
+}
+
+/// After the plan has been looked at again, and before anything is made.
+fn before_the_deployment(happens: impl Fn() + Send + Sync + 'static) -> RunOptions {
+    at("intent deploy:stacks", happens)
+}
+
 fn codes(plan: &Plan) -> Vec<&str> {
     plan.errors().map(|it| it.code.as_str()).collect()
 }
@@ -506,8 +522,9 @@ async fn an_earlier_run_deletes_nothing_of_a_later_one() {
     let report = site.confirm(Some(first), RunOptions::new()).await.unwrap();
     assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
     assert_eq!(std::fs::read_to_string(ruins.order()).unwrap(), "of a user");
-    let told = report.findings.iter().find(|it| it.code == "create.in_use");
-    let told = &told.unwrap().message;
+    let told = report.findings.iter();
+    let told = told.filter(|it| it.code == "create.in_use");
+    let told: String = told.map(|it| format!("{}\n", it.message)).collect();
     for part in ["volume shop_pages", "stack shop", "secret tls.key"] {
         assert!(told.contains(part), "{part}: {told}");
     }
@@ -535,9 +552,11 @@ async fn a_stack_that_does_not_come_up_is_removed_again() {
     std::fs::create_dir(&disk).unwrap();
     let plan = ruins.plan(ruins.request()).await;
     assert!(plan.refusal().is_none(), "{:?}", plan.findings);
-    std::fs::remove_dir(&disk).unwrap();
+    // Its disk goes as it is about to be deployed.
+    let goes = disk.clone();
+    let options = before_the_deployment(move || std::fs::remove_dir(&goes).unwrap());
     let site = ruins.site().await;
-    let report = site.run(plan, RunOptions::new()).await.ended().unwrap();
+    let report = site.run(plan, options).await.ended().unwrap();
     assert_eq!(report.outcome, Outcome::Undone, "{}", report.to_text());
     let failure = report.failure.as_ref().unwrap();
     assert_eq!(failure.step, "deploy:stacks", "{failure:?}");
@@ -660,6 +679,10 @@ async fn what_is_gone_of_a_stack_is_made_again() {
         ["config", "site.conf"],
         ["secret", "tls.key"],
     ];
+    let is_there = |kind: &str, name: &str| {
+        let seen = ruins.engine.client(&[kind, "inspect", name]).output();
+        seen.unwrap().status.success()
+    };
     let remove = |kind: &str, name: &str| {
         until(&format!("the {kind} {name} is removed"), || {
             let users = format!("volume={name}");
@@ -670,10 +693,10 @@ async fn what_is_gone_of_a_stack_is_made_again() {
             let removed = ruins.engine.client(&[kind, "rm", name]).output();
             removed.unwrap().status.success()
         });
-    };
-    let is_there = |kind: &str, name: &str| {
-        let seen = ruins.engine.client(&[kind, "inspect", name]).output();
-        seen.unwrap().status.success()
+        // A node lets go of a network a moment after its swarm.
+        until(&format!("the {kind} {name} is gone"), || {
+            !is_there(kind, name)
+        });
     };
     ruins.engine.docker(&["service", "rm", "shop_web"]);
     for [kind, name] in gone {
@@ -830,13 +853,9 @@ async fn what_has_changed_since_the_plan_is_seen() {
     // Made by somebody as the run was about to make it: theirs.
     let make = ["volume", "create", "shared_pages"];
     let theirs = std::sync::Mutex::new(ruins.engine.client(&make));
-    let hook = move |boundary: &Boundary| {
-        if boundary.record == "fact stacks/deployment_parts" {
-            run(&mut theirs.lock().unwrap());
-        }
-        Ok(())
-    };
-    let options = RunOptions::new().boundary(Arc::new(hook));
+    let options = at("fact stacks/deployment_parts", move || {
+        run(&mut theirs.lock().unwrap());
+    });
     let plan = ruins.plan(ruins.request()).await;
     let report = run_it(plan, options).await;
     undone(&report, "create.there_since", "volume shared_pages");
@@ -845,11 +864,21 @@ async fn what_has_changed_since_the_plan_is_seen() {
     ruins.engine.docker(&["volume", "rm", "shared_pages"]);
     ruins.is_gone("there since");
 
-    // There when it was planned.
+    // There when it was planned. Gone before the run begins, that does not begin.
     ruins.engine.docker(&make);
     let plan = ruins.plan(ruins.request()).await;
-    ruins.engine.docker(&["volume", "rm", "shared_pages"]);
-    let report = run_it(plan, RunOptions::new()).await;
+    let remove = ["volume", "rm", "shared_pages"];
+    ruins.engine.docker(&remove);
+    let site = ruins.site().await;
+    let stale = site.run(plan, RunOptions::new()).await.unwrap_err();
+    assert_eq!(stale.code(), "plan.stale", "{stale}");
+    ruins.engine.docker(&make);
+    let plan = ruins.plan(ruins.request()).await;
+    let gone = std::sync::Mutex::new(ruins.engine.client(&remove));
+    let options = before_the_deployment(move || {
+        run(&mut gone.lock().unwrap());
+    });
+    let report = run_it(plan, options).await;
     undone(&report, "create.gone_since", "volume shared_pages");
     ruins.confirm("gone since").await;
     ruins.is_gone("gone since");
@@ -857,8 +886,9 @@ async fn what_has_changed_since_the_plan_is_seen() {
     // What a plan would refuse by now.
     let plan = ruins.plan(ruins.request()).await;
     let own = ruins.root.join("secrets/own");
-    std::fs::remove_file(&own).unwrap();
-    let report = run_it(plan, RunOptions::new()).await;
+    let goes = own.clone();
+    let options = before_the_deployment(move || std::fs::remove_file(&goes).unwrap());
+    let report = run_it(plan, options).await;
     undone(&report, "create.changed_since", own.to_str().unwrap());
     ruins.confirm("changed since").await;
     ruins.is_gone("changed since");
