@@ -17,7 +17,7 @@ use super::restart::{is_server, may_load_others};
 use crate::contract::{Platform, Volume};
 use crate::model::{Error, ErrorKind, Finding, Result};
 use crate::sys::process::command::Command;
-use crate::sys::{check_file, random_name};
+use crate::sys::{check_file, child, random_name, trust};
 
 /// A directory that is nowhere. A server that is told to work in it ends as soon as it has read its
 /// configuration, before it opens a port or looks at data.
@@ -239,7 +239,8 @@ impl Start<'_> {
             ));
         }
         let command = Command::new([named.program.as_str(), name, "--dir", NOWHERE]);
-        if let Some((1.., said)) = self.asked(command).await
+        if may_be_read(named, &read)
+            && let Some((1.., said)) = self.asked(command).await
             && let Some(wrong) = wrong_line(&said)
         {
             return Some(wrong);
@@ -366,13 +367,9 @@ fn needed(read: &Configuration) -> Vec<&str> {
     let on = |name: &str| read.last(name).is_some_and(is_yes);
     let listens = read.last("tls-port").is_some_and(|port| port != "0");
     let tls = listens || on("tls-replication") || on("tls-cluster");
-    let modules = read
-        .directives
-        .iter()
-        .filter(|(name, _)| name == "loadmodule");
-    let modules = modules.filter_map(|(_, value)| value.split(['"', ' ', '\t']).next());
     // Of a name with blanks this would be a part.
-    let modules = modules.filter(|path| Path::new(path).extension().is_some_and(|it| it == "so"));
+    let modules =
+        modules(read).filter(|path| Path::new(path).extension().is_some_and(|it| it == "so"));
     let certificates = ["tls-cert-file", "tls-key-file", "tls-ca-cert-file"];
     let certificates = certificates.into_iter().filter(|_| tls);
     let named = certificates
@@ -380,6 +377,19 @@ fn needed(read: &Configuration) -> Vec<&str> {
         .filter_map(|it| read.last(it));
     let all = modules.chain(named);
     all.filter(|path| path.starts_with('/')).collect()
+}
+
+/// The modules that it loads.
+fn modules(read: &Configuration) -> impl Iterator<Item = &str> {
+    let all = read.directives.iter();
+    let modules = all.filter(|(name, _)| name == "loadmodule");
+    modules.filter_map(|(_, value)| value.split(['"', ' ', '\t']).next())
+}
+
+/// Whether a server may be told to read the configuration that is not to get farther. What a unit starts stands in a
+/// directory that nobody knows, from where we would look for other files than it includes.
+fn may_be_read(named: &Named, read: &Configuration) -> bool {
+    named.by_command || (!read.includes_from_nowhere() && is_program_of_ours(named))
 }
 
 /// Whether to try it gives nobody more than he has: a configuration names modules, which are programs. What a unit
@@ -391,7 +401,15 @@ fn may_be_started(named: &Named, read: &Configuration) -> bool {
         file.metadata().is_ok_and(of_us) && check_file(file, false).is_ok()
     };
     named.by_command
-        || (is_ours(Path::new(&named.file)) && read.included.iter().all(|it| is_ours(it)))
+        || (is_ours(Path::new(&named.file))
+            && read.included.iter().all(|it| is_ours(it))
+            && is_program_of_ours(named)
+            && modules(read).all(|it| trust::is_ours(Path::new(it))))
+}
+
+/// Whether nobody but root and we could have put another program in its place.
+fn is_program_of_ours(named: &Named) -> bool {
+    child::find(&named.program).is_some_and(|program| trust::is_ours(&program))
 }
 
 /// Whether a path is one of a file that is looked at: a relative one is in a directory that is looked at by itself.
@@ -516,8 +534,140 @@ fn wrong_line(said: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Configuration, NOWHERE, more_of, refusal, wrong_line};
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+
+    use super::*;
     use crate::components::redis::configuration::of_text;
+    use crate::contract::ServiceState;
+    use crate::model::{Endpoint, Timestamp};
+    use crate::sys::process::command::{Process, Scratch};
+    use crate::sys::process::programs::plain_process;
+
+    fn unused<T>() -> Result<T> {
+        Err(Error::new(ErrorKind::Internal, "test.unused", "not here"))
+    }
+
+    /// Services of this host that units start, and of whose programs nothing is known.
+    struct Units;
+
+    #[async_trait]
+    impl Platform for Units {
+        fn describe(&self) -> String {
+            "units".to_owned()
+        }
+        fn services(&self) -> Vec<String> {
+            vec!["redis".to_owned()]
+        }
+        fn runs_here(&self, _: &str) -> bool {
+            true
+        }
+        async fn service(&self, _: &str) -> Result<ServiceState> {
+            unused()
+        }
+        async fn scale(&self, _: &str, _: u32) -> Result<()> {
+            unused()
+        }
+        async fn exec(&self, _: &str, command: Command) -> Result<Box<dyn Process>> {
+            plain_process(&command)
+        }
+        async fn logs(&self, _: &str, _: Timestamp, _: usize) -> Result<Vec<String>> {
+            unused()
+        }
+        async fn endpoint(&self, _: &str) -> Result<Endpoint> {
+            unused()
+        }
+        async fn volume(&self, _: &str) -> Result<Arc<dyn Volume>> {
+            unused()
+        }
+        async fn scratch(&self, _: &str, _: Command) -> Result<Box<dyn Scratch>> {
+            unused()
+        }
+        async fn path_in(&self, _: &str, _: &Path) -> Result<Option<PathBuf>> {
+            unused()
+        }
+        async fn owner(&self, _: &str) -> Result<Option<(u32, u32)>> {
+            unused()
+        }
+    }
+
+    /// A folder with a file `program` that does what this script says.
+    fn folder(script: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("program");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        mode(&program, 0o755);
+        dir
+    }
+
+    fn mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn modules_that_others_could_have_put_there_are_not_loaded() {
+        let dir = folder("exit 0");
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        let module = at("modules/m.so");
+        for folder in ["modules", "programs"] {
+            std::fs::create_dir(at(folder)).unwrap();
+        }
+        std::fs::copy(at("program"), at("programs/redis-server")).unwrap();
+        std::fs::write(&module, "").unwrap();
+        mode(Path::new(&module), 0o644);
+        std::fs::write(at("redis.conf"), "").unwrap();
+        mode(Path::new(&at("redis.conf")), 0o644);
+        let named = |by_command| Named {
+            program: at("programs/redis-server"),
+            file: at("redis.conf"),
+            arguments: Vec::new(),
+            by_command,
+        };
+        let read = Configuration {
+            directives: of_text(&format!("port 1\nloadmodule \"{module}\" x")),
+            ..Configuration::default()
+        };
+        // Whether others can write to the modules and to the programs.
+        for (modules, programs, started) in [
+            (0o755, 0o755, true),
+            (0o777, 0o755, false),
+            (0o755, 0o777, false),
+        ] {
+            mode(Path::new(&at("modules")), modules);
+            mode(Path::new(&at("programs")), programs);
+            let is = may_be_started(&named(false), &read);
+            assert_eq!(is, started, "{modules:o} {programs:o}");
+            assert!(may_be_started(&named(true), &read));
+            let is_read = may_be_read(&named(false), &read);
+            assert_eq!(is_read, programs == 0o755, "{programs:o}");
+        }
+    }
+
+    /// Where a unit starts it nobody knows: from where we stand another file, or none, has the name.
+    #[tokio::test]
+    async fn what_is_included_from_an_unknown_directory_does_not_make_it_broken() {
+        let dir = folder(
+            "printf '*** FATAL CONFIG FILE ERROR ***\\nat line 1\\n>>> '; cat \"$1\"; echo \"Can't open it\"; exit 1",
+        );
+        let file = dir.path().join("redis.conf").display().to_string();
+        let program = dir.path().join("program").display().to_string();
+        let info = Info::parse(&format!("config_file:{file}\r\n"));
+        let start = Start {
+            platform: &Units,
+            service: "redis",
+            binary: Some(&program),
+            info: Some(&info),
+        };
+        std::fs::write(&file, "port lots\n").unwrap();
+        let broken = start.broken().await.unwrap();
+        assert_eq!(broken.code(), "redis.broken_configuration", "{broken}");
+        std::fs::write(&file, "include more.conf\n").unwrap();
+        let broken = start.broken().await;
+        assert!(broken.is_none(), "{broken:?}");
+    }
 
     #[test]
     fn what_is_wrong_is_told_without_the_line() {
