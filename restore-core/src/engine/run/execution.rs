@@ -26,6 +26,15 @@ use crate::sys::{check_file, private};
 /// How long a check is waited for that had failed before the run: its outcome turns nothing back.
 const FAILED_BEFORE: Duration = Duration::from_secs(5);
 
+/// The longest that one is waited for after the swap, where its own deadline is not what counts: while users are
+/// turned away. Once they are let in, what was restored is given the time to come up.
+fn longest(when: When) -> Option<Duration> {
+    match when {
+        When::BeforeTraffic => Some(FAILED_BEFORE),
+        When::AfterTraffic => None,
+    }
+}
+
 /// One process at work on one run. Dropping it stops what still works in the background and
 /// releases the lock; the journal knows how far it came.
 pub(crate) struct RunExecutor<'a> {
@@ -664,17 +673,17 @@ impl<'a> RunExecutor<'a> {
         let made = checks.iter().map(|check| async {
             let run = check.run(since, RetryMode::UntilDeadline);
             let then = before.iter().find(|it| it.name == check.name() && !it.passed);
-            let Some(then) = then else {
+            let (Some(then), Some(longest)) = (then, longest(when)) else {
                 return run.await;
             };
-            match tokio::time::timeout(FAILED_BEFORE, run).await {
+            match tokio::time::timeout(longest, run).await {
                 Ok(outcome) => outcome,
                 Err(_) => CheckOutcome::new(
                     check.name(),
                     false,
                     format!(
                         "not within {} s, and what failed before the run is not waited for longer; then it was: {}",
-                        FAILED_BEFORE.as_secs(),
+                        longest.as_secs(),
                         then.detail
                     ),
                 ),
@@ -722,5 +731,17 @@ impl<'a> RunExecutor<'a> {
                         .any(|then| then.name == now.name && !then.passed)
             })
             .cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_had_failed_before_a_run_keeps_nobody_turned_away() {
+        assert_eq!(longest(When::BeforeTraffic), Some(FAILED_BEFORE));
+        // A platform that comes up after a disaster is not told to fail still.
+        assert_eq!(longest(When::AfterTraffic), None);
     }
 }
