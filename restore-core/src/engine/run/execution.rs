@@ -9,7 +9,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument as _;
 
 use super::hooks::end_hooks;
-use super::{Action, DowntimeChange, Journal, Record, RunOptions, RunState, SiteLock, report_of};
+use super::{
+    Action, DowntimeChange, Journal, KeptAt, Record, RunOptions, RunState, SiteLock, ask_kept_at,
+    report_with,
+};
 use crate::contract::{
     Backup, Check, Readiness, RetryMode, RunContext, SharedComponent, Staged, When,
 };
@@ -379,11 +382,13 @@ impl<'a> RunExecutor<'a> {
         }
         // Hooks may take long, and whoever kills the process in one of them finds that the run has ended.
         let mut logged = None;
-        let report = Box::pin(report_of(self.site, &self.journal.state())).await;
+        let state = self.journal.state();
+        let kept_at = Box::pin(ask_kept_at(self.site, &state)).await;
+        let report = report_with(&state, &kept_at);
         if end_hooks(self.site, &report).next().is_some() {
             logged = Some(report.findings.len());
-            let _ = Box::pin(self.write_report()).await;
-            Box::pin(self.call_end_hooks()).await;
+            let _ = Box::pin(self.write_report_with(&kept_at, None)).await;
+            Box::pin(self.call_end_hooks(&kept_at)).await;
         }
         let run = self.journal.with(|state| state.run.to_string());
         self.emit(&Event::RunFinished {
@@ -391,19 +396,21 @@ impl<'a> RunExecutor<'a> {
             outcome: outcome.to_string(),
             at,
         });
-        self.write_report_again(logged).await
+        self.write_report_with(&kept_at, logged).await
     }
 
     /// Writes the report beside the journal and appends its text to the site's log. Failing to
     /// write is noticed, not fatal: the journal has it all.
     pub(super) async fn write_report(&self) -> Result<Report> {
-        self.write_report_again(None).await
+        let kept_at = ask_kept_at(self.site, &self.journal.state()).await;
+        self.write_report_with(&kept_at, None).await
     }
 
-    /// As `write_report`, where the log has the report, with so many findings (`logged`): it gets the later ones.
-    async fn write_report_again(&self, logged: Option<usize>) -> Result<Report> {
+    /// As `write_report`, with what the components have said already. Where the log has the report, with so many
+    /// findings (`logged`), it gets the later ones.
+    async fn write_report_with(&self, kept_at: &KeptAt, logged: Option<usize>) -> Result<Report> {
         self.journal.settle();
-        let mut report = report_of(self.site, &self.journal.state()).await;
+        let mut report = report_with(&self.journal.state(), kept_at);
         let text = report.to_text();
         let words = match logged {
             None => text.clone(),
