@@ -3,8 +3,9 @@
 use std::fs::Metadata;
 use std::net::{IpAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
 
@@ -16,6 +17,7 @@ use super::live::Live;
 use super::restart::{is_server, may_load_others};
 use crate::contract::{Platform, Volume};
 use crate::model::{Error, ErrorKind, Finding, Result};
+use crate::sys::blocking::blocking;
 use crate::sys::process::command::Command;
 use crate::sys::{check_file, child, random_name, trust};
 
@@ -61,6 +63,8 @@ const MAY_MAKE: &str = "d=$(dirname -- \"$0\"); [ -w \"$d\" ] && [ -x \"$d\" ]";
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How much of what it says is read.
 const SAID: u64 = 64 * 1024;
+/// For how long a server that could be started is taken to be so: a run plans twice, and asks again before it stops it.
+const SOUND: Duration = Duration::from_secs(10 * 60);
 
 impl Redis {
     /// What would keep the server from starting on restored data. Asked where its programs are this
@@ -125,6 +129,7 @@ impl Redis {
             service: &self.section.service,
             binary: Some(&self.section.server_binary),
             info,
+            sound: &self.sound,
         }
     }
 
@@ -170,6 +175,92 @@ pub(super) struct Start<'a> {
     pub(super) binary: Option<&'a str>,
     /// What the one that runs says.
     pub(super) info: Option<&'a Info>,
+    /// What was found before.
+    pub(super) sound: &'a Sound,
+}
+
+/// With what a server was found to be able to start, and when: to try that takes several programs.
+#[derive(Default)]
+pub(super) struct Sound(Mutex<Option<(Instant, Tried)>>);
+
+impl Sound {
+    fn is(&self, tried: &Tried) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .as_ref()
+            .is_some_and(|(when, known)| when.elapsed() < SOUND && known == tried)
+    }
+
+    fn note(&self, tried: Tried) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some((Instant::now(), tried));
+    }
+}
+
+/// All that decides whether a server starts, as far as that is seen without a program.
+#[derive(Debug, PartialEq, Eq)]
+struct Tried {
+    /// What it is started with.
+    words: Vec<String>,
+    /// The server that runs.
+    pid: Option<u64>,
+    read: Configuration,
+    /// The files that it reads, and those that it makes with their folders: which each of them is.
+    paths: Vec<(PathBuf, Option<[i64; 7]>)>,
+}
+
+impl Tried {
+    async fn of(named: &Named, read: &Configuration, info: Option<&Info>) -> Option<Self> {
+        let mut words = vec![named.program.clone(), named.file.clone()];
+        words.extend(named.arguments.iter().cloned());
+        let mut all = read.clone();
+        all.directives.extend(of_arguments(&named.arguments));
+        let mut files = vec![PathBuf::from(&named.file)];
+        files.extend(all.included.iter().cloned());
+        files.extend(needed(&all).into_iter().map(PathBuf::from));
+        files.extend(child::find(&named.program));
+        let mut places = Vec::new();
+        for directive in ["logfile", "unixsocket"] {
+            let path = all.last(directive).filter(|path| is_on_disk(path));
+            let path = path.map(PathBuf::from);
+            places.extend(path.as_deref().and_then(Path::parent).map(Path::to_owned));
+            places.extend(path);
+        }
+        // They may lie on a file system that does not answer.
+        let looked = blocking(move || {
+            let files = files.into_iter().map(|path| (path, true));
+            let all = files.chain(places.into_iter().map(|path| (path, false)));
+            let looked = all.map(|(path, content)| {
+                let state = path.metadata().ok();
+                let state = state.map(|meta| state_of(&meta, content));
+                (path, state)
+            });
+            Ok(looked.collect::<Vec<_>>())
+        });
+        Some(Self {
+            words,
+            pid: info.and_then(|info| info.number("process_id")),
+            read: all,
+            paths: tokio::time::timeout(PATIENCE, looked).await.ok()?.ok()?,
+        })
+    }
+}
+
+/// Which file this is, and who may do what with it; with `content`, also when it was changed.
+fn state_of(meta: &Metadata, content: bool) -> [i64; 7] {
+    let [size, second, nanosecond] = match content {
+        true => [meta.size().cast_signed(), meta.ctime(), meta.ctime_nsec()],
+        false => [0; 3],
+    };
+    [
+        meta.dev().cast_signed(),
+        meta.ino().cast_signed(),
+        i64::from(meta.mode()),
+        (i64::from(meta.uid()) << 32) | i64::from(meta.gid()),
+        size,
+        second,
+        nanosecond,
+    ]
 }
 
 /// What a server is started with.
@@ -188,7 +279,17 @@ impl Start<'_> {
             return None;
         }
         let named = self.command()?;
-        let wrong = self.wrong(&named).await?;
+        let read = Configuration::read(&named.file).await.unwrap_or_default();
+        let tried = Tried::of(&named, &read, self.info).await;
+        if tried.as_ref().is_some_and(|tried| self.sound.is(tried)) {
+            return None;
+        }
+        let Some(wrong) = self.wrong(&named, read).await else {
+            if let Some(tried) = tried {
+                self.sound.note(tried);
+            }
+            return None;
+        };
         let (name, service) = (&named.file, self.service);
         Some(
             Error::new(
@@ -229,9 +330,8 @@ impl Start<'_> {
     }
 
     /// What is wrong with a configuration file, or with what it names.
-    async fn wrong(&self, named: &Named) -> Option<String> {
+    async fn wrong(&self, named: &Named, mut read: Configuration) -> Option<String> {
         let name = named.file.as_str();
-        let mut read = Configuration::read(name).await.unwrap_or_default();
         let included = read.included.iter().filter_map(|it| it.to_str());
         if let Some(closed) = self.closed(included.collect()).await {
             return Some(format!(
@@ -535,7 +635,6 @@ fn wrong_line(said: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
-    use std::path::PathBuf;
     use std::sync::Arc;
 
     use async_trait::async_trait;
@@ -646,6 +745,38 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn what_is_sound_is_not_tried_again_until_something_changes() {
+        let dir = folder(
+            "echo x >>\"$1.tried\"; if grep -q bad \"$1\"; then echo 'FATAL CONFIG FILE ERROR'; exit 1; fi",
+        );
+        let file = dir.path().join("redis.conf").display().to_string();
+        let program = dir.path().join("program").display().to_string();
+        let info = Info::parse(&format!("config_file:{file}\r\n"));
+        let sound = Sound::default();
+        let start = Start {
+            platform: &Units,
+            service: "redis",
+            binary: Some(&program),
+            info: Some(&info),
+            sound: &sound,
+        };
+        let tried = || std::fs::read_to_string(format!("{file}.tried")).unwrap_or_default();
+        std::fs::write(&file, "port 1\nlogfile \"\"\n").unwrap();
+        assert!(start.broken().await.is_none());
+        let first = tried();
+        assert!(!first.is_empty());
+        assert!(start.broken().await.is_none());
+        assert_eq!(tried(), first);
+        std::fs::write(&file, "port bad\n").unwrap();
+        assert!(start.broken().await.is_some());
+        let then = tried();
+        assert!(then.len() > first.len());
+        // What is broken may be put right where nobody looks.
+        assert!(start.broken().await.is_some());
+        assert!(tried().len() > then.len());
+    }
+
     /// Where a unit starts it nobody knows: from where we stand another file, or none, has the name.
     #[tokio::test]
     async fn what_is_included_from_an_unknown_directory_does_not_make_it_broken() {
@@ -660,6 +791,7 @@ mod tests {
             service: "redis",
             binary: Some(&program),
             info: Some(&info),
+            sound: &Sound::default(),
         };
         std::fs::write(&file, "port lots\n").unwrap();
         let broken = start.broken().await.unwrap();
