@@ -442,11 +442,7 @@ impl Files {
 
     /// Copies of compose files that nobody else can change, where the files themselves could be changed
     /// by somebody else while they are deployed; else the files.
-    async fn held_compose(
-        &self,
-        run: &RunId,
-        files: ComposeFiles,
-    ) -> Result<Vec<PathBuf>> {
+    async fn held_compose(&self, run: &RunId, files: ComposeFiles) -> Result<Vec<PathBuf>> {
         let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
         let looked = paths.clone();
         if blocking(move || Ok(looked.iter().all(|path| trust::is_ours(path)))).await? {
