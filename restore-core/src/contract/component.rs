@@ -460,7 +460,8 @@ pub trait Component: Send + Sync {
     }
 
     /// Takes back what [`before_stop`](Self::before_stop) did to a service that was not stopped after it, as the
-    /// run turned back. Nothing waits for what cannot be taken back.
+    /// run turned back or was abandoned; called as well where nothing says that it was stopped. Nothing waits for
+    /// what cannot be taken back.
     async fn not_stopped(&self, _service: &str) {}
 
     /// Looks whether what [`stage`](Self::stage) brought is still there, and whole: called when another

@@ -26,6 +26,8 @@ pub(crate) struct CommandOutput {
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
+    /// Why more may have been said than `stdout` has.
+    unread: Option<std::io::Error>,
 }
 
 impl Tool {
@@ -49,7 +51,7 @@ impl Tool {
         code: &'static str,
     ) -> Result<()> {
         let Some(service) = &self.service else {
-            return self.run_checked(argv, code).await.map(drop);
+            return succeeded(argv, self.run(argv).await?, code).map(drop);
         };
         let work = async {
             let command = Command::new(argv.to_vec());
@@ -81,13 +83,14 @@ impl Tool {
         }
     }
 
-    /// Runs `argv` to its end, where it must succeed; the error carries the program's own words.
+    /// Runs `argv` to its end, where it must succeed, and all that it says be known; the error carries the program's
+    /// own words.
     pub(crate) async fn run_checked(
         &self,
         argv: &[String],
         code: &'static str,
     ) -> Result<CommandOutput> {
-        succeeded(argv, self.run(argv).await?, code)
+        whole(argv, succeeded(argv, self.run(argv).await?, code)?)
     }
 }
 
@@ -99,12 +102,32 @@ async fn listen(argv: &[String], process: Box<dyn Process>) -> Result<CommandOut
         stdout.extend_from_slice(piece.get(..room).unwrap_or_default());
     })
     .await?;
-    read.map_err(|e| Error::io(format!("read what `{}` says", argv.join(" ")), e))?;
+    let unread = match read {
+        // What it leaves in the background may hold its output; whoever needs all of it is told.
+        Err(e) if e.kind() == std::io::ErrorKind::TimedOut => Some(e),
+        read => {
+            read.map_err(|e| unreadable(argv, e))?;
+            None
+        }
+    };
     Ok(CommandOutput {
         code: exit.code,
         stdout: String::from_utf8_lossy(&stdout).into_owned(),
         stderr: exit.stderr,
+        unread,
     })
+}
+
+fn unreadable(argv: &[String], error: std::io::Error) -> Error {
+    Error::io(format!("read what `{}` says", argv.join(" ")), error)
+}
+
+/// What was said, where that is all of it.
+fn whole(argv: &[String], mut said: CommandOutput) -> Result<CommandOutput> {
+    match said.unread.take() {
+        Some(error) => Err(unreadable(argv, error)),
+        None => Ok(said),
+    }
 }
 
 fn succeeded(argv: &[String], said: CommandOutput, code: &'static str) -> Result<CommandOutput> {
@@ -142,4 +165,24 @@ fn short_message(stderr: &str) -> String {
     }
     let from = lines.len().saturating_sub(3);
     lines.get(from..).unwrap_or_default().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Half a configuration says otherwise than all of it.
+    #[tokio::test]
+    async fn a_part_of_what_it_says_is_not_taken_for_all() {
+        let said = async |script: &str| {
+            let argv = ["sh", "-c", script].map(str::to_owned);
+            let process = plain_process(&Command::new(argv.clone())).unwrap();
+            let said = listen(&argv, process).await.unwrap();
+            assert_eq!((said.code, said.stdout.as_str()), (0, "http {}\n"));
+            whole(&argv, said).map(drop)
+        };
+        said("echo 'http {}'").await.unwrap();
+        let error = said("sleep 5 & echo 'http {}'").await.unwrap_err();
+        assert!(error.message().contains("holds its output open"), "{error}");
+    }
 }

@@ -253,3 +253,26 @@ async fn what_is_not_restored_is_deployed_only_where_root_alone_can_change_it() 
     assert_eq!(error.code(), "files.compose_changed", "{error}");
     assert!(error.message().contains("does not restore it"), "{error}");
 }
+
+/// A hook that adapts what was restored is root's own doing.
+#[tokio::test]
+async fn what_root_alone_can_have_changed_is_deployed_as_it_is() {
+    let adapted = "services: {adapted: {}}\n";
+    let ways: [Way; 2] = [
+        Box::new(move |tree| std::fs::write(tree.join("more/led.yml"), adapted).unwrap()),
+        Box::new(move |tree| {
+            std::fs::remove_file(tree.join("link.yml")).unwrap();
+            put(tree.join("link.yml"), adapted);
+        }),
+    ];
+    for way in ways {
+        let (done, ..) = run(0, way).await;
+        let (files, held) = done.unwrap();
+        let contents: Vec<&str> = held.iter().map(|(_, _, text)| text.as_str()).collect();
+        assert_eq!(contents, ["services: {}\n", "networks: {}\n", adapted]);
+        assert!(held.iter().map(|(path, ..)| path).eq(&files));
+    }
+    let gone = |tree: &Path| std::fs::remove_file(tree.join("compose.yml")).unwrap();
+    let (done, ..) = run(0, gone).await;
+    assert_eq!(done.unwrap_err().code(), "files.compose_changed");
+}

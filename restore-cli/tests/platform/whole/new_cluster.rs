@@ -367,6 +367,26 @@ fn a_cluster_that_is_used_since_its_removal_was_broken_off_stays() {
     whole.sql("postgres", "CREATE DATABASE theirs");
     whole.restore(&["resume"]).taken_back();
     assert_eq!(whole.sql("theirs", "SELECT 1"), "1");
+    confirm(&whole);
+
+    // Nor is one deleted that the run has made, and had not come to writing down as made.
+    whole.hosting.service("postgres", "stop");
+    ruin(&whole, Damage::Gone);
+    crash(&config, &["create", made, "latest"]);
+    let journals = "find \"$root\" -name journal.jsonl | xargs grep -l '\"new_cluster_whole\"' | xargs ls -t | head -1";
+    let journal = PathBuf::from(whole.shell(journals, &[]).trim());
+    let text = std::fs::read_to_string(&journal).unwrap();
+    let before = text.lines().filter(|line| !line.contains(r#""new_cluster_whole""#));
+    let before: String = before.map(|line| line.to_owned() + "\n").collect();
+    assert_ne!(text, before);
+    std::fs::write(&journal, before).unwrap();
+    whole.hosting.service("postgres", "start");
+    whole.sql("postgres", "CREATE DATABASE theirs");
+    let ran = whole.restore(&["resume"]);
+    assert_ne!(ran.code, Some(0), "{ran:?}");
+    let said = format!("{}{}", ran.out, ran.err);
+    assert!(said.contains("database theirs"), "{said}");
+    assert_eq!(whole.sql("theirs", "SELECT 1"), "1");
 }
 
 /// What has the directory's place by now is not the run's, whatever its number: it may be another disk's.

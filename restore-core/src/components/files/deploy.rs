@@ -36,6 +36,9 @@ const SHA256: &str = "sha256";
 /// A compose file has no more bytes.
 const COMPOSE: u64 = 4 << 20;
 
+/// Compose files of the live tree, and what is in them.
+type ComposeFiles = Vec<(PathBuf, Vec<u8>)>;
+
 /// A stack and the compose files that describe it, relative to the tree.
 #[derive(Clone, Debug)]
 pub(super) struct Deployment {
@@ -383,25 +386,25 @@ impl Files {
         cx.record(STAGED, Value::Object(staged)).await
     }
 
-    /// The compose files of the live tree and what is in them: what was restored.
+    /// The compose files of the live tree and what is in them: what was restored, or what root has made of that
+    /// since. The second value names those that are not as they were restored.
     async fn compose_of_tree(
         &self,
         cx: &RunContext,
         deployment: &Deployment,
-    ) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+    ) -> Result<(ComposeFiles, Vec<PathBuf>)> {
         let staged = cx.recall(STAGED);
-        let mut all = Vec::new();
+        let (mut all, mut adapted) = (Vec::new(), Vec::new());
         for name in &deployment.compose {
             let live = self.section.live();
             let path = live.join(name);
             let of_name = |all: &Value| all.get(name.display().to_string()).cloned();
             let Some(expected) = staged.as_ref().and_then(of_name) else {
                 let at = path.clone();
-                let read = move || trust::is_ours(&at).then(|| read_small(&at, COMPOSE));
-                let Some(read) = blocking(move || Ok(read())).await? else {
+                if !blocking(move || Ok(trust::is_ours(&at))).await? {
                     return Err(not_restored(&path));
-                };
-                let content = read.map_err(|e| Error::io(format!("read {}", path.display()), e))?;
+                }
+                let content = content_of(&path).await?;
                 all.push((path, content));
                 continue;
             };
@@ -413,19 +416,40 @@ impl Files {
             let read = move || {
                 open_to_read_below(&live, &at).and_then(|file| read_small_from(file, COMPOSE))
             };
-            let content = match blocking(move || Ok(read())).await? {
-                Ok(content) => content,
-                Err(error) => return Err(changed(&path, &error.to_string())),
+            let why = match blocking(move || Ok(read())).await? {
+                Ok(content) => {
+                    let (staged, digest) = (said(SHA256), digest_of(&content));
+                    if staged == digest {
+                        all.push((path, content));
+                        continue;
+                    }
+                    format!("it has SHA-256 {digest}, and {staged} was staged")
+                }
+                Err(error) => error.to_string(),
             };
-            let digest = digest_of(&content);
-            if said(SHA256) != digest {
-                let staged = said(SHA256);
-                let why = format!("it has SHA-256 {digest}, and {staged} was staged");
+            // Only root, or a hook that root has named, can have changed it then: that is meant.
+            let looked = path.clone();
+            if !blocking(move || Ok(trust::is_ours(&looked))).await? {
                 return Err(changed(&path, &why));
             }
+            let content = content_of(&path).await?;
+            adapted.push(path.clone());
             all.push((path, content));
         }
-        Ok(all)
+        Ok((all, adapted))
+    }
+
+    /// That a compose file is deployed as root, or a hook, has made it.
+    fn adapted(&self, path: &Path) -> Finding {
+        Finding::warning(
+            "files.compose_adapted",
+            &self.name,
+            format!(
+                "{} was changed after it was restored, where only root can: it is deployed as it is",
+                path.display()
+            ),
+        )
+        .hint("where a hook has done that, nothing; else look at what it is now, and deploy what is right by hand")
     }
 
     /// Copies of compose files that nobody else can change, where the files themselves could be changed
@@ -433,7 +457,7 @@ impl Files {
     async fn held_compose(
         &self,
         run: &RunId,
-        files: Vec<(PathBuf, Vec<u8>)>,
+        files: ComposeFiles,
         is_changed: bool,
     ) -> Result<Vec<PathBuf>> {
         let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
@@ -553,7 +577,10 @@ impl Files {
             let source = self.staged_source(cx).await?;
             stacks.make_parts(&source, &parts).await?;
         }
-        let contents = self.compose_of_tree(cx, deployment).await?;
+        let (contents, adapted) = self.compose_of_tree(cx, deployment).await?;
+        for path in adapted {
+            cx.notice(self.adapted(&path));
+        }
         let files: Vec<PathBuf> = contents.iter().map(|(path, _)| path.clone()).collect();
         let is_placed = !cx.nodes().is_empty();
         let contents = match is_placed {
@@ -593,7 +620,8 @@ impl Files {
             return Err(gone(&format!("{} {}", stacks.noun(), deployment.stack)));
         }
         let mut source = self.staged_source(cx).await?;
-        for (path, content) in self.compose_of_tree(cx, deployment).await? {
+        let (contents, _) = self.compose_of_tree(cx, deployment).await?;
+        for (path, content) in contents {
             let text = text_of(&path, content)?;
             source.compose.push((path, text));
         }
@@ -866,6 +894,13 @@ async fn small(source: Source) -> Result<Vec<u8>> {
     Ok(content)
 }
 
+/// The content of a compose file, as it is now.
+async fn content_of(path: &Path) -> Result<Vec<u8>> {
+    let at = path.to_owned();
+    let read = blocking(move || Ok(read_small(&at, COMPOSE))).await?;
+    read.map_err(|e| Error::io(format!("read {}", path.display()), e))
+}
+
 /// The SHA-256 of a content, in words.
 fn digest_of(content: &[u8]) -> String {
     Digest(Sha256::digest(content).into()).to_string()
@@ -881,7 +916,7 @@ fn changed(path: &Path, why: &str) -> Error {
             path.display()
         ),
     )
-    .hint("look who can write to its folder and has changed it, then plan again; what it is to be belongs into the backup")
+    .hint("look who can write to its folder and has changed it, a hook of this site among them, then plan again: what it is to be belongs into the backup, and what a hook makes of it is deployed where the tree and the folders above it are root's alone")
 }
 
 /// Why a compose file is not deployed that is none of those that are restored.

@@ -29,6 +29,8 @@ const GRACE: Duration = Duration::from_secs(20);
 /// How far the clock may have been set back since a directory was noted, in seconds.
 const CLOCK: i64 = 3600;
 
+/// The file in which a server keeps what it was started with, also once it is stopped.
+const OPTIONS: &str = "postmaster.opts";
 /// The file that no server starts without.
 const CONTROL: &str = "pg_control";
 /// The directory that it is in.
@@ -133,6 +135,19 @@ impl NewDataDirectory {
         let record = self.clone();
         blocking(move || match record.open()? {
             Some(data) => Ok(record.control(&data)?.is_some()),
+            None => Ok(false),
+        })
+        .await
+    }
+
+    /// Whether a server was started on it: no `initdb` leaves what that does.
+    pub(super) async fn was_started(&self) -> Result<bool> {
+        let record = self.clone();
+        blocking(move || match record.open()? {
+            Some(data) => {
+                let names = entries(&data, &record.path)?;
+                Ok(names.iter().any(|name| name == OPTIONS))
+            }
             None => Ok(false),
         })
         .await
@@ -488,6 +503,16 @@ mod tests {
         known.empty().await.unwrap();
         assert!(!known.is_startable().await.unwrap());
         assert_eq!(std::fs::read_dir(top.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_a_server_was_started_on_is_seen() {
+        let top = tempfile::tempdir().unwrap();
+        let known = record(top.path());
+        std::fs::write(top.path().join("PG_VERSION"), "15").unwrap();
+        assert!(!known.was_started().await.unwrap());
+        std::fs::write(top.path().join("postmaster.opts"), "").unwrap();
+        assert!(known.was_started().await.unwrap());
     }
 
     #[tokio::test]

@@ -188,7 +188,8 @@ impl Inspect<'_> {
                 let input = self.pg.input(&path).await?.packed(content.packed);
                 let size = self.cx.source(label)?.size().unwrap_or(0);
                 if !content.packed || size <= LARGEST_SQL {
-                    whole::check(&input, content, label, self.cx.cancelled()).await?;
+                    let known = &self.pg.whole_dumps;
+                    whole::check(&input, content, label, known, self.cx.cancelled()).await?;
                 }
                 self.read_archive(&input, (runner, tools), (live.is_none(), &skip))
                     .await

@@ -86,6 +86,7 @@ pub struct Postgres {
     cluster: Option<Cluster>,
     /// Where dumps are copied to that others could change.
     scratch: PathBuf,
+    whole_dumps: whole::WholeDumps,
 }
 
 /// The files of a backup that it would use; what they are, their content says.
@@ -116,6 +117,7 @@ impl Postgres {
             platform: parts.platform.clone(),
             cluster,
             scratch: parts.scratch.clone(),
+            whole_dumps: whole::WholeDumps::default(),
         }))
     }
 

@@ -2,8 +2,9 @@
 //! again where the run is taken back.
 //!
 //! What is in the data directory belongs to the run from the moment that its journal names the directory,
-//! which was empty then: until the cluster is whole all of it is made again, or deleted, as it is. From
-//! then on it is deleted only while nothing is in it that the run has not put there.
+//! which was empty then: until the cluster is whole all of it is made again, or deleted, as it is, unless
+//! somebody has started a server on it. From then on it is deleted only while nothing is in it that the run
+//! has not put there.
 
 use std::path::Path;
 
@@ -352,7 +353,18 @@ impl Create for Postgres {
                 place::ensure_reachable(cx).await?;
                 return Err(taken(&record.path));
             }
-            if cx.recall(WHOLE).is_none() && !self.runs().await? {
+            let whole = cx.recall(WHOLE).is_some();
+            let runs = !whole && self.runs().await?;
+            if let (Some(record), false) = (&known, whole) {
+                let found = match runs {
+                    true => self.adopt(cx, record).await?,
+                    false => was_started(record).await?,
+                };
+                if let Some(found) = found {
+                    return Err(used(&record.path, &found));
+                }
+            }
+            if !whole && !runs {
                 let cluster = match known {
                     Some(record) => Some(Ok(self.again(&record).await?)),
                     None => NewCluster::planned(self, cx).await?,
@@ -477,6 +489,28 @@ impl Postgres {
         .hint("look at what that is; stop the server and delete the directory by hand if nothing needs it")
     }
 
+    /// Takes a cluster as whole that an earlier attempt had not come to writing down as that, and whose server
+    /// somebody has started since; or what is in it that the run has not put there, in words.
+    async fn adopt(&self, cx: &RunContext, record: &NewDataDirectory) -> Result<Option<String>> {
+        if !record.is_there().await? {
+            place::ensure_reachable(cx).await?;
+            return Err(taken(&record.path));
+        }
+        let found = self.foreign(cx).await?;
+        if found.is_none() {
+            keep(cx, WHOLE, &record.content(true).await?).await?;
+        }
+        Ok(found)
+    }
+
+    /// Databases, roles and tables that the run has not made, in words.
+    async fn foreign(&self, cx: &RunContext) -> Result<Option<String>> {
+        let session = self.working(cx).await?;
+        let found = foreign(&session, cx).await;
+        session.close().await;
+        found
+    }
+
     /// What is in the cluster that the run has not put there, in words; `runs`: its server is asked too.
     async fn in_use(
         &self,
@@ -484,9 +518,6 @@ impl Postgres {
         record: &NewDataDirectory,
         runs: bool,
     ) -> Result<Option<String>> {
-        let Some(whole) = recalled::<Content>(cx, WHOLE)? else {
-            return Ok(None);
-        };
         if !record.is_there().await? {
             return Ok(None);
         }
@@ -495,13 +526,17 @@ impl Postgres {
         if is_removed(cx) && !record.is_startable().await? {
             return Ok(None);
         }
-        if runs {
-            let session = self.working(cx).await?;
-            let found = foreign(&session, cx).await;
-            session.close().await;
-            if let Some(found) = found? {
-                return Ok(Some(found));
+        let Some(whole) = recalled::<Content>(cx, WHOLE)? else {
+            if !runs {
+                return was_started(record).await;
             }
+            // The run has not started it.
+            return Ok(self.adopt(cx, record).await.unwrap_or_else(|error| {
+                Some(format!("its server runs, and does not say what it holds: {error}"))
+            }));
+        };
+        if runs && let Some(found) = self.foreign(cx).await? {
+            return Ok(Some(found));
         }
         let now = record.content(false).await?;
         let known =
@@ -526,6 +561,25 @@ async fn absent(cluster: &ClusterPlace, user: u32) -> Result<Option<AbsentDirect
     };
     cluster.ensure_named(&missing.above, user)?;
     Ok(Some(at))
+}
+
+/// That a server was started on a cluster which the run has not come to the end of, in words: what was done with
+/// that is not known.
+async fn was_started(record: &NewDataDirectory) -> Result<Option<String>> {
+    let started = record.was_started().await?;
+    Ok(started.then(|| "a server was started on it".to_owned()))
+}
+
+fn used(path: &Path, why: &str) -> Error {
+    Error::new(
+        ErrorKind::Failed,
+        "postgres.cluster_used",
+        format!(
+            "somebody has used the cluster in {} before the run was done with making it: {why}",
+            path.display()
+        ),
+    )
+    .hint("the run leaves it alone: plan again, with its server running; or delete the directory first, if nothing needs it")
 }
 
 /// Databases, roles and tables that the run has not made.

@@ -2,7 +2,10 @@
 //! archive in the tar format, and of a cut file in the directory format, for all that there was; some cut
 //! archives it reads for ever.
 
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
@@ -11,17 +14,72 @@ use super::tools::Input;
 use crate::contract::backup::tar_dump::{self, Rows, TarDump, cut_rows, rows_file};
 use crate::model::{Error, ErrorKind, Result};
 
+/// How many dumps are remembered.
+const REMEMBERED: usize = 100;
+
+/// Which file it is, and when it was changed last.
+type State = [i64; 5];
+
+/// Dumps that were found to be whole: all of a compressed one is read for that, and a run plans twice before it
+/// stages it.
+#[derive(Default)]
+pub(super) struct WholeDumps(Mutex<BTreeSet<State>>);
+
+impl WholeDumps {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<State>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, state: State) {
+        let mut known = self.lock();
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(state);
+    }
+}
+
+/// `None` where it cannot be opened.
+fn state_of(input: &Input) -> Option<State> {
+    let meta = input.open().and_then(|file| file.metadata()).ok()?;
+    Some([
+        meta.dev().cast_signed(),
+        meta.ino().cast_signed(),
+        meta.size().cast_signed(),
+        meta.ctime(),
+        meta.ctime_nsec(),
+    ])
+}
+
 /// Refuses an archive in the tar format that is cut, before any program reads it; `label` is what people
-/// call it.
+/// call it. One that is `known` to be whole, and is the same file still, is not read again.
 pub(super) async fn check(
     input: &Input,
     content: Content,
     label: &str,
+    known: &WholeDumps,
     cancel: &CancellationToken,
 ) -> Result<()> {
     if content.format != Format::Tar {
         return Ok(());
     }
+    let state = state_of(input);
+    if state.is_some_and(|state| known.lock().contains(&state)) {
+        return Ok(());
+    }
+    read_through(input, content, label, cancel).await?;
+    if let Some(state) = state {
+        known.note(state);
+    }
+    Ok(())
+}
+
+async fn read_through(
+    input: &Input,
+    content: Content,
+    label: &str,
+    cancel: &CancellationToken,
+) -> Result<()> {
     let told = match content.packed {
         true => {
             let mut pieces = input.pieces()?;
@@ -132,4 +190,38 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
             format!("reading a file ended unexpectedly: {e}"),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::backup::tar_dump::tests::archive;
+
+    #[tokio::test]
+    async fn a_dump_is_read_once_for_as_long_as_it_is_the_same_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dump.tar");
+        let whole = archive(b"1\n2\n\\.\n\n\n");
+        std::fs::write(&path, &whole).unwrap();
+        let input = Input::new(&path, None);
+        let content = Content {
+            format: Format::Tar,
+            packed: false,
+        };
+        let known = WholeDumps::default();
+        let go = CancellationToken::new();
+        let first = check(&input, content, "dump.tar", &known, &go).await;
+        first.unwrap();
+        // Who is stopped reads nothing.
+        let stopped = CancellationToken::new();
+        stopped.cancel();
+        let fresh = WholeDumps::default();
+        let error = check(&input, content, "dump.tar", &fresh, &stopped).await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Interrupted);
+        let again = check(&input, content, "dump.tar", &known, &stopped).await;
+        again.unwrap();
+        std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        let error = check(&input, content, "dump.tar", &known, &go).await;
+        assert_eq!(error.unwrap_err().code(), "postgres.dump_cut");
+    }
 }

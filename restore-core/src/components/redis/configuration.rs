@@ -67,6 +67,13 @@ impl Configuration {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// Whether it includes a file by a name that is taken from where the server stands by then, and nobody knows
+    /// where that is.
+    pub(super) fn includes_from_nowhere(&self) -> bool {
+        let mut all = self.directives.iter();
+        all.any(|(name, value)| name == INCLUDE && !value.starts_with('/'))
+    }
+
     /// Takes in a text, and what it includes. `room`: so many more directories and entries may be looked at.
     fn take(&mut self, text: &str, depth: usize, room: &mut usize) {
         for (name, value) in directives(text) {
@@ -302,6 +309,7 @@ mod tests {
             pair("port", "1"),
         ];
         assert_eq!(found.directives, wanted);
+        assert!(found.includes_from_nowhere());
         assert_eq!(found.included.len(), 1);
         // No file, and one that includes itself.
         let found = read(&[("a", "include DIR\ninclude DIR/a")]).await;

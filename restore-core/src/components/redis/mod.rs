@@ -57,6 +57,7 @@ pub struct Redis {
     name: String,
     section: config::Section,
     platform: Arc<dyn Platform>,
+    sound: starts::Sound,
 }
 
 impl Redis {
@@ -66,6 +67,7 @@ impl Redis {
             name: name.to_owned(),
             section: config::Section::parse(name, table, parts)?,
             platform: parts.platform.clone(),
+            sound: starts::Sound::default(),
         }))
     }
 

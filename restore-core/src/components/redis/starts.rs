@@ -4,7 +4,8 @@ use std::fs::Metadata;
 use std::net::{IpAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -19,7 +20,7 @@ use crate::model::{Error, ErrorKind, Finding, Result};
 use crate::sys::blocking::blocking;
 use crate::sys::process::command::{Command, Process};
 use crate::sys::process::programs::{process_as, stranger};
-use crate::sys::{check_file, open_theirs, random_name, read_small_from};
+use crate::sys::{check_file, child, open_theirs, random_name, read_small_from, trust};
 
 /// A directory that is nowhere. A server that is told to work in it ends as soon as it has read its
 /// configuration, before it opens a port or looks at data.
@@ -63,6 +64,8 @@ const MAY_MAKE: &str = "d=$(dirname -- \"$0\"); [ -w \"$d\" ] && [ -x \"$d\" ]";
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How much of what it says is read.
 const SAID: u64 = 64 * 1024;
+/// For how long a server that could be started is taken to be so: a run plans twice, and asks again before it stops it.
+const SOUND: Duration = Duration::from_secs(10 * 60);
 
 impl Redis {
     /// What would keep the server from starting on restored data. Asked where its programs are this
@@ -127,6 +130,7 @@ impl Redis {
             service: &self.section.service,
             binary: Some(&self.section.server_binary),
             info,
+            sound: &self.sound,
         }
     }
 
@@ -172,6 +176,92 @@ pub(super) struct Start<'a> {
     pub(super) binary: Option<&'a str>,
     /// What the one that runs says.
     pub(super) info: Option<&'a Info>,
+    /// What was found before.
+    pub(super) sound: &'a Sound,
+}
+
+/// With what a server was found to be able to start, and when: to try that takes several programs.
+#[derive(Default)]
+pub(super) struct Sound(Mutex<Option<(Instant, Tried)>>);
+
+impl Sound {
+    fn is(&self, tried: &Tried) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .as_ref()
+            .is_some_and(|(when, known)| when.elapsed() < SOUND && known == tried)
+    }
+
+    fn note(&self, tried: Tried) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some((Instant::now(), tried));
+    }
+}
+
+/// All that decides whether a server starts, as far as that is seen without a program.
+#[derive(Debug, PartialEq, Eq)]
+struct Tried {
+    /// What it is started with.
+    words: Vec<String>,
+    /// The server that runs.
+    pid: Option<u64>,
+    read: Configuration,
+    /// The files that it reads, and those that it makes with their folders: which each of them is.
+    paths: Vec<(PathBuf, Option<[i64; 7]>)>,
+}
+
+impl Tried {
+    async fn of(named: &Named, read: &Configuration, info: Option<&Info>) -> Option<Self> {
+        let mut words = vec![named.program.clone(), named.file.clone()];
+        words.extend(named.arguments.iter().cloned());
+        let mut all = read.clone();
+        all.directives.extend(of_arguments(&named.arguments));
+        let mut files = vec![PathBuf::from(&named.file)];
+        files.extend(all.included.iter().cloned());
+        files.extend(needed(&all).into_iter().map(PathBuf::from));
+        files.extend(child::find(&named.program));
+        let mut places = Vec::new();
+        for directive in ["logfile", "unixsocket"] {
+            let path = all.last(directive).filter(|path| is_on_disk(path));
+            let path = path.map(PathBuf::from);
+            places.extend(path.as_deref().and_then(Path::parent).map(Path::to_owned));
+            places.extend(path);
+        }
+        // They may lie on a file system that does not answer.
+        let looked = blocking(move || {
+            let files = files.into_iter().map(|path| (path, true));
+            let all = files.chain(places.into_iter().map(|path| (path, false)));
+            let looked = all.map(|(path, content)| {
+                let state = path.metadata().ok();
+                let state = state.map(|meta| state_of(&meta, content));
+                (path, state)
+            });
+            Ok(looked.collect::<Vec<_>>())
+        });
+        Some(Self {
+            words,
+            pid: info.and_then(|info| info.number("process_id")),
+            read: all,
+            paths: tokio::time::timeout(PATIENCE, looked).await.ok()?.ok()?,
+        })
+    }
+}
+
+/// Which file this is, and who may do what with it; with `content`, also when it was changed.
+fn state_of(meta: &Metadata, content: bool) -> [i64; 7] {
+    let [size, second, nanosecond] = match content {
+        true => [meta.size().cast_signed(), meta.ctime(), meta.ctime_nsec()],
+        false => [0; 3],
+    };
+    [
+        meta.dev().cast_signed(),
+        meta.ino().cast_signed(),
+        i64::from(meta.mode()),
+        (i64::from(meta.uid()) << 32) | i64::from(meta.gid()),
+        size,
+        second,
+        nanosecond,
+    ]
 }
 
 /// What a server is started with.
@@ -190,7 +280,17 @@ impl Start<'_> {
             return None;
         }
         let named = self.command()?;
-        let wrong = self.wrong(&named).await?;
+        let read = Configuration::read(&named.file).await.unwrap_or_default();
+        let tried = Tried::of(&named, &read, self.info).await;
+        if tried.as_ref().is_some_and(|tried| self.sound.is(tried)) {
+            return None;
+        }
+        let Some(wrong) = self.wrong(&named, read).await else {
+            if let Some(tried) = tried {
+                self.sound.note(tried);
+            }
+            return None;
+        };
         let (name, service) = (&named.file, self.service);
         Some(
             Error::new(
@@ -231,21 +331,21 @@ impl Start<'_> {
     }
 
     /// What is wrong with a configuration file, or with what it names.
-    async fn wrong(&self, named: &Named) -> Option<String> {
+    async fn wrong(&self, named: &Named, mut read: Configuration) -> Option<String> {
         let name = named.file.as_str();
-        let mut read = Configuration::read(name).await.unwrap_or_default();
         let included = read.included.iter().filter_map(|it| it.to_str());
         if let Some(closed) = self.closed(included.collect()).await {
             return Some(format!(
                 "it includes {closed}, which is not there, or which its user may not read"
             ));
         }
-        let nowhere = match is_trusted(named, &read) {
-            true => {
+        let nowhere = match (may_be_read(named, &read), is_trusted(named, &read)) {
+            (false, _) => None,
+            (true, true) => {
                 let words = [named.program.as_str(), name, "--dir", NOWHERE];
                 self.asked(Command::new(words)).await
             }
-            false => asked_as_owner(named).await,
+            (true, false) => asked_as_owner(named).await,
         };
         if let Some((1.., said)) = nowhere
             && let Some(wrong) = wrong_line(&said)
@@ -399,6 +499,12 @@ fn modules(read: &Configuration) -> impl Iterator<Item = &str> {
     modules.filter_map(|(_, value)| value.split(['"', ' ', '\t']).next())
 }
 
+/// Whether a server may be told to read the configuration that is not to get farther. What a unit starts stands in a
+/// directory that nobody knows, from where we would look for other files than it includes.
+fn may_be_read(named: &Named, read: &Configuration) -> bool {
+    named.by_command || (!read.includes_from_nowhere() && is_program_of_ours(named))
+}
+
 /// Whether nobody but root and we can have made a file.
 fn is_ours(file: &Path) -> bool {
     let ours = rustix::process::geteuid().as_raw();
@@ -410,12 +516,19 @@ fn is_ours(file: &Path) -> bool {
 /// ourselves: then only what is root's, or ours.
 fn is_trusted(named: &Named, read: &Configuration) -> bool {
     named.by_command
-        || (is_ours(Path::new(&named.file)) && read.included.iter().all(|it| is_ours(it)))
+        || (is_ours(Path::new(&named.file))
+            && read.included.iter().all(|it| is_ours(it))
+            && is_program_of_ours(named))
+}
+
+/// Whether nobody but root and we could have put another program in its place.
+fn is_program_of_ours(named: &Named) -> bool {
+    child::find(&named.program).is_some_and(|program| trust::is_ours(&program))
 }
 
 /// Whether to try it gives nobody more than he has: the modules that a configuration names are programs.
 fn may_be_started(named: &Named, read: &Configuration) -> bool {
-    let all_ours = || modules(read).all(|it| is_ours(Path::new(it)));
+    let all_ours = || modules(read).all(|it| trust::is_ours(Path::new(it)));
     is_trusted(named, read) && (named.by_command || all_ours())
 }
 
@@ -574,11 +687,171 @@ fn wrong_line(said: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::sync::Arc;
 
-    use super::{
-        Configuration, NOWHERE, Named, is_trusted, may_be_started, more_of, refusal, wrong_line,
-    };
+    use async_trait::async_trait;
+
+    use super::*;
     use crate::components::redis::configuration::of_text;
+    use crate::contract::ServiceState;
+    use crate::model::{Endpoint, Timestamp};
+    use crate::sys::process::command::{Process, Scratch};
+    use crate::sys::process::programs::plain_process;
+
+    fn unused<T>() -> Result<T> {
+        Err(Error::new(ErrorKind::Internal, "test.unused", "not here"))
+    }
+
+    /// Services of this host that units start, and of whose programs nothing is known.
+    struct Units;
+
+    #[async_trait]
+    impl Platform for Units {
+        fn describe(&self) -> String {
+            "units".to_owned()
+        }
+        fn services(&self) -> Vec<String> {
+            vec!["redis".to_owned()]
+        }
+        fn runs_here(&self, _: &str) -> bool {
+            true
+        }
+        async fn service(&self, _: &str) -> Result<ServiceState> {
+            unused()
+        }
+        async fn scale(&self, _: &str, _: u32) -> Result<()> {
+            unused()
+        }
+        async fn exec(&self, _: &str, command: Command) -> Result<Box<dyn Process>> {
+            plain_process(&command)
+        }
+        async fn logs(&self, _: &str, _: Timestamp, _: usize) -> Result<Vec<String>> {
+            unused()
+        }
+        async fn endpoint(&self, _: &str) -> Result<Endpoint> {
+            unused()
+        }
+        async fn volume(&self, _: &str) -> Result<Arc<dyn Volume>> {
+            unused()
+        }
+        async fn scratch(&self, _: &str, _: Command) -> Result<Box<dyn Scratch>> {
+            unused()
+        }
+        async fn path_in(&self, _: &str, _: &Path) -> Result<Option<PathBuf>> {
+            unused()
+        }
+        async fn owner(&self, _: &str) -> Result<Option<(u32, u32)>> {
+            unused()
+        }
+    }
+
+    /// A folder with a file `program` that does what this script says.
+    fn folder(script: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("program");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        mode(&program, 0o755);
+        dir
+    }
+
+    fn mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn modules_that_others_could_have_put_there_are_not_loaded() {
+        let dir = folder("exit 0");
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        let module = at("modules/m.so");
+        for folder in ["modules", "programs"] {
+            std::fs::create_dir(at(folder)).unwrap();
+        }
+        std::fs::copy(at("program"), at("programs/redis-server")).unwrap();
+        std::fs::write(&module, "").unwrap();
+        mode(Path::new(&module), 0o644);
+        std::fs::write(at("redis.conf"), "").unwrap();
+        mode(Path::new(&at("redis.conf")), 0o644);
+        let named = |by_command| Named {
+            program: at("programs/redis-server"),
+            file: at("redis.conf"),
+            arguments: Vec::new(),
+            by_command,
+        };
+        let read = Configuration {
+            directives: of_text(&format!("port 1\nloadmodule \"{module}\" x")),
+            ..Configuration::default()
+        };
+        // Whether others can write to the modules and to the programs.
+        for (modules, programs, started) in [
+            (0o755, 0o755, true),
+            (0o777, 0o755, false),
+            (0o755, 0o777, false),
+        ] {
+            mode(Path::new(&at("modules")), modules);
+            mode(Path::new(&at("programs")), programs);
+            let is = may_be_started(&named(false), &read);
+            assert_eq!(is, started, "{modules:o} {programs:o}");
+            assert!(may_be_started(&named(true), &read));
+            let is_read = may_be_read(&named(false), &read);
+            assert_eq!(is_read, programs == 0o755, "{programs:o}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_sound_is_not_tried_again_until_something_changes() {
+        let dir = folder(
+            "echo x >>\"$1.tried\"; if grep -q bad \"$1\"; then echo 'FATAL CONFIG FILE ERROR'; exit 1; fi",
+        );
+        let file = dir.path().join("redis.conf").display().to_string();
+        let program = dir.path().join("program").display().to_string();
+        let info = Info::parse(&format!("config_file:{file}\r\n"));
+        let sound = Sound::default();
+        let start = Start {
+            platform: &Units,
+            service: "redis",
+            binary: Some(&program),
+            info: Some(&info),
+            sound: &sound,
+        };
+        let tried = || std::fs::read_to_string(format!("{file}.tried")).unwrap_or_default();
+        std::fs::write(&file, "port 1\nlogfile \"\"\n").unwrap();
+        assert!(start.broken().await.is_none());
+        let first = tried();
+        assert!(!first.is_empty());
+        assert!(start.broken().await.is_none());
+        assert_eq!(tried(), first);
+        std::fs::write(&file, "port bad\n").unwrap();
+        assert!(start.broken().await.is_some());
+        let then = tried();
+        assert!(then.len() > first.len());
+        // What is broken may be put right where nobody looks.
+        assert!(start.broken().await.is_some());
+        assert!(tried().len() > then.len());
+    }
+
+    /// Where a unit starts it nobody knows: from where we stand another file, or none, has the name.
+    #[tokio::test]
+    async fn what_is_included_from_an_unknown_directory_does_not_make_it_broken() {
+        let dir = folder(
+            "printf '*** FATAL CONFIG FILE ERROR ***\\nat line 1\\n>>> '; cat \"$1\"; echo \"Can't open it\"; exit 1",
+        );
+        let file = dir.path().join("redis.conf").display().to_string();
+        let program = dir.path().join("program").display().to_string();
+        let info = Info::parse(&format!("config_file:{file}\r\n"));
+        let start = Start {
+            platform: &Units,
+            service: "redis",
+            binary: Some(&program),
+            info: Some(&info),
+            sound: &Sound::default(),
+        };
+        std::fs::write(&file, "port lots\n").unwrap();
+        let broken = start.broken().await.unwrap();
+        assert_eq!(broken.code(), "redis.broken_configuration", "{broken}");
+        std::fs::write(&file, "include more.conf\n").unwrap();
+        let broken = start.broken().await;
+        assert!(broken.is_none(), "{broken:?}");
+    }
 
     #[test]
     fn what_is_tried_as_ourselves_is_nobody_elses() {

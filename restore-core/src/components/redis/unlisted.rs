@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::client::{Client, Info, Refusal};
 use super::durable::{AofFiles, SOON, STOPS};
 use super::restart::{self, ensure_loads_what_it_writes, is_server, may_load_others};
-use super::starts::Start;
+use super::starts::{Sound, Start};
 use crate::contract::{Platform, SecretSource, SiteConfig, StopGuard, Table};
 use crate::model::{Error, ErrorKind, Finding, Result, Severity};
 use crate::sys::connect;
@@ -51,6 +51,7 @@ pub(crate) struct Unlisted {
     password: SecretSource,
     tls: Tls,
     platform: Arc<dyn Platform>,
+    sound: Sound,
 }
 
 /// The servers among a site's services that no component of this kind restores. A check of one says how
@@ -118,6 +119,7 @@ impl Unlisted {
             password: SecretSource::new(&place, file, sign_in.password_env).unwrap_or_default(),
             tls: tls.read(&place, base).unwrap_or_default(),
             platform,
+            sound: Sound::default(),
         }
     }
 
@@ -280,6 +282,7 @@ impl Unlisted {
             // Another program may not know its configuration.
             binary: None,
             info,
+            sound: &self.sound,
         };
         let broken = start.broken().await?;
         Some(Finding::from_error(&self.service, &broken))

@@ -416,7 +416,7 @@ pub(crate) fn fuzz(bytes: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn add(archive: &mut Vec<u8>, name: &str, content: &[u8]) {
@@ -437,7 +437,8 @@ mod tests {
         archive.resize(archive.len().next_multiple_of(BLOCK), 0);
     }
 
-    fn archive(rows: &[u8]) -> Vec<u8> {
+    /// An archive of a dump with a table of these rows.
+    pub(crate) fn archive(rows: &[u8]) -> Vec<u8> {
         let mut archive = Vec::new();
         add(&mut archive, "toc.dat", b"PGDMP");
         add(&mut archive, "3340.dat", rows);

@@ -43,7 +43,7 @@ impl Site {
             let Some(state) = &told.state else {
                 return self.report(Some(run)).await;
             };
-            if !state.is_open() && (state.confirmed || !has_hooks_left(self, state).await) {
+            if !state.is_open() && (state.confirmed || !has_hooks_left(self, state)) {
                 break;
             }
             let at_work = match state.pid {

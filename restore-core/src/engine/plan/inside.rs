@@ -241,15 +241,26 @@ impl Search {
                 findings.push(placed.overlap(other, &inside));
             }
         }
+        // Whether the part is a directory of this server, and not one in which something of it lies.
+        let is_own = |service: &str| {
+            let mut places = self.servers.iter().filter(|it| it.service == service);
+            places.any(|it| {
+                let inside = placed.holds(mounts, &it.path);
+                inside.is_some_and(|inside| inside.as_os_str().is_empty())
+            })
+        };
         let mut told: Vec<&Path> = Vec::new();
         for server in &self.servers {
             // Two databases may be of one server.
-            if placed.may_move(server) || told.contains(&server.path.as_path()) {
+            if told.contains(&server.path.as_path()) {
                 continue;
             }
             if let Some(inside) = placed.holds(mounts, &server.path) {
-                findings.push(placed.server(server, &inside));
-                told.push(&server.path);
+                let own = is_own(&server.service);
+                if !placed.may_move(server, own) {
+                    findings.push(placed.server(server, &inside, own));
+                    told.push(&server.path);
+                }
             }
         }
         findings.extend(placed.fixed());
@@ -466,6 +477,24 @@ mod tests {
             told(volume(&["postgres"]), true),
             refused("restore one of the two at a time: --only v, or --only shop")
         );
+        // So are the files of a server as a tree, if that is all of them: one that it lies in has others.
+        let files = |path: &Path, stops: &[&str]| Part {
+            stops: stops.iter().map(|it| (*it).to_owned()).collect(),
+            ..part(tree(path, &[]))
+        };
+        assert!(told(files(&data, &["postgres"]), false).is_empty());
+        assert_eq!(
+            told(files(&data, &["postgres"]), true),
+            refused("restore one of the two at a time: --only app, or --only shop")
+        );
+        let running = told(files(&data, &[]), false);
+        assert!(
+            running[0]
+                .1
+                .contains("\"postgres\" to `stops` of [components.app]"),
+            "{running:?}"
+        );
+        assert_eq!(told(files(&app, &["postgres"]), false), exclude);
         let running = told(volume(&[]), false);
         assert!(
             running[0]

@@ -2,6 +2,7 @@
 //! somebody has put things right by hand.
 
 use std::future::Future;
+use std::time::Duration;
 
 use super::execution::{RunExecutor, StepResult};
 use super::state::{PAGE_LEFT, PAGE_OFF, PAGE_ON};
@@ -9,6 +10,9 @@ use super::{Action, Journal, Record, RunState, keeps_page, page};
 use crate::engine::operations::Site;
 use crate::engine::plan::Step;
 use crate::model::{Error, ErrorKind, Failure, Finding, Outcome, Report, Result, RunId, Timestamp};
+
+/// How long it may take to have a service go on.
+const GOES_ON: Duration = Duration::from_secs(20);
 
 impl RunExecutor<'_> {
     /// Takes the run's page down, as it was put up.
@@ -26,9 +30,10 @@ impl RunExecutor<'_> {
         }
     }
 
-    /// Ends the run as the platform stands. No data is moved and no service touched; what the run
+    /// Ends the run as the platform stands. No data is moved and no service stopped or started; what the run
     /// keeps is kept. Only the page comes down, where the run had put it up: it stays up only as
-    /// long as there is a run that takes it down.
+    /// long as there is a run that takes it down. And what was done to services that were to be stopped and were
+    /// not, such as that nothing is written into them, is taken back.
     pub(crate) async fn abandon(self) -> Result<Report> {
         self.begin(Action::Abandon).await?;
         // That of a run which this one went over is its own since then.
@@ -49,7 +54,17 @@ impl RunExecutor<'_> {
                     .await;
             }
         }
+        self.let_all_go_on(&self.journal.state()).await;
         self.end(Ok(Outcome::Abandoned)).await
+    }
+
+    /// Has services go on that a run may hold, as it was about to stop them. It ends where the platform does not
+    /// answer.
+    async fn let_all_go_on(&self, state: &RunState) {
+        let services = state.plan.services.iter();
+        for service in services.filter(|it| state.may_be_held(&it.name)) {
+            let _ = tokio::time::timeout(GOES_ON, self.let_go_on(&service.name)).await;
+        }
     }
 
     /// Ends an open run as it stands because this one goes over it. Its page is this run's from then
@@ -87,6 +102,7 @@ impl RunExecutor<'_> {
                 self.notice(page_up("run.page_up", &error)).await?;
             }
         }
+        self.let_all_go_on(&other).await;
         let finding = Finding::info(
             "run.superseded",
             over.as_str(),

@@ -9,7 +9,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument as _;
 
 use super::hooks::end_hooks;
-use super::{Action, DowntimeChange, Journal, Record, RunOptions, RunState, SiteLock, report_of};
+use super::{
+    Action, DowntimeChange, Journal, KeptAt, Record, RunOptions, RunState, SiteLock, ask_kept_at,
+    report_with,
+};
 use crate::contract::{
     Backup, Check, Readiness, RetryMode, RunContext, SharedComponent, Staged, When,
 };
@@ -27,6 +30,15 @@ use crate::sys::{check_file, private};
 
 /// How long a check is waited for that had failed before the run: its outcome turns nothing back.
 const FAILED_BEFORE: Duration = Duration::from_secs(5);
+
+/// The longest that one is waited for after the swap, where its own deadline is not what counts: while users are
+/// turned away. Once they are let in, what was restored is given the time to come up.
+fn longest(when: When) -> Option<Duration> {
+    match when {
+        When::BeforeTraffic => Some(FAILED_BEFORE),
+        When::AfterTraffic => None,
+    }
+}
 
 /// One process at work on one run. Dropping it stops what still works in the background and
 /// releases the lock; the journal knows how far it came.
@@ -381,11 +393,13 @@ impl<'a> RunExecutor<'a> {
         }
         // Hooks may take long, and whoever kills the process in one of them finds that the run has ended.
         let mut logged = None;
-        let report = Box::pin(report_of(self.site, &self.journal.state())).await;
+        let state = self.journal.state();
+        let kept_at = Box::pin(ask_kept_at(self.site, &state)).await;
+        let report = report_with(&state, &kept_at);
         if end_hooks(self.site, &report).next().is_some() {
             logged = Some(report.findings.len());
-            let _ = Box::pin(self.write_report()).await;
-            Box::pin(self.call_end_hooks()).await;
+            let _ = Box::pin(self.write_report_with(&kept_at, None)).await;
+            Box::pin(self.call_end_hooks(&kept_at)).await;
         }
         let run = self.journal.with(|state| state.run.to_string());
         self.emit(&Event::RunFinished {
@@ -393,19 +407,21 @@ impl<'a> RunExecutor<'a> {
             outcome: outcome.to_string(),
             at,
         });
-        self.write_report_again(logged).await
+        self.write_report_with(&kept_at, logged).await
     }
 
     /// Writes the report beside the journal and appends its text to the site's log. Failing to
     /// write is noticed, not fatal: the journal has it all.
     pub(super) async fn write_report(&self) -> Result<Report> {
-        self.write_report_again(None).await
+        let kept_at = ask_kept_at(self.site, &self.journal.state()).await;
+        self.write_report_with(&kept_at, None).await
     }
 
-    /// As `write_report`, where the log has the report, with so many findings (`logged`): it gets the later ones.
-    async fn write_report_again(&self, logged: Option<usize>) -> Result<Report> {
+    /// As `write_report`, with what the components have said already. Where the log has the report, with so many
+    /// findings (`logged`), it gets the later ones.
+    async fn write_report_with(&self, kept_at: &KeptAt, logged: Option<usize>) -> Result<Report> {
         self.journal.settle();
-        let mut report = report_of(self.site, &self.journal.state()).await;
+        let mut report = report_with(&self.journal.state(), kept_at);
         let text = report.to_text();
         let words = match logged {
             None => text.clone(),
@@ -682,17 +698,17 @@ impl<'a> RunExecutor<'a> {
         let made = checks.iter().map(|check| async {
             let run = check.run(since, RetryMode::UntilDeadline);
             let then = before.iter().find(|it| it.name == check.name() && !it.passed);
-            let Some(then) = then else {
+            let (Some(then), Some(longest)) = (then, longest(when)) else {
                 return run.await;
             };
-            match tokio::time::timeout(FAILED_BEFORE, run).await {
+            match tokio::time::timeout(longest, run).await {
                 Ok(outcome) => outcome,
                 Err(_) => CheckOutcome::new(
                     check.name(),
                     false,
                     format!(
                         "not within {} s, and what failed before the run is not waited for longer; then it was: {}",
-                        FAILED_BEFORE.as_secs(),
+                        longest.as_secs(),
                         then.detail
                     ),
                 ),
@@ -740,5 +756,17 @@ impl<'a> RunExecutor<'a> {
                         .any(|then| then.name == now.name && !then.passed)
             })
             .cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_had_failed_before_a_run_keeps_nobody_turned_away() {
+        assert_eq!(longest(When::BeforeTraffic), Some(FAILED_BEFORE));
+        // A platform that comes up after a disaster is not told to fail still.
+        assert_eq!(longest(When::AfterTraffic), None);
     }
 }

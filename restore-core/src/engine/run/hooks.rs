@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::execution::{RunExecutor, StepResult};
-use super::{RunState, report_of};
+use super::{KeptAt, RunState, report_of, report_with};
 use crate::contract::{Hook, HookMoment, HookSubject};
 use crate::engine::hooks::{Told, failed_at_end, may_stop};
 use crate::engine::operations::Site;
@@ -37,8 +37,9 @@ pub(super) fn end_hooks<'a>(
 }
 
 /// Whether hooks of the end that the run has come to are not called yet, or not at their end.
-pub(crate) async fn has_hooks_left(site: &Site, state: &RunState) -> bool {
-    let report = report_of(site, state).await;
+pub(crate) fn has_hooks_left(site: &Site, state: &RunState) -> bool {
+    // Where components keep what they do decides nothing about hooks.
+    let report = report_with(state, &KeptAt::new());
     let (Some((when, _)), Some(ended)) = (end_of(&report), state.ended) else {
         return false;
     };
@@ -65,8 +66,8 @@ impl RunExecutor<'_> {
 
     /// Calls the hooks of the run's end, as its journal tells it. They are in the journal behind it, so
     /// that nothing about them changes what the run came to.
-    pub(super) async fn call_end_hooks(&self) {
-        let report = report_of(self.site, &self.journal.state()).await;
+    pub(super) async fn call_end_hooks(&self, kept_at: &KeptAt) {
+        let report = report_with(&self.journal.state(), kept_at);
         let Some((when, subject)) = end_of(&report) else {
             return;
         };

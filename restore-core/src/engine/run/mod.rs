@@ -49,7 +49,7 @@ pub(crate) use lock::SiteLock;
 
 pub(crate) use page::{ensure_way_up, keeps_page};
 pub(crate) use record::{Action, Record};
-pub(crate) use report::{report_of, weigh};
+pub(crate) use report::{KeptAt, ask_kept_at, report_of, report_with, weigh};
 
 pub(crate) use state::RunState;
 pub(crate) use way_back::{ensure_staged, ensure_way_back, not_as_left};

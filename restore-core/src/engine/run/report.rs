@@ -1,5 +1,7 @@
 //! From a journal to a report.
 
+use std::collections::BTreeMap;
+
 use super::RunState;
 use super::confirm::{LEFT, NOTHING};
 use super::create::made;
@@ -17,9 +19,28 @@ use crate::model::{
 #[cfg(test)]
 use crate::model::RecoveryTarget;
 
+/// Where the data lies that components keep for a run, or why one does not say.
+pub(crate) type KeptAt = BTreeMap<String, std::result::Result<Option<String>, String>>;
+
+/// Asks the components where the data lies that they keep for a run: they may have to sign in for that, or to
+/// start an agent.
+pub(crate) async fn ask_kept_at(site: &Site, state: &RunState) -> KeptAt {
+    let mut all = KeptAt::new();
+    for planned in &state.plan.components {
+        let said = kept_at(site, state, &planned.name).await;
+        all.insert(planned.name.clone(), said.map_err(|e| e.to_string()));
+    }
+    all
+}
+
 /// The report of a run as far as its journal goes. Where the kept data lies is asked of the
 /// components now.
 pub(crate) async fn report_of(site: &Site, state: &RunState) -> Report {
+    report_with(state, &ask_kept_at(site, state).await)
+}
+
+/// As `report_of`, with what the components have said already.
+pub(crate) fn report_with(state: &RunState, kept_at: &KeptAt) -> Report {
     let restored = state.outcome == Outcome::Restored;
     let mut components = Vec::new();
     for planned in &state.plan.components {
@@ -36,9 +57,10 @@ pub(crate) async fn report_of(site: &Site, state: &RunState) -> Report {
             CutOver::NotBegun => Kept::Staged,
             _ => Kept::Restored,
         };
-        let (kept_at, kept_unsure) = match kept_at(site, state, &planned.name).await {
-            Ok(kept_at) => (kept_at, None),
-            Err(error) => (None, Some(error.to_string())),
+        let (kept_at, kept_unsure) = match kept_at.get(&planned.name) {
+            Some(Ok(kept_at)) => (kept_at.clone(), None),
+            Some(Err(error)) => (None, Some(error.clone())),
+            None => (None, None),
         };
         components.push(ComponentReport {
             name: planned.name.clone(),

@@ -343,6 +343,14 @@ impl RunState {
         self.done.contains(&step.to_string())
     }
 
+    /// Whether something may have been done to a service before it was to be stopped, on either way, and nothing says
+    /// that it was stopped then.
+    pub(crate) fn may_be_held(&self, service: &str) -> bool {
+        let stop = Step::Stop(service.to_owned());
+        let back = self.turned_back.is_some() && !self.done.contains(&undo_of(&stop));
+        self.began(&stop) && (back || !self.is_done(&stop))
+    }
+
     /// How far a component's cut-over has come, and was not taken back: anything between nothing and
     /// all where a process died over either.
     pub(crate) fn cut_over(&self, name: &str) -> CutOver {

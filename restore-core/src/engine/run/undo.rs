@@ -275,7 +275,11 @@ impl RunExecutor<'_> {
                     if let Err(error) = self.undo_tries(&step, &RETRIES[..1], scale).await {
                         self.tell_down(&name, ran, &error).await;
                     }
-                    self.let_go_on(&name).await;
+                    let stop = Step::Stop(name.clone());
+                    let halfway = |state: &RunState| state.began(&stop) && !state.is_done(&stop);
+                    if self.journal.with(halfway) {
+                        self.let_go_on(&name).await;
+                    }
                     // Whatever became of it, the others are started.
                     Ok::<(), Error>(())
                 }
@@ -286,14 +290,7 @@ impl RunExecutor<'_> {
     }
 
     /// Has components take back what they did to a service before it was to be stopped, where that did not come about.
-    async fn let_go_on(&self, name: &str) {
-        let step = Step::Stop(name.to_owned());
-        let halfway = self
-            .journal
-            .with(|state| state.began(&step) && !state.is_done(&step));
-        if !halfway {
-            return;
-        }
+    pub(super) async fn let_go_on(&self, name: &str) {
         for component in self.site.components() {
             component.not_stopped(name).await;
         }
@@ -303,7 +300,7 @@ impl RunExecutor<'_> {
     }
 
     /// Stops a service on the way back. One that had to be killed for that is told of: what users have just
-    /// written is kept without what it was about to write.
+    /// written is kept without what it was about to write. One that does not stop goes on.
     async fn stop_again(&self, name: &str) -> Result<()> {
         let platform = self.site.platform();
         // One that is down already may have been killed as it was stopped before, which was told then.
@@ -319,6 +316,9 @@ impl RunExecutor<'_> {
             let detail = format!("killed on the way back: {why}");
             let finding = Finding::killed(name, detail).hint(LONGER);
             self.record_best_effort(finding).await;
+        }
+        if stopped.is_err() {
+            self.let_go_on(name).await;
         }
         stopped
     }

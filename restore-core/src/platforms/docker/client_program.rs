@@ -24,12 +24,20 @@ pub(crate) async fn run_with(command: Command, input: Vec<u8>, patience: Duratio
     said(command, input, patience).await.map(drop)
 }
 
-/// As `run`; what it has said.
+/// As `run`; all that it has said.
 pub(crate) async fn output(command: Command, patience: Duration) -> Result<String> {
-    said(command, Vec::new(), patience).await
+    let what = format!("read what `{}` says", command.argv.join(" "));
+    let (said, read) = said(command, Vec::new(), patience).await?;
+    read.map_err(|e| Error::io(what, e))?;
+    Ok(said)
 }
 
-async fn said(command: Command, input: Vec<u8>, patience: Duration) -> Result<String> {
+/// What it has said, and whether that is all of it.
+async fn said(
+    command: Command,
+    input: Vec<u8>,
+    patience: Duration,
+) -> Result<(String, std::io::Result<()>)> {
     let shown = command.argv.join(" ");
     let work = async {
         let mut words = Vec::new();
@@ -38,15 +46,15 @@ async fn said(command: Command, input: Vec<u8>, patience: Duration) -> Result<St
             // Why one does not take it says how it ends.
             let _ = stdin.write_all(&input).await;
         }
-        let (exit, _) = to_its_end(process, |piece| {
+        let (exit, read) = to_its_end(process, |piece| {
             // What it says is short; more of it than this would be no words.
             let room = SAID.saturating_sub(words.len()).min(piece.len());
             words.extend_from_slice(piece.get(..room).unwrap_or_default());
         })
         .await?;
-        Ok((words, exit))
+        Ok((words, exit, read))
     };
-    let (stdout, exit) = match tokio::time::timeout(patience, work).await {
+    let (stdout, exit, read) = match tokio::time::timeout(patience, work).await {
         Ok(ended) => ended?,
         Err(_) => {
             return Err(Error::new(
@@ -61,7 +69,7 @@ async fn said(command: Command, input: Vec<u8>, patience: Duration) -> Result<St
     };
     let stdout = String::from_utf8_lossy(&stdout);
     if exit.success() {
-        return Ok(stdout.into_owned());
+        return Ok((stdout.into_owned(), read));
     }
     let words: Vec<&str> = exit
         .stderr
@@ -81,6 +89,16 @@ async fn said(command: Command, input: Vec<u8>, patience: Duration) -> Result<St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A part of an answer is none.
+    #[tokio::test]
+    async fn what_could_not_be_read_to_its_end_is_not_taken_for_all() {
+        let patience = Duration::from_secs(20);
+        let command = Command::new(["sh", "-c", "sleep 5 & echo part"]);
+        let error = output(command.clone(), patience).await.unwrap_err();
+        assert!(error.message().contains("holds its output open"), "{error}");
+        run(command, patience).await.unwrap();
+    }
 
     #[tokio::test]
     async fn a_program_is_given_all_of_its_input() {

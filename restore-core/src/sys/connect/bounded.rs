@@ -24,6 +24,11 @@ impl<S> Bounded<S> {
             left: most,
         }
     }
+
+    /// What came so far is kept by nobody: as much may come again as after something was sent.
+    pub(super) fn renew(&mut self) {
+        self.left = self.most;
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
@@ -55,7 +60,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
-        self.left = self.most;
+        self.renew();
         Poll::Ready(Ok(written))
     }
 

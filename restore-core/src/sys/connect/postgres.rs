@@ -19,6 +19,9 @@ use crate::sys::spans::ConnectionSpan;
 /// What a connection to a server is.
 pub(crate) type Connected = (Client, Connection<Guarded, NoTlsStream>);
 
+/// The kind of the messages in which the data of a COPY comes.
+const COPY_DATA: u8 = b'd';
+
 /// Asks a server whether it has TLS.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
@@ -58,7 +61,7 @@ pub(crate) async fn connect(
         },
     };
     let span = ConnectionSpan::open("postgres", endpoint);
-    let guarded = Guarded::new(stream, answers(reach, tls.mode, secured), span);
+    let guarded = Guarded::new(stream, answers(reach, tls.mode, secured), LONGEST, span);
     Ok(config
         .connect_raw(guarded, NoTls)
         .await
@@ -153,19 +156,22 @@ pub(crate) fn asked_in_the_clear(error: &tokio_postgres::Error) -> bool {
     false
 }
 
-/// A stream that ends where the server asks for a password that it is not to get.
+/// A stream that ends where the server asks for a password that it is not to get, or sends a longer answer
+/// than any is.
 pub(crate) struct Guarded {
     inner: Bounded<Box<dyn Stream>>,
+    messages: Messages,
     /// `None`: signed in, or nothing to watch for.
     watch: Option<Watch>,
     _span: ConnectionSpan,
 }
 
 impl Guarded {
-    fn new(inner: Box<dyn Stream>, answers: Answers, span: ConnectionSpan) -> Self {
+    fn new(inner: Box<dyn Stream>, answers: Answers, longest: u64, span: ConnectionSpan) -> Self {
         let watch = (answers != Answers::All).then(|| Watch::new(answers));
         Self {
-            inner: Bounded::new(inner, LONGEST),
+            inner: Bounded::new(inner, longest),
+            messages: Messages::default(),
             watch,
             _span: span,
         }
@@ -180,8 +186,13 @@ impl AsyncRead for Guarded {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         std::task::ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        // The driver hands on each piece of a COPY as it comes, and reads none before that is taken: a table
+        // may be as large as it likes.
+        if self.messages.feed(read) {
+            self.inner.renew();
+        }
         if let Some(watch) = &mut self.watch {
-            let read = buffer.filled().get(before..).unwrap_or_default();
             match watch.feed(read) {
                 Seen::Nothing => {}
                 Seen::SignedIn => self.watch = None,
@@ -207,6 +218,40 @@ impl AsyncWrite for Guarded {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// Reads the server's messages along, as far as to know where each begins.
+#[derive(Default)]
+struct Messages {
+    /// The beginning of the present message: its kind and its length.
+    head: Vec<u8>,
+    /// So much of the present message is still to come.
+    rest: u64,
+}
+
+impl Messages {
+    /// Whether one begins in these bytes that carries data of a COPY.
+    fn feed(&mut self, mut bytes: &[u8]) -> bool {
+        let mut begins = false;
+        while let Some((first, others)) = bytes.split_first() {
+            if self.rest > 0 {
+                let rest = usize::try_from(self.rest).unwrap_or(usize::MAX);
+                let (skipped, more) = bytes.split_at(rest.min(bytes.len()));
+                self.rest -= skipped.len() as u64;
+                bytes = more;
+                continue;
+            }
+            bytes = others;
+            self.head.push(*first);
+            if let [kind, a, b, c, d] = *self.head.as_slice() {
+                begins |= kind == COPY_DATA;
+                // The length counts itself.
+                self.rest = u64::from(u32::from_be_bytes([a, b, c, d])).saturating_sub(4);
+                self.head.clear();
+            }
+        }
+        begins
     }
 }
 
@@ -276,6 +321,11 @@ pub(super) fn fuzz(bytes: &[u8]) {
         pieces.find(|seen| *seen != Seen::Nothing)
     };
     assert_eq!(seen(bytes.len().max(1)), seen(3));
+    let copied = |size: usize| {
+        let mut messages = Messages::default();
+        bytes.chunks(size).any(|piece| messages.feed(piece))
+    };
+    assert_eq!(copied(bytes.len().max(1)), copied(3));
 }
 
 #[cfg(test)]
@@ -321,6 +371,41 @@ mod tests {
         }
         assert_eq!(seen(Answers::Hashed, &[md5.clone(), ok]), Seen::SignedIn);
         assert_eq!(seen(Answers::Scram, &[md5]), Seen::Forbidden);
+    }
+
+    /// Whatever a server sends on such a stream, up to its end or why that is not reached.
+    async fn received(longest: u64, messages: Vec<Vec<u8>>) -> io::Result<usize> {
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        tokio::spawn(async move {
+            for message in messages {
+                if theirs.write_all(&message).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let mut stream = Guarded::new(Box::new(ours), Answers::All, longest);
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).await
+    }
+
+    #[tokio::test]
+    async fn the_data_of_a_copy_may_be_larger_than_any_answer() {
+        let begin = [message(b'R', &[0; 4]), message(b'Z', b"I")];
+        let with = |piece: Vec<u8>, count: usize| {
+            let pieces = std::iter::repeat_n(piece, count);
+            begin.iter().cloned().chain(pieces).collect::<Vec<_>>()
+        };
+        let piece = message(COPY_DATA, &[b'\n'; 50]);
+        let whole = received(256, with(piece, 100)).await.unwrap();
+        assert_eq!(whole, 9 + 6 + 100 * 55);
+        // What the driver keeps is bounded: an answer, and a piece by itself.
+        for (piece, count) in [
+            (message(b'D', &[b'\n'; 50]), 100),
+            (message(COPY_DATA, &[b'\n'; 5000]), 1),
+        ] {
+            let error = received(256, with(piece, count)).await.unwrap_err();
+            assert!(error.to_string().contains("its answer has more than"));
+        }
     }
 
     #[test]

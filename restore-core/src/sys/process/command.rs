@@ -87,7 +87,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Waits for the end of a program that is given no input. Each piece of what it writes to its standard
 /// output is given to `take`, up to a moment after its end: what it leaves in the background may hold
-/// the pipe for ever. The second value says whether all of it could be read.
+/// the pipe for ever. The second value says whether all of it could be read; whoever needs the whole asks it.
 pub(crate) async fn to_its_end(
     mut process: Box<dyn Process>,
     mut take: impl FnMut(&[u8]) + Send,
@@ -120,7 +120,10 @@ pub(crate) async fn to_its_end(
         Some(read) => read,
         None => {
             let rest = tokio::time::timeout(LAST_WORDS, reading).await;
-            rest.unwrap_or(Ok(()))
+            rest.unwrap_or_else(|_| {
+                let why = "it has ended, and something that it has started holds its output open";
+                Err(std::io::Error::new(std::io::ErrorKind::TimedOut, why))
+            })
         }
     };
     Ok((exit, read))
@@ -163,27 +166,29 @@ mod tests {
     use super::super::programs::plain_process;
     use super::*;
 
-    async fn said(script: &str) -> (Exit, Vec<u8>) {
+    async fn said(script: &str) -> (Exit, Vec<u8>, std::io::Result<()>) {
         let process = plain_process(&Command::new(["sh", "-c", script])).unwrap();
         let mut said = Vec::new();
         let ended = to_its_end(process, |piece| said.extend_from_slice(piece)).await;
         let (exit, read) = ended.unwrap();
-        read.unwrap();
-        (exit, said)
+        (exit, said, read)
     }
 
     #[tokio::test]
     async fn all_that_a_program_says_is_read_to_its_end() {
-        let (exit, text) = said("cat; head -c 3000000 /dev/zero; echo end; exit 3").await;
+        let (exit, text, read) = said("cat; head -c 3000000 /dev/zero; echo end; exit 3").await;
         assert_eq!((exit.code, text.len()), (3, 3_000_004));
         assert!(text.ends_with(b"end\n"));
+        read.unwrap();
     }
 
     #[tokio::test]
     async fn what_a_program_leaves_in_the_background_is_not_waited_for() {
         let begun = Instant::now();
-        let (exit, text) = said("sleep 60 & echo $!").await;
+        let (exit, text, read) = said("sleep 60 & echo $!").await;
         assert!(exit.success());
+        // What it still says there is not known.
+        assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
         assert!(begun.elapsed() < Duration::from_secs(20));
         let pid = String::from_utf8_lossy(&text).trim().parse().unwrap();
         let left = Ident::of(pid).unwrap();

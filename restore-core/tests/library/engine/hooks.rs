@@ -56,6 +56,20 @@ fn all(toy: &Toy) -> String {
     .concat()
 }
 
+/// They may have to sign in for that, or to start an agent.
+#[tokio::test]
+async fn components_are_asked_once_what_they_keep_at_the_end_of_a_run() {
+    let toy = Toy::new();
+    let site = toy.site_with_hooks(&noting(toy.path(), "good", r#"["on-success"]"#));
+    let asked = toy.path().join("a/asked");
+    std::fs::write(&asked, "").unwrap();
+    let report = run(&site).await;
+    assert_eq!(report.outcome, Outcome::Restored);
+    assert!(report.components[0].kept_at.is_some());
+    assert_eq!(called(&toy).len(), 1);
+    assert_eq!(std::fs::read_to_string(asked).unwrap(), "x");
+}
+
 #[tokio::test]
 async fn each_is_called_at_its_moment_and_told_what_is_known() {
     let toy = Toy::new();

@@ -639,6 +639,15 @@ impl Component for ToyComponent {
         }
         Ok(())
     }
+    async fn before_stop(&self, service: &str, _cx: &RunContext) -> Result<()> {
+        if self.dir.join("holds").exists() {
+            std::fs::write(self.dir.join(format!("held-{service}")), "").unwrap();
+        }
+        Ok(())
+    }
+    async fn not_stopped(&self, service: &str) {
+        let _ = std::fs::remove_file(self.dir.join(format!("held-{service}")));
+    }
     async fn undo(&self, cx: &RunContext) -> Result<()> {
         self.services_are_down().await;
         assert!(!self.dir.join("looking").exists(), "undone while it looks");
@@ -726,6 +735,10 @@ impl Component for ToyComponent {
         Ok(())
     }
     async fn replaced_at(&self, cx: &RunContext) -> Result<Option<String>> {
+        let asked = self.dir.join("asked");
+        if let Ok(before) = std::fs::read_to_string(&asked) {
+            std::fs::write(asked, before + "x").unwrap();
+        }
         let (_, staged, replaced) = self.paths(cx);
         let kept = [replaced, staged].into_iter().find(|path| path.exists());
         Ok(kept.map(|path| path.display().to_string()))

@@ -218,7 +218,8 @@ impl<'a> Stage<'a> {
                 let known = first && source.size().unwrap_or(0) <= LARGEST_SQL;
                 return on_heap(|| self.run_sql(&source, &input, known)).await;
             }
-            whole::check(&input, content, label, self.cx.cancelled()).await?;
+            let known = &self.pg.whole_dumps;
+            whole::check(&input, content, label, known, self.cx.cancelled()).await?;
             on_heap(|| self.load_archive(&source, &input, first)).await
         };
         let done = loading.await;

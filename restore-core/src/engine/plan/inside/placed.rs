@@ -77,12 +77,14 @@ impl<'a> Placed<'a> {
     }
 
     /// Whether what a server works with may be moved: by the component itself, by what replaces all of the server, or
-    /// as the files of a server that is down for that, and of which nothing else is restored.
-    pub(super) fn may_move(&self, server: &ServerPlace) -> bool {
+    /// as the files of a server that is down for that, and of which nothing else is restored. `own`: it is a directory
+    /// of that server, so that these are what is restored.
+    pub(super) fn may_move(&self, server: &ServerPlace, own: bool) -> bool {
         let component = &self.part.component;
+        let cold = (own || self.is_whole()) && self.part.stops.contains(&server.service);
         server.component == *component
             || server.cluster.as_ref() == Some(component)
-            || (self.is_whole() && !server.planned && self.part.stops.contains(&server.service))
+            || (cold && !server.planned)
     }
 
     /// What is replaced, for people.
@@ -154,10 +156,10 @@ impl<'a> Placed<'a> {
         .hint(self.hint(inside))
     }
 
-    pub(super) fn server(&self, server: &ServerPlace, inside: &Path) -> Finding {
+    pub(super) fn server(&self, server: &ServerPlace, inside: &Path, own: bool) -> Finding {
         let component = &self.part.component;
         let (other, service) = (&server.component, &server.service);
-        let hint = match self.is_whole() {
+        let hint = match own || self.is_whole() {
             true if self.part.stops.contains(service) => {
                 format!("restore one of the two at a time: --only {component}, or --only {other}")
             }

@@ -1,10 +1,12 @@
 //! Runs that are abandoned, and journals that are damaged.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use futures_util::FutureExt;
-use restore_core::run::Outcome;
+use restore_core::run::{Boundary, Outcome};
 use restore_core::{ErrorKind, PlanRequest};
+use restore_testing::Ended as _;
 
 use super::super::toy::Toy;
 use super::super::{boundaries, dying_at, run, run_with};
@@ -36,6 +38,38 @@ async fn an_open_run_with_a_damaged_journal_is_abandoned_unnamed() {
         "{:?}",
         report.next
     );
+}
+
+/// Nobody may write into a server any more that is about to be stopped: where it is not, that ends with the run.
+#[tokio::test]
+async fn what_was_to_be_stopped_and_was_not_goes_on() {
+    let toy = Toy::new();
+    let site = toy.site();
+    std::fs::write(toy.path().join("a/holds"), "").unwrap();
+    let held = toy.path().join("a/held-app");
+    // The process dies between what is done before the stop and its end.
+    let dying = options().boundary(Arc::new(|boundary: &Boundary| {
+        assert_ne!(boundary.record, "done stop:app", "died");
+        Ok(())
+    }));
+    let died = AssertUnwindSafe(run_with(&site, PlanRequest::all(), dying));
+    assert!(died.catch_unwind().await.is_err());
+    assert!(held.exists());
+    let report = site.abandon(None, options()).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Abandoned);
+    assert!(!held.exists());
+
+    // Nor is one held that does not stop on the way back.
+    let toy = Toy::new();
+    let site = toy.site();
+    std::fs::write(toy.path().join("a/holds"), "").unwrap();
+    let held = toy.path().join("a/held-app");
+    assert_eq!(run(&site).await.outcome, Outcome::Restored);
+    std::fs::remove_file(&held).unwrap();
+    *toy.platform.refuse_to_stop.lock().unwrap() = Some("app".to_owned());
+    let back = site.rollback(None, options()).await.ended().unwrap();
+    assert_eq!(back.outcome, Outcome::Stuck);
+    assert!(!held.exists());
 }
 
 #[tokio::test]
