@@ -9,7 +9,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncRead;
 
 use super::directory::DirectoryStore;
-use super::names::{Found, NamePattern, SURVEYS, survey};
+use super::names::{Found, SURVEYS, survey};
+use super::patterns::NamePattern;
 use crate::archive::{Compression, Digest, UnpackPolicy, estimate_source, hash_file};
 use crate::backup::{FileStatus, ManifestIssue, Verdict, Verification, VerifyOptions};
 use crate::contract::backup::NewBackup;
