@@ -163,7 +163,7 @@ impl Redis {
                     &self.name,
                     format!("{replicas} replicas follow the server: a failover while it is down makes one of them the master, and what is restored would be discarded"),
                 )
-                .hint("stop the replicas and what promotes them (Sentinel) until the run is confirmed"),
+                .hint("stop what promotes them (Sentinel) until the run is confirmed: replicas that stay replicas take what is restored from the server"),
             );
         }
         if info.number("cluster_enabled") == Some(1) {
