@@ -804,6 +804,87 @@ mod tests {
         }
     }
 
+    /// Each of these files is of the time that its name says, and docs/backup-format.md has the pattern.
+    #[test]
+    fn files_of_well_known_tools_can_be_described() {
+        const DOCUMENT: &str = include_str!("../../../docs/backup-format.md");
+        for (pattern, name, want) in [
+            (
+                "backup-{date}T{time}.tar.gz",
+                "backup-2024-02-15T02-30-07.tar.gz",
+                "20240215-023007",
+            ),
+            (
+                "*/*_{date}_{hour}h{minute}m.{weekday}.sql.*",
+                "shop/shop_2024-02-15_02h30m.Thursday.sql.gz",
+                "20240215-023000",
+            ),
+            (
+                "*/*_week.{n}.{date}_{hour}h{minute}m.sql.*",
+                "shop/shop_week.07.2024-02-15_02h30m.sql.gz",
+                "20240215-023000",
+            ),
+            (
+                "*_{date}T{time}*.dump",
+                "shop_2024-02-15T02:30:07+01:00.dump",
+                "20240215-023007",
+            ),
+            (
+                "daily/*-{date}.sql.gz",
+                "daily/shop-20240215.sql.gz",
+                "20240215-000000",
+            ),
+            (
+                "backup-{m}.{d}.{year}_{time}_*.tar.gz",
+                "backup-2.15.2024_02-30-07_shop.tar.gz",
+                "20240215-023007",
+            ),
+            (
+                "backup_{yy}{month}{day}{hour}{minute}.tar",
+                "backup_2402150230.tar",
+                "20240215-023000",
+            ),
+            (
+                "*.{date}_{time}.tar",
+                "shop.2024-02-15_02-30-07.tar",
+                "20240215-023007",
+            ),
+            (
+                "vzdump-*-{n}-{date}-{time}.tar.zst",
+                "vzdump-lxc-101-2024_02_15-02_30_07.tar.zst",
+                "20240215-023007",
+            ),
+            (
+                "*-{date}-{time}-v*.tar.gz",
+                "shop-2024-02-15-023007-v20240101000000.tar.gz",
+                "20240215-023007",
+            ),
+            (
+                "backup_{date}-{time}_*",
+                "backup_2024-02-15-0230_Shop_a1b2c3-db.gz",
+                "20240215-023000",
+            ),
+            (
+                "shop_{day}-{month}-{year}_{hour12}-{minute}-{second}_{ampm}.sql",
+                "shop_15-02-2024_02-30-07_PM.sql",
+                "20240215-143007",
+            ),
+            (
+                "shop_{day}{mon}{year}.sql",
+                "shop_15Feb2024.sql",
+                "20240215-000000",
+            ),
+        ] {
+            let id = read(pattern, true, name, None);
+            assert_eq!(id.as_deref(), Some(want), "{pattern} {name}");
+            assert!(DOCUMENT.contains(&format!("`{pattern}`")), "{pattern}");
+        }
+        let gitlab = "{epoch}_{date}_*_gitlab_backup.tar";
+        assert!(DOCUMENT.contains(&format!("`{gitlab}`")));
+        let nextcloud = read("nextcloud-*-{epoch}", false, "nextcloud-28.0.1-1707964207", None);
+        assert!(nextcloud.unwrap().starts_with("2024021"));
+    }
+
     /// As of GitLab: two of one day are two.
     #[test]
     fn seconds_since_1970_say_more_than_a_date_beside_them() {
