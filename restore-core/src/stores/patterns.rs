@@ -731,7 +731,11 @@ mod tests {
             ("{date} {hour12}{ampm}", "2024-02-15 13PM", None),
             ("{date} {hour12}{ampm}", "2024-02-15 00AM", None),
             ("{date} {hour12}{ampm}", "2024-02-15 02", None),
-            ("{date} {hour}{ampm}", "2024-02-15 14PM", Some("20240215-140000")),
+            (
+                "{date} {hour}{ampm}",
+                "2024-02-15 14PM",
+                Some("20240215-140000"),
+            ),
             ("{date} {hour}{ampm}", "2024-02-15 02PM", None),
             // cPanel; `date` with a locale of the United States, and its default.
             (
@@ -881,7 +885,8 @@ mod tests {
         }
         let gitlab = "{epoch}_{date}_*_gitlab_backup.tar";
         assert!(DOCUMENT.contains(&format!("`{gitlab}`")));
-        let nextcloud = read("nextcloud-*-{epoch}", false, "nextcloud-28.0.1-1707964207", None);
+        let name = "nextcloud-28.0.1-1707964207";
+        let nextcloud = read("nextcloud-*-{epoch}", false, name, None);
         assert!(nextcloud.unwrap().starts_with("2024021"));
     }
 
@@ -911,9 +916,19 @@ mod tests {
             ("{month}-{day}", "03-14", false, None),
             ("{hour}", "23", false, Some("20240215-001000")),
             // Files of one night are one backup, whenever each was finished.
-            ("*-{weekday}.sql", "shop-Wed.sql", true, Some("20240214-000000")),
+            (
+                "*-{weekday}.sql",
+                "shop-Wed.sql",
+                true,
+                Some("20240214-000000"),
+            ),
             ("*-{weekday}.sql", "shop-Fri.sql", true, None),
-            ("*-{month}{day}.*", "a-0214.tar", true, Some("20240214-000000")),
+            (
+                "*-{month}{day}.*",
+                "a-0214.tar",
+                true,
+                Some("20240214-000000"),
+            ),
         ] {
             let id = read(pattern, files, name, changed);
             assert_eq!(id.as_deref(), want, "{pattern} {name}");

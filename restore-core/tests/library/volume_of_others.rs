@@ -106,8 +106,9 @@ async fn links_into_the_mount_point_of_a_container_stay_inside() {
     assert_eq!(error.code(), "archive.member_refused", "{error}");
     let told = error.message();
     assert!(told.contains("2 members"), "{told}");
-    assert!(told.contains("mysqld.sock") && told.contains("a/b"), "{told}");
-    assert!(!told.contains("current"), "{told}");
+    for (name, is_refused) in [("mysqld.sock", true), ("a/b", true), ("current", false)] {
+        assert_eq!(told.contains(name), is_refused, "{told}");
+    }
     let hint = error.hint_text().unwrap();
     assert!(hint.contains("allow_links"), "{hint}");
 

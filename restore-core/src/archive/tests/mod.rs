@@ -243,8 +243,8 @@ async fn lists_of_who_may_what_are_set_or_counted() {
 /// What unpacking alone can tell.
 async fn unpacked_only(ground: &Ground) -> Unpacked {
     std::fs::create_dir(ground.target()).unwrap();
-    let policy = UnpackPolicy::default();
-    unpack(ground.source(), &ground.target(), &policy, Progress::hidden())
+    let (target, policy) = (ground.target(), UnpackPolicy::default());
+    unpack(ground.source(), &target, &policy, Progress::hidden())
         .await
         .unwrap()
 }

@@ -138,7 +138,8 @@ async fn lists_of_several_pages_are_read_to_their_end() {
         .map(|day| format!("202401{day:02}-020000").parse().unwrap())
         .collect();
     for id in &ids {
-        server().put(&ground.key(&format!("{id}/configs/crontab-{id}.txt")), &file);
+        let key = format!("{id}/configs/crontab-{id}.txt");
+        server().put(&ground.key(&key), &file);
     }
     for number in 0..24 {
         let key = format!("{}/configs/{number:02}", ids[0]);
