@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::directory::{open, unreachable_store};
-use super::patterns::NamePattern;
+use super::patterns::{NamePattern, suggested};
 use super::times::made_at;
 use crate::contract::store::is_inside;
 use crate::contract::{Manifest, OddEntry, PackedBackup, StoreReason};
@@ -290,10 +290,15 @@ impl Survey {
                     }
                     (None, Some(names)) => names.id(name, entry.modified)?,
                     (None, None) => {
-                        return Err(
-                            "its name is no backup's id (20240215-020000): `id` of the store says how other names are read"
-                                .to_owned(),
-                        );
+                        let what = "its name is no backup's id (20240215-020000)";
+                        return Err(match suggested(name, false) {
+                            Some(pattern) => {
+                                format!("{what}: `id = {pattern:?}` in the store's section reads it")
+                            }
+                            None => {
+                                format!("{what}: `id` of the store says how other names are read")
+                            }
+                        });
                     }
                 };
                 self.add_folder(name, id).map(|()| Taken::Known)
@@ -311,7 +316,16 @@ impl Survey {
                     }
                     Ok(Taken::Known)
                 }
-                _ => Err("it is no folder, and no packed backup (backup-ID.tar.gz)".to_owned()),
+                _ => {
+                    let what = "it is no folder, and no packed backup (backup-ID.tar.gz)";
+                    let is_file = entry.kind == EntryKind::File && names.is_none();
+                    Err(match suggested(name, true).filter(|_| is_file) {
+                        Some(pattern) => {
+                            format!("{what}: `files = {pattern:?}` in the store's section reads it")
+                        }
+                        None => what.to_owned(),
+                    })
+                }
             },
         }
     }

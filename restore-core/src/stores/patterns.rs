@@ -255,6 +255,47 @@ impl NamePattern {
     }
 }
 
+/// A pattern that reads names like this one, for whoever has written none; `None` where it has no date that begins
+/// with the year, of which nobody can be mistaken.
+pub(super) fn suggested(name: &str, files: bool) -> Option<String> {
+    const TIMES: [&str; 6] = [
+        "{date}-{time}",
+        "{date}_{time}",
+        "{date}T{time}",
+        "{date}.{time}",
+        "{date}{time}",
+        "{date}",
+    ];
+    if name.contains(['{', '}', '*']) {
+        return None;
+    }
+    let is_digit = |at: usize| name.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
+    let begins = |at: &usize| is_digit(*at) && (*at == 0 || !is_digit(*at - 1));
+    let starts: Vec<usize> = (0..name.len()).filter(begins).collect();
+    let reads = |pattern: &String| {
+        NamePattern::parse(pattern, files).is_ok_and(|it| it.id(name, None).is_ok())
+    };
+    TIMES.iter().find_map(|time| {
+        starts.iter().find_map(|start| {
+            let before = name.get(..*start)?;
+            let patterns = match files {
+                // Those of other parts are named alike.
+                true => {
+                    let mark = before.chars().last().filter(|it| !it.is_alphanumeric());
+                    let mark = mark.map(String::from).unwrap_or_default();
+                    let any = if before.is_empty() { "" } else { "*" };
+                    [
+                        format!("{any}{mark}{time}.*"),
+                        format!("{any}{mark}{time}"),
+                    ]
+                }
+                false => [format!("{before}{time}"), format!("{before}{time}*")],
+            };
+            patterns.into_iter().find(reads)
+        })
+    })
+}
+
 /// What a name says of the time.
 #[derive(Debug, Default)]
 struct Moment(Vec<(Said, i64)>);
@@ -805,6 +846,27 @@ mod tests {
                 "store.bad_pattern",
                 "{pattern}"
             );
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_suggested_where_a_name_has_a_plain_date() {
+        for (name, files, want) in [
+            ("2024-02-15_02-30", false, Some("{date}_{time}")),
+            ("backup_2024-02-15", false, Some("backup_{date}")),
+            (
+                "web1-20240215023007-full",
+                false,
+                Some("web1-{date}{time}*"),
+            ),
+            ("shop-20240215-0230.sql.gz", true, Some("*-{date}-{time}.*")),
+            ("2024-02-15.tar", true, Some("{date}.*")),
+            ("15-02-2024", false, None),
+            ("2024-02-31", false, None),
+            ("daily.0", false, None),
+            ("{date}", false, None),
+        ] {
+            assert_eq!(suggested(name, files).as_deref(), want, "{name}");
         }
     }
 
