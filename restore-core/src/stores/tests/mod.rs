@@ -334,7 +334,7 @@ async fn a_folder_is_of_the_time_that_its_manifest_says() {
     assert_eq!(found, root.path().join("full-1/a.tar"));
     let strangers = store.strangers().await.unwrap();
     for (at, (path, what)) in [
-        ("full-3", "says neither"),
+        ("full-3", "`Created:` \"yesterday\", which is not understood"),
         ("full-4", "has no MANIFEST.txt"),
         ("other", "full-{manifest}"),
     ]
