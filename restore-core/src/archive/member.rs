@@ -71,6 +71,8 @@ pub(super) struct Member {
     pub(super) xattrs: Vec<(String, Vec<u8>)>,
     /// How many others it has, which are not given to it again.
     pub(super) attributes_lost: u64,
+    /// Whether it has a label of SELinux, which is not either.
+    pub(super) labelled: bool,
     /// The file's size once unpacked.
     pub(super) size: u64,
 }
@@ -87,6 +89,7 @@ struct Extra {
     mtime: Option<Time>,
     xattrs: Vec<(String, Vec<u8>)>,
     attributes_lost: u64,
+    labelled: bool,
     sparse_name: Option<Vec<u8>>,
     sparse_size: Option<u64>,
     /// The largest size that is given for what is in the archive.
@@ -189,6 +192,7 @@ pub(super) async fn read<R: AsyncRead + Unpin>(
             mtime: (0, 0),
             xattrs: Vec::new(),
             attributes_lost: 0,
+            labelled: false,
             size: 0,
         });
     }
@@ -211,6 +215,7 @@ pub(super) async fn read<R: AsyncRead + Unpin>(
         },
         xattrs: extra.xattrs,
         attributes_lost: extra.attributes_lost,
+        labelled: extra.labelled,
         size,
     })
 }
@@ -261,11 +266,13 @@ async fn extra<R: AsyncRead + Unpin>(entry: &mut Entry<R>) -> io::Result<Extra> 
             match fate(name) {
                 Fate::Kept => extra.xattrs.push((name.to_owned(), value.to_vec())),
                 Fate::Lost => extra.attributes_lost += 1,
-                Fate::MadeAnew => {}
+                Fate::MadeAnew => extra.labelled = true,
             }
             continue;
         }
         match key {
+            // As GNU tar writes it with `--selinux`.
+            "RHT.security.selinux" => extra.labelled = true,
             // What is no list here stays one that cannot be set, so that its mode is not believed.
             "SCHILY.acl.access" | "SCHILY.acl.default" => {
                 let text = std::str::from_utf8(value).unwrap_or_default();

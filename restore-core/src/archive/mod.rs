@@ -296,12 +296,21 @@ pub struct Unpacked {
     /// (`trusted.*` and the like), and those that the file system does not take.
     #[serde(default)]
     pub attributes_lost: u64,
+    /// Members with a label of SELinux, which is not given back: what is made gets that of its place.
+    #[serde(default)]
+    pub labels_lost: u64,
     /// Files and directories that the service which works with them cannot read, where that was asked.
     #[serde(default)]
     pub unreadable: u64,
     /// Those that it can write.
     #[serde(default)]
     pub writable: u64,
+    /// The archive says nothing of the tree's own directory, in which that service cannot write.
+    #[serde(default)]
+    pub closed: bool,
+    /// It has a member for that directory.
+    #[serde(skip)]
+    pub(crate) names_top: bool,
 }
 
 #[cfg(test)]

@@ -272,6 +272,7 @@ impl Parser<'_> {
             return Ok(Ok(()));
         };
         self.counts.attributes_lost += member.attributes_lost;
+        self.counts.labels_lost += u64::from(member.labelled);
         let kind = match member.what {
             TarKind::File(_) => Some(false),
             TarKind::Directory | TarKind::Dumpdir { .. } => Some(true),
@@ -284,6 +285,7 @@ impl Parser<'_> {
             self.counts.unreadable += u64::from(!access.reads);
             self.counts.writable += u64::from(access.writes);
         }
+        self.counts.names_top |= kind == Some(true) && path.is_empty();
         let meta = || MemberMeta::of(member, owner);
         let file_meta = || match self.policy.drop_powers {
             true => meta().without_powers(),

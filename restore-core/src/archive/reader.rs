@@ -40,6 +40,11 @@ impl Reader {
         }
     }
 
+    /// Whether it can make files in a directory of this owner.
+    pub(super) fn works_in(&self, owner: (u32, u32), mode: u32) -> bool {
+        self.rights(owner, mode) & 3 == 3
+    }
+
     /// Of three: 4 to read, 2 to write, 1 to enter.
     fn rights(&self, (uid, gid): (u32, u32), mode: u32) -> u32 {
         if uid == self.uid {

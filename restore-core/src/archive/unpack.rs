@@ -273,8 +273,13 @@ fn read_stream(
         unpacked.digest = Some(digest);
         Ok(unpacked)
     });
-    let done = halt.outcome(done)?;
+    let mut done = halt.outcome(done)?;
     if let Some(tree) = &tree {
+        if let Some(reader) = policy.reader.as_ref().filter(|_| !done.names_top) {
+            let top = rustix::fs::fstat(tree.root())
+                .map_err(|error| tree.error("look at", b"", error.into()))?;
+            done.closed = !reader.works_in((top.st_uid, top.st_gid), top.st_mode);
+        }
         rustix::fs::syncfs(tree.root())
             .map_err(|error| tree.error("make durable", b"", error.into()))?;
     }

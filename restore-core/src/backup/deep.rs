@@ -101,6 +101,8 @@ pub(crate) async fn check(
         Artifact::Plain if is_of_folder(source) => on_blocking(source, check_rows).await?.into(),
         Artifact::Rdb => run(&REDIS_CHECK_RDB, source, tools).await?,
         Artifact::Aof => run(&REDIS_CHECK_AOF, source, tools).await?,
+        Artifact::ValkeyRdb => run(&VALKEY_CHECK_RDB, source, tools).await?,
+        Artifact::ValkeyAof => run(&VALKEY_CHECK_AOF, source, tools).await?,
         Artifact::Sql => on_blocking(source, |source| artifact::check_sql(source.open()?))
             .await?
             .into(),
@@ -228,6 +230,8 @@ async fn look_inside(source: &Source, mut inside: Inside, progress: &Progress) -
 /// A program that reads one kind of artifact, and how to understand it.
 struct Tool {
     name: &'static str,
+    /// What another product calls its own, which reads the same.
+    other: Option<&'static str>,
     package: &'static str,
     /// Arguments before the file.
     arguments: &'static [&'static str],
@@ -251,6 +255,7 @@ enum Takes {
 
 const PG_RESTORE: Tool = Tool {
     name: "pg_restore",
+    other: None,
     package: "postgresql-client",
     arguments: &["-f", "/dev/null"],
     takes: Takes::Input,
@@ -269,6 +274,7 @@ const PG_RESTORE_LIST: Tool = Tool {
 
 const REDIS_CHECK_RDB: Tool = Tool {
     name: "redis-check-rdb",
+    other: Some("valkey-check-rdb"),
     package: "redis-tools",
     arguments: &[],
     takes: Takes::Name,
@@ -283,6 +289,7 @@ const REDIS_CHECK_RDB: Tool = Tool {
 
 const REDIS_CHECK_AOF: Tool = Tool {
     name: "redis-check-aof",
+    other: Some("valkey-check-aof"),
     package: "redis-tools",
     // Never `--fix`: it cuts the file.
     arguments: &[],
@@ -300,6 +307,29 @@ const REDIS_CHECK_AOF: Tool = Tool {
             _ => (REDIS_CHECK_RDB.explain)(said),
         }
     },
+};
+
+/// What Valkey before 9 and Redis say of a format that is not theirs.
+const NOT_ITS_OWN: &str = "Wrong signature";
+
+const VALKEY_CHECK_RDB: Tool = Tool {
+    name: "valkey-check-rdb",
+    other: None,
+    package: "valkey-tools",
+    limits: &["Can't handle RDB format version", NOT_ITS_OWN],
+    ..REDIS_CHECK_RDB
+};
+
+const VALKEY_CHECK_AOF: Tool = Tool {
+    name: "valkey-check-aof",
+    other: None,
+    package: "valkey-tools",
+    limits: &[
+        "Can't handle RDB format version",
+        "Cannot open file",
+        NOT_ITS_OWN,
+    ],
+    ..REDIS_CHECK_AOF
 };
 
 /// Whether the table of contents of a dump has tables and no rows of any.
@@ -325,7 +355,9 @@ async fn run(tool: &Tool, source: &Source, tools: Option<&[PathBuf]>) -> Result<
         reason: format!("{} is not installed", tool.name),
         package: Some(tool.package.to_owned()),
     };
-    for program in programs(tool.name, tools) {
+    let names = std::iter::once(tool.name).chain(tool.other);
+    for program in names.flat_map(|name| programs(name, tools)) {
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
         let output = match start(&program, tool, source).await? {
             Ran::Ended(output) => output,
             Ran::Absent => continue,
@@ -349,7 +381,7 @@ async fn run(tool: &Tool, source: &Source, tools: Option<&[PathBuf]>) -> Result<
             .find_map(|words| last_line_with(&said, words))
         {
             outcome = Outcome::Unchecked {
-                reason: format!("{} cannot read it: {}", tool.name, limit.trim()),
+                reason: format!("{name} cannot read it: {}", limit.trim()),
                 package: None,
             };
             continue;
@@ -357,13 +389,13 @@ async fn run(tool: &Tool, source: &Source, tools: Option<&[PathBuf]>) -> Result<
         if output.status.code().is_none() {
             // Killed from outside (out of memory, an operator): says nothing of the file.
             outcome = Outcome::Unchecked {
-                reason: format!("{} was stopped: {}", tool.name, output.status),
+                reason: format!("{name} was stopped: {}", output.status),
                 package: None,
             };
             continue;
         }
         let why = (tool.explain)(&said);
-        return Ok(Outcome::Broken(format!("{} says: {why}", tool.name)));
+        return Ok(Outcome::Broken(format!("{name} says: {why}")));
     }
     Ok(outcome)
 }

@@ -24,7 +24,7 @@ pub struct VerifyOptions {
     pub deep: bool,
     /// How many files at the same time; 0 for one a core.
     pub jobs: usize,
-    /// Where `pg_restore`, `redis-check-rdb` and `redis-check-aof` are looked for, in this order;
+    /// Where `pg_restore`, `redis-check-rdb` and `redis-check-aof`, or Valkey's, are looked for, in this order;
     /// `None`: where the system finds programs, then `/usr/lib/postgresql/*/bin`.
     pub tools: Option<Vec<PathBuf>>,
     /// How archives would be unpacked, by their path, so that deep verification finds what would be

@@ -353,7 +353,11 @@ pub(crate) async fn other_runs(cx: &RunContext, volume: &dyn Volume, findings: &
 
 /// What is to be said of what files had in the archive and do not have now.
 pub(crate) fn lost(found: &str, unpacked: &Unpacked) -> Vec<Finding> {
-    let lost = [acls_lost(found, unpacked), attributes_lost(found, unpacked)];
+    let lost = [
+        acls_lost(found, unpacked),
+        attributes_lost(found, unpacked),
+        labels_lost(found, unpacked),
+    ];
     lost.into_iter().flatten().collect()
 }
 
@@ -367,6 +371,19 @@ fn attributes_lost(found: &str, unpacked: &Unpacked) -> Option<Finding> {
             format!("{many} extended attributes were not given back: they belong to the system that the archive was made on (trusted.*, security.*), or the file system does not take them"),
         )
         .hint("where a program needs them, set them by hand with `setfattr`: `tar --xattrs --xattrs-include='*'` unpacks them from the archive")
+    })
+}
+
+/// What is to be said of labels that are not given back.
+fn labels_lost(found: &str, unpacked: &Unpacked) -> Option<Finding> {
+    let many = unpacked.labels_lost;
+    (many > 0).then(|| {
+        Finding::info(
+            "archive.labels_lost",
+            found,
+            format!("{many} entries of the archive have labels of SELinux, which are not given back: each has that of the place where it lies"),
+        )
+        .hint("where SELinux is enforced, have the machine's own policy label them: `restorecon -R` with their directory")
     })
 }
 

@@ -57,6 +57,29 @@ pub(super) fn finding(
     )
 }
 
+/// What is to be said where an archive has files that the service works with, and nothing of the directory that
+/// they lie in, which is one that the service cannot write in.
+pub(super) fn closed(
+    (component, found): (&str, &str),
+    (service, reader): (Option<&str>, Option<&Reader>),
+    unpacked: &Unpacked,
+) -> Option<Finding> {
+    let (service, reader) = (service?, reader?);
+    if !unpacked.closed || unpacked.writable == 0 {
+        return None;
+    }
+    let user = account::name(reader.uid);
+    let message = format!(
+        "the archive has no member for the volume's own directory (`./`), which keeps its live owner and mode: {user}, whom {service} runs as, cannot write in it"
+    );
+    Some(
+        Finding::warning("volume.closed", found, message).hint(format!(
+            "where {service} makes files there, give the directory of the volume of [components.{component}] to it: `chown {} DIRECTORY`; archives that are made with `tar -C DIRECTORY -cf ARCHIVE .` have it",
+            reader.uid
+        )),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

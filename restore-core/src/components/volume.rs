@@ -190,7 +190,22 @@ impl VolumeComponent {
             policy.owner = archive::owner(root.clone()).await;
             policy.live_root = root;
         }
+        if !policy.any_links {
+            policy.links_to.extend(self.mount_points().await);
+        }
         policy
+    }
+
+    /// Where the services that work with the volume see it: links in it that lead there stay inside of it.
+    async fn mount_points(&self) -> Vec<PathBuf> {
+        let stops = self.section.stops.iter().flatten();
+        let mut points = Vec::new();
+        for service in self.section.service.iter().chain(stops) {
+            let seen = self.platform.volume_in(service, &self.section.volume).await;
+            // Of one that cannot be asked nothing more is let in.
+            points.extend(seen.ok().flatten().filter(|at| at.parent().is_some()));
+        }
+        points
     }
 
     /// Makes the service that goes on running open the files that are there now.
@@ -497,6 +512,12 @@ impl Component for VolumeComponent {
             &unpacked,
             policy.owner,
         ));
+        let closed = readers::closed(
+            (self.name.as_str(), found.as_str()),
+            (service, policy.reader.as_ref()),
+            &unpacked,
+        );
+        staged.findings.extend(closed.filter(|_| whole));
         cx.record("staged", Value::Object(staged.facts.clone()))
             .await?;
         if whole && unpacked.files + unpacked.links == 0 {

@@ -152,10 +152,10 @@ fn block(
 ) {
     text.push_str("\nserver {\n");
     if !place.implied {
+        // QUIC has a socket of its own, and none of the flags of TCP.
         let flags = [
             (options.ssl, " ssl"),
             (options.http2, " http2"),
-            (options.quic, " quic"),
             (options.proxy_protocol, " proxy_protocol"),
         ];
         let flags: String = flags
@@ -163,7 +163,12 @@ fn block(
             .filter(|(set, _)| *set)
             .map(|(_, flag)| *flag)
             .collect();
-        text.push_str(&format!("    listen {place}{flags};\n"));
+        if options.tcp {
+            text.push_str(&format!("    listen {place}{flags};\n"));
+        }
+        if options.quic {
+            text.push_str(&format!("    listen {place} quic;\n"));
+        }
     }
     for name in names {
         text.push_str(&format!("    server_name {};\n", quoted(name)));
@@ -215,6 +220,33 @@ mod tests {
         assert_eq!(names[1], ["a.example", "*.b", "", "~^"]);
         assert!(!text.contains("default_server"));
         assert!(text.contains("Since 1970-01-01 00:00 UTC"), "{text}");
+    }
+
+    /// What may be said once only of an address stays where it was said; QUIC goes with no flag of TCP.
+    #[test]
+    fn flags_of_an_address_are_repeated_and_its_settings_are_not() {
+        let text = made(&[
+            "listen 80 reuseport backlog=512; listen [::]:80 ipv6only=on; server_name a;",
+            "listen 443 ssl http2; listen 8443 ssl proxy_protocol; server_name b;",
+            "listen 443 quic reuseport; listen 9443 quic; server_name b;",
+        ]);
+        let mut listens: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("listen "))
+            .collect();
+        listens.sort_unstable();
+        listens.dedup();
+        assert_eq!(
+            listens,
+            [
+                "*:443 quic;",
+                "*:443 ssl http2;",
+                "*:80;",
+                "*:8443 ssl proxy_protocol;",
+                "*:9443 quic;",
+                "[::]:80;",
+            ]
+        );
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl PageProbe {
         let tls = unverified()?;
         let mut questions = Vec::new();
         for (place, options, there) in places(servers) {
-            if options.quic && !options.ssl {
+            if !options.tcp {
                 // HTTP/3 alone: nothing here speaks it.
                 continue;
             }

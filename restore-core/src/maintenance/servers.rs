@@ -18,6 +18,8 @@ pub(crate) struct ListenAddr {
 /// How a place is listened on. nginx adds these up over all servers of the place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
+    /// Over TCP, as all is but for QUIC, which may be there as well.
+    pub(crate) tcp: bool,
     pub(crate) ssl: bool,
     pub(crate) http2: bool,
     pub(crate) quic: bool,
@@ -41,6 +43,7 @@ impl Options {
     /// Both together.
     pub(crate) fn and(self, other: Self) -> Self {
         Self {
+            tcp: self.tcp || other.tcp,
             ssl: self.ssl || other.ssl,
             http2: self.http2 || other.http2,
             quic: self.quic || other.quic,
@@ -92,7 +95,11 @@ pub(crate) fn server(block: &[Directive]) -> Server {
             ports: (port, port),
             implied: true,
         };
-        server.listens.push((place, Options::default()));
+        let options = Options {
+            tcp: true,
+            ..Options::default()
+        };
+        server.listens.push((place, options));
     }
     for (_, options) in &mut server.listens {
         options.ssl |= old_ssl;
@@ -105,6 +112,7 @@ fn listen(args: &[String]) -> Option<(ListenAddr, Options)> {
     let place = place(address)?;
     let has = |wanted: &str| flags.iter().any(|flag| flag == wanted);
     let options = Options {
+        tcp: !has("quic"),
         ssl: has("ssl"),
         http2: has("http2"),
         quic: has("quic"),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::directory::DirectoryStore;
-use super::names::NamePattern;
+use super::patterns::NamePattern;
 use super::ssh::{SshConfig, SshStore};
 use crate::backup::remote::Folder;
 use crate::backup::unlock::{StoreKeys, Unlock};

@@ -16,7 +16,8 @@ use rustix::io::Errno;
 use tokio::io::AsyncRead;
 
 use super::directory_write;
-use super::names::{Found, NamePattern, not_ours, survey};
+use super::names::{Found, not_ours, survey};
+use super::patterns::NamePattern;
 use crate::contract::store::{bad_path, is_inside};
 use crate::contract::{BackupFolder, BackupStore, OddEntry, PackedBackup, StoreReason, StoredFile};
 use crate::model::{BackupFile, BackupId, Error, ErrorKind, Result};
@@ -60,7 +61,8 @@ impl DirectoryStore {
     }
 
     /// The same store, whose folders another tool names: `pattern` is text with `{year}`, `{month}`,
-    /// `{day}`, `{hour}`, `{minute}`, `{second}`, `{yy}`, `{mon}` for the name of a month, `{date}`, `{time}`,
+    /// `{day}`, `{hour}`, `{minute}`, `{second}`, `{yy}`, `{m}`, `{d}` and `{h}` without their zeros, `{mon}` for
+    /// the name of a month, `{hour12}` with `{ampm}`, `{yday}` for the day of the year, `{date}`, `{time}`,
     /// `{epoch}`, `{weekday}`, `{n}` for a number and `*` for anything. Where it has no date, a backup is of the
     /// time at which its folder was last changed; with `{manifest}`, which is anything, of the time that its
     /// `MANIFEST.txt` says (`Backup ID:`, `Created:`). Ids are made of that time. Such backups may have no

@@ -6,7 +6,9 @@ pub(crate) mod config;
 pub(crate) mod directory;
 pub(crate) mod directory_write;
 pub(crate) mod names;
+mod patterns;
 pub(crate) mod ssh;
+mod times;
 
 #[cfg(test)]
 mod tests;

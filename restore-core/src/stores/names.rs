@@ -1,6 +1,6 @@
-//! Backups of other tools: which one a name stands for, and what a store has.
+//! Backups of other tools: what a store has of them, and where.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -9,124 +9,14 @@ use std::sync::{Mutex, PoisonError};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::directory::{open, unreachable_store};
+use super::patterns::{NamePattern, suggested};
+use super::times::made_at;
 use crate::contract::store::is_inside;
 use crate::contract::{Manifest, OddEntry, PackedBackup, StoreReason};
 use crate::model::{BackupId, Error, ErrorKind, Result, read_error};
 
 /// So much of a manifest is looked through for when it was made.
 const HEAD: u64 = 64 << 10;
-
-/// A part of a pattern.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
-    Text(String),
-    /// So many digits of a date or time.
-    Field(Field, usize),
-    /// The last two digits of a year since 2000.
-    ShortYear,
-    /// The name of a month, whole or cut to its first three letters.
-    MonthName,
-    /// Seconds since 1970.
-    Epoch,
-    /// Any number, which says nothing of the time.
-    Number,
-    /// The name of a day of the week, which does not say of which week.
-    Weekday,
-    /// Anything, where the folder's manifest says the time.
-    Manifest,
-    /// Anything.
-    Any,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Field {
-    Year,
-    Month,
-    Day,
-    Hour,
-    Minute,
-    Second,
-}
-
-const FIELDS: [(&str, Field, usize); 6] = [
-    ("year", Field::Year, 4),
-    ("month", Field::Month, 2),
-    ("day", Field::Day, 2),
-    ("hour", Field::Hour, 2),
-    ("minute", Field::Minute, 2),
-    ("second", Field::Second, 2),
-];
-
-const MONTHS: [&str; 12] = [
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-];
-
-const WEEKDAYS: [&str; 7] = [
-    "monday",
-    "tuesday",
-    "wednesday",
-    "thursday",
-    "friday",
-    "saturday",
-    "sunday",
-];
-
-/// Each way to write a pattern: `{date}` has several.
-type Ways = Vec<Vec<Part>>;
-
-/// How a store of another tool names its backups.
-#[derive(Clone, Debug)]
-pub(super) struct NamePattern {
-    pattern: String,
-    ways: Ways,
-    /// Files are named so, and those of one time are a backup; else folders are.
-    files: bool,
-    /// How the folders above these files are named, the uppermost first.
-    above: Vec<Ways>,
-}
-
-/// What a name says of the time.
-#[derive(Default)]
-struct Moment {
-    fields: [Option<i16>; 6],
-    epoch: Option<i64>,
-}
-
-impl Moment {
-    fn set(&mut self, field: Field, value: Option<i16>) {
-        let at = FIELDS.iter().position(|(_, known, _)| *known == field);
-        if let Some(slot) = at.and_then(|at| self.fields.get_mut(at)) {
-            *slot = value;
-        }
-    }
-}
-
-/// Which of these words a name begins with, whole or its first three letters, in any case; and what comes after.
-fn named<'a>(words: &[&str], name: &'a str) -> Vec<(usize, &'a str)> {
-    let mut found = Vec::new();
-    for (at, word) in words.iter().enumerate() {
-        for length in [word.len(), 3] {
-            let begins = |(begin, _): &(&str, &str)| {
-                word.get(..length)
-                    .is_some_and(|word| word.eq_ignore_ascii_case(begin))
-            };
-            let split = name.split_at_checked(length).filter(begins);
-            found.extend(split.map(|(_, after)| (at, after)));
-        }
-    }
-    found
-}
 
 /// What a backup's files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,85 +79,6 @@ impl StoreEntry {
 }
 
 impl NamePattern {
-    /// What a pattern means. `files`: it is one of files.
-    pub(super) fn parse(pattern: &str, files: bool) -> Result<Self> {
-        let bad = |what: &str| {
-            Error::new(
-                ErrorKind::Config,
-                "store.bad_pattern",
-                format!("{pattern:?} is no pattern of names: {what}"),
-            )
-            .hint("it is text with {year} {month} {day} {hour} {minute} {second}, {yy}, {mon} for the name of a month, {date}, {time}, {epoch}, {weekday}, {n} for a number, {manifest} where the folder's manifest says the time, and * for anything, such as \"backup_{date}\"")
-        };
-        if !files && pattern.contains('/') {
-            return Err(bad("a name has no slash"));
-        }
-        if !is_inside(pattern) {
-            return Err(bad("it is made of plain names"));
-        }
-        let all = ways(pattern).map_err(|what| bad(&what))?;
-        if files && !are_dated(&all) {
-            return Err(bad("files need a date in their names"));
-        }
-        let parts = || all.iter().flatten();
-        if parts().any(|part| *part == Part::Manifest) && (files || parts().any(says_time)) {
-            return Err(bad("{manifest} is of folders, and instead of a date"));
-        }
-        let above = pattern
-            .match_indices('/')
-            .map(|(at, _)| ways(pattern.get(..at).unwrap_or_default()))
-            .collect::<Result<Vec<Ways>, String>>()
-            .map_err(|what| bad(&what))?;
-        Ok(Self {
-            pattern: pattern.to_owned(),
-            ways: all,
-            files,
-            above,
-        })
-    }
-
-    /// Whether a folder's name says nothing of its time, and its manifest does.
-    fn is_of_manifests(&self) -> bool {
-        self.ways.iter().flatten().any(|it| *it == Part::Manifest)
-    }
-
-    /// Whether files of backups may be below the folder at `path`.
-    fn is_above(&self, path: &str) -> bool {
-        let ways = self.above.get(path.matches('/').count());
-        ways.is_some_and(|ways| moment_in(ways, path).is_some())
-    }
-
-    fn not_named(&self) -> String {
-        format!("its name is not as {:?} says", self.pattern)
-    }
-
-    /// The id of the backup that has this name; the error says why it is none. A name without a date
-    /// is of the time at which it was last changed.
-    fn id(&self, name: &str, modified: Option<i64>) -> Result<BackupId, String> {
-        let moment = moment_in(&self.ways, name).ok_or_else(|| self.not_named())?;
-        let at = |seconds: i64| {
-            let stamp = jiff::Timestamp::from_second(seconds).ok()?;
-            id_of(stamp.to_zoned(jiff::tz::TimeZone::system()).datetime())
-        };
-        let [year, month, day, hour, minute, second] = moment.fields;
-        let id = match (year, month, day, moment.epoch.or(modified)) {
-            (Some(year), Some(month), Some(day), _) => {
-                let [hour, minute, second] = [hour, minute, second].map(|it| it.unwrap_or(0));
-                format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}")
-                    .parse::<BackupId>()
-                    .ok()
-            }
-            (.., Some(seconds)) => at(seconds),
-            (.., None) => {
-                return Err(
-                    "its name has no date, and the store does not say when it was changed"
-                        .to_owned(),
-                );
-            }
-        };
-        id.ok_or_else(|| "its name has a date that does not exist".to_owned())
-    }
-
     /// Whether what is at the path `name` in the directory `root` is the backup, or one of its files.
     pub(super) fn is_of(&self, root: &Path, name: &str, id: &BackupId) -> bool {
         let Ok(meta) = std::fs::symlink_metadata(root.join(name)) else {
@@ -280,76 +91,11 @@ impl NamePattern {
             kind.is_dir()
         };
         if self.is_of_manifests() {
-            let made = manifest_head(root, name).and_then(|head| made_at(&head));
-            return kind && moment_in(&self.ways, name).is_some() && made.as_ref() == Some(id);
+            let made = manifest_head(root, name).and_then(|head| made_at(&head).ok());
+            return kind && self.is_like(name) && made.as_ref() == Some(id);
         }
         kind && self.id(name, Some(meta.mtime())).as_ref() == Ok(id)
     }
-}
-
-/// Whether each of these ways says at least of which day a backup is.
-fn are_dated(ways: &[Vec<Part>]) -> bool {
-    let is_day = |part: &Part| matches!(part, Part::Field(Field::Day, _) | Part::Epoch);
-    ways.iter().all(|way| way.iter().any(is_day))
-}
-
-/// Whether a part says when a backup was made.
-fn says_time(part: &Part) -> bool {
-    matches!(
-        part,
-        Part::Field(..) | Part::ShortYear | Part::MonthName | Part::Epoch
-    )
-}
-
-/// The time that a name gives which is written in one of these ways; `None` where it is not.
-fn moment_in(ways: &[Vec<Part>], name: &str) -> Option<Moment> {
-    ways.iter().find_map(|way| {
-        let mut moment = Moment::default();
-        matches(way, name, &mut moment, &mut BTreeSet::new()).then_some(moment)
-    })
-}
-
-fn id_of(time: jiff::civil::DateTime) -> Option<BackupId> {
-    time.strftime("%Y%m%d-%H%M%S").to_string().parse().ok()
-}
-
-/// The id of the backup whose manifest begins so: the one that it gives, or that of its time.
-fn made_at(head: &[u8]) -> Option<BackupId> {
-    let head = String::from_utf8_lossy(head);
-    let value = |key: &str| {
-        head.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            let value = value.trim();
-            (name.trim().eq_ignore_ascii_case(key) && !value.is_empty()).then_some(value)
-        })
-    };
-    if let Some(id) = value("Backup ID").and_then(|id| id.parse().ok()) {
-        return Some(id);
-    }
-    let mut said = ["Created", "Created At", "Date"].into_iter();
-    said.find_map(|key| time_of(value(key)?))
-}
-
-/// The id of a time as people and programs write it: with an offset, without one (local time), in seconds
-/// since 1970, or as `date` writes it.
-fn time_of(text: &str) -> Option<BackupId> {
-    let local = |stamp: jiff::Timestamp| stamp.to_zoned(jiff::tz::TimeZone::system()).datetime();
-    if let Ok(stamp) = text.parse::<jiff::Timestamp>() {
-        return id_of(local(stamp));
-    }
-    if let Ok(time) = text.parse::<jiff::civil::DateTime>() {
-        return id_of(time);
-    }
-    if let Ok(seconds) = text.parse::<i64>() {
-        return id_of(local(jiff::Timestamp::from_second(seconds).ok()?));
-    }
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let [_, month, day, time, .., year] = words.as_slice() else {
-        return None;
-    };
-    let plain = format!("{month} {day:0>2} {time} {year}");
-    let time = jiff::civil::DateTime::strptime("%b %d %H:%M:%S %Y", plain).ok()?;
-    id_of(time)
 }
 
 /// The beginning of the manifest of the folder `name` in a directory, where it has one.
@@ -379,130 +125,6 @@ pub(super) async fn head_of(
                 true => Ok(None),
                 false => Err(error),
             }
-        }
-    }
-}
-
-/// All ways to write a pattern; the error says what is wrong with it.
-fn ways(pattern: &str) -> Result<Ways, String> {
-    let mut ways = vec![Vec::new()];
-    let mut rest = pattern;
-    while !rest.is_empty() {
-        let (choices, after): (Ways, &str) = if let Some(after) = rest.strip_prefix('*') {
-            (vec![vec![Part::Any]], after)
-        } else if let Some(inner) = rest.strip_prefix('{') {
-            let (word, after) = inner.split_once('}').ok_or("a { is not closed")?;
-            let choices = choices(word).ok_or_else(|| format!("{{{word}}} is unknown"))?;
-            (choices, after)
-        } else {
-            let end = rest.find(['{', '*']).unwrap_or(rest.len());
-            let (text, after) = rest.split_at_checked(end).unwrap_or((rest, ""));
-            (vec![vec![Part::Text(text.to_owned())]], after)
-        };
-        ways = ways
-            .iter()
-            .flat_map(|way| {
-                choices
-                    .iter()
-                    .map(move |more| [&way[..], &more[..]].concat())
-            })
-            .collect();
-        rest = after;
-    }
-    Ok(ways)
-}
-
-/// The ways to write what a word in braces stands for.
-fn choices(word: &str) -> Option<Vec<Vec<Part>>> {
-    let field = |name: &str| {
-        let (_, field, digits) = FIELDS.iter().find(|(known, ..)| *known == name)?;
-        Some(Part::Field(*field, *digits))
-    };
-    let joined = |names: &[&str], with: &str| {
-        let mut parts = Vec::new();
-        for (at, name) in names.iter().enumerate() {
-            if at > 0 && !with.is_empty() {
-                parts.push(Part::Text(with.to_owned()));
-            }
-            parts.extend(field(name));
-        }
-        parts
-    };
-    let each = |names: &[&str], separators: &[&str]| -> Vec<Vec<Part>> {
-        separators.iter().map(|with| joined(names, with)).collect()
-    };
-    Some(match word {
-        "date" => each(&["year", "month", "day"], &["-", "", "_", "."]),
-        "time" => [
-            each(&["hour", "minute", "second"], &["-", "", "_", ":", "."]),
-            each(&["hour", "minute"], &["-", "", "_", ":", "."]),
-        ]
-        .concat(),
-        "epoch" => vec![vec![Part::Epoch]],
-        "n" => vec![vec![Part::Number]],
-        "yy" => vec![vec![Part::ShortYear]],
-        "mon" => vec![vec![Part::MonthName]],
-        "weekday" => vec![vec![Part::Weekday]],
-        "manifest" => vec![vec![Part::Manifest]],
-        word => vec![vec![field(word)?]],
-    })
-}
-
-/// Whether the whole of `name` is as the parts say; notes the time that it gives. `failed` has how many
-/// parts come after each `*` that led nowhere. An earlier one that grows comes to it later in the name, where
-/// it leads nowhere either: without that the time would multiply with each.
-fn matches(parts: &[Part], name: &str, moment: &mut Moment, failed: &mut BTreeSet<usize>) -> bool {
-    let Some((part, rest)) = parts.split_first() else {
-        return name.is_empty();
-    };
-    let digits = name.bytes().take_while(u8::is_ascii_digit).count();
-    match part {
-        Part::Text(text) => name
-            .strip_prefix(text.as_str())
-            .is_some_and(|after| matches(rest, after, moment, failed)),
-        Part::Field(field, count) => {
-            let Some((number, after)) = name.split_at_checked(*count).filter(|_| digits >= *count)
-            else {
-                return false;
-            };
-            moment.set(*field, number.parse().ok());
-            matches(rest, after, moment, failed)
-        }
-        Part::ShortYear => {
-            let Some((number, after)) = name.split_at_checked(2).filter(|_| digits >= 2) else {
-                return false;
-            };
-            let year = number.parse::<i16>().ok();
-            moment.set(Field::Year, year.map(|year| 2000 + year));
-            matches(rest, after, moment, failed)
-        }
-        Part::MonthName => named(&MONTHS, name).into_iter().any(|(at, after)| {
-            moment.set(Field::Month, i16::try_from(at + 1).ok());
-            matches(rest, after, moment, failed)
-        }),
-        Part::Weekday => named(&WEEKDAYS, name)
-            .into_iter()
-            .any(|(_, after)| matches(rest, after, moment, failed)),
-        Part::Epoch => {
-            let Some((number, after)) = name.split_at_checked(10).filter(|_| digits >= 10) else {
-                return false;
-            };
-            moment.epoch = number.parse().ok();
-            matches(rest, after, moment, failed)
-        }
-        Part::Number => {
-            digits > 0
-                && name
-                    .split_at_checked(digits)
-                    .is_some_and(|(_, after)| matches(rest, after, moment, failed))
-        }
-        Part::Any | Part::Manifest => {
-            // As elsewhere it stops at a slash.
-            let end = name.find('/').unwrap_or(name.len());
-            failed.insert(rest.len())
-                && (0..=end)
-                    .filter_map(|at| name.get(at..))
-                    .any(|after| matches(rest, after, moment, failed))
         }
     }
 }
@@ -605,17 +227,16 @@ impl Survey {
 
     /// Takes in what the manifest of the folder `name` begins with; `None`: it has none.
     pub(super) fn tell(&mut self, name: &str, head: Option<&[u8]>) {
-        let added = match (head, head.and_then(made_at)) {
-            (_, Some(id)) => self.add_folder(name, id),
-            (Some(_), None) => Err(format!(
-                "its {} says neither `Backup ID:` nor `Created:`, from which its time would be known",
-                Manifest::FILE_NAME
-            )),
-            (None, None) => Err(format!(
-                "it has no {}, from which its time would be known",
-                Manifest::FILE_NAME
-            )),
-        };
+        let made = head.map_or_else(
+            || {
+                Err(format!(
+                    "it has no {}, from which its time would be known",
+                    Manifest::FILE_NAME
+                ))
+            },
+            made_at,
+        );
+        let added = made.and_then(|id| self.add_folder(name, id));
         if let Err(what) = added {
             let path = name.to_owned();
             self.strangers.push(OddEntry { path, what });
@@ -662,17 +283,22 @@ impl Survey {
                         };
                     }
                     (None, Some(names)) if names.is_of_manifests() => {
-                        return match moment_in(&names.ways, name) {
-                            Some(_) => Ok(Taken::ByManifest),
-                            None => Err(names.not_named()),
+                        return match names.is_like(name) {
+                            true => Ok(Taken::ByManifest),
+                            false => Err(names.not_named()),
                         };
                     }
                     (None, Some(names)) => names.id(name, entry.modified)?,
                     (None, None) => {
-                        return Err(
-                            "its name is no backup's id (20240215-020000): `id` of the store says how other names are read"
-                                .to_owned(),
-                        );
+                        let what = "its name is no backup's id (20240215-020000)";
+                        return Err(match suggested(name, false) {
+                            Some(pattern) => {
+                                format!("{what}: `id = {pattern:?}` in the store's section reads it")
+                            }
+                            None => {
+                                format!("{what}: `id` of the store says how other names are read")
+                            }
+                        });
                     }
                 };
                 self.add_folder(name, id).map(|()| Taken::Known)
@@ -690,7 +316,16 @@ impl Survey {
                     }
                     Ok(Taken::Known)
                 }
-                _ => Err("it is no folder, and no packed backup (backup-ID.tar.gz)".to_owned()),
+                _ => {
+                    let what = "it is no folder, and no packed backup (backup-ID.tar.gz)";
+                    let is_file = entry.kind == EntryKind::File && names.is_none();
+                    Err(match suggested(name, true).filter(|_| is_file) {
+                        Some(pattern) => {
+                            format!("{what}: `files = {pattern:?}` in the store's section reads it")
+                        }
+                        None => what.to_owned(),
+                    })
+                }
             },
         }
     }
@@ -764,7 +399,7 @@ impl Naming {
     /// Others, `daily.0`, are used again and again.
     pub(super) fn lasting_place(&self, id: &BackupId, path: &str) -> Option<String> {
         let pattern = self.pattern.as_ref();
-        let lasts = pattern.is_none_or(|pattern| are_dated(&pattern.ways));
+        let lasts = pattern.is_none_or(NamePattern::is_lasting);
         self.place(id, path).filter(|_| lasts)
     }
 
@@ -797,155 +432,4 @@ pub(super) fn not_ours(id: &BackupId, place: &str) -> Error {
         format!("backup {id} in {place} is another tool's, and is not deleted"),
     )
     .hint("let the tool that made it delete it")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pattern_of_many_stars_is_answered_at_once() {
-        let names = NamePattern::parse("*a*a*a*a*a*a*a*b", false).unwrap();
-        let begun = std::time::Instant::now();
-        assert!(names.id(&"a".repeat(255), Some(0)).is_err());
-        assert!(
-            names
-                .id(&("a".repeat(254) + "b"), Some(1_700_000_000))
-                .is_ok()
-        );
-        let dated = NamePattern::parse("*-*-{date}*", false).unwrap();
-        let id = dated.id("a-b-c-2024-02-15-d", Some(0)).unwrap();
-        assert_eq!(id.as_str(), "20240215-000000");
-        assert!(begun.elapsed() < std::time::Duration::from_secs(2));
-    }
-
-    #[test]
-    fn names_of_other_tools_are_read() {
-        for (pattern, name, want) in [
-            (
-                "{year}-{month}-{day}_{hour}-{minute}",
-                "2024-02-15_02-30",
-                Some("20240215-023000"),
-            ),
-            ("backup_{date}", "backup_20240215", Some("20240215-000000")),
-            (
-                "backup_{date}",
-                "backup_2024-02-15",
-                Some("20240215-000000"),
-            ),
-            ("backup_{date}", "backup_2024-02-31", None),
-            ("backup_{date}", "backup_2024-02-15x", None),
-            (
-                "{date}T{time}Z",
-                "2024-02-15T02:30:07Z",
-                Some("20240215-023007"),
-            ),
-            (
-                "*-{date}-{time}.sql.*",
-                "shop-20240215-0230.sql.gz",
-                Some("20240215-023000"),
-            ),
-            ("*{date}*", "a1-20240215.tar", Some("20240215-000000")),
-            ("daily.{n}", "daily.x", None),
-            (
-                "shop-{day}{mon}{yy}",
-                "shop-05Feb24",
-                Some("20240205-000000"),
-            ),
-            (
-                "{mon} {day}, {year}",
-                "September 09, 2023",
-                Some("20230909-000000"),
-            ),
-            ("{day}-{mon}-{yy}", "31-feb-24", None),
-            ("{day}-{mon}-{yy}", "01-Fev-24", None),
-            (
-                "{date}_{weekday}",
-                "2024-02-15_Thursday",
-                Some("20240215-000000"),
-            ),
-            (
-                "{date}_{weekday}",
-                "2024-02-15_THU",
-                Some("20240215-000000"),
-            ),
-            ("{date}_{weekday}", "2024-02-15_Donnerstag", None),
-        ] {
-            let names = NamePattern::parse(pattern, false).unwrap();
-            let id = names.id(name, Some(0)).ok();
-            assert_eq!(id.as_ref().map(BackupId::as_str), want, "{pattern} {name}");
-        }
-        let names = NamePattern::parse("daily.{n}", false).unwrap();
-        assert!(
-            names
-                .id("daily.12", Some(1_700_000_000))
-                .unwrap()
-                .as_str()
-                .starts_with("202311")
-        );
-        let names = NamePattern::parse("b{epoch}", false).unwrap();
-        assert!(
-            names
-                .id("b1700000000", Some(0))
-                .unwrap()
-                .as_str()
-                .starts_with("202311")
-        );
-        for (pattern, files) in [
-            ("", false),
-            ("a/b", false),
-            ("{yer}", false),
-            ("{date", false),
-            ("{n}", true),
-            ("{weekday}", true),
-            ("{manifest}", true),
-            ("{manifest}-{date}", false),
-            ("../{date}", true),
-            ("{date}/", true),
-        ] {
-            assert_eq!(
-                NamePattern::parse(pattern, files).unwrap_err().code(),
-                "store.bad_pattern"
-            );
-        }
-    }
-
-    #[test]
-    fn a_day_of_the_week_is_of_the_time_of_its_folder() {
-        let names = NamePattern::parse("{weekday}", false).unwrap();
-        let id = names.id("Monday", Some(1_700_000_000)).unwrap();
-        assert!(id.as_str().starts_with("202311"), "{id}");
-        let why = names.id("Monday", None).unwrap_err();
-        assert!(why.contains("does not say when"), "{why}");
-    }
-
-    #[test]
-    fn a_manifest_says_when_it_was_made_in_any_of_the_usual_ways() {
-        for (text, want) in [
-            (
-                "Backup ID: 20240215-023007\nCreated: 1999-01-01",
-                "20240215-023007",
-            ),
-            (
-                "=== x ===\nCreated: 2024-02-15 02:30:07\n",
-                "20240215-023007",
-            ),
-            ("created: 2024-02-15T02:30:07", "20240215-023007"),
-            (
-                "Backup ID: 17\nDate: Thu Feb 15 02:30:07 CET 2024",
-                "20240215-023007",
-            ),
-            ("Date: Mon Feb  5 02:30:07 2024", "20240205-023007"),
-        ] {
-            let id = made_at(text.as_bytes());
-            assert_eq!(id.unwrap().as_str(), want, "{text}");
-        }
-        for text in ["Created: 2024-02-15T02:30:07Z", "Created: 1707964207"] {
-            let id = made_at(text.as_bytes()).unwrap();
-            assert!(id.as_str().starts_with("2024021"), "{id}");
-        }
-        for text in ["", "Created:", "Created: now", "Created: a b c d e"] {
-            assert_eq!(made_at(text.as_bytes()), None, "{text}");
-        }
-    }
 }

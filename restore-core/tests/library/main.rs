@@ -28,4 +28,5 @@ mod stream;
 mod unlock;
 mod unmounted;
 mod volume;
+mod volume_of_others;
 mod way_back;

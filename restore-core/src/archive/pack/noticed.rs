@@ -67,6 +67,8 @@ pub(super) struct Noticed {
     pub(super) devices: NameSample,
     /// What has extended attributes that no archive of ours holds.
     pub(super) attributes: NameSample,
+    /// What has a label of SELinux.
+    pub(super) labels: NameSample,
     /// What a restore would refuse: the first refusal in words, and how many there are.
     refused: Vec<(String, Option<String>)>,
     refusals: u64,
@@ -165,6 +167,15 @@ impl Noticed {
                 "entry has extended attributes of this system that are not backed up",
                 "entries have extended attributes of this system that are not backed up",
                 "",
+            ),
+        ));
+        findings.extend(self.labels.finding(
+            info,
+            &kind(
+                "pack.labels",
+                "entry has a label of SELinux, which is not backed up",
+                "entries have labels of SELinux, which are not backed up",
+                "after a restore `restorecon -R` labels them as the policy of the machine says",
             ),
         ));
         findings.extend(self.sockets.finding(

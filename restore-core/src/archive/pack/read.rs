@@ -150,6 +150,8 @@ pub(super) struct Attributes {
     pub(super) kept: Vec<(String, Vec<u8>)>,
     /// Whether it has others, which are not packed.
     pub(super) lost: bool,
+    /// Whether it has a label of SELinux, which is not packed either.
+    pub(super) labelled: bool,
 }
 
 /// The attributes of a file that is open.
@@ -181,7 +183,10 @@ pub(super) fn xattrs(file: impl AsFd) -> io::Result<Attributes> {
                 found.lost |= !name.is_empty();
                 continue;
             }
-            Fate::MadeAnew => continue,
+            Fate::MadeAnew => {
+                found.labelled = true;
+                continue;
+            }
         }
         // The largest that Linux has.
         let mut value = vec![0_u8; 64 * 1024];

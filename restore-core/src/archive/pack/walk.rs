@@ -207,6 +207,9 @@ impl Walk<'_> {
         if xattrs.lost {
             self.walked.noticed.attributes.add(&name);
         }
+        if xattrs.labelled {
+            self.walked.noticed.labels.add(&name);
+        }
         let xattrs = xattrs.kept;
         self.admit(&name, TarKind::Directory, &stat, 0, &xattrs);
         entry(EntryType::Directory, &name, &stat, &xattrs).write(&mut self.out)?;
@@ -307,6 +310,9 @@ impl Walk<'_> {
         let xattrs = read::xattrs(&file)?;
         if xattrs.lost {
             self.walked.noticed.attributes.add(&member);
+        }
+        if xattrs.labelled {
+            self.walked.noticed.labels.add(&member);
         }
         let xattrs = xattrs.kept;
         let before = State::of(&stat);
@@ -463,6 +469,7 @@ impl Walk<'_> {
             mtime: read::mtime(stat),
             xattrs: xattrs.to_vec(),
             attributes_lost: 0,
+            labelled: false,
             size,
         };
         if let Err(error) = self.gate.admit(&member) {

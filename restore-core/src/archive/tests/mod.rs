@@ -1,5 +1,6 @@
 //! What is let in, what is not, and that reading alone says the same as unpacking.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use restore_testing::stream::{Header, Raw};
@@ -167,7 +168,7 @@ async fn directories_that_names_imply_count_as_members() {
     ground.both(&policy).await.unwrap();
 }
 
-/// They belong to another system, and are never set; only the label of SELinux comes by itself.
+/// They belong to another system, and are never set; a label of SELinux is that of the place.
 #[tokio::test]
 async fn attributes_that_are_not_given_back_are_counted() {
     let raw = Raw::default()
@@ -178,11 +179,16 @@ async fn attributes_that_are_not_given_back_are_counted() {
             ("SCHILY.xattr.user.mine", b"kept"),
         ])
         .file("f", b"")
-        .pax(&[("SCHILY.xattr.trusted.other", b"y")])
+        .pax(&[
+            ("SCHILY.xattr.trusted.other", b"y"),
+            // As GNU tar writes it with `--selinux`.
+            ("RHT.security.selinux", b"system_u:object_r:etc_t:s0"),
+        ])
         .file("g", b"");
     let ground = Ground::new(raw);
     let unpacked = ground.both(&UnpackPolicy::default()).await.unwrap();
     assert_eq!(unpacked.attributes_lost, 3);
+    assert_eq!(unpacked.labels_lost, 2);
     let mut names = vec![0; 1024];
     let length = rustix::fs::listxattr(ground.target().join("f"), &mut names[..]).unwrap();
     let names = String::from_utf8_lossy(&names[..length]).into_owned();
@@ -196,6 +202,51 @@ async fn attributes_that_are_not_given_back_are_counted() {
         ..UnpackPolicy::default()
     };
     assert_eq!(ground.both(&only).await.unwrap().attributes_lost, 1);
+}
+
+/// As `tar --acls` writes them: set where the file system takes them, else counted.
+#[tokio::test]
+async fn lists_of_who_may_what_are_set_or_counted() {
+    let access = b"user::rwx,user:www-data:rwx:33,group::r-x,mask::rwx,other::---";
+    let raw = Raw::default()
+        .pax(&[
+            ("SCHILY.acl.access", access),
+            ("SCHILY.acl.default", b"user::rwx,group::r-x,other::---"),
+        ])
+        .add(&Header {
+            name: "dir/",
+            kind: b'5',
+            mode: 0o770,
+            ..Header::default()
+        });
+    let ground = Ground::new(raw);
+    let dir = ground.target().join("dir");
+    let unpacked = unpacked_only(&ground).await;
+    let mut value = [0; 200];
+    let takes = rustix::fs::getxattr(&dir, acl::ACCESS, &mut value[..]);
+    match takes {
+        Ok(length) => {
+            let wanted = acl::from_text(std::str::from_utf8(access).unwrap()).unwrap();
+            assert_eq!(value[..length], wanted[..]);
+            assert!(rustix::fs::getxattr(&dir, acl::DEFAULT, &mut value[..]).unwrap() > 4);
+            assert_eq!(unpacked.acls_lost, 0);
+        }
+        Err(_) => {
+            // The group has what was really its own.
+            let mode = std::fs::metadata(&dir).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o750);
+            assert_eq!(unpacked.acls_lost, 2);
+        }
+    }
+}
+
+/// What unpacking alone can tell.
+async fn unpacked_only(ground: &Ground) -> Unpacked {
+    std::fs::create_dir(ground.target()).unwrap();
+    let (target, policy) = (ground.target(), UnpackPolicy::default());
+    unpack(ground.source(), &target, &policy, Progress::hidden())
+        .await
+        .unwrap()
 }
 
 #[test]
@@ -213,6 +264,7 @@ fn what_is_kept_of_directories_is_counted() {
         mtime: (0, 0),
         xattrs: vec![("user.x".to_owned(), vec![0; 60_000])],
         attributes_lost: 0,
+        labelled: false,
         size: 0,
     };
     gate.admit(&member).unwrap();

@@ -1,11 +1,64 @@
-//! The lengths of an OpenPGP message's packets: whether a message is cut.
+//! The packets of an OpenPGP message: whether it is cut, and in which form it is encrypted.
 //!
-//! `gpg` says of most cut messages that they were manipulated. The packets' own lengths stand
-//! outside the encryption, and tell.
+//! `gpg` says of most cut messages that they were manipulated, and of forms that it does not know that there is
+//! no message. The packets' own headers stand outside the encryption, and tell.
+
+/// What the packets of a message say of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// The data ended before the message did.
+    pub(super) cut: bool,
+    pub(super) form: Form,
+}
+
+/// How a message is encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As every version of GnuPG does it, or in text, of which that is not looked at.
+    #[default]
+    Usual,
+    /// With OCB, as GnuPG 2.3 and later do it for those who can read it.
+    Ocb,
+    /// As RFC 9580 has it, which GnuPG does not read.
+    Rfc9580,
+}
+
+/// The form as far as it is known.
+#[derive(Default)]
+struct FormSeen {
+    form: Form,
+    /// The packet with the content has begun: what follows it says nothing any more.
+    decided: bool,
+}
+
+impl FormSeen {
+    fn packet(&mut self, tag: u8) {
+        match tag {
+            _ if self.decided => {}
+            9 => self.decided = true,
+            20 => (self.form, self.decided) = (Form::Ocb, true),
+            _ => {}
+        }
+    }
+
+    /// What a packet's first byte says.
+    fn version(&mut self, tag: u8, version: u8) {
+        match (tag, version) {
+            _ if self.decided => {}
+            (18, 2) => (self.form, self.decided) = (Form::Rfc9580, true),
+            (18, _) => self.decided = true,
+            (1 | 3, 6) => self.form = Form::Rfc9580,
+            _ => {}
+        }
+    }
+}
 
 /// Follows a message as its bytes come by.
 pub(super) struct Framing {
     state: State,
+    form: FormSeen,
+    /// The kind of the packet whose first byte is still to come.
+    opened: Option<u8>,
     /// The last bytes of an armoured message.
     tail: Vec<u8>,
 }
@@ -41,6 +94,8 @@ impl Framing {
     pub(super) fn new() -> Self {
         Self {
             state: State::Start,
+            form: FormSeen::default(),
+            opened: None,
             tail: Vec::new(),
         }
     }
@@ -59,6 +114,11 @@ impl Framing {
                     if matches!(self.state, State::Armour) {
                         continue;
                     }
+                    if !matches!(self.state, State::Unknown) {
+                        let kind = kind_of(byte);
+                        self.form.packet(kind);
+                        self.opened = Some(kind);
+                    }
                     data = rest;
                 }
                 State::Length(kind, bytes) => {
@@ -69,6 +129,9 @@ impl Framing {
                     data = rest;
                 }
                 State::Body { left, more } => {
+                    if let Some(kind) = self.opened.take() {
+                        self.form.version(kind, byte);
+                    }
                     let step = (data.len() as u64).min(*left);
                     *left -= step;
                     let ended = *left == 0;
@@ -90,8 +153,15 @@ impl Framing {
         }
     }
 
-    /// Whether the data ended before the message did.
-    pub(super) fn is_cut(&self) -> bool {
+    /// What was seen so far. `ended`: no more comes.
+    pub(super) fn seen(&self, ended: bool) -> Seen {
+        Seen {
+            cut: ended && self.is_cut(),
+            form: self.form.form,
+        }
+    }
+
+    fn is_cut(&self) -> bool {
         match &self.state {
             State::Start | State::Length(..) | State::Body { .. } => true,
             State::Armour => !self.tail.windows(END.len()).any(|part| part == END),
@@ -112,6 +182,14 @@ fn body(left: u64, more: bool) -> State {
     match left {
         0 => after(more),
         _ => State::Body { left, more },
+    }
+}
+
+/// Which kind of packet begins with this byte.
+fn kind_of(byte: u8) -> u8 {
+    match byte & 0x40 {
+        0 => (byte >> 2) & 0x0f,
+        _ => byte & 0x3f,
     }
 }
 
@@ -156,7 +234,7 @@ pub(super) fn fuzz(bytes: &[u8]) {
     for piece in bytes.chunks(3) {
         pieces.take(piece);
     }
-    assert_eq!(whole.is_cut(), pieces.is_cut());
+    assert_eq!(whole.seen(true), pieces.seen(true));
 }
 
 #[cfg(test)]
@@ -196,5 +274,28 @@ mod tests {
         let armour = b"-----BEGIN PGP MESSAGE-----\n\nabc\n=abcd\n-----END PGP MESSAGE-----\n";
         assert!(!is_cut(armour));
         assert!(is_cut(&armour[..armour.len() - 9]));
+    }
+
+    #[test]
+    fn the_form_is_that_of_the_first_packet_with_content() {
+        let form = |message: &[u8]| {
+            let mut framing = Framing::new();
+            message.chunks(1).for_each(|piece| framing.take(piece));
+            framing.seen(true).form
+        };
+        // A session key of version 4, 5 or 6, and the content.
+        let key = |version: u8| [0xc3, 2, version, 9];
+        let of = |version: u8, content: &[u8]| form(&[&key(version)[..], content].concat());
+        assert_eq!(of(4, &[0xd2, 2, 1, 0]), Form::Usual);
+        assert_eq!(of(4, &[0xc9, 1, 0]), Form::Usual);
+        assert_eq!(of(5, &[0xd4, 2, 1, 9]), Form::Ocb);
+        assert_eq!(of(4, &[0xd4, 2, 1, 9]), Form::Ocb);
+        assert_eq!(of(6, &[0xd2, 2, 2, 9]), Form::Rfc9580);
+        assert_eq!(of(4, &[0xd2, 2, 2, 9]), Form::Rfc9580);
+        // In the old format of packets.
+        assert_eq!(form(&[0x8c, 2, 4, 9, 0xd4, 2, 1, 9]), Form::Ocb);
+        assert_eq!(of(4, &[0xd2, 2, 1, 0, 0xd4, 2, 1, 9]), Form::Usual);
+        assert_eq!(form(b"-----BEGIN PGP MESSAGE-----"), Form::Usual);
+        assert_eq!(form(b""), Form::Usual);
     }
 }

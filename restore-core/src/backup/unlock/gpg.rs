@@ -10,7 +10,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::task::JoinHandle;
 
-use super::framing::Framing;
+use super::framing::{Framing, Seen};
 use super::{Unlock, status};
 use crate::model::{Error, ErrorKind, Result};
 use crate::sys::child;
@@ -27,7 +27,7 @@ const SAID: u64 = 64 * 1024;
 pub(crate) struct Decryption {
     label: String,
     child: Child,
-    feeding: JoinHandle<bool>,
+    feeding: JoinHandle<Seen>,
     draining: JoinHandle<()>,
     listening: JoinHandle<String>,
     span: ProgramSpan,
@@ -92,17 +92,17 @@ impl Decryption {
         self.span.ended(code(status));
         let _ = self.draining.await;
         let said = self.listening.await.unwrap_or_default();
-        let cut = self.feeding.await.unwrap_or(false);
-        status::verdict(&self.label, &said, status.success(), cut)
+        let seen = self.feeding.await.unwrap_or_default();
+        status::verdict(&self.label, &said, status.success(), seen)
     }
 }
 
-/// Passphrase and message; tells whether the message was cut.
+/// Passphrase and message; tells what the message's packets say.
 async fn feed(
     mut to: ChildStdin,
     passphrase: Option<SecretString>,
     mut from: Receiver<Bytes>,
-) -> bool {
+) -> Seen {
     if let Some(passphrase) = passphrase {
         let line = passphrase
             .expose_secret()
@@ -114,7 +114,7 @@ async fn feed(
             to.write_all(b"\n").await
         };
         if sent.await.is_err() {
-            return false;
+            return Seen::default();
         }
     }
     let mut framing = Framing::new();
@@ -122,11 +122,11 @@ async fn feed(
         framing.take(&piece);
         // It stops reading where it will not go on; then its own words say why.
         if to.write_all(&piece).await.is_err() {
-            return false;
+            return framing.seen(false);
         }
     }
     let _ = to.shutdown().await;
-    framing.is_cut()
+    framing.seen(true)
 }
 
 /// `gpg` that never asks, with the operator's own configuration and keys.

@@ -42,5 +42,5 @@ pub(crate) struct Unlock {
 pub(crate) fn fuzz(bytes: &[u8]) {
     framing::fuzz(bytes);
     let said = String::from_utf8_lossy(bytes);
-    let _ = status::verdict("it", &said, true, false);
+    let _ = status::verdict("it", &said, true, framing::Seen::default());
 }

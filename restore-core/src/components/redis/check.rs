@@ -35,6 +35,16 @@ impl Redis {
             true,
             format!("Redis {version} has loaded its data"),
         )];
+        if info.text("role") == Some("slave") {
+            let master = info.text("master_host").unwrap_or("?");
+            outcomes.push(CheckOutcome::new(
+                name("role"),
+                false,
+                format!(
+                    "the server has become a replica of {master}, whose data replaces what was restored: while it was down another one was made the master (a failover)"
+                ),
+            ));
+        }
         let on = info.number("aof_enabled") == Some(1);
         let expected = match record.layout.mode {
             Mode::On => Some(true),

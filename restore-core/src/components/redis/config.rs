@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::client::Info;
 use crate::contract::{ComponentDeps, ConfigDuration, SecretSource, Table, parse_section};
 use crate::model::{Error, ErrorKind, Result};
 use crate::sys::connect::{Mode, Tls, TlsKeys};
@@ -64,9 +65,10 @@ pub(super) struct Section {
     /// cannot be.
     #[serde(default)]
     pub(super) appendonly: Option<bool>,
-    /// The program for scratch servers: of the same version as the service.
-    #[serde(default = "server_binary")]
-    pub(super) server_binary: String,
+    /// The program for scratch servers: of the same version as the service. Not given: what the service's
+    /// product calls its own.
+    #[serde(default)]
+    pub(super) server_binary: Option<String>,
     /// Modules that a scratch server may load besides those that nobody but root can have put there.
     #[serde(default)]
     pub(super) modules: Vec<PathBuf>,
@@ -88,14 +90,22 @@ fn aof() -> Vec<String> {
 fn aof_dir() -> Vec<String> {
     vec!["redis/appendonlydir-{id}.tar.gz".to_owned()]
 }
-fn server_binary() -> String {
-    "redis-server".to_owned()
-}
 fn load_timeout() -> ConfigDuration {
     ConfigDuration::from_secs(30 * 60)
 }
 
 impl Section {
+    /// The program that a server which says this is started with, as far as that can be told.
+    pub(super) fn program(&self, info: Option<&Info>) -> &str {
+        let is_valkey = info.is_some_and(|info| info.text("valkey_version").is_some());
+        let own = if is_valkey {
+            "valkey-server"
+        } else {
+            "redis-server"
+        };
+        self.server_binary.as_deref().unwrap_or(own)
+    }
+
     /// Reads the section of the component `name`.
     pub(super) fn parse(name: &str, table: Table, parts: &ComponentDeps) -> Result<Self> {
         let path = format!("components.{name}");

@@ -5,7 +5,7 @@ use tokio::io::AsyncReadExt;
 
 use super::data::{Chosen, HEADER, Header, Kind, Mode};
 use super::live::Live;
-use super::scratch::{ScratchHost, binary_version};
+use super::scratch::{ScratchHost, server_program};
 use super::{Redis, data, rdb_timestamp};
 use crate::components::not_there::planned_volume;
 use crate::contract::{Inspection, RunContext, SpaceNeed};
@@ -118,18 +118,18 @@ impl Redis {
 
     /// The scratch server must be what the live one will be after its restart.
     async fn binary(&self, live: &Live) -> Option<Finding> {
-        let binary = &self.section.server_binary;
+        let named = self.section.server_binary.as_deref();
         let ground = ScratchHost::Service(self.platform.as_ref(), &self.section.service);
-        let version = match binary_version(ground, binary).await {
-            Ok(version) => version,
+        let (binary, version) = match server_program(ground, named, live.product()).await {
+            Ok(program) => program,
             Err(e) => return Some(Finding::from_error(&self.name, &e)),
         };
-        let running = live.version()?;
+        let (product, running) = live.own_version()?;
         (data::major_minor(running) != data::major_minor(&version)).then(|| {
             Finding::warning(
                 "redis.binary_differs",
                 &self.name,
-                format!("the server runs Redis {running}, but staged data is proven with {binary} {version}"),
+                format!("the server runs {product} {running}, but staged data is proven with {binary} {version}"),
             )
             .hint("name the server's own program with server_binary")
         })

@@ -47,7 +47,14 @@ impl Live {
         counts.fold(0, u64::saturating_add)
     }
 
-    /// The version that it says it has.
+    /// What it is and its version: that of Redis, which Valkey says too, is the one that it is like.
+    pub(super) fn own_version(&self) -> Option<(&'static str, &str)> {
+        let valkey = self.info.as_ref()?.text("valkey_version");
+        let of_redis = || Some(("Redis", self.version()?));
+        valkey.map(|version| ("Valkey", version)).or_else(of_redis)
+    }
+
+    /// The version of Redis that it says it has, or is like.
     pub(super) fn version(&self) -> Option<&str> {
         self.info.as_ref()?.text("redis_version")
     }
@@ -163,7 +170,7 @@ impl Redis {
                     &self.name,
                     format!("{replicas} replicas follow the server: a failover while it is down makes one of them the master, and what is restored would be discarded"),
                 )
-                .hint("stop the replicas and what promotes them (Sentinel) until the run is confirmed"),
+                .hint("stop what promotes them (Sentinel) until the run is confirmed: replicas that stay replicas take what is restored from the server"),
             );
         }
         if info.number("cluster_enabled") == Some(1) {

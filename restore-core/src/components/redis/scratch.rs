@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::client::{Client, Info, Keys, Module};
-use super::data::{DataLayout, Mode, major_minor, quoted};
+use super::data::{DataLayout, Mode, Product, major_minor, quoted};
 use super::log;
 use crate::archive::{Limit, RoomWatch};
 use crate::contract::Platform;
@@ -461,8 +461,41 @@ impl Setup<'_> {
     }
 }
 
-/// The version of the program that scratch servers run.
-pub(super) async fn binary_version(ground: ScratchHost<'_>, binary: &str) -> Result<String> {
+/// Valkey's program and that of Redis, the first of which is looked for; the other one where that is not there,
+/// and may be the same under another name, or nobody knows which of them the server is.
+fn candidates(product: Option<Product>) -> (&'static str, Option<&'static str>) {
+    let (redis, valkey) = ("redis-server", "valkey-server");
+    match product {
+        Some(Product::Redis(..)) => (redis, None),
+        Some(Product::Valkey(..)) => (valkey, Some(redis)),
+        None => (redis, Some(valkey)),
+    }
+}
+
+/// The program for scratch servers, and its version: the one that is named, or that of the server's product.
+pub(super) async fn server_program(
+    ground: ScratchHost<'_>,
+    named: Option<&str>,
+    product: Option<Product>,
+) -> Result<(String, String)> {
+    let (first, second) = match named {
+        Some(named) => (named, None),
+        None => candidates(product),
+    };
+    let failed = match binary_version(ground, first).await {
+        Ok(version) => return Ok((first.to_owned(), version)),
+        Err(error) => error,
+    };
+    if let Some(second) = second
+        && let Ok(version) = binary_version(ground, second).await
+    {
+        return Ok((second.to_owned(), version));
+    }
+    Err(failed)
+}
+
+/// The version of a server's program.
+async fn binary_version(ground: ScratchHost<'_>, binary: &str) -> Result<String> {
     use tokio::io::AsyncReadExt;
     let failed = |why: String| {
         Error::new(
@@ -470,7 +503,7 @@ pub(super) async fn binary_version(ground: ScratchHost<'_>, binary: &str) -> Res
             "redis.no_server_binary",
             format!("cannot run {binary} --version: {why}"),
         )
-        .hint("staged data is proven by a scratch server: install redis-server, or name it with server_binary")
+        .hint("staged data is proven by a scratch server: install redis-server (of Valkey: valkey-server), or name it with server_binary")
     };
     let command = Command::new([binary, "--version"]);
     let mut process = match ground {
@@ -496,4 +529,19 @@ pub(super) async fn binary_version(ground: ScratchHost<'_>, binary: &str) -> Res
         .find_map(|word| word.strip_prefix("v="))
         .map(str::to_owned)
         .ok_or_else(|| failed(format!("it says {:?}", text.trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_of_the_servers_own_product_comes_first() {
+        let valkey = candidates(Some(Product::Valkey(8, 1)));
+        assert_eq!(valkey, ("valkey-server", Some("redis-server")));
+        // Another product's is no proof.
+        let redis = candidates(Some(Product::Redis(7, 0)));
+        assert_eq!(redis, ("redis-server", None));
+        assert_eq!(candidates(None), ("redis-server", Some("valkey-server")));
+    }
 }

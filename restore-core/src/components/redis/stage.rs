@@ -8,7 +8,7 @@ use super::prepare::{Preparation, Prepared};
 use super::record::{StagedRecord, keep};
 use super::remote_task::Order;
 use super::rewind::AofRecovery;
-use super::scratch::{Loaded, ScratchHost, binary_version};
+use super::scratch::{Loaded, ScratchHost, server_program};
 use super::{Redis, data, rdb_timestamp};
 use crate::components::far_less::{FEW, far_less};
 use crate::components::{archive, place};
@@ -29,9 +29,10 @@ impl Redis {
         let live = self.look(volume.as_ref()).await?;
         let service = self.section.service.as_str();
         let platform = self.platform.as_ref();
-        let version = binary_version(
+        let (binary, version) = server_program(
             ScratchHost::Service(platform, service),
-            &self.section.server_binary,
+            self.section.server_binary.as_deref(),
+            live.product(),
         )
         .await?;
         self.supported(&live, &version)?;
@@ -58,7 +59,7 @@ impl Redis {
             size: cx.backup().file(&chosen.path).map(|file| file.size),
             hashed: cx.backup().expected_digest(&chosen.path).is_some(),
             layout: live.layout.clone(),
-            binary: self.section.server_binary.clone(),
+            binary,
             version: version.clone(),
             databases: live.databases,
             modules,

@@ -128,7 +128,7 @@ impl Redis {
         Start {
             platform: self.platform.as_ref(),
             service: &self.section.service,
-            binary: Some(&self.section.server_binary),
+            binary: Some(self.section.program(info)),
             info,
             sound: &self.sound,
         }

@@ -14,6 +14,10 @@ pub(crate) enum Artifact {
     Rdb,
     /// A single-file log of Redis, which may begin with a snapshot.
     Aof,
+    /// A snapshot of Valkey's own.
+    ValkeyRdb,
+    /// A log that begins with such a snapshot.
+    ValkeyAof,
     /// A tar archive, plain or compressed.
     Archive,
     /// Anything else that is compressed.
@@ -46,6 +50,8 @@ fn tell(head: &[u8], label: &str) -> Artifact {
         [b'P', b'G', b'D', b'M', b'P', ..] => return Artifact::Dump,
         [b'R', b'E', b'D', b'I', b'S', ..] if ends(".aof") => return Artifact::Aof,
         [b'R', b'E', b'D', b'I', b'S', ..] => return Artifact::Rdb,
+        [b'V', b'A', b'L', b'K', b'E', b'Y', ..] if ends(".aof") => return Artifact::ValkeyAof,
+        [b'V', b'A', b'L', b'K', b'E', b'Y', ..] => return Artifact::ValkeyRdb,
         _ if packed && archive => return Artifact::Archive,
         _ if packed => return Artifact::Packed,
         _ => {}
@@ -136,6 +142,8 @@ mod tests {
             (&b"PGDMP\x01"[..], "postgres/x.sql", Artifact::Dump),
             (b"REDIS0010", "redis/x.rdb", Artifact::Rdb),
             (b"REDIS0010", "redis/x.aof", Artifact::Aof),
+            (b"VALKEY080", "redis/x.rdb", Artifact::ValkeyRdb),
+            (b"VALKEY080", "redis/x.aof", Artifact::ValkeyAof),
             (b"*2\r\n$6", "redis/x.aof", Artifact::Aof),
             (b"\x1f\x8b\x08", "a.tgz", Artifact::Archive),
             (b"\x1f\x8b\x08", "postgres/x.sql.gz", Artifact::Packed),

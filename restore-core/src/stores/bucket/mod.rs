@@ -16,9 +16,8 @@ use tokio_util::io::StreamReader;
 use crate::contract::store::{bad_path, is_inside};
 use crate::contract::{BackupFolder, BackupStore, Manifest, OddEntry, PackedBackup, StoredFile};
 use crate::model::{BackupFile, BackupId, Error, ErrorKind, Result};
-use crate::stores::names::{
-    EntryKind, Found, NamePattern, Naming, StoreEntry, Survey, head_of, not_ours,
-};
+use crate::stores::names::{EntryKind, Found, Naming, StoreEntry, Survey, head_of, not_ours};
+use crate::stores::patterns::NamePattern;
 use crate::sys::space::Space;
 
 mod config;

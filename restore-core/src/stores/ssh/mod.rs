@@ -15,7 +15,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::contract::store::is_inside;
 use crate::contract::{BackupStore, Manifest, OddEntry, PackedBackup, StoreReason, StoredFile};
 use crate::model::{BackupFile, BackupId, Error, ErrorKind, Result};
-use crate::stores::names::{EntryKind, Found, NamePattern, Naming, StoreEntry, Survey, head_of};
+use crate::stores::names::{EntryKind, Found, Naming, StoreEntry, Survey, head_of};
+use crate::stores::patterns::NamePattern;
 
 pub(crate) mod connect;
 mod folder;

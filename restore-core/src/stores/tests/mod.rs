@@ -9,7 +9,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncRead;
 
 use super::directory::DirectoryStore;
-use super::names::{Found, NamePattern, SURVEYS, survey};
+use super::names::{Found, SURVEYS, survey};
+use super::patterns::NamePattern;
 use crate::archive::{Compression, Digest, UnpackPolicy, estimate_source, hash_file};
 use crate::backup::{FileStatus, ManifestIssue, Verdict, Verification, VerifyOptions};
 use crate::contract::backup::NewBackup;
@@ -333,7 +334,7 @@ async fn a_folder_is_of_the_time_that_its_manifest_says() {
     assert_eq!(found, root.path().join("full-1/a.tar"));
     let strangers = store.strangers().await.unwrap();
     for (at, (path, what)) in [
-        ("full-3", "says neither"),
+        ("full-3", "`Created:` \"yesterday\", which is not understood"),
         ("full-4", "has no MANIFEST.txt"),
         ("other", "full-{manifest}"),
     ]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use restore_core::backup::{FileStatus, Verdict};
+use restore_core::backup::{FileStatus, Verdict, Verification};
 use restore_core::{ErrorKind, Event, NoEvents};
 use restore_testing::backups::relist;
 use tokio_util::sync::CancellationToken;
@@ -334,6 +334,44 @@ async fn the_tools_run_as_nobody_where_we_are_root() {
         let user: u32 = reason.rsplit(' ').next().unwrap().parse().unwrap();
         assert_ne!(user, 0, "{path}");
     }
+}
+
+/// What is of Valkey's own format says nothing to the program of Redis; what both read, either reads.
+#[tokio::test]
+async fn snapshots_of_valkey_are_read_by_its_own_program() {
+    use std::os::unix::fs::PermissionsExt;
+    let fixture = Fixture::b();
+    let tools = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(tools.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let tool = |name: &str, says: &str| {
+        let path = tools.path().join(name);
+        std::fs::write(&path, format!("#!/bin/sh\necho {says}\nexit 1\n")).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    let mut options = deeply();
+    options.tools = Some(vec![tools.path().to_owned()]);
+    let reason = |verification: &Verification| match status(verification, RDB) {
+        FileStatus::Unreadable { reason } => reason.clone(),
+        other => panic!("{other:?}"),
+    };
+    tool("redis-check-rdb", "'Wrong signature trying to load DB'");
+    fixture.edit(RDB, |bytes| bytes[..9].copy_from_slice(b"VALKEY080"));
+    let verification = fixture.verify(options.clone()).await;
+    assert!(matches!(
+        status(&verification, RDB),
+        FileStatus::Unverifiable
+    ));
+    let told = format!("{:?}", verification.findings());
+    assert!(told.contains("valkey-check-rdb is not installed"), "{told}");
+
+    tool("valkey-check-rdb", "cut");
+    let verification = fixture.verify(options.clone()).await;
+    assert_eq!(reason(&verification), "valkey-check-rdb says: cut");
+
+    std::fs::remove_file(tools.path().join("redis-check-rdb")).unwrap();
+    fixture.edit(RDB, |bytes| bytes[..9].copy_from_slice(b"REDIS0011"));
+    let verification = fixture.verify(options).await;
+    assert_eq!(reason(&verification), "valkey-check-rdb says: cut");
 }
 
 /// A tool that never ends must not outlive the wish to stop.

@@ -131,6 +131,38 @@ async fn each_way_to_fail_has_its_own_error_and_leaves_nothing_to_take_for_a_bac
     locked.assert_unpacked();
 }
 
+/// As GnuPG 2.4 makes them with OCB, which versions read that do not make them.
+#[tokio::test]
+async fn one_of_a_newer_gpg_is_unlocked_and_one_of_others_told() {
+    let whole = include_bytes!("ocb.tar.gz.gpg");
+    let locked = Locked::new();
+    let file = locked.path(&format!("main/backup-{ID}.tar.gz.gpg"));
+    std::fs::write(&file, whole).unwrap();
+    let verification = ErrorKind::Verification;
+    refused(
+        &locked.site(json!({"passphrase_file": "wrong"})),
+        "unlock.wrong_passphrase",
+        verification,
+    )
+    .await;
+    let site = locked.with_passphrase();
+    std::fs::write(&file, &whole[..whole.len() - 1]).unwrap();
+    refused(&site, "unlock.truncated", verification).await;
+    // A session key and content of the versions that RFC 9580 has.
+    let mut other = whole.to_vec();
+    for (at, byte) in [(6, 6), (83, 0xd2), (89, 2)] {
+        other[at] = byte;
+    }
+    std::fs::write(&file, other).unwrap();
+    refused(&site, "unlock.newer_form", ErrorKind::Config).await;
+    locked.assert_nothing();
+
+    std::fs::write(&file, whole).unwrap();
+    site.fetch(ID, FetchOptions::new()).await.unwrap();
+    let note = locked.path(&format!("plain/{ID}/configs/note-{ID}.txt"));
+    assert_eq!(std::fs::read(note).unwrap(), b"of a newer gpg\n");
+}
+
 #[tokio::test]
 async fn what_is_in_the_archive_is_held_to_the_same_rules() {
     let pack = "tar -C work -czf main/backup-$ID.tar.gz";

@@ -128,6 +128,30 @@ async fn names_of_other_tools_are_read_and_strangers_told() {
     assert_eq!(error.err().unwrap().code(), "config.bad_value");
 }
 
+/// The server gives ten names at once, as others a thousand.
+#[tokio::test]
+async fn lists_of_several_pages_are_read_to_their_end() {
+    let ground = Ground::new();
+    let file = ground.path("content");
+    std::fs::write(&file, "content").unwrap();
+    let ids: Vec<BackupId> = (1..=25)
+        .map(|day| format!("202401{day:02}-020000").parse().unwrap())
+        .collect();
+    for id in &ids {
+        let key = format!("{id}/configs/crontab-{id}.txt");
+        server().put(&ground.key(&key), &file);
+    }
+    for number in 0..24 {
+        let key = format!("{}/configs/{number:02}", ids[0]);
+        server().put(&ground.key(&key), &file);
+    }
+    let store = ground.site().stores()[1].1.clone();
+    let mut listed = store.list().await.unwrap();
+    listed.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    assert_eq!(listed, ids);
+    assert_eq!(store.files(&ids[0]).await.unwrap().len(), 25);
+}
+
 async fn refused(ground: &Ground, more: Value, code: &str, kind: ErrorKind) -> Error {
     let site = ground
         .site_with(&more, &ground.here(""), json!({}))

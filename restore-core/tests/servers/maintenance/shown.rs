@@ -84,7 +84,7 @@ async fn users_see_the_application_or_the_page_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn https_keeps_each_names_certificate() {
     let sites = "
-server { listen A ssl http2 default_server; server_name a.example; ssl_certificate @/a.pem; ssl_certificate_key @/a.key; return 200 'app a'; }
+server { listen A ssl http2 default_server reuseport backlog=512; server_name a.example; ssl_certificate @/a.pem; ssl_certificate_key @/a.key; return 200 'app a'; }
 server { listen A ssl; server_name b.example; ssl_certificate @/b.pem; ssl_certificate_key @/b.key; ssl_verify_client optional_no_ca; return 200 'app b'; }
 server { listen 127.0.0.1:B proxy_protocol; server_name p.example; return 200 'app p'; }
 ";

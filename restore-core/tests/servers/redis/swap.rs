@@ -1,9 +1,10 @@
 //! There and back, never under a running server; and what the check then says.
 
+use deadpool_redis::redis;
 use restore_core::platform::Discard;
 use restore_testing::redis::{BACKUP, Case, Form, Server, back_up, until};
 
-use super::{assert_same, ends_as_the_backup};
+use super::{assert_same, codes, ends_as_the_backup};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_swapped_under_a_running_server() {
@@ -117,6 +118,41 @@ async fn the_check_sees_another_data_set_and_another_mode() {
         outcomes.contains(&"cache/appendonly".to_owned()),
         "{outcomes:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_take_what_is_restored_unless_one_has_become_the_master() {
+    let options = ["appendonly no", "repl-diskless-sync-delay 0"];
+    let case = Case::new(Server::new(&options).with_password("secret"), "");
+    let content = back_up(&case, Form::Rdb);
+    case.server().start().unwrap();
+    case.server().fill("old", 5);
+    let follow = format!("replicaof 127.0.0.1 {}", case.server().endpoint().port);
+    let replica = Server::new(&[&follow, "masterauth secret"]).with_password("other");
+    replica.start().unwrap();
+    let follows = || {
+        let mut connection = replica.connect(0);
+        let mut info = redis::cmd("INFO");
+        let info = info.arg("replication").query::<String>(&mut connection);
+        info.unwrap().contains("master_link_status:up")
+    };
+    until("the replica follows", follows);
+    assert_same(&replica.content(), &case.server().content());
+    assert_eq!(codes(&case).await, ["redis.has_replicas"]);
+
+    case.restore().await;
+    until("the replica follows again", follows);
+    assert_same(&replica.content(), &content);
+
+    // As after a failover while the server was down: it is told to follow when it comes back.
+    case.server().run(0, &["REPLICAOF 127.0.0.1 1"]);
+    let outcomes = case.check().await;
+    let failed: Vec<&str> = outcomes
+        .iter()
+        .filter(|it| !it.passed)
+        .map(|it| it.name.as_str())
+        .collect();
+    assert_eq!(failed, ["cache/role"], "{outcomes:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -46,7 +46,14 @@ pub(super) fn is_postgres(it: &FoundProcess) -> bool {
 }
 
 pub(super) fn is_redis(it: &FoundProcess) -> bool {
-    named(it, &["redis-server", "valkey-server", "redis-check-rdb"])
+    // Debian's servers are links to the programs that check their files.
+    const PROGRAMS: [&str; 4] = [
+        "redis-server",
+        "valkey-server",
+        "redis-check-rdb",
+        "valkey-check-rdb",
+    ];
+    named(it, &PROGRAMS)
 }
 
 pub(super) fn is_nginx(it: &FoundProcess) -> bool {
