@@ -344,6 +344,10 @@ impl Stacks for SwarmPlatform {
         Ok(plan)
     }
 
+    fn plans_missing(&self) -> bool {
+        true
+    }
+
     async fn plan_missing(&self, stack: &str, source: &StackSource) -> Result<StackPlan> {
         self.plan_gone(stack, source).await
     }
