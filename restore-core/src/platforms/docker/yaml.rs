@@ -9,6 +9,9 @@ use serde_json::{Map, Value};
 /// More nodes than any compose file has, aliases filled in.
 const NODES: usize = 200_000;
 
+/// More bytes of text than any has, aliases filled in.
+const BYTES: usize = 16 << 20;
+
 /// More levels than any has.
 const DEPTH: usize = 64;
 
@@ -25,6 +28,10 @@ pub(crate) fn document(text: &str) -> Result<Value, String> {
         match event {
             Event::DocumentEnd | Event::StreamEnd => break,
             Event::Scalar(text, style, anchor, _) => {
+                builder.count(Weight {
+                    nodes: 0,
+                    bytes: text.len(),
+                })?;
                 builder.put(scalar(&text, style), anchor)?;
             }
             Event::SequenceStart(anchor, _) => builder.open(Content::List(Vec::new()), anchor)?,
@@ -33,10 +40,12 @@ pub(crate) fn document(text: &str) -> Result<Value, String> {
             }
             Event::SequenceEnd | Event::MappingEnd => builder.close()?,
             Event::Alias(anchor) => {
+                let named = builder.anchors.get(&anchor);
+                let weight = Weight::of(named.ok_or("an alias stands in what it names")?);
+                // Before there is a copy.
+                builder.count(weight)?;
                 let value = builder.anchors.get(&anchor).cloned();
-                let value = value.ok_or("an alias stands in what it names")?;
-                builder.nodes = builder.nodes.saturating_add(nodes(&value));
-                builder.put(value, 0)?;
+                builder.put(value.unwrap_or_default(), 0)?;
             }
             _ => {}
         }
@@ -53,14 +62,40 @@ fn scalar(text: &str, style: ScalarStyle) -> Value {
     }
 }
 
-/// How many nodes a value has, itself included.
-fn nodes(value: &Value) -> usize {
-    let inside = match value {
-        Value::Array(all) => all.iter().map(nodes).sum(),
-        Value::Object(all) => all.values().map(nodes).sum(),
-        _ => 0,
-    };
-    usize::saturating_add(1, inside)
+/// What a value takes up.
+#[derive(Clone, Copy, Default)]
+struct Weight {
+    /// How many nodes it has, itself included.
+    nodes: usize,
+    /// How many bytes its texts and keys have.
+    bytes: usize,
+}
+
+impl Weight {
+    fn of(value: &Value) -> Self {
+        let mut whole = Self { nodes: 1, bytes: 0 };
+        match value {
+            Value::String(text) => whole.bytes = text.len(),
+            Value::Array(all) => {
+                for value in all {
+                    whole.add(Self::of(value));
+                }
+            }
+            Value::Object(all) => {
+                for (key, value) in all {
+                    whole.bytes = whole.bytes.saturating_add(key.len());
+                    whole.add(Self::of(value));
+                }
+            }
+            _ => {}
+        }
+        whole
+    }
+
+    fn add(&mut self, other: Self) {
+        self.nodes = self.nodes.saturating_add(other.nodes);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
 }
 
 /// What is being read.
@@ -75,7 +110,7 @@ struct Builder {
     /// The innermost last, each with its anchor.
     open: Vec<(Content, usize)>,
     anchors: HashMap<usize, Value>,
-    nodes: usize,
+    weight: Weight,
     whole: Option<Value>,
 }
 
@@ -99,14 +134,23 @@ impl Builder {
         self.put(value, anchor)
     }
 
-    fn put(&mut self, value: Value, anchor: usize) -> Result<(), String> {
-        self.nodes = self.nodes.saturating_add(1);
-        if self.nodes > NODES {
+    /// Counts what is about to be added.
+    fn count(&mut self, weight: Weight) -> Result<(), String> {
+        self.weight.add(weight);
+        if self.weight.nodes > NODES {
             return Err(format!("it has more than {NODES} nodes"));
         }
+        if self.weight.bytes > BYTES {
+            return Err(format!("it has more than {BYTES} bytes of text"));
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, value: Value, anchor: usize) -> Result<(), String> {
+        self.count(Weight { nodes: 1, bytes: 0 })?;
         // Nothing is named by 0.
         if anchor > 0 {
-            self.nodes = self.nodes.saturating_add(nodes(&value));
+            self.count(Weight::of(&value))?;
             self.anchors.insert(anchor, value.clone());
         }
         match self.open.last_mut() {
@@ -191,10 +235,27 @@ three: |
             let all = vec![before; 10].join(", ");
             bomb += &format!("a{level}: &a{level} [{all}]\n");
         }
+        // Few nodes, each of much text: in keys, and below an anchor in an anchor too.
+        let long = "x".repeat(1 << 20);
+        let aliases = vec!["*a"; 20].join(", ");
+        let heavy = format!("a: &a {long}\nb: [{aliases}]\n");
+        let mut keys = "a: &a\n".to_owned();
+        for number in 0..1000 {
+            keys += &format!("  {number}{}: b\n", &long[..900]);
+        }
+        keys += &format!("b: [{aliases}]\n");
+        let mut nested = "a: ".to_owned();
+        for level in 0..16 {
+            nested += &format!("&a{level} [");
+        }
+        nested += &format!("{long}{}\n", "]".repeat(16));
         let deep = "[".repeat(500);
         let levels = format!("{}{}", "[".repeat(DEPTH + 1), "]".repeat(DEPTH + 1));
         for (text, says) in [
             (bomb.as_str(), "nodes"),
+            (&heavy, "bytes"),
+            (&keys, "bytes"),
+            (&nested, "bytes"),
             (&deep, ""),
             (&levels, "levels"),
             ("a: [", ""),
