@@ -390,7 +390,7 @@ impl SwarmPlatform {
             let there = there.filter(|it| ours && is_made_by(it, part, stack, run));
             let gone = match there {
                 Some(volume) if part.kind == VOLUME => {
-                    let wanted = data || is_empty(&volume);
+                    let wanted = data || is_empty(self.engine.is_here(), &volume);
                     // Between two tasks of a service no container uses it, and the engine would remove it.
                     let used = wanted && !self.users_of(&part.name).await?.is_empty();
                     wanted && !used && self.engine.remove_volume(&part.name).await?
@@ -542,10 +542,12 @@ fn missing_findings(
     findings
 }
 
-/// Whether nothing is in a volume of this host.
-fn is_empty(volume: &Value) -> bool {
-    let directory = directory_of(volume).map(std::fs::read_dir);
-    directory.is_some_and(|it| it.is_ok_and(|mut it| it.next().is_none()))
+/// Whether nothing is in a volume, where its engine is `here`: what another host has is not seen from here, and
+/// this one may have an empty directory of the same path.
+fn is_empty(here: bool, volume: &Value) -> bool {
+    let directory = directory_of(volume).filter(|_| here);
+    let listed = directory.map(std::fs::read_dir);
+    listed.is_some_and(|it| it.is_ok_and(|mut it| it.next().is_none()))
 }
 
 impl Engine {
@@ -828,6 +830,17 @@ mod tests {
             let asked: Vec<String> = asked.filter(|it| it.starts_with("DELETE ")).collect();
             assert_eq!(asked, deleted);
         }
+    }
+
+    #[test]
+    fn a_volume_of_another_host_is_not_taken_for_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_str().unwrap();
+        let volume = json!({"Name": "data", "Driver": "local", "Mountpoint": path});
+        assert!(is_empty(true, &volume));
+        assert!(!is_empty(false, &volume));
+        std::fs::write(dir.path().join("order"), "theirs").unwrap();
+        assert!(!is_empty(true, &volume));
     }
 
     fn source(files: &[(&str, &str)]) -> StackSource {
