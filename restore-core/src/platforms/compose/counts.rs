@@ -48,6 +48,12 @@ impl Counts {
         self.0.is_empty()
     }
 
+    /// The services of which no container was up: work that is done once, and what had failed.
+    pub(super) fn idle(&self) -> BTreeSet<String> {
+        let idle = self.0.iter().filter(|(_, count)| **count == 0);
+        idle.map(|(name, _)| name.clone()).collect()
+    }
+
     /// The file of a backup that has those of a project.
     pub(super) fn file_of(project: &str) -> String {
         FILE.replace('*', project)
@@ -191,6 +197,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let all = counts(&[("web", 2), ("once", 0)]);
+        assert_eq!(all.idle(), words(&["once"]).into_iter().collect());
         assert_eq!(Counts::read(&all.to_json()), Some(all));
         assert_eq!(Counts::file_of("shop"), "configs/compose-shop.json");
         for other in [
