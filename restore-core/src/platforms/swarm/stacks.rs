@@ -113,12 +113,20 @@ pub(super) fn is_of_stack(view: &ServiceSnapshot, stack: &str) -> bool {
 }
 
 /// Does something again until it succeeds or the swarm has had its time.
-pub(super) async fn until_released<F, Fut>(work: F) -> Result<()>
+async fn until_released<F, Fut>(work: F) -> Result<()>
 where
     F: Fn() -> Fut,
     Fut: Future<Output = Result<()>>,
 {
-    let deadline = Instant::now() + RELEASE;
+    until_released_by(Instant::now() + RELEASE, work).await
+}
+
+/// The same up to a moment, which may be that of several things together; once in any case.
+pub(super) async fn until_released_by<F, Fut>(deadline: Instant, work: F) -> Result<()>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<()>>,
+{
     loop {
         match work().await {
             Err(_) if Instant::now() < deadline => tokio::time::sleep(LOOK).await,
