@@ -15,8 +15,12 @@ const BYTES: usize = 16 << 20;
 /// More levels than any has.
 const DEPTH: usize = 64;
 
+/// The key of a mapping that names others, whose entries it has too.
+const MERGE: &str = "<<";
+
 /// The first document of a text; `Null` where there is none. Scalars that are neither quoted nor a truth value nor
-/// nothing are texts, numbers as well.
+/// nothing are texts, numbers as well. Of a key that is there twice the later one holds, as with Docker's own programs
+/// that do not refuse such a file.
 ///
 /// # Errors
 ///
@@ -51,6 +55,17 @@ pub(crate) fn document(text: &str) -> Result<Value, String> {
         }
     }
     Ok(builder.whole.unwrap_or_default())
+}
+
+/// Whether a value says yes in one of the ways in which compose files do.
+pub(crate) fn is_true(value: &Value) -> bool {
+    match value {
+        Value::Bool(is) => *is,
+        Value::String(text) => ["true", "yes", "on", "y"]
+            .iter()
+            .any(|yes| text.eq_ignore_ascii_case(yes)),
+        _ => false,
+    }
 }
 
 fn scalar(text: &str, style: ScalarStyle) -> Value {
@@ -157,12 +172,11 @@ impl Builder {
             None => self.whole = Some(value),
             Some((Content::List(all), _)) => all.push(value),
             Some((Content::Map(all, key), _)) => match (key.take(), value) {
-                (Some(key), value) => {
-                    if all.contains_key(&key) {
-                        return Err(format!("the key {key} is there twice"));
-                    }
-                    all.insert(key, value);
-                }
+                (Some(key), value) if key == MERGE => match all.get_mut(MERGE) {
+                    Some(Value::Array(named)) => named.push(value),
+                    _ => drop(all.insert(key, Value::Array(vec![value]))),
+                },
+                (Some(key), value) => drop(all.insert(key, value)),
                 (None, Value::String(text)) => *key = Some(text),
                 (None, Value::Bool(is)) => *key = Some(is.to_string()),
                 (None, _) => return Err("a key is no text".to_owned()),
@@ -172,14 +186,18 @@ impl Builder {
     }
 }
 
-/// What `<<` names is there where the mapping says nothing of its own.
+/// One or several.
+fn listed(value: Value) -> Vec<Value> {
+    match value {
+        Value::Array(all) => all,
+        one => vec![one],
+    }
+}
+
+/// What `<<` names is there where the mapping says nothing of its own; of several what the last one names.
 fn merged(mut all: Map<String, Value>) -> Map<String, Value> {
-    let from = match all.shift_remove("<<") {
-        None => return all,
-        Some(Value::Array(from)) => from,
-        Some(one) => vec![one],
-    };
-    for value in from {
+    let named = all.shift_remove(MERGE).map(listed).unwrap_or_default();
+    for value in named.into_iter().rev().flat_map(listed) {
         let Value::Object(other) = value else {
             continue;
         };
@@ -228,6 +246,35 @@ three: |
     }
 
     #[test]
+    fn what_docker_takes_is_taken() {
+        let text = "
+x: [&a {one: a, two: a, own: a}, &b {one: b, three: b}, &c {two: c}]
+it:
+  <<: *a
+  <<: [*b, *c]
+  own: first
+  own: mine
+";
+        let it = document(text).unwrap()["it"].clone();
+        let wanted = json!({"own": "mine", "one": "b", "two": "c", "three": "b"});
+        assert_eq!(it, wanted);
+        for (text, is) in [
+            ("true", true),
+            ("yes", true),
+            ("On", true),
+            ("'true'", true),
+            ("no", false),
+            ("off", false),
+            ("false", false),
+            ("~", false),
+            ("{name: x}", false),
+        ] {
+            let read = document(&format!("external: {text}")).unwrap();
+            assert_eq!(is_true(&read["external"]), is, "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_no_yaml_or_too_much_of_it_is_refused() {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..12 {
@@ -261,7 +308,6 @@ three: |
             ("a: [", ""),
             ("a: *nothing", ""),
             ("a: &a [*a]", ""),
-            ("a: 1\na: 2", "twice"),
             ("[a]: b", "no text"),
         ] {
             let error = document(text).unwrap_err();
