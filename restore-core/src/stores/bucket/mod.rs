@@ -637,7 +637,7 @@ mod tests {
             self.asked.fetch_add(1, Ordering::Relaxed);
         }
 
-        async fn put(&self, key: &str, content: &str) {
+        async fn add(&self, key: &str, content: &str) {
             let payload = PutPayload::from(content.as_bytes().to_vec());
             self.inner.put(&Path::from(key), payload).await.unwrap();
         }
@@ -741,14 +741,14 @@ mod tests {
             for day in 1..=28 {
                 let date = format!("2024-02-{day:02}");
                 match pattern {
-                    "b_{date}" => bucket.put(&format!("b_{date}/x"), &date).await,
+                    "b_{date}" => bucket.add(&format!("b_{date}/x"), &date).await,
                     "m-{manifest}" => {
                         let manifest = format!("Created: {date} 00:00:00\n");
                         let folder = format!("m-{day}");
-                        bucket.put(&format!("{folder}/MANIFEST.txt"), &manifest).await;
-                        bucket.put(&format!("{folder}/x"), &date).await;
+                        bucket.add(&format!("{folder}/MANIFEST.txt"), &manifest).await;
+                        bucket.add(&format!("{folder}/x"), &date).await;
                     }
-                    _ => bucket.put(&format!("{date}/db.sql"), &date).await,
+                    _ => bucket.add(&format!("{date}/db.sql"), &date).await,
                 }
             }
             let ids = store.list().await.unwrap();
@@ -772,15 +772,15 @@ mod tests {
     #[tokio::test]
     async fn what_is_elsewhere_by_now_is_found_there() {
         let (store, bucket) = store("m-{manifest}", false);
-        bucket.put("m-1/MANIFEST.txt", "Created: 2024-02-15 00:00:00\n").await;
-        bucket.put("m-1/x", "old").await;
+        bucket.add("m-1/MANIFEST.txt", "Created: 2024-02-15 00:00:00\n").await;
+        bucket.add("m-1/x", "old").await;
         let id = store.list().await.unwrap().remove(0);
         // The tool moves its backups on, and makes a new one of that name.
-        bucket.put("m-2/MANIFEST.txt", "Created: 2024-02-15 00:00:00\n").await;
-        bucket.put("m-2/x", "old").await;
-        bucket.put("m-1/MANIFEST.txt", "Created: 2024-02-16 00:00:00\n").await;
-        bucket.put("m-1/x", "new").await;
-        bucket.put("m-1/y", "new").await;
+        bucket.add("m-2/MANIFEST.txt", "Created: 2024-02-15 00:00:00\n").await;
+        bucket.add("m-2/x", "old").await;
+        bucket.add("m-1/MANIFEST.txt", "Created: 2024-02-16 00:00:00\n").await;
+        bucket.add("m-1/x", "new").await;
+        bucket.add("m-1/y", "new").await;
         let mut text = String::new();
         let mut reader = store.read(&id, "x", 0).await.unwrap();
         reader.read_to_string(&mut text).await.unwrap();
