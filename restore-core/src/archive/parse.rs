@@ -302,6 +302,10 @@ impl Parser<'_> {
         }
         match (&member.what, original) {
             (TarKind::File(layout), _) => {
+                if let Some(collected) = self.collected.as_deref_mut() {
+                    let name = path.rsplit(|byte| *byte == b'/').next();
+                    collected.maybe_dump |= name == Some(&b"toc.dat"[..]);
+                }
                 self.counts.files += 1;
                 self.counts.bytes = self.counts.bytes.saturating_add(member.size);
                 if let Some(sink) = self.sink.as_deref_mut() {

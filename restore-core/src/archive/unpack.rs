@@ -104,6 +104,8 @@ pub(crate) struct Walked {
     /// Why it is not unpacked although nothing of it is damaged: it has more than the policy allows, or
     /// nothing that the policy names. The reading may have ended there.
     pub(crate) unfit: Option<Error>,
+    /// A file that would be unpacked has the name of the table of contents of a dump by pg_dump.
+    pub(crate) maybe_dump: bool,
     /// Whom each member is told, instead of being judged.
     pub(super) to: Option<tokio::sync::mpsc::Sender<super::Listed>>,
     /// Where the content of files goes that are let in.

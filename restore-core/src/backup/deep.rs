@@ -78,11 +78,11 @@ pub(crate) async fn check(
         // These two count their bytes themselves.
         Artifact::Archive => {
             return match read_archive(source, policies, progress).await? {
-                // It may be a dump's folder.
-                Outcome::Sound if policies.is_empty() => {
+                // It may be a dump's folder; all others are read once.
+                (Outcome::Sound, true) if policies.is_empty() => {
                     look_inside(source, Inside::archive(), &Progress::hidden()).await
                 }
-                outcome => Ok(outcome),
+                (outcome, _) => Ok(outcome),
             };
         }
         Artifact::Packed => {
@@ -689,7 +689,8 @@ fn last_line(said: &str) -> String {
         .to_owned()
 }
 
-/// Reads a tar archive to its last member, once for each way in which it would be unpacked.
+/// Reads a tar archive to its last member, once for each way in which it would be unpacked. With what came of that,
+/// whether a dump by pg_dump may be in it.
 ///
 /// Who may own set-uid files is the site's word: where nobody unpacks it,
 /// only names that lead out, devices and the like are refused.
@@ -697,7 +698,7 @@ async fn read_archive(
     source: &Source,
     policies: &[&UnpackPolicy],
     progress: &Progress,
-) -> Result<Outcome> {
+) -> Result<(Outcome, bool)> {
     let anywhere = UnpackPolicy {
         any_links: true,
         set_uid: true,
@@ -709,11 +710,12 @@ async fn read_archive(
     };
     let mut progress = progress.clone();
     let mut refused: Vec<RefusedMember> = Vec::new();
-    let (mut unjudged, mut unfit) = (0, None);
+    let (mut unjudged, mut unfit, mut maybe_dump) = (0, None, false);
     for policy in policies {
         let walked = walk_all(source.clone(), policy, progress.clone()).await?;
         unjudged = walked.unjudged.max(unjudged);
         unfit = unfit.or(walked.unfit);
+        maybe_dump |= walked.maybe_dump;
         for member in walked.refused {
             if !refused.contains(&member) {
                 refused.push(member);
@@ -723,13 +725,14 @@ async fn read_archive(
         progress = Progress::hidden();
     }
     if let Some(error) = unfit {
-        return Ok(Outcome::Unfit(error, refused));
+        return Ok((Outcome::Unfit(error, refused), maybe_dump));
     }
-    Ok(match (refused.is_empty(), unjudged) {
+    let outcome = match (refused.is_empty(), unjudged) {
         (true, 0) => Outcome::Sound,
         (true, members) => Outcome::Unjudged(members),
         (false, _) => Outcome::Refused(refused),
-    })
+    };
+    Ok((outcome, maybe_dump))
 }
 
 fn read_json(source: &Source) -> std::io::Result<Result<(), String>> {
@@ -841,6 +844,29 @@ mod tests {
             panic!("it did not end")
         };
         assert!(output.stdout.len() <= 2 * KEPT && output.stdout.ends_with(b"end\n"));
+    }
+
+    /// Only such an archive is read a second time.
+    #[tokio::test]
+    async fn an_archive_in_which_a_dump_may_be_is_known_from_its_names() {
+        let dir = tempfile::tempdir().unwrap();
+        for (at, (name, maybe)) in [("d/toc.dat", true), ("toc.dat", true), ("d/a.toc.dat", false)]
+            .into_iter()
+            .enumerate()
+        {
+            let folder = dir.path().join(at.to_string());
+            let path = folder.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "x").unwrap();
+            let archive = dir.path().join(format!("{at}.tar"));
+            let mut tar = std::process::Command::new("tar");
+            tar.arg("-cf").arg(&archive).arg("-C").arg(&folder).arg(name);
+            assert!(tar.status().unwrap().success());
+            let source = Source::new(&archive, "x.tar", None, None);
+            let (outcome, found) = read_archive(&source, &[], &Progress::hidden()).await.unwrap();
+            assert!(matches!(outcome, Outcome::Sound));
+            assert_eq!(found, maybe, "{name}");
+        }
     }
 
     #[tokio::test]

@@ -157,6 +157,12 @@ pub trait Stacks: Send + Sync {
         Ok(StackPlan::default())
     }
 
+    /// Whether [`plan_missing`](Self::plan_missing) can say anything. Where it cannot, and by default, it is not
+    /// called: what it is asked with, the compose files of the backup, takes reading an archive to its end.
+    fn plans_missing(&self) -> bool {
+        false
+    }
+
     /// What deploying a stack that is there needs and does not make itself, as far as that is gone:
     /// [external](StackPart::external) parts only, and what speaks against it; changes nothing. By default nothing.
     async fn plan_missing(&self, _stack: &str, _source: &StackSource) -> Result<StackPlan> {

@@ -359,12 +359,51 @@ impl Survey {
     }
 }
 
+/// Where a backup was when its store was last looked through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// In the folder of this name.
+    Folder(String),
+    /// Its files were in these folders of the store: `""`, `"a/"`.
+    Files(BTreeSet<String>),
+}
+
+impl Place {
+    fn of(found: &Found) -> Self {
+        match found {
+            Found::Folder(name) => Self::Folder(name.clone()),
+            Found::Files(files) => {
+                let folder = |file: &String| match file.rsplit_once('/') {
+                    Some((folder, _)) => format!("{folder}/"),
+                    None => String::new(),
+                };
+                Self::Files(files.iter().map(folder).collect())
+            }
+        }
+    }
+}
+
+/// Where a backup is to be found without looking through its whole store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// In this folder: no other backup is ever of its name.
+    Folder(String),
+    /// In this folder, where its manifest still [says so](is_manifest_of).
+    ByManifest(String),
+    /// Its files are in these folders, `""` or `"a/"`, and say by their names that they are its.
+    Files(Vec<String>),
+}
+
+/// Whether what a manifest begins with, where there is one, is of this backup.
+pub(super) fn is_manifest_of(head: Option<&[u8]>, id: &BackupId) -> bool {
+    head.is_some_and(|head| made_at(head).is_ok_and(|made| made == *id))
+}
+
 /// How a store elsewhere names its backups, and where they were when it was last looked through.
 #[derive(Debug, Default)]
 pub(super) struct Naming {
     pattern: Option<NamePattern>,
-    /// Their folders; `None` for files of the store itself.
-    places: Mutex<HashMap<BackupId, Option<String>>>,
+    places: Mutex<HashMap<BackupId, Place>>,
 }
 
 impl Naming {
@@ -384,23 +423,36 @@ impl Naming {
         if self.pattern.is_none() {
             return;
         }
-        let places = survey.backups.iter().map(|(id, found)| {
-            let folder = match found {
-                Found::Folder(name) => Some(name.clone()),
-                Found::Files(_) => None,
-            };
-            (id.clone(), folder)
-        });
+        let places = survey.backups.iter();
+        let places = places.map(|(id, found)| (id.clone(), Place::of(found)));
         let places = places.collect();
         *self.places.lock().unwrap_or_else(PoisonError::into_inner) = places;
     }
 
-    /// As [`place`](Self::place), where that holds without a look: a name with a date is never another backup's.
-    /// Others, `daily.0`, are used again and again.
+    /// As [`place`](Self::place), where that holds without a look.
     pub(super) fn lasting_place(&self, id: &BackupId, path: &str) -> Option<String> {
-        let pattern = self.pattern.as_ref();
-        let lasts = pattern.is_none_or(NamePattern::is_lasting);
+        let lasts = self.pattern.is_none() || !matches!(self.known(id)?, Known::ByManifest(_));
         self.place(id, path).filter(|_| lasts)
+    }
+
+    /// Where a backup still is that was there when the store was last looked through, or where that can be told from
+    /// its manifest. `None` where its name, such as `daily.0`, is used again and again.
+    pub(super) fn known(&self, id: &BackupId) -> Option<Known> {
+        let pattern = self.pattern.as_ref()?;
+        let lasts = pattern.is_lasting();
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        match places.get(id)? {
+            Place::Folder(name) if lasts || name == id.as_str() => {
+                Some(Known::Folder(name.clone()))
+            }
+            Place::Folder(name) if pattern.is_of_manifests() => {
+                Some(Known::ByManifest(name.clone()))
+            }
+            Place::Files(folders) if lasts => {
+                Some(Known::Files(folders.iter().cloned().collect()))
+            }
+            _ => None,
+        }
     }
 
     /// The place of a file of a backup, relative to the store, when that was last looked through; `None` where it
@@ -411,8 +463,8 @@ impl Naming {
         }
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         Some(match places.get(id)? {
-            Some(folder) => format!("{folder}/{path}"),
-            None => path.to_owned(),
+            Place::Folder(folder) => format!("{folder}/{path}"),
+            Place::Files(_) => path.to_owned(),
         })
     }
 
@@ -420,7 +472,7 @@ impl Naming {
     pub(super) fn is_foreign(&self, id: &BackupId) -> bool {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let place = places.get(id);
-        place.is_some_and(|folder| folder.as_deref() != Some(id.as_str()))
+        place.is_some_and(|place| !matches!(place, Place::Folder(name) if name == id.as_str()))
     }
 }
 
@@ -432,4 +484,54 @@ pub(super) fn not_ours(id: &BackupId, place: &str) -> Error {
         format!("backup {id} in {place} is another tool's, and is not deleted"),
     )
     .hint("let the tool that made it delete it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_is_found_again_where_its_name_or_its_manifest_still_says_so() {
+        let known = |pattern: &str, files: bool, found: Found| {
+            let id: BackupId = "20240215-000000".parse().unwrap();
+            let naming = Naming::new(NamePattern::parse(pattern, files).unwrap());
+            assert_eq!(naming.known(&id), None, "nothing was looked at yet");
+            let mut survey = Survey::default();
+            survey.backups.insert(id.clone(), found);
+            naming.remember(&survey);
+            let place = naming.lasting_place(&id, "x");
+            (naming.known(&id), place)
+        };
+        let folder = |name: &str| Found::Folder(name.to_owned());
+        let files = |names: &[&str]| {
+            let names = names.iter().map(|it| (*it).to_owned());
+            Found::Files(names.collect())
+        };
+        let is = |known: Known, place: &str| (Some(known), Some(place.to_owned()));
+        assert_eq!(
+            known("b_{date}", false, folder("b_2024-02-15")),
+            is(Known::Folder("b_2024-02-15".to_owned()), "b_2024-02-15/x")
+        );
+        assert_eq!(
+            known("*/db-{date}.*", true, files(&["a/db-20240215.sql", "b/db-20240215.gz"])),
+            is(Known::Files(vec!["a/".to_owned(), "b/".to_owned()]), "x")
+        );
+        assert_eq!(
+            known("db-{date}.*", true, files(&["db-20240215.sql"])),
+            is(Known::Files(vec![String::new()]), "x")
+        );
+        assert_eq!(
+            known("full-{manifest}", false, folder("full-1")),
+            (Some(Known::ByManifest("full-1".to_owned())), None)
+        );
+        // One of a name of ours, beside those of another tool.
+        assert_eq!(
+            known("daily.{n}", false, folder("20240215-000000")),
+            is(Known::Folder("20240215-000000".to_owned()), "20240215-000000/x")
+        );
+        for pattern in ["daily.{n}", "{weekday}", "{day}-{n}"] {
+            let found = known(pattern, false, folder("another"));
+            assert_eq!(found, (None, None), "{pattern}");
+        }
+    }
 }

@@ -33,26 +33,42 @@ pub(crate) fn replace(
     access: Access,
     content: impl AsRef<[u8]>,
 ) -> io::Result<()> {
+    put(path, beside, access, content.as_ref(), true)?;
+    sync_directory_of(path)
+}
+
+/// As [`replace`], for what means nothing any more after a reboot: a killed process leaves the old file or the
+/// new one, and nothing waits for a disk. After a power cut there may be an empty file.
+pub(crate) fn replace_for_this_boot(
+    path: &Path,
+    beside: &Path,
+    access: Access,
+    content: impl AsRef<[u8]>,
+) -> io::Result<()> {
+    put(path, beside, access, content.as_ref(), false)
+}
+
+fn put(path: &Path, beside: &Path, access: Access, content: &[u8], sync: bool) -> io::Result<()> {
     remove_now(beside)?;
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(FILE)
         .open(beside)?;
-    let written = file.write_all(content.as_ref()).and_then(|()| {
+    let written = file.write_all(content).and_then(|()| {
         if let Some((user, group)) = access.owner {
             fchown(&file, Some(user), Some(group))?;
         }
         // Not before it has its owner, and whatever the umask says.
         file.set_permissions(Permissions::from_mode(access.mode))?;
-        file.sync_all()
+        if sync { file.sync_all() } else { Ok(()) }
     });
     if let Err(error) = written.and_then(|()| std::fs::rename(beside, path)) {
         // On a full disk the half that was written must not make things worse.
         let _ = std::fs::remove_file(beside);
         return Err(error);
     }
-    sync_directory_of(path)
+    Ok(())
 }
 
 /// Removes a file, which may be gone already: whoever removed it may have been killed before that was
@@ -104,7 +120,10 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&other).unwrap(), "theirs");
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o644);
         assert!(!beside.exists());
-        replace(&path, &beside, Access::PRIVATE, "newer").unwrap();
+        symlink(&other, &beside).unwrap();
+        replace_for_this_boot(&path, &beside, Access::PRIVATE, "newer").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "newer");
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "theirs");
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
     }
 
@@ -114,6 +133,8 @@ mod tests {
         let (path, beside) = (dir.path().join("d"), dir.path().join("d.new"));
         std::fs::create_dir(&path).unwrap();
         assert!(replace(&path, &beside, Access::PRIVATE, "x").is_err());
+        assert!(!beside.exists());
+        assert!(replace_for_this_boot(&path, &beside, Access::PRIVATE, "x").is_err());
         assert!(!beside.exists());
     }
 

@@ -32,9 +32,11 @@ const CONFIG: &str = "
 
 const CONFIGS: &str = "configs/swarm-config-site.json";
 
-/// A platform of whose stack nothing is there.
+/// A platform of whose stack nothing is there, or all.
 struct Toy {
     host: Arc<dyn Platform>,
+    is_there: bool,
+    tells_of_missing: bool,
     /// What stacks were planned and made from.
     sources: Arc<Mutex<Vec<StackSource>>>,
     answers: bool,
@@ -43,7 +45,16 @@ struct Toy {
 #[async_trait]
 impl Stacks for Toy {
     async fn is_absent(&self, _stack: &str) -> Result<bool> {
-        Ok(true)
+        Ok(!self.is_there)
+    }
+
+    fn plans_missing(&self) -> bool {
+        self.tells_of_missing
+    }
+
+    async fn plan_missing(&self, _stack: &str, source: &StackSource) -> Result<StackPlan> {
+        self.sources.lock().unwrap().push(source.clone());
+        Ok(StackPlan::default())
     }
 
     fn reads(&self) -> &'static [&'static str] {
@@ -148,6 +159,18 @@ fn component(
     restore_core::component::SharedComponent,
     Arc<Mutex<Vec<StackSource>>>,
 ) {
+    component_where(None, more)
+}
+
+/// The same where the stack is `there`, and its platform tells what it misses or does not.
+fn component_where(
+    there: Option<bool>,
+    more: impl Fn(&Path),
+) -> (
+    Site,
+    restore_core::component::SharedComponent,
+    Arc<Mutex<Vec<StackSource>>>,
+) {
     let site = Site::new();
     let tree = site.path("host/srv/shop");
     put(tree.join("compose.yml"), "services: {}\n");
@@ -161,6 +184,8 @@ fn component(
     let component = site.component_on(CONFIG, |host| {
         Arc::new(Toy {
             host,
+            is_there: there.is_some(),
+            tells_of_missing: there == Some(true),
             sources: seen,
             answers: true,
         })
@@ -240,6 +265,34 @@ async fn a_compose_file_that_is_a_link_is_read_where_it_leads() {
     assert!(errors.next().is_none(), "{found:?}");
 }
 
+/// A plan, that of the run, and a link among the compose files: the archive is read once.
+#[tokio::test]
+async fn the_compose_files_of_a_backup_are_read_once_and_only_where_somebody_asks() {
+    let linked = |tree: &Path| {
+        put(tree.join("files/real.yml"), "services: {web: {}}\n");
+        std::fs::remove_file(tree.join("more/compose.yml")).unwrap();
+        symlink("../files/real.yml", tree.join("more/compose.yml")).unwrap();
+    };
+    let (site, component, sources) = component_where(Some(true), linked);
+    component.inspect(&site.context().await).await.unwrap();
+    let first = sources.lock().unwrap().pop().unwrap().compose;
+    assert_eq!(first[1].1, "services: {web: {}}\n");
+    // From here on there is nothing to be read.
+    let archive = site.artifact(&format!("configs/shop-{ID}.tar.gz"));
+    let size = std::fs::metadata(&archive).unwrap().len();
+    std::fs::write(&archive, vec![b'x'; usize::try_from(size).unwrap()]).unwrap();
+    component.inspect(&site.context().await).await.unwrap();
+    assert_eq!(sources.lock().unwrap().pop().unwrap().compose, first);
+    // Another backup under the same id is another one.
+    site.list();
+    component.inspect(&site.context().await).await.unwrap();
+    assert!(sources.lock().unwrap().is_empty());
+
+    let (site, component, sources) = component_where(Some(false), linked);
+    component.inspect(&site.context().await).await.unwrap();
+    assert!(sources.lock().unwrap().is_empty(), "nobody asks");
+}
+
 const TREES: &str = "
     [site]
     name = 'test'
@@ -273,6 +326,8 @@ async fn what_stacks_need_is_backed_up_with_any_tree() {
         let host = local::make(&config, &base, &folder.path("state")).unwrap();
         let platform = Arc::new(Toy {
             host,
+            is_there: false,
+            tells_of_missing: false,
             sources: Arc::default(),
             answers,
         });

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -44,6 +45,32 @@ type ComposeFiles = Vec<(PathBuf, Vec<u8>)>;
 pub(super) struct Deployment {
     pub(super) stack: String,
     pub(super) compose: Vec<PathBuf>,
+}
+
+/// The compose files of one archive of one backup, as they were read from it.
+struct ComposeOfBackup {
+    /// See [`Backup::identity`].
+    backup: String,
+    archive: String,
+    files: Vec<(PathBuf, String)>,
+}
+
+/// Those that were read last.
+#[derive(Default)]
+pub(super) struct ComposeCache(Mutex<Option<ComposeOfBackup>>);
+
+impl ComposeCache {
+    fn of(&self, backup: &str, archive: &str) -> Option<Vec<(PathBuf, String)>> {
+        let read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = read
+            .as_ref()
+            .filter(|it| it.backup == backup && it.archive == archive);
+        same.map(|it| it.files.clone())
+    }
+
+    fn keep(&self, read: ComposeOfBackup) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(read);
+    }
 }
 
 impl Files {
@@ -155,6 +182,9 @@ impl Files {
         inspection: &mut Inspection,
     ) -> Result<()> {
         let (stacks, stack) = (self.stacks()?, deployment.stack.as_str());
+        if !stacks.plans_missing() {
+            return Ok(());
+        }
         // That the archive is missing is told already; where it has no compose files, those that are live may be
         // what is deployed, or staging refuses it.
         let Ok(found) = archive::find(cx.backup(), &self.name, &self.section.archive) else {
@@ -286,35 +316,64 @@ impl Files {
         Ok(records)
     }
 
-    /// The compose files as the backup has them, and where they will be.
+    /// The compose files as the backup has them, and where they will be. The archive is read once for all plans
+    /// of the same backup.
     async fn compose_of_backup(
         &self,
         cx: &RunContext,
         deployment: &Deployment,
         found: &str,
     ) -> Result<Vec<(PathBuf, String)>> {
+        let backup = cx.backup().identity();
+        if let Some(files) = self.compose.of(&backup, found) {
+            return Ok(files);
+        }
+        let files = self.read_compose(cx, deployment, found).await?;
+        self.compose.keep(ComposeOfBackup {
+            backup,
+            archive: found.to_owned(),
+            files: files.clone(),
+        });
+        Ok(files)
+    }
+
+    async fn read_compose(
+        &self,
+        cx: &RunContext,
+        deployment: &Deployment,
+        found: &str,
+    ) -> Result<Vec<(PathBuf, String)>> {
         let live = self.section.live();
-        let Content {
-            mut files, links, ..
-        } = self.read_of_backup(cx, &deployment.compose, found).await?;
+        // What is a link in the live tree most likely is the same one in the backup.
+        let wanted = with_led_to(live.clone(), deployment.compose.clone()).await?;
+        let mut content = self.read_of_backup(cx, &wanted, found).await?;
+        let is_there =
+            |it: &PathBuf| content.files.contains_key(it) || content.links.contains_key(it);
+        if wanted.len() > deployment.compose.len() && !wanted.iter().all(is_there) {
+            // Where one that is asked for is missing, the archive may not have been compared with its hash.
+            content = self.read_of_backup(cx, &deployment.compose, found).await?;
+        }
+        let Content { files, links, .. } = content;
         let names = deployment.compose.iter();
         let behind = names.filter_map(|name| led_to(&live, name, links.get(name)?));
-        let behind: Vec<PathBuf> = behind.collect();
-        let behind = match behind.is_empty() {
+        let unread = behind.filter(|it| !files.contains_key(it));
+        let unread: Vec<PathBuf> = unread.collect();
+        let behind = match unread.is_empty() {
             true => BTreeMap::new(),
-            false => self.read_of_backup(cx, &behind, found).await?.files,
+            false => self.read_of_backup(cx, &unread, found).await?.files,
         };
         let mut all = Vec::new();
         for name in &deployment.compose {
-            let content = match (files.remove(name), links.get(name)) {
+            let content = match (files.get(name), links.get(name)) {
                 (Some(content), _) => content,
                 (None, Some(to)) => {
-                    let content = led_to(&live, name, to).and_then(|it| behind.get(&it).cloned());
+                    let led = led_to(&live, name, to);
+                    let content = led.and_then(|it| files.get(&it).or_else(|| behind.get(&it)));
                     content.ok_or_else(|| self.compose_link(name, to))?
                 }
                 (None, None) => return Err(self.no_compose(name)),
             };
-            all.push((live.join(name), text_of(name, content)?));
+            all.push((live.join(name), text_of(name, content.clone())?));
         }
         Ok(all)
     }
@@ -864,6 +923,21 @@ fn led_to(live: &Path, name: &Path, to: &Path) -> Option<PathBuf> {
         }
     }
     Some(led)
+}
+
+/// These files of the live tree, and those of its files that the links among them lead to.
+async fn with_led_to(live: PathBuf, names: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
+    blocking(move || {
+        let mut all = names.clone();
+        for name in &names {
+            let link = std::fs::read_link(live.join(name));
+            let led = link.ok().and_then(|to| led_to(&live, name, &to));
+            let led = led.filter(|it| !all.contains(it) && live.join(it).is_file());
+            all.extend(led);
+        }
+        Ok(all)
+    })
+    .await
 }
 
 /// What is kept of a backup for a stack is not to be used.

@@ -45,6 +45,8 @@ pub struct Files {
     describes_stacks: bool,
     /// It backs up what the platform tells of its own stack; of several components that deploy that, one does.
     describes_stack: bool,
+    /// The compose files of the backup that was read last: each plan asks for them, and that of a run again.
+    compose: deploy::ComposeCache,
 }
 
 impl Files {
@@ -69,6 +71,7 @@ impl Files {
             section: Section::parse(name, table, parts)?,
             platform: parts.platform.clone(),
             scratch: parts.scratch.clone(),
+            compose: deploy::ComposeCache::default(),
         }))
     }
 

@@ -176,14 +176,29 @@ impl Backup {
     }
 
     /// What tells it from another backup that is put in its place under the same id: the digest of its
-    /// manifest, which has those of its files. Without one, the paths and sizes of its files.
+    /// manifest, which has those of its files. Without one, the paths and sizes of its files, and the hashes that its
+    /// lists give.
     pub(crate) fn identity(&self) -> String {
+        self.identity_with(|path| self.expected_digest(path))
+    }
+
+    /// Whether this is the identity of the backup, also as earlier versions told it, which left out the hashes of
+    /// lists.
+    pub(crate) fn is_identity(&self, identity: &str) -> bool {
+        identity == self.identity() || identity == self.identity_with(|_| None)
+    }
+
+    fn identity_with(&self, digest: impl Fn(&str) -> Option<Digest>) -> String {
         if let Some(digest) = self.manifest_digest {
             return digest.to_string();
         }
         let mut files = Sha256::new();
         for file in &self.files {
-            files.update(format!("{}|{}\n", file.path, file.size));
+            files.update(format!("{}|{}", file.path, file.size));
+            if let Some(digest) = digest(&file.path) {
+                files.update(format!("|{digest}"));
+            }
+            files.update("\n");
         }
         Digest(files.finalize().into()).to_string()
     }

@@ -1,6 +1,7 @@
 //! Whether dumps are whole that pg_restore does not read to their end: of an archive in the tar format, and
 //! of the file of a table in the directory format, it takes what is there for all that there was.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 
@@ -14,6 +15,13 @@ const ENDS: usize = 64;
 
 /// What is jumped over in a file instead of being read.
 const FAR: u64 = 1 << 20;
+
+/// How the table of contents of a dump begins, and what its file is called.
+const MAGIC: &[u8] = b"PGDMP";
+const CONTENTS: &str = "toc.dat";
+
+/// So many folders of an archive are told apart.
+const FOLDERS: usize = 10_000;
 
 /// By what ends pg_dump names a file that it compresses.
 const PACKED: [&str; 3] = [".gz", ".lz4", ".zst"];
@@ -78,10 +86,15 @@ enum Inside {
     /// It is compressed in a way that is not looked into; whether something has come.
     Packed(bool),
     Damaged,
+    /// It is called as the table of contents of a dump; what it begins with.
+    Contents(Vec<u8>),
 }
 
 impl Inside {
     fn of(name: &str) -> Option<Self> {
+        if name == CONTENTS {
+            return Some(Self::Contents(Vec::new()));
+        }
         let rows = Rows::default();
         Some(match rows_file(name)? {
             "" => Self::Plain(rows),
@@ -100,6 +113,10 @@ impl Inside {
             }
             Self::Packed(some) => *some |= !bytes.is_empty(),
             Self::Damaged => {}
+            Self::Contents(head) => {
+                let room = MAGIC.len().saturating_sub(head.len()).min(bytes.len());
+                head.extend_from_slice(bytes.get(..room).unwrap_or_default());
+            }
         }
     }
 
@@ -109,6 +126,7 @@ impl Inside {
             Self::Gzip(decoder) => decoder.try_finish().is_ok() && decoder.get_ref().is_whole(),
             Self::Packed(some) => *some,
             Self::Damaged => false,
+            Self::Contents(_) => true,
         }
     }
 }
@@ -122,8 +140,10 @@ pub(crate) struct TarDump {
     flaw: Option<String>,
     /// The first table whose rows are cut.
     cut: Option<String>,
-    /// It has a table of contents.
-    is_dump: bool,
+    /// The same of each folder in it.
+    cut_in: BTreeMap<String, String>,
+    /// The folders that have the table of contents of a dump: files of the same names may be anything elsewhere.
+    dumps: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -134,7 +154,7 @@ enum State {
     Content {
         left: u64,
         padding: u64,
-        /// Its name, and what it has of a table.
+        /// Its name, and what it has of a table or of what is in the dump.
         rows: Option<(String, Inside)>,
     },
     /// One empty block has come; the next ends the archive.
@@ -148,7 +168,8 @@ impl Default for TarDump {
             state: State::Header(Vec::new()),
             flaw: None,
             cut: None,
-            is_dump: false,
+            cut_in: BTreeMap::new(),
+            dumps: BTreeSet::new(),
         }
     }
 }
@@ -231,10 +252,18 @@ impl TarDump {
         else {
             return;
         };
-        if let Some((name, rows)) = rows
-            && !rows.is_whole()
-        {
-            self.cut.get_or_insert_with(|| cut_rows(name));
+        if let Some((name, rows)) = rows {
+            let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+            if matches!(rows, Inside::Contents(head) if head.as_slice() == MAGIC) {
+                if self.dumps.len() < FOLDERS {
+                    self.dumps.insert(folder.to_owned());
+                }
+            } else if !rows.is_whole() {
+                self.cut.get_or_insert_with(|| cut_rows(name));
+                if self.cut_in.len() < FOLDERS && !self.cut_in.contains_key(folder) {
+                    self.cut_in.insert(folder.to_owned(), cut_rows(name));
+                }
+            }
         }
         self.state = State::Header(Vec::new());
     }
@@ -267,7 +296,6 @@ impl TarDump {
             true => name.rsplit('/').next().unwrap_or_default(),
             false => "",
         };
-        self.is_dump |= file == "toc.dat";
         let rows = Inside::of(file);
         self.state = State::Content {
             left: size,
@@ -286,11 +314,13 @@ impl TarDump {
         }
     }
 
-    /// As `finish`, where others say whether the archive is whole: of the tables in it, where it is a dump.
+    /// As `finish`, where others say whether the archive is whole: of the tables in those of its folders that are
+    /// dumps.
     pub(crate) fn finish_rows(self) -> Result<(), String> {
-        match self.cut {
-            Some(cut) if self.is_dump => Err(cut),
-            _ => Ok(()),
+        let mut cut = self.cut_in.into_iter();
+        match cut.find(|(folder, _)| self.dumps.contains(folder)) {
+            Some((_, cut)) => Err(cut),
+            None => Ok(()),
         }
     }
 }
@@ -314,7 +344,16 @@ fn member(block: &[u8]) -> Option<(String, u64)> {
     if octal(field(148, 156))? != sum {
         return None;
     }
-    let name = field(0, 100).split(|byte| *byte == 0).next()?;
+    let text = |field: &[u8]| {
+        let text = field.split(|byte| *byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(text).into_owned()
+    };
+    let name = text(field(0, 100));
+    // A long name is in two fields.
+    let name = match (field(257, 263), text(field(345, 500))) {
+        (b"ustar\0", folder) if !folder.is_empty() => format!("{folder}/{name}"),
+        _ => name,
+    };
     let size = match field(124, 136) {
         [first, rest @ ..] if first & 0x80 != 0 => {
             let first = u64::from(first & 0x7f);
@@ -329,7 +368,7 @@ fn member(block: &[u8]) -> Option<(String, u64)> {
         [b'1'..=b'6'] => 0,
         _ => size,
     };
-    Some((String::from_utf8_lossy(name).into_owned(), size))
+    Some((name, size))
 }
 
 fn octal(text: &[u8]) -> Option<u64> {
@@ -526,6 +565,16 @@ pub(crate) mod tests {
         assert!(!folder("d/3340.dat.lz4", b""));
         assert!(!folder("d/3340.dat", b"1\n"));
         assert!(folder("d/other.dat", b"1\n"));
+        // Another program's files, which only have such names.
+        assert!(folder("12.dat", b"1\n"));
+        assert!(folder("e/12.dat", b"1\n"));
+        let mut archive = Vec::new();
+        add(&mut archive, "d/12.dat", b"1\n");
+        add(&mut archive, "d/toc.dat", b"a table of contents");
+        add(&mut archive, "d/e/toc.dat", b"PGDMP");
+        let mut read = TarDump::default();
+        archive.chunks(100).for_each(|piece| read.feed(piece));
+        assert_eq!(read.finish_rows(), Ok(()));
     }
 
     #[test]
@@ -542,7 +591,7 @@ pub(crate) mod tests {
             archive.resize(archive.len() + 2 * BLOCK, 0);
             let mut read = TarDump::default();
             archive.chunks(100).for_each(|piece| read.feed(piece));
-            (read.is_dump, read.finish_rows().is_ok())
+            (!read.dumps.is_empty(), read.finish_rows().is_ok())
         };
         for kind in [b'0', b'7', 0] {
             assert_eq!(archive(b"1\n\\.\n\n\n", &[kind]), (true, true), "{kind}");

@@ -312,7 +312,7 @@ impl Site {
 /// Whether what has the id of the run's backup now is not what the run began with.
 fn is_another(state: &RunState, backup: &Backup) -> bool {
     let began_with = state.identity.as_ref();
-    began_with.is_some_and(|identity| *identity != backup.identity())
+    began_with.is_some_and(|identity| !backup.is_identity(identity))
 }
 
 /// Why a run whose backup was exchanged does not go on.

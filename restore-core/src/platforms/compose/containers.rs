@@ -35,6 +35,9 @@ const CONFIG_FILES: &str = "com.docker.compose.project.config_files";
 /// What the engine gives a process to end, where its container does not say.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// What its engine has started again so often does not merely start anew just now.
+const FAILING: u64 = 3;
+
 /// The containers of a service at one moment, those with the lowest numbers first.
 #[derive(Clone, Debug)]
 pub(super) struct ServiceContainers {
@@ -309,6 +312,11 @@ impl Container {
 
     pub(super) fn is_running(&self) -> bool {
         self.status() == "running"
+    }
+
+    /// Whether it ends again and again, and the engine waits before it starts it once more.
+    pub(super) fn is_failing(&self) -> bool {
+        self.status() == "restarting" && self.restarts() >= FAILING
     }
 
     /// `healthy`, `starting` or `unhealthy`; `None` where it has no health check.

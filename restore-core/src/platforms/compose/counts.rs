@@ -17,7 +17,7 @@ const FILE: &str = "configs/compose-*.json";
 /// The variable in a project's `.env` that turns profiles on.
 const PROFILES: &str = "COMPOSE_PROFILES";
 
-/// How many containers of each service are up; of one whose containers have all ended: none.
+/// How many containers of each service are up; of one whose containers have all ended, or do so again and again: none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts(BTreeMap<String, u64>);
 
@@ -33,19 +33,28 @@ pub(super) struct Told {
 impl Counts {
     /// Those of a project's containers; what was made for one command is no part of it.
     pub(super) fn of(containers: &[Container]) -> Self {
-        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        let mut counts: BTreeMap<String, (u64, bool)> = BTreeMap::new();
         for container in containers.iter().filter(|it| !it.is_one_off()) {
             let labels = container.seen.pointer("/Config/Labels");
             if let Some(service) = label(labels, SERVICE) {
-                let count = counts.entry(service).or_default();
-                *count = count.saturating_add(u64::from(container.is_up()));
+                let (up, works) = counts.entry(service).or_default();
+                *up = up.saturating_add(u64::from(container.is_up()));
+                *works |= container.is_up() && !container.is_failing();
             }
         }
-        Self(counts)
+        let counts = counts.into_iter();
+        let counts = counts.map(|(name, (up, works))| (name, if works { up } else { 0 }));
+        Self(counts.collect())
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The services of which no container was up: work that is done once, and what had failed.
+    pub(super) fn idle(&self) -> BTreeSet<String> {
+        let idle = self.0.iter().filter(|(_, count)| **count == 0);
+        idle.map(|(name, _)| name.clone()).collect()
     }
 
     /// The file of a backup that has those of a project.
@@ -191,6 +200,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let all = counts(&[("web", 2), ("once", 0)]);
+        assert_eq!(all.idle(), words(&["once"]).into_iter().collect());
         assert_eq!(Counts::read(&all.to_json()), Some(all));
         assert_eq!(Counts::file_of("shop"), "configs/compose-shop.json");
         for other in [
@@ -201,6 +211,26 @@ mod tests {
         ] {
             assert_eq!(Counts::read(&other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn what_never_comes_up_does_not_count() {
+        let container = |service: &str, status: &str, restarts: u64| {
+            let seen = json!({
+                "Id": service, "Name": service, "Config": {"Labels": {SERVICE: service}},
+                "State": {"Status": status}, "RestartCount": restarts,
+            });
+            Container::read(seen).unwrap()
+        };
+        let all = [
+            container("web", "running", 9),
+            container("web", "restarting", 9),
+            container("exporter", "restarting", 9),
+            container("db", "restarting", 1),
+            container("certbot", "exited", 0),
+        ];
+        let wanted = counts(&[("certbot", 0), ("db", 1), ("exporter", 0), ("web", 2)]);
+        assert_eq!(Counts::of(&all), wanted);
     }
 
     #[test]

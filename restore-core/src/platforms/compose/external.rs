@@ -31,12 +31,7 @@ fn named(documents: &[Value], section: &str) -> BTreeMap<String, String> {
         let all = document.get(section).and_then(Value::as_object);
         for (key, described) in all.into_iter().flatten() {
             let external = described.get("external");
-            let is_external = match external {
-                Some(Value::Bool(is)) => *is,
-                Some(Value::String(is)) => is == "true",
-                Some(Value::Object(_)) => true,
-                _ => false,
-            };
+            let is_external = external.is_some_and(|it| it.is_object() || yaml::is_true(it));
             if !is_external {
                 continue;
             }
@@ -210,7 +205,7 @@ mod tests {
         let read = |text: &str| yaml::document(text).unwrap();
         let documents = [
             read(
-                "networks: {front: {external: true}, inner: null, own: {name: mine}}\nvolumes: {data: {external: 'true', name: exact}}",
+                "networks: {front: {external: on}, inner: null, own: {name: mine}}\nvolumes: {data: {external: 'true', name: exact}}",
             ),
             read(
                 "volumes: {old: {external: {name: legacy}}, data: {external: true, name: later}, no: {external: false}}",

@@ -3,7 +3,7 @@
 //! A project that has containers is never deployed anew: what runs is what is restored, and the way back
 //! would need containers that are no more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::ComposePlatform;
-use super::containers::{Container, NUMBER, PROJECT};
+use super::containers::{Container, NUMBER, PROJECT, SERVICE, label};
 use super::counts::{self, Counts, Told};
 use super::{logs, stop};
 use crate::contract::{StackPart, StackPlan, StackSource, Stacks};
@@ -163,16 +163,33 @@ impl ComposePlatform {
         Ok(things.iter().filter_map(|it| text(it, "/Name")).collect())
     }
 
+    /// The services of a project that had no container up when it was backed up, and that the site does not name.
+    fn idle_of(&self, project: &str, snapshot: &Value) -> BTreeSet<String> {
+        let ran = snapshot.get(RAN).and_then(Counts::read).unwrap_or_default();
+        let mut idle = ran.idle();
+        let names = self.config.services.iter().map(|it| &it.name);
+        for name in names.filter(|it| it.project == project) {
+            idle.remove(&name.service);
+        }
+        idle
+    }
+
     /// Returns once each container of a project, which was begun to be made then, runs and is well, or has
-    /// come to a good end.
-    async fn all_ready(&self, project: &str, begun: Timestamp) -> Result<()> {
+    /// come to a good end; those of `idle` services need not.
+    async fn all_ready(
+        &self,
+        project: &str,
+        begun: Timestamp,
+        idle: &BTreeSet<String>,
+    ) -> Result<()> {
         let services = self.config.services.iter();
         let services = services.filter(|it| it.name.project == project);
         let patience = services.map(|it| it.start_timeout).max().unwrap_or(START);
         let deadline = Instant::now() + patience;
         let mut settled: Option<(BTreeMap<String, String>, Instant)> = None;
         loop {
-            let all = self.containers_of(project).await?;
+            let mut all = self.containers_of(project).await?;
+            all.retain(|it| !is_of(it, idle));
             let not_yet = all
                 .iter()
                 .find_map(|it| why_not_ready(it).map(|why| (it, why)));
@@ -207,7 +224,10 @@ impl ComposePlatform {
                         patience.as_secs()
                     ),
                 )
-                .hint(format!("`docker logs {}` says why", container.name)));
+                .hint(format!(
+                    "`docker logs {}` says why; {WAY_ON}",
+                    container.name
+                )));
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -294,7 +314,40 @@ fn restarts(project: &str, patience: Duration) -> Error {
             patience.as_secs()
         ),
     )
-    .hint("`docker ps -a` and `docker logs CONTAINER` say which and why")
+    .hint(format!(
+        "`docker ps -a` and `docker logs CONTAINER` say which and why; {WAY_ON}"
+    ))
+}
+
+/// How a project is restored with a container that does not come up.
+const WAY_ON: &str = "where the project is to be restored without it, set redeploy = false, restore the files alone, make the project by hand (`docker compose up -d` in its directory) and then restore its data";
+
+/// Whether a container is of one of these services.
+fn is_of(container: &Container, services: &BTreeSet<String>) -> bool {
+    let service = label(container.seen.pointer("/Config/Labels"), SERVICE);
+    service.is_some_and(|it| services.contains(&it))
+}
+
+/// What is said of containers that do not run, of services that did not when the project was backed up.
+fn down_as_before(
+    project: &str,
+    containers: &[Container],
+    idle: &BTreeSet<String>,
+) -> Option<Finding> {
+    let of_idle = containers.iter().filter(|it| is_of(it, idle));
+    let down = of_idle.filter_map(|it| Some(format!("{} {}", it.name, why_not_ready(it)?)));
+    let down: Vec<String> = down.collect();
+    (!down.is_empty()).then(|| {
+        Finding::warning(
+            "compose.down_as_before",
+            project,
+            format!(
+                "the project was made, and these containers do not run, as none of their services did when it was backed up: {}",
+                down.join(", ")
+            ),
+        )
+        .hint("`docker logs CONTAINER` says why; name the service in [services] where a restore is to wait for it")
+    })
 }
 
 /// Why a container does not run as it should; `None` where it does, or has come to a good end.
@@ -449,19 +502,24 @@ impl Stacks for ComposePlatform {
             e.context(format!("the project {stack} cannot be deployed"))
                 .hint("the compose files of the backup may need images (`docker-compose pull` by hand brings those that a registry has, however long that takes), files with secrets, networks or variables that are not here; or set redeploy = false, and deploy by hand")
         })?;
-        self.all_ready(stack, begun).await
+        let idle = self.idle_of(stack, snapshot);
+        self.all_ready(stack, begun, &idle).await
     }
 
     async fn shortfall(&self, stack: &str, snapshot: &Value) -> Result<Vec<Finding>> {
         if had_containers(snapshot) {
             return Ok(Vec::new());
         }
-        let now = Counts::of(&self.containers_of(stack).await?);
+        let containers = self.containers_of(stack).await?;
+        let now = Counts::of(&containers);
         let ran = snapshot.get(RAN).and_then(Counts::read).unwrap_or_default();
         let names = self.config.services.iter().map(|it| &it.name);
         let named = names.filter(|it| it.project == stack);
         let named = named.map(|it| it.service.clone()).collect();
-        Ok(ran.shortfall(stack, &now, named))
+        let mut findings = ran.shortfall(stack, &now, named);
+        let idle = self.idle_of(stack, snapshot);
+        findings.extend(down_as_before(stack, &containers, &idle));
+        Ok(findings)
     }
 
     async fn put_back(&self, stack: &str, snapshot: &Value) -> Result<()> {
@@ -485,5 +543,71 @@ impl Stacks for ComposePlatform {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::super::config::ComposeConfig;
+    use super::super::kept_volumes::KeptVolumes;
+    use super::*;
+    use crate::contract::SiteConfig;
+    use crate::platforms::docker::address::Address;
+    use crate::platforms::docker::engine::Engine;
+    use crate::platforms::docker::killed::KilledServices;
+
+    fn container(service: &str, status: &str, code: i64) -> Container {
+        let seen = json!({
+            "Id": service, "Name": format!("/shop-{service}-1"),
+            "Config": {"Labels": {NUMBER: "1", PROJECT: "shop", SERVICE: service}},
+            "State": {"Status": status, "ExitCode": code},
+        });
+        Container::read(seen).unwrap()
+    }
+
+    /// The platform of a site that names the service `web` of the project `shop`. Nothing is connected to.
+    fn platform() -> ComposePlatform {
+        let config = SiteConfig::from_toml(
+            "[site]\nname = 'tests'\nstate = 'state'\n[stores.main]\nkind = 'directory'\npath = 'backups'\n\
+             [platform]\nkind = 'compose'\nproject = 'shop'\n[services.web]\n[components]\n",
+        );
+        let config = ComposeConfig::read(&config.unwrap(), Path::new("/srv")).unwrap();
+        ComposePlatform {
+            engine: Arc::new(Engine::manager(Address::Unix(config.socket.clone()))),
+            killed: KilledServices::default(),
+            kept: KeptVolumes::of(Path::new("/srv/state/services")),
+            stopped: PathBuf::new(),
+            records: PathBuf::new(),
+            host: None,
+            config,
+        }
+    }
+
+    #[test]
+    fn what_did_not_run_at_the_backup_is_not_waited_for_and_is_told() {
+        let ran = json!({RAN: {"services": {"web": 0, "db": 1, "certbot": 0, "once": 0}}});
+        let idle = platform().idle_of("shop", &ran);
+        // The site names one: that is waited for.
+        let wanted = ["certbot", "once"].map(str::to_owned);
+        assert_eq!(idle, BTreeSet::from(wanted));
+        let all = [
+            container("web", "running", 0),
+            container("db", "exited", 1),
+            container("certbot", "exited", 1),
+            container("once", "exited", 0),
+        ];
+        let waited = all.iter().filter(|it| !is_of(it, &idle));
+        let waited: Vec<&str> = waited.map(|it| it.id.as_str()).collect();
+        assert_eq!(waited, ["web", "db"]);
+        let told = down_as_before("shop", &all, &idle).unwrap();
+        assert_eq!(told.code, "compose.down_as_before");
+        let says = told.message.ends_with(": shop-certbot-1 has ended with exit code 1");
+        assert!(says, "{told:?}");
+        // Of a backup that does not say what ran all are waited for.
+        assert!(platform().idle_of("shop", &json!({})).is_empty());
+        assert_eq!(down_as_before("shop", &all, &BTreeSet::new()), None);
     }
 }

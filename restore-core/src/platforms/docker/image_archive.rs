@@ -17,6 +17,12 @@ const LARGEST: u64 = 16 << 20;
 /// The lists that have names of images.
 const LISTS: [&str; 3] = ["manifest.json", "repositories", "index.json"];
 
+/// What headers say of the member after them is no longer, all of them together.
+const LARGEST_HELD: u64 = 1 << 20;
+
+/// No path is longer.
+const LONGEST_NAME: usize = 4096;
+
 /// No archive has more links.
 const MOST_LINKS: usize = 10_000;
 
@@ -157,6 +163,9 @@ impl ImageArchiveRewriter {
                 false => format!("{prefix}/{name}"),
             }
         });
+        if name.len() > LONGEST_NAME {
+            return Err(bad("the name of a member is too long"));
+        }
         size = match kind {
             // Links, devices and directories have no content, whatever their headers say.
             b'1'..=b'6' => 0,
@@ -188,7 +197,9 @@ impl ImageArchiveRewriter {
             return if size == 0 { self.rewrite(out) } else { Ok(()) };
         }
         if speaks_of_next {
-            if size > LARGEST {
+            // An error comes before anything is held.
+            let held = u64::try_from(self.held.len() + BLOCK).unwrap_or(u64::MAX);
+            if held.saturating_add(size) > LARGEST_HELD {
                 return Err(bad("a member's header is too long"));
             }
             self.held.extend_from_slice(&header);
@@ -217,11 +228,8 @@ impl ImageArchiveRewriter {
             )));
         }
         let plain = parts.join("/");
-        let above = (1..parts.len()).filter_map(|count| parts.get(..count));
-        if above
-            .map(|it| it.join("/"))
-            .any(|it| self.links.contains(&it))
-        {
+        let mut above = plain.match_indices('/').map(|(at, _)| plain.get(..at));
+        if !self.links.is_empty() && above.any(|it| it.is_some_and(|it| self.links.contains(it))) {
             return Err(bad(&format!("its member {name:?} lies behind a link")));
         }
         let Some(list) = LISTS.into_iter().find(|it| *it == plain) else {
@@ -600,6 +608,28 @@ mod tests {
         let mut odd = records(&[("size", "-1")]);
         odd.extend(archive(&[("manifest.json", manifest)]));
         assert!(untagged(&odd).is_err());
+    }
+
+    #[test]
+    fn no_name_and_no_headers_without_end_are_kept() {
+        let good = archive(&[("manifest.json", b"[]")]);
+        let name = |length: usize| records(&[("path", &"d/".repeat(length / 2))]);
+        let long = |kind: u8, length: usize| member(kind, "x", length, &vec![b'n'; length]);
+        let longest = [name(LONGEST_NAME), archive(&[("x", b""), ("manifest.json", b"[]")])];
+        assert!(untagged(&longest.concat()).is_ok());
+        for (before, told) in [
+            (name(LONGEST_NAME + 2), "name of a member"),
+            (long(b'L', LONGEST_NAME + 1), "name of a member"),
+            (long(b'L', 2 << 20), "header"),
+            // Each of them is short enough.
+            ([long(b'K', 600 << 10), long(b'L', 600 << 10)].concat(), "header"),
+            (records(&[("mtime", "1.5")]).repeat(2000), "header"),
+        ] {
+            let mut untag = ImageArchiveRewriter::new();
+            let whole = [&before[..], &good].concat();
+            let error = untag.feed(&whole).unwrap_err().to_string();
+            assert!(error.contains(told), "{told}: {error}");
+        }
     }
 
     fn members(mut archive: &[u8]) -> Vec<(String, Vec<u8>)> {

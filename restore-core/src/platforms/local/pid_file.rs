@@ -15,7 +15,8 @@ const LONGEST: u64 = 64 * 1024;
 /// What stands in place of a pid while the process is being started.
 const STARTING: &str = "starting";
 
-/// Writes our record: `PID START BOOT`, complete or not at all.
+/// Writes our record: `PID START BOOT`, complete or not at all. It means nothing after a reboot, so that no start
+/// of a service waits for a disk because of it.
 pub(super) fn write(path: &Path, ident: Ident) -> Result<()> {
     replace(path, &format!("{} {}", ident.pid, ident.start))
 }
@@ -31,7 +32,8 @@ fn replace(path: &Path, words: &str) -> Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     let text = format!("{words} {}\n", boot());
-    durable::replace(path, Path::new(&temporary), Access::PRIVATE, text).map_err(failed)
+    durable::replace_for_this_boot(path, Path::new(&temporary), Access::PRIVATE, text)
+        .map_err(failed)
 }
 
 /// The token of what was about to be started when our record was written last; `None` where that was none of

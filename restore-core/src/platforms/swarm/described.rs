@@ -32,8 +32,21 @@ const PASSING: [&str; 8] = [
     "UsageData",
 ];
 
-/// How values of options begin that nobody else may read.
-const PASSWORDS: [&str; 3] = ["pass=", "password=", "passwd="];
+/// What is in the names of options whose values nobody else may read; of names without what separates their words.
+const SECRETS: [&str; 12] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "credential",
+    "accesskey",
+    "accountkey",
+    "apikey",
+    "encryptionkey",
+    "privatekey",
+    "sharedkey",
+];
 
 /// How the networks of a swarm were made: files of a backup, none for those that an engine makes by itself.
 pub(super) fn networks(listed: Vec<Value>) -> Vec<(String, Vec<u8>)> {
@@ -44,24 +57,48 @@ pub(super) fn networks(listed: Vec<Value>) -> Vec<(String, Vec<u8>)> {
     files(NETWORKS, listed.into_iter().filter(of_swarm))
 }
 
-/// How volumes with a name were made. Not of those whose options hold a password, nor of those that are the
+/// How volumes with a name were made. Not of those whose options hold a secret, nor of those that are the
 /// swarm's own: they are made in another way.
 pub(super) fn volumes(listed: Vec<Value>) -> Vec<(String, Vec<u8>)> {
     let is_kept = |volume: &Value| {
         let name = text(volume, "/Name").unwrap_or_default();
         let made_up = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-        !made_up && volume.get("ClusterVolume").is_none_or(Value::is_null) && !has_password(volume)
+        !made_up && volume.get("ClusterVolume").is_none_or(Value::is_null) && !has_secret(volume)
     };
     files(VOLUMES, listed.into_iter().filter(is_kept))
 }
 
-fn has_password(volume: &Value) -> bool {
+fn has_secret(volume: &Value) -> bool {
     let options = volume.get("Options").and_then(Value::as_object);
     let mut options = options.into_iter().flatten();
     options.any(|(key, value)| {
-        let option = format!("{key}={}", value.as_str().unwrap_or_default()).to_lowercase();
-        PASSWORDS.iter().any(|it| option.contains(it))
+        let value = value.as_str().unwrap_or_default();
+        // `o` and the like have several in one.
+        let mut inside = value
+            .split([',', ';', ' '])
+            .filter_map(|it| it.split_once('='));
+        is_secret(key, value) || inside.any(|(key, value)| is_secret(key, value))
     })
+}
+
+/// Whether an option is one that nobody else may read. What names the file that has a secret is none.
+fn is_secret(name: &str, value: &str) -> bool {
+    let name: String = name
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|c| c.to_ascii_lowercase())
+        .collect();
+    let names_file = name.ends_with("file") || (name == "credentials" && value.starts_with('/'));
+    let says = (name.ends_with("pass") && name != "bypass")
+        || ["key", "sas"].contains(&name.as_str())
+        || SECRETS.iter().any(|it| name.contains(it));
+    // `https://user:password@host`.
+    let in_address = value.split_once("://").is_some_and(|(_, rest)| {
+        let host = rest.split('/').next().unwrap_or_default();
+        host.rsplit_once('@')
+            .is_some_and(|(user, _)| user.contains(':'))
+    });
+    !value.is_empty() && ((says && !names_file) || in_address)
 }
 
 fn files(pattern: &str, all: impl Iterator<Item = Value>) -> Vec<(String, Vec<u8>)> {
@@ -355,6 +392,30 @@ mod tests {
         assert_eq!(volume("shared", Some(&kept), run), wanted);
         let plain = json!({"Name": "shared", "Labels": {MADE_BY: run.as_str()}});
         assert_eq!(volume("shared", None, run), plain);
+    }
+
+    #[test]
+    fn options_with_secrets_are_in_no_backup() {
+        for (key, value, secret) in [
+            ("o", "username=u,Password=p", true),
+            ("o", "name=admin,secret=AQBx==,noatime", true),
+            ("o", "name=admin,secretfile=/etc/ceph/key,noatime", false),
+            ("o", "credentials=/root/.smb,uid=1000", false),
+            ("o", "addr=10.0.0.1,rw,nfsvers=4,sec=krb5,nolock", false),
+            ("s3_secret_access_key", "x", true),
+            ("token", "x", true),
+            ("token", "", false),
+            ("api-key", "x", true),
+            ("sftp_pass", "x", true),
+            ("cmd", "-o key=x", true),
+            ("device", "https://u:p@host/share", true),
+            ("device", "https://u@host/a:b@c", false),
+            ("device", ":/exports/keys", false),
+            ("keyring", "ceph", false),
+        ] {
+            let volume = json!({"Name": "v", "Driver": "local", "Options": {key: value}});
+            assert_eq!(volumes(vec![volume]).is_empty(), secret, "{key}={value}");
+        }
     }
 
     #[test]

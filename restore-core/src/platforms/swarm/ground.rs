@@ -123,7 +123,11 @@ impl SwarmPlatform {
         loop {
             let nodes = self.nodes.all().await?;
             if nodes.iter().any(super::nodes::Node::is_ready) {
-                return Ok(());
+                // The run that has begun it could take no lock before. From here on others can be in it.
+                return match self.held() {
+                    Some(held) => held.complete(&self.engine, &self.config.site).await,
+                    None => Ok(()),
+                };
             }
             if retry.is_over() {
                 return Err(Error::new(
@@ -175,11 +179,68 @@ impl SwarmPlatform {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use super::*;
+    use crate::contract::SiteConfig;
     use crate::platforms::docker::address::Address;
     use crate::platforms::docker::fake::{FakeEngine, NO_MANAGER};
+    use crate::platforms::swarm::make;
+
+    /// Once there is a swarm, another host can work on the site as well.
+    #[tokio::test]
+    async fn a_run_that_begins_the_swarm_holds_its_lock_from_then_on() {
+        let begun = AtomicBool::new(false);
+        let fake = FakeEngine::new(move |request| {
+            if request == "POST /swarm/init" {
+                begun.store(true, Ordering::Relaxed);
+                return (200, "\"node\"".to_owned());
+            }
+            let there = begun.load(Ordering::Relaxed);
+            match (request, there) {
+                ("GET /info", _) => {
+                    let state = if there { "active" } else { "inactive" };
+                    let swarm = json!({"LocalNodeState": state});
+                    (200, json!({"Swarm": swarm}).to_string())
+                }
+                (_, false) => (503, NO_MANAGER.to_owned()),
+                ("GET /nodes", _) => {
+                    (200, r#"[{"ID": "node", "Status": {"State": "ready"}}]"#.to_owned())
+                }
+                ("POST /configs/create", _) => (201, r#"{"ID": "lock"}"#.to_owned()),
+                ("DELETE /configs/lock", _) => (200, "{}".to_owned()),
+                _ => (404, r#"{"message": "there is none"}"#.to_owned()),
+            }
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[site]\nname = 'tests'\nstate = 'state'\n[stores.main]\nkind = 'directory'\npath = 'backups'\n\
+             [platform]\nkind = 'swarm'\nadvertise = '10.0.0.11'\nsocket = '{}'\n[components]\n",
+            fake.socket().display()
+        );
+        let config = SiteConfig::from_toml(&text).unwrap();
+        let platform = make(&config, dir.path(), Path::new("state")).unwrap();
+        let asked = |wanted: &str| {
+            let asked = fake.asked().into_iter();
+            asked.filter(|(request, _)| request == wanted).count()
+        };
+        let lock = platform.lock("restore").await.unwrap();
+        let lock = lock.expect("containers beside volumes end with it");
+        let stacks = platform.stacks().unwrap();
+        let before = asked("POST /configs/create");
+        // A second time, as after a kill, the lock is there.
+        for _ in 0..2 {
+            stacks.make_foundation().await.unwrap();
+            assert_eq!(asked("POST /configs/create"), before + 1);
+        }
+        assert_eq!(asked("DELETE /configs/lock"), 0);
+        lock.release().await.unwrap();
+        assert_eq!(asked("DELETE /configs/lock"), 1);
+        // Nobody works any more for whom it would be held.
+        stacks.make_foundation().await.unwrap();
+        assert_eq!(asked("POST /configs/create"), before + 1);
+    }
 
     #[tokio::test]
     async fn nothing_is_listed_only_where_there_is_no_swarm() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::contract::PlatformLock;
@@ -228,6 +229,32 @@ pub(super) async fn break_open(engine: &Engine, site: &str) -> Result<()> {
             .hint("its process lives, on this very host: end it first, it undoes its run"));
     }
     delete(engine, &held.id).await
+}
+
+/// What is done under the lock of a site, and that lock: none as long as there is no swarm to have it.
+pub(super) struct HeldLock {
+    action: String,
+    pub(super) lock: Mutex<Option<Box<dyn PlatformLock>>>,
+}
+
+impl HeldLock {
+    /// Takes the lock, or what is to become it once there is a swarm.
+    pub(super) async fn take(engine: &Arc<Engine>, site: &str, action: &str) -> Result<Self> {
+        let lock = take(engine, site, action).await?;
+        Ok(Self {
+            action: action.to_owned(),
+            lock: Mutex::new(lock),
+        })
+    }
+
+    /// Takes the lock where that was not possible before, now that there is a swarm.
+    pub(super) async fn complete(&self, engine: &Arc<Engine>, site: &str) -> Result<()> {
+        let mut lock = self.lock.lock().await;
+        if lock.is_none() {
+            *lock = take(engine, site, &self.action).await?;
+        }
+        Ok(())
+    }
 }
 
 /// The lock, held until released or until its process is gone.

@@ -34,13 +34,14 @@ mod trees;
 mod volumes;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
 
 pub(crate) use self::listed::listed;
 
 use self::config::{ServiceConfig, SwarmConfig};
+use self::lock::HeldLock;
 use self::nodes::{Nodes, RunningTask};
 use self::snapshot::ServiceSnapshot;
 use self::volumes::AgentPool;
@@ -72,6 +73,7 @@ pub(crate) fn make(config: &SiteConfig, base: &Path, state: &Path) -> Result<Arc
         engine,
         notes: KilledServices::default(),
         opened: Arc::default(),
+        held: Mutex::default(),
         records: records_in(&base.join(state).join("work")),
         host,
         config,
@@ -87,6 +89,8 @@ struct SwarmPlatform {
     notes: KilledServices,
     /// Volumes with containers beside them.
     opened: Arc<AgentPool>,
+    /// The lock under which this process works, while it does.
+    held: Mutex<Weak<HeldLock>>,
     /// Where what is believed of swaps is kept.
     records: PathBuf,
     /// Services of this host itself that the site stops and starts too, such as cron.
@@ -94,6 +98,12 @@ struct SwarmPlatform {
 }
 
 impl SwarmPlatform {
+    /// What this process does to the site just now, and the lock under which it does.
+    fn held(&self) -> Option<Arc<HeldLock>> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.upgrade()
+    }
+
     /// The platform of a service of this host itself.
     fn on_host(&self, name: &str) -> Option<&Arc<dyn Platform>> {
         let host = self.host.as_ref()?;
@@ -390,11 +400,15 @@ impl Platform for SwarmPlatform {
     }
 
     async fn lock(&self, action: &str) -> Result<Option<Box<dyn PlatformLock>>> {
-        let lock = lock::take(&self.engine, &self.config.site, action).await?;
-        Ok(lock.map(|lock| {
-            let opened = self.opened.clone();
-            Box::new(volumes::PlatformLockGuard { lock, opened }) as Box<dyn PlatformLock>
-        }))
+        let held = HeldLock::take(&self.engine, &self.config.site, action).await?;
+        let held = Arc::new(held);
+        // Where it is dropped, as by a crash, it beats no longer.
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&held);
+        let opened = self.opened.clone();
+        Ok(Some(Box::new(volumes::PlatformLockGuard {
+            held,
+            opened,
+        })))
     }
 
     async fn ensure_unlocked(&self) -> Result<()> {

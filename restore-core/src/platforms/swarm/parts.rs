@@ -5,18 +5,20 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::SwarmPlatform;
 use super::described::{self, MADE_BY};
 use super::lock;
 use super::snapshot::ServiceSnapshot;
 use super::stack_files::{Named, StackFiles, plain};
-use super::stacks::{STACK, is_of_stack, until_released};
+use super::stacks::{RELEASE, STACK, is_of_stack, until_released_by};
 use crate::contract::{StackPart, StackPlan, StackSource};
 use crate::model::{Error, ErrorKind, Finding, Result, RunId};
 use crate::platforms::docker::engine::{Engine, Refused};
 use crate::platforms::docker::json::{base64, encoded, text};
 use crate::platforms::docker::mounts::directory_of;
+use crate::platforms::docker::throwaway::SITE;
 
 /// The configs of a backup, as `docker config inspect` writes them.
 const CONFIGS: &str = "configs/swarm-config-*.json";
@@ -31,6 +33,9 @@ const SECRET_BYTES: usize = 500 * 1024;
 
 /// Networks that every engine has, or that only a container's own node has.
 const BUILT_IN: [&str; 4] = ["host", "bridge", "none", "ingress"];
+
+/// By this label of a container its service is known.
+const SERVICE_ID: &str = "com.docker.swarm.service.id";
 
 /// The kinds of parts.
 const NETWORK: &str = "network";
@@ -371,6 +376,8 @@ impl SwarmPlatform {
         data: bool,
     ) -> Result<Vec<StackPart>> {
         let mut left = Vec::new();
+        // All of them together are in use for a moment after their last containers are gone.
+        let deadline = Instant::now() + RELEASE;
         // What has services of this name now was deployed by somebody else: the run's own are gone by then.
         let services = self.engine.all_services().await?;
         // Those of a stack that the run has made only parts for were there before it.
@@ -390,14 +397,17 @@ impl SwarmPlatform {
             let there = there.filter(|it| ours && is_made_by(it, part, stack, run));
             let gone = match there {
                 Some(volume) if part.kind == VOLUME => {
-                    let wanted = data || is_empty(&volume);
+                    let wanted = data || is_empty(self.engine.is_here(), &volume);
                     // Between two tasks of a service no container uses it, and the engine would remove it.
                     let used = wanted && !self.users_of(&part.name).await?.is_empty();
-                    wanted && !used && self.engine.remove_volume(&part.name).await?
+                    wanted && !used && self.engine.remove_volume(&part.name, deadline).await?
                 }
                 // What a service is described to use the engine does not give up.
                 Some(thing) if services.iter().any(|it| uses(it, part, &thing)) => false,
-                Some(thing) => self.engine.remove_part(part, &thing).await?,
+                Some(thing) => {
+                    let attached = self.engine.is_attached(part, &thing).await;
+                    !attached && self.engine.remove_part(part, &thing, deadline).await?
+                }
                 None => false,
             };
             if !gone {
@@ -542,10 +552,17 @@ fn missing_findings(
     findings
 }
 
-/// Whether nothing is in a volume of this host.
-fn is_empty(volume: &Value) -> bool {
-    let directory = directory_of(volume).map(std::fs::read_dir);
-    directory.is_some_and(|it| it.is_ok_and(|mut it| it.next().is_none()))
+/// Whether a container is neither a task of a service nor one of ours, which goes with its work.
+fn is_no_task(container: &Value) -> bool {
+    label(container, SERVICE_ID).is_none() && label(container, SITE).is_none()
+}
+
+/// Whether nothing is in a volume, where its engine is `here`: what another host has is not seen from here, and
+/// this one may have an empty directory of the same path.
+fn is_empty(here: bool, volume: &Value) -> bool {
+    let directory = directory_of(volume).filter(|_| here);
+    let listed = directory.map(std::fs::read_dir);
+    listed.is_some_and(|it| it.is_ok_and(|mut it| it.next().is_none()))
 }
 
 impl Engine {
@@ -577,11 +594,31 @@ impl Engine {
         Ok(all.cloned().unwrap_or_default())
     }
 
-    async fn remove_part(&self, part: &StackPart, thing: &Value) -> Result<bool> {
+    /// Whether a container that is no task of a service is in a network: that one is not on its way out.
+    async fn is_attached(&self, part: &StackPart, thing: &Value) -> bool {
+        let id = text(thing, "/Id").filter(|_| part.kind == NETWORK);
+        let Some(id) = id else {
+            return false;
+        };
+        let filter = encoded(&json!({"network": [id]}).to_string());
+        let path = format!("/containers/json?filters={filter}");
+        // Where it is not known the engine refuses what is in use.
+        let users = self.get("list the containers of a network", &path).await;
+        let users = users.unwrap_or_default();
+        users.as_array().into_iter().flatten().any(is_no_task)
+    }
+
+    /// Removes a part; `false` where somebody else still uses it at the `deadline`.
+    async fn remove_part(
+        &self,
+        part: &StackPart,
+        thing: &Value,
+        deadline: Instant,
+    ) -> Result<bool> {
         let id = text(thing, "/ID").or_else(|| text(thing, "/Id"));
         let path = format!("/{}s/{}", part.kind, id.unwrap_or_default());
         let what = format!("remove the {part}, which the run had made");
-        let removed = until_released(|| async {
+        let removed = until_released_by(deadline, || async {
             match self.delete(&what, &path).await {
                 Err(e) if e.is(&Refused::NotFound) => Ok(()),
                 done => done,
@@ -596,7 +633,7 @@ impl Engine {
 
     /// Removes a volume, with the containers of tasks of removed services that keep it; `false` where somebody
     /// else uses it.
-    async fn remove_volume(&self, name: &str) -> Result<bool> {
+    async fn remove_volume(&self, name: &str, deadline: Instant) -> Result<bool> {
         let filter = encoded(&json!({"volume": [name]}).to_string());
         let users = self
             .get(
@@ -604,6 +641,9 @@ impl Engine {
                 &format!("/containers/json?all=1&filters={filter}"),
             )
             .await?;
+        if users.as_array().into_iter().flatten().any(is_no_task) {
+            return Ok(false);
+        }
         let services = self.listed("services").await?;
         let is_there = |id: &str| {
             services
@@ -611,7 +651,7 @@ impl Engine {
                 .any(|it| text(it, "/ID").as_deref() == Some(id))
         };
         for container in users.as_array().into_iter().flatten() {
-            let service = label(container, "com.docker.swarm.service.id");
+            let service = label(container, SERVICE_ID);
             let (Some(service), Some(id)) = (service, text(container, "/Id")) else {
                 continue;
             };
@@ -626,7 +666,7 @@ impl Engine {
         }
         let part = StackPart::new(VOLUME, name);
         let volume = json!({"Id": name});
-        self.remove_part(&part, &volume).await
+        self.remove_part(&part, &volume, deadline).await
     }
 }
 
@@ -828,6 +868,50 @@ mod tests {
             let asked: Vec<String> = asked.filter(|it| it.starts_with("DELETE ")).collect();
             assert_eq!(asked, deleted);
         }
+    }
+
+    /// Nobody waits for a container that an operator has started.
+    #[tokio::test]
+    async fn what_a_container_of_somebody_else_uses_stays_at_once() {
+        let run = RunId::generate();
+        let by_run = json!({MADE_BY: run.as_str()});
+        let parts = [
+            StackPart::new(NETWORK, "front").external(),
+            StackPart::new(VOLUME, "shared").external(),
+        ];
+        let dir = tempfile::tempdir().unwrap();
+        let (fake, platform) = platform(dir.path(), move |request| {
+            let answer = match request {
+                "GET /networks" => json!([{"Name": "front", "Id": "n", "Labels": by_run}]),
+                "GET /volumes/shared" => json!({"Name": "shared", "Labels": by_run}),
+                _ if request.starts_with("GET /containers/json") => {
+                    json!([{"Id": "c", "Labels": {"by": "hand"}}])
+                }
+                _ if request.starts_with("DELETE ") => {
+                    let refused = json!({"message": "it is in use"});
+                    return Some((409, refused.to_string()));
+                }
+                _ => return None,
+            };
+            Some((200, answer.to_string()))
+        });
+        let stacks = platform.stacks().unwrap();
+        let stay = stacks.remove_parts("shop", &run, &parts, true).await;
+        assert_eq!(stay.unwrap(), parts);
+        let asked = fake.asked().into_iter();
+        let tried: Vec<_> = asked.filter(|(it, _)| it.starts_with("DELETE ")).collect();
+        assert!(tried.is_empty(), "{tried:?}");
+    }
+
+    #[test]
+    fn a_volume_of_another_host_is_not_taken_for_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_str().unwrap();
+        let volume = json!({"Name": "data", "Driver": "local", "Mountpoint": path});
+        assert!(is_empty(true, &volume));
+        assert!(!is_empty(false, &volume));
+        std::fs::write(dir.path().join("order"), "theirs").unwrap();
+        assert!(!is_empty(true, &volume));
     }
 
     fn source(files: &[(&str, &str)]) -> StackSource {

@@ -104,12 +104,7 @@ fn entries<'a>(
 fn named(stack: &str, key: &str, described: &Value, of: &Path) -> Option<Named> {
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
     let external = described.get("external");
-    let is_external = match external {
-        Some(Value::Bool(is)) => *is,
-        Some(Value::String(is)) => is == "true",
-        Some(Value::Object(_)) => true,
-        _ => false,
-    };
+    let is_external = external.is_some_and(|it| it.is_object() || yaml::is_true(it));
     let given = text(external.and_then(|it| it.get("name"))).or(text(described.get("name")));
     let name = match (given, is_external) {
         (Some(name), _) => name,
@@ -183,7 +178,7 @@ volumes:
   of_variable: {name: "${PREFIX}_data"}
 configs:
   site.conf: {file: ./site.conf}
-  tls.conf: {external: true}
+  tls.conf: {external: yes}
 secrets:
   db.pass: {file: ../secrets/db.pass}
   tls.key:

@@ -114,12 +114,22 @@ pub(super) fn is_of_stack(view: &ServiceSnapshot, stack: &str) -> bool {
 }
 
 /// Does something again until it succeeds or the swarm has had its time.
-pub(super) async fn until_released<F, Fut>(work: F) -> Result<()>
+async fn until_released<F, Fut>(work: F) -> Result<()>
 where
     F: Fn() -> Fut,
     Fut: Future<Output = Result<()>>,
 {
-    while_failing(Retry::within(RELEASE, LOOK), |_| true, work).await
+    until_released_by(Instant::now() + RELEASE, work).await
+}
+
+/// The same up to a moment, which may be that of several things together; once in any case.
+pub(super) async fn until_released_by<F, Fut>(deadline: Instant, work: F) -> Result<()>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<()>>,
+{
+    let left = deadline.saturating_duration_since(Instant::now());
+    while_failing(Retry::within(left, LOOK), |_| true, work).await
 }
 
 /// A deployment whose services are waited for.
@@ -337,6 +347,10 @@ impl Stacks for SwarmPlatform {
         let mut plan = self.plan_parts(stack, source).await?;
         self.look_at_services(stack, source, &mut plan, true).await;
         Ok(plan)
+    }
+
+    fn plans_missing(&self) -> bool {
+        true
     }
 
     async fn plan_missing(&self, stack: &str, source: &StackSource) -> Result<StackPlan> {

@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 
 use super::SwarmPlatform;
 use super::config::VolumeConfig;
+use super::lock::HeldLock;
 use super::nodes::Node;
 use super::snapshot::ServiceSnapshot;
 use crate::contract::{PlatformLock, Volume};
@@ -38,7 +39,7 @@ impl AgentPool {
 
 /// The lock of a site; with the work that it was for the containers end too.
 pub(super) struct PlatformLockGuard {
-    pub(super) lock: Box<dyn PlatformLock>,
+    pub(super) held: Arc<HeldLock>,
     pub(super) opened: Arc<AgentPool>,
 }
 
@@ -46,7 +47,11 @@ pub(super) struct PlatformLockGuard {
 impl PlatformLock for PlatformLockGuard {
     async fn release(self: Box<Self>) -> Result<()> {
         self.opened.end().await;
-        self.lock.release().await
+        let lock = self.held.lock.lock().await.take();
+        match lock {
+            Some(lock) => lock.release().await,
+            None => Ok(()),
+        }
     }
 }
 

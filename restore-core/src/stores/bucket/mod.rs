@@ -16,7 +16,9 @@ use tokio_util::io::StreamReader;
 use crate::contract::store::{bad_path, is_inside};
 use crate::contract::{BackupFolder, BackupStore, Manifest, OddEntry, PackedBackup, StoredFile};
 use crate::model::{BackupFile, BackupId, Error, ErrorKind, Result};
-use crate::stores::names::{EntryKind, Found, Naming, StoreEntry, Survey, head_of, not_ours};
+use crate::stores::names::{
+    EntryKind, Found, Known, Naming, StoreEntry, Survey, head_of, is_manifest_of, not_ours,
+};
 use crate::stores::patterns::NamePattern;
 use crate::sys::space::Space;
 
@@ -227,8 +229,18 @@ impl BucketStore {
 
     /// Everything that the store has, and its files that are in no backup's folder.
     async fn survey(&self) -> Result<(Survey, BTreeMap<String, StoredFile>)> {
+        let (survey, files) = self.survey_from(vec![String::new()], true).await?;
+        self.shared.naming.remember(&survey);
+        Ok((survey, files))
+    }
+
+    /// What is in these folders, `""` or `"a/"`, and with `all` in those that they lead to as well.
+    async fn survey_from(
+        &self,
+        mut todo: Vec<String>,
+        all: bool,
+    ) -> Result<(Survey, BTreeMap<String, StoredFile>)> {
         let (mut survey, mut files) = (Survey::default(), BTreeMap::new());
-        let mut todo = vec![String::new()];
         let mut seen = 0;
         while let Some(folder) = todo.pop() {
             let at = match folder.trim_end_matches('/') {
@@ -266,17 +278,33 @@ impl BucketStore {
                 files.insert(path.clone(), stored(path, meta));
             }
             let unread = survey.take(&folder, entries, self.shared.naming.pattern());
+            if !all {
+                continue;
+            }
             todo.extend(unread.folders);
             for name in unread.manifests {
-                let path = format!("{name}/{}", Manifest::FILE_NAME);
-                let opened = self.get(&path, self.key(&path)?, 0, 0, "").await;
-                let head = head_of(opened).await?;
+                let head = self.manifest_head(&name).await?;
                 survey.tell(&name, head.as_deref());
             }
         }
-        let survey = survey.sorted();
-        self.shared.naming.remember(&survey);
-        Ok((survey, files))
+        Ok((survey.sorted(), files))
+    }
+
+    /// What the manifest of the folder `name` begins with, where it has one.
+    async fn manifest_head(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let path = format!("{name}/{}", Manifest::FILE_NAME);
+        let opened = self.get(&path, self.key(&path)?, 0, 0, "").await;
+        head_of(opened).await
+    }
+
+    /// Where a backup still is that was there when the store was last looked through.
+    async fn known(&self, id: &BackupId) -> Result<Option<Known>> {
+        let known = self.shared.naming.known(id);
+        if let Some(Known::ByManifest(name)) = &known {
+            let head = self.manifest_head(name).await?;
+            return Ok(known.filter(|_| is_manifest_of(head.as_deref(), id)));
+        }
+        Ok(known)
     }
 
     /// The key of a file of a backup.
@@ -285,7 +313,9 @@ impl BucketStore {
         if let Some(place) = naming.lasting_place(id, path) {
             return self.key(&place);
         }
-        self.survey().await?;
+        if self.known(id).await?.is_none() {
+            self.survey().await?;
+        }
         let place = naming.place(id, path);
         self.key(&place.unwrap_or_else(|| format!("{id}/{path}")))
     }
@@ -328,9 +358,35 @@ impl BucketStore {
         Ok(objects)
     }
 
+    /// The files of a backup where it still is, as far as that is known; `None` where the whole store has to be looked
+    /// through, as it would be for each of many backups that are opened one after the other.
+    async fn walk_known(&self, id: &BackupId) -> Result<Option<Vec<StoredFile>>> {
+        Ok(match self.known(id).await? {
+            Some(Known::Folder(name) | Known::ByManifest(name)) => {
+                let objects = self.objects_in(id, &name).await?;
+                // It may be elsewhere by now.
+                (!objects.is_empty()).then(|| files_of(objects))
+            }
+            Some(Known::Files(folders)) => {
+                let (mut survey, mut files) = self.survey_from(folders, false).await?;
+                match survey.backups.remove(id) {
+                    Some(Found::Files(paths)) => {
+                        let found = paths.iter().filter_map(|path| files.remove(path));
+                        Some(found.collect())
+                    }
+                    _ => None,
+                }
+            }
+            None => None,
+        })
+    }
+
     async fn walk(&self, id: &BackupId) -> Result<Vec<StoredFile>> {
         let mut top = id.as_str().to_owned();
         if self.shared.naming.pattern().is_some() {
+            if let Some(files) = self.walk_known(id).await? {
+                return Ok(files);
+            }
             let (mut survey, mut files) = self.survey().await?;
             match survey.backups.remove(id) {
                 Some(Found::Files(paths)) => {
@@ -350,11 +406,7 @@ impl BucketStore {
             )
             .hint("`restore list` shows the backups that exist"));
         }
-        Ok(objects
-            .into_iter()
-            .filter(|(path, _)| path != MARKER)
-            .map(|(path, meta)| stored(path, &meta))
-            .collect())
+        Ok(files_of(objects))
     }
 
     /// Reads an object from `offset` on; `size` and `version` are those that are meant.
@@ -428,6 +480,12 @@ fn stored(path: String, meta: &ObjectMeta) -> StoredFile {
             size: meta.size,
         },
     }
+}
+
+/// The files of a backup among its objects.
+fn files_of(objects: Vec<(String, ObjectMeta)>) -> Vec<StoredFile> {
+    let files = objects.into_iter().filter(|(path, _)| path != MARKER);
+    files.map(|(path, meta)| stored(path, &meta)).collect()
 }
 
 #[async_trait]
@@ -548,5 +606,187 @@ impl BackupStore for BucketStore {
             .buffer_unordered(DELETES)
             .try_collect()
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::stream::BoxStream;
+    use object_store::memory::InMemory;
+    use object_store::{
+        CopyOptions, GetResult, MultipartUpload, PutMultipartOptions, PutOptions, PutPayload,
+        PutResult,
+    };
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+    use crate::contract::SecretSource;
+
+    /// A bucket in memory that counts what it is asked.
+    #[derive(Debug, Default)]
+    struct Counting {
+        inner: InMemory,
+        asked: AtomicUsize,
+    }
+
+    impl Counting {
+        fn count(&self) {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+        }
+
+        async fn add(&self, key: &str, content: &str) {
+            let payload = PutPayload::from(content.as_bytes().to_vec());
+            self.inner.put(&Path::from(key), payload).await.unwrap();
+        }
+    }
+
+    impl fmt::Display for Counting {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a bucket that counts")
+        }
+    }
+
+    #[async_trait]
+    impl ObjectStore for Counting {
+        async fn put_opts(
+            &self,
+            location: &Path,
+            payload: PutPayload,
+            opts: PutOptions,
+        ) -> object_store::Result<PutResult> {
+            self.inner.put_opts(location, payload, opts).await
+        }
+
+        async fn put_multipart_opts(
+            &self,
+            location: &Path,
+            opts: PutMultipartOptions,
+        ) -> object_store::Result<Box<dyn MultipartUpload>> {
+            self.inner.put_multipart_opts(location, opts).await
+        }
+
+        async fn get_opts(
+            &self,
+            location: &Path,
+            options: GetOptions,
+        ) -> object_store::Result<GetResult> {
+            self.count();
+            self.inner.get_opts(location, options).await
+        }
+
+        fn delete_stream(
+            &self,
+            locations: BoxStream<'static, object_store::Result<Path>>,
+        ) -> BoxStream<'static, object_store::Result<Path>> {
+            self.inner.delete_stream(locations)
+        }
+
+        fn list(
+            &self,
+            prefix: Option<&Path>,
+        ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+            self.count();
+            self.inner.list(prefix)
+        }
+
+        async fn list_with_delimiter(
+            &self,
+            prefix: Option<&Path>,
+        ) -> object_store::Result<ListResult> {
+            self.count();
+            self.inner.list_with_delimiter(prefix).await
+        }
+
+        async fn copy_opts(
+            &self,
+            from: &Path,
+            to: &Path,
+            options: CopyOptions,
+        ) -> object_store::Result<()> {
+            self.inner.copy_opts(from, to, options).await
+        }
+    }
+
+    /// A store of another tool's backups in such a bucket.
+    fn store(pattern: &str, files: bool) -> (BucketStore, Arc<Counting>) {
+        let service = BucketService::S3 {
+            region: None,
+            virtual_hosted: false,
+            access_key: SecretSource::default(),
+            secret_key: SecretSource::default(),
+            session_token: SecretSource::default(),
+        };
+        let naming = Naming::new(NamePattern::parse(pattern, files).unwrap());
+        let config = BucketConfig::new(service, "backups");
+        let store = BucketStore::named_by(config, Path::default(), naming);
+        let bucket = Arc::new(Counting::default());
+        let client: Arc<dyn ObjectStore> = bucket.clone();
+        assert!(store.shared.client.set(client).is_ok());
+        (store, bucket)
+    }
+
+    /// Opening one backup after the other would otherwise ask for all of them each time.
+    #[tokio::test]
+    async fn each_backup_costs_as_much_however_many_there_are() {
+        for (pattern, files, path, each) in [
+            ("b_{date}", false, "x", 2),
+            // Whether it is still the same one its manifest says, before each answer.
+            ("m-{manifest}", false, "x", 4),
+            ("{date}/*.sql", true, "2024-02-DAY/db.sql", 2),
+        ] {
+            let (store, bucket) = store(pattern, files);
+            for day in 1..=28 {
+                let date = format!("2024-02-{day:02}");
+                match pattern {
+                    "b_{date}" => bucket.add(&format!("b_{date}/x"), &date).await,
+                    "m-{manifest}" => {
+                        let manifest = format!("Created: {date} 00:00:00\n");
+                        let folder = format!("m-{day}");
+                        bucket.add(&format!("{folder}/MANIFEST.txt"), &manifest).await;
+                        bucket.add(&format!("{folder}/x"), &date).await;
+                    }
+                    _ => bucket.add(&format!("{date}/db.sql"), &date).await,
+                }
+            }
+            let ids = store.list().await.unwrap();
+            assert_eq!(ids.len(), 28, "{pattern}");
+            let before = bucket.asked.load(Ordering::Relaxed);
+            for (at, id) in ids.iter().enumerate() {
+                let day = format!("{:02}", at + 1);
+                let path = path.replace("DAY", &day);
+                let found = store.files(id).await.unwrap();
+                assert!(found.iter().any(|it| it.path == path), "{found:?}");
+                let mut text = String::new();
+                let mut reader = store.read(id, &path, 0).await.unwrap();
+                reader.read_to_string(&mut text).await.unwrap();
+                assert_eq!(text, format!("2024-02-{day}"));
+            }
+            let asked = bucket.asked.load(Ordering::Relaxed) - before;
+            assert_eq!(asked, 28 * each, "{pattern}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_elsewhere_by_now_is_found_there() {
+        let (store, bucket) = store("m-{manifest}", false);
+        bucket.add("m-1/MANIFEST.txt", "Created: 2024-02-15 00:00:00\n").await;
+        bucket.add("m-1/x", "old").await;
+        let id = store.list().await.unwrap().remove(0);
+        // The tool moves its backups on, and makes a new one of that name.
+        bucket.add("m-2/MANIFEST.txt", "Created: 2024-02-15 00:00:00\n").await;
+        bucket.add("m-2/x", "old").await;
+        bucket.add("m-1/MANIFEST.txt", "Created: 2024-02-16 00:00:00\n").await;
+        bucket.add("m-1/x", "new").await;
+        bucket.add("m-1/y", "new").await;
+        let mut text = String::new();
+        let mut reader = store.read(&id, "x", 0).await.unwrap();
+        reader.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "old");
+        let found = store.files(&id).await.unwrap();
+        let paths: Vec<&str> = found.iter().map(|it| it.path.as_str()).collect();
+        assert_eq!(paths, ["MANIFEST.txt", "x"]);
     }
 }

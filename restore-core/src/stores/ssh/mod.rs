@@ -15,7 +15,9 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::contract::store::is_inside;
 use crate::contract::{BackupStore, Manifest, OddEntry, PackedBackup, StoreReason, StoredFile};
 use crate::model::{BackupFile, BackupId, Error, ErrorKind, Result};
-use crate::stores::names::{EntryKind, Found, Naming, StoreEntry, Survey, head_of};
+use crate::stores::names::{
+    EntryKind, Found, Known, Naming, StoreEntry, Survey, head_of, is_manifest_of,
+};
 use crate::stores::patterns::NamePattern;
 
 pub(crate) mod connect;
@@ -223,8 +225,18 @@ impl SshStore {
 
     /// Everything that the store has, and its files that are in no backup's folder.
     async fn survey(&self) -> Result<(Survey, BTreeMap<String, StoredFile>)> {
+        let (survey, files) = self.survey_from(vec![String::new()], true).await?;
+        self.shared.naming.remember(&survey);
+        Ok((survey, files))
+    }
+
+    /// What is in these folders, `""` or `"a/"`, and with `all` in those that they lead to as well.
+    async fn survey_from(
+        &self,
+        mut todo: Vec<String>,
+        all: bool,
+    ) -> Result<(Survey, BTreeMap<String, StoredFile>)> {
         let (mut survey, mut files) = (Survey::default(), BTreeMap::new());
-        let mut todo = vec![String::new()];
         let mut seen = 0;
         while let Some(folder) = todo.pop() {
             let entries = match folder.as_str() {
@@ -252,6 +264,9 @@ impl SshStore {
             }
             let entries = entries.iter().map(store_entry).collect();
             let unread = survey.take(&folder, entries, self.shared.naming.pattern());
+            if !all {
+                continue;
+            }
             todo.extend(unread.folders);
             for name in unread.manifests {
                 let path = format!("{name}/{}", Manifest::FILE_NAME);
@@ -259,9 +274,18 @@ impl SshStore {
                 survey.tell(&name, head.as_deref());
             }
         }
-        let survey = survey.sorted();
-        self.shared.naming.remember(&survey);
-        Ok((survey, files))
+        Ok((survey.sorted(), files))
+    }
+
+    /// Where a backup still is that was there when the store was last looked through.
+    async fn known(&self, id: &BackupId) -> Result<Option<Known>> {
+        let known = self.shared.naming.known(id);
+        if let Some(Known::ByManifest(name)) = &known {
+            let path = format!("{name}/{}", Manifest::FILE_NAME);
+            let head = head_of(self.stream(path, 0, None).await).await?;
+            return Ok(known.filter(|_| is_manifest_of(head.as_deref(), id)));
+        }
+        Ok(known)
     }
 
     /// The place of a file of a backup, relative to the store.
@@ -270,7 +294,9 @@ impl SshStore {
         if let Some(place) = naming.lasting_place(id, path) {
             return Ok(place);
         }
-        self.survey().await?;
+        if self.known(id).await?.is_none() {
+            self.survey().await?;
+        }
         Ok(naming
             .place(id, path)
             .unwrap_or_else(|| format!("{id}/{path}")))
@@ -280,6 +306,24 @@ impl SshStore {
     async fn walk(&self, id: &BackupId) -> Result<(Vec<StoredFile>, Vec<OddEntry>)> {
         if self.shared.naming.pattern().is_none() {
             return self.walk_folder(id, id.as_str()).await;
+        }
+        // Whoever opens one backup after the other would have the whole store looked through for each.
+        match self.known(id).await? {
+            Some(Known::Folder(name) | Known::ByManifest(name)) => {
+                match self.walk_folder(id, &name).await {
+                    // It may be elsewhere by now.
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    done => return done,
+                }
+            }
+            Some(Known::Files(folders)) => {
+                let (mut survey, mut files) = self.survey_from(folders, false).await?;
+                if let Some(Found::Files(paths)) = survey.backups.remove(id) {
+                    let found = paths.iter().filter_map(|path| files.remove(path));
+                    return Ok((found.collect(), Vec::new()));
+                }
+            }
+            None => {}
         }
         let (mut survey, mut files) = self.survey().await?;
         match survey.backups.remove(id) {

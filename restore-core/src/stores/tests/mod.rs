@@ -198,6 +198,23 @@ async fn lists_that_contradict_each_other_are_no_manifest() {
 }
 
 #[tokio::test]
+async fn a_backup_with_a_list_is_another_one_where_a_hash_is_another() {
+    let of = |content: &'static [u8]| async move {
+        let root = tempfile::tempdir().unwrap();
+        put(root.path(), &format!("{ID}/a"), content);
+        let list = format!("{}  a\n", sha(content));
+        put(root.path(), &format!("{ID}/SHA256SUMS"), list.as_bytes());
+        open(root.path()).await
+    };
+    let (one, other) = (of(b"one").await, of(b"two").await);
+    assert!(one.is_identity(&of(b"one").await.identity()));
+    assert!(!other.is_identity(&one.identity()));
+    // As a run of an earlier version wrote it down, which did not look at hashes.
+    let files = format!("SHA256SUMS|{}\na|3\n", format!("{}  a\n", sha(b"one")).len());
+    assert!(one.is_identity(&sha(files.as_bytes()).to_string()));
+}
+
+#[tokio::test]
 async fn an_archive_of_another_name_is_verified_as_one() {
     let program = restore_testing::stream::Header {
         name: "su",

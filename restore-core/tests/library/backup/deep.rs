@@ -131,19 +131,25 @@ async fn dumps_in_the_formats_of_tar_and_of_folders_are_looked_into() {
     let script = r"
         set -eu; cd $0/postgres; mkdir d
         rows() { printf '1\n2\n\\.\n\n\n'; }
-        echo contents > d/toc.dat; rows > d/1.dat; rows | gzip > d/2.dat.gz
+        echo PGDMP > d/toc.dat; rows > d/1.dat; rows | gzip > d/2.dat.gz
         tar cf whole.tar d
         tar cf whole.dump -b 2 --format=ustar -C d toc.dat 1.dat
         head -c 2048 whole.dump > cut.dump; gzip < cut.dump > packed.dump.gz; rm whole.dump
         printf '1\n' > d/1.dat; tar cf plain.tar d; cp plain.tar folder.dump; gzip < plain.tar > folder.dump.gz
         rows > d/1.dat; printf '1\n' | gzip > d/2.dat.gz; tar cf gzip.tar d; gzip gzip.tar
-        mv d/2.dat.gz d/1.dat.gz; rm d/1.dat";
+        mv d/2.dat.gz d/1.dat.gz; rm d/1.dat; echo contents > d/toc.dat
+        mkdir other; echo contents > other/toc.dat; printf '1\n' > other/1.dat; tar cf other.tar other; rm -r other";
     let made = std::process::Command::new("bash")
         .args(["-c", script])
         .arg(&fixture.folder)
         .status();
     assert!(made.unwrap().success());
-    let good = ["postgres/whole.tar", "postgres/d/toc.dat"];
+    // In one of the archives another program's files are called so.
+    let good = [
+        "postgres/whole.tar",
+        "postgres/other.tar",
+        "postgres/d/toc.dat",
+    ];
     let broken = [
         ("postgres/cut.dump", "the end of the archive is missing"),
         (
@@ -159,7 +165,7 @@ async fn dumps_in_the_formats_of_tar_and_of_folders_are_looked_into() {
     for path in good.iter().chain(broken.iter().map(|(path, _)| path)) {
         relist(&fixture.folder, path);
     }
-    fixture.edit_manifest(|text| text.replace("Total Files: 18", "Total Files: 27"));
+    fixture.edit_manifest(|text| text.replace("Total Files: 18", "Total Files: 28"));
     let verification = fixture.verify(deeply()).await;
     for (path, words) in broken {
         let FileStatus::Unreadable { reason } = status(&verification, path) else {
