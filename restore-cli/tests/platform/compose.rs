@@ -181,7 +181,9 @@ fn everything_is_brought_back_on_a_new_engine(compose: &Compose) {
     restore(&["init", "--from", &backups, "latest", "--output", &config]).exits(0);
     let files = "images,docker-compose,docker-compose-monitoring,nginx-config,prometheus-config,scripts,applications,crontab";
     let data = "postgres,metrics,redis,grafana,nginx-logs,nginx-cache";
-    let run = ["--config", &config, "run", &id, "--create", "--yes", "--only"];
+    let run = [
+        "--config", &config, "run", &id, "--create", "--yes", "--only",
+    ];
     // Checks of the data fail until the second.
     restore(&[&run[..], &[files]].concat()).restored();
     restore(&[&run[..], &[data]].concat()).exits(0);

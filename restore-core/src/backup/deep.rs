@@ -850,9 +850,13 @@ mod tests {
     #[tokio::test]
     async fn an_archive_in_which_a_dump_may_be_is_known_from_its_names() {
         let dir = tempfile::tempdir().unwrap();
-        for (at, (name, maybe)) in [("d/toc.dat", true), ("toc.dat", true), ("d/a.toc.dat", false)]
-            .into_iter()
-            .enumerate()
+        for (at, (name, maybe)) in [
+            ("d/toc.dat", true),
+            ("toc.dat", true),
+            ("d/a.toc.dat", false),
+        ]
+        .into_iter()
+        .enumerate()
         {
             let folder = dir.path().join(at.to_string());
             let path = folder.join(name);
@@ -860,10 +864,16 @@ mod tests {
             std::fs::write(&path, "x").unwrap();
             let archive = dir.path().join(format!("{at}.tar"));
             let mut tar = std::process::Command::new("tar");
-            tar.arg("-cf").arg(&archive).arg("-C").arg(&folder).arg(name);
+            tar.arg("-cf")
+                .arg(&archive)
+                .arg("-C")
+                .arg(&folder)
+                .arg(name);
             assert!(tar.status().unwrap().success());
             let source = Source::new(&archive, "x.tar", None, None);
-            let (outcome, found) = read_archive(&source, &[], &Progress::hidden()).await.unwrap();
+            let (outcome, found) = read_archive(&source, &[], &Progress::hidden())
+                .await
+                .unwrap();
             assert!(matches!(outcome, Outcome::Sound));
             assert_eq!(found, maybe, "{name}");
         }

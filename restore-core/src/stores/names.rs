@@ -1,6 +1,6 @@
 //! Backups of other tools: what a store has of them, and where.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -293,7 +293,9 @@ impl Survey {
                         let what = "its name is no backup's id (20240215-020000)";
                         return Err(match suggested(name, false) {
                             Some(pattern) => {
-                                format!("{what}: `id = {pattern:?}` in the store's section reads it")
+                                format!(
+                                    "{what}: `id = {pattern:?}` in the store's section reads it"
+                                )
                             }
                             None => {
                                 format!("{what}: `id` of the store says how other names are read")
@@ -448,9 +450,7 @@ impl Naming {
             Place::Folder(name) if pattern.is_of_manifests() => {
                 Some(Known::ByManifest(name.clone()))
             }
-            Place::Files(folders) if lasts => {
-                Some(Known::Files(folders.iter().cloned().collect()))
-            }
+            Place::Files(folders) if lasts => Some(Known::Files(folders.iter().cloned().collect())),
             _ => None,
         }
     }
@@ -513,7 +513,11 @@ mod tests {
             is(Known::Folder("b_2024-02-15".to_owned()), "b_2024-02-15/x")
         );
         assert_eq!(
-            known("*/db-{date}.*", true, files(&["a/db-20240215.sql", "b/db-20240215.gz"])),
+            known(
+                "*/db-{date}.*",
+                true,
+                files(&["a/db-20240215.sql", "b/db-20240215.gz"])
+            ),
             is(Known::Files(vec!["a/".to_owned(), "b/".to_owned()]), "x")
         );
         assert_eq!(
@@ -527,7 +531,10 @@ mod tests {
         // One of a name of ours, beside those of another tool.
         assert_eq!(
             known("daily.{n}", false, folder("20240215-000000")),
-            is(Known::Folder("20240215-000000".to_owned()), "20240215-000000/x")
+            is(
+                Known::Folder("20240215-000000".to_owned()),
+                "20240215-000000/x"
+            )
         );
         for pattern in ["daily.{n}", "{weekday}", "{day}-{n}"] {
             let found = known(pattern, false, folder("another"));

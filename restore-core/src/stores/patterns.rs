@@ -284,10 +284,7 @@ pub(super) fn suggested(name: &str, files: bool) -> Option<String> {
                     let mark = before.chars().last().filter(|it| !it.is_alphanumeric());
                     let mark = mark.map(String::from).unwrap_or_default();
                     let any = if before.is_empty() { "" } else { "*" };
-                    [
-                        format!("{any}{mark}{time}.*"),
-                        format!("{any}{mark}{time}"),
-                    ]
+                    [format!("{any}{mark}{time}.*"), format!("{any}{mark}{time}")]
                 }
                 false => [format!("{before}{time}"), format!("{before}{time}*")],
             };

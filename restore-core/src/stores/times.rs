@@ -211,7 +211,10 @@ mod tests {
             ("Date: Thu 15 Feb 02:30:07 CET 2024", "20240215-023007"),
             ("Created: February 15, 2024 2:30 pm", "20240215-143000"),
             ("Created: 2024-02-15 02:30:07 CET", "20240215-023007"),
-            ("Created: yesterday\nDate: 2024-02-15 02:30", "20240215-023000"),
+            (
+                "Created: yesterday\nDate: 2024-02-15 02:30",
+                "20240215-023000",
+            ),
         ] {
             let id = made_at(text.as_bytes());
             assert_eq!(id.unwrap().as_str(), want, "{text}");

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use restore_core::platform::agent::{Launch, RemoteVolume};
 use restore_core::platform::local::LocalVolume;
-use restore_core::platform::{Compared, Discard, Process, RemoteTask, SwapScope, SwapState, Volume};
+use restore_core::platform::{
+    Compared, Discard, Process, RemoteTask, SwapScope, SwapState, Volume,
+};
 use restore_core::run::RunId;
 use restore_core::stream::{
     Compression, Digest, PackPolicy, Sink, SinkFile, Source, UnpackPolicy, hash_file,

@@ -152,7 +152,9 @@ async fn run_of(
         &["srv/shop"],
     );
     put(tree.join("compose.yml"), "services: {old: {}}\n");
-    let paths = paths.iter().map(|path| tree.join(path).display().to_string());
+    let paths = paths
+        .iter()
+        .map(|path| tree.join(path).display().to_string());
     let paths: Vec<String> = paths.collect();
     let deployed = Arc::new(Mutex::new(Vec::new()));
     let seen = deployed.clone();

@@ -144,7 +144,10 @@ fn keys_of_all_hooks_are_taken_out_of_the_table_of_one() {
         ("file = 'diary'", "config.missing_key"),
         ("when = []", "config.bad_value"),
         ("when = ['never']", "config.bad_value"),
-        ("when = ['after-swap']\nfor = ['backup']", "config.bad_value"),
+        (
+            "when = ['after-swap']\nfor = ['backup']",
+            "config.bad_value",
+        ),
     ] {
         let error = HookCalls::take("diary", &mut table(toml)).unwrap_err();
         assert_eq!(error.code(), code, "{error}");

@@ -376,7 +376,9 @@ fn a_cluster_that_is_used_since_its_removal_was_broken_off_stays() {
     let journals = "find \"$root\" -name journal.jsonl | xargs grep -l '\"new_cluster_whole\"' | xargs ls -t | head -1";
     let journal = PathBuf::from(whole.shell(journals, &[]).trim());
     let text = std::fs::read_to_string(&journal).unwrap();
-    let before = text.lines().filter(|line| !line.contains(r#""new_cluster_whole""#));
+    let before = text
+        .lines()
+        .filter(|line| !line.contains(r#""new_cluster_whole""#));
     let before: String = before.map(|line| line.to_owned() + "\n").collect();
     assert_ne!(text, before);
     std::fs::write(&journal, before).unwrap();

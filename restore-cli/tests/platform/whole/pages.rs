@@ -99,7 +99,10 @@ fn every_page_is_typed_or_named_with_a_reason() {
     let all = pages::all();
     for entry in &ELSEWHERE {
         let what = format!("{} {:?}: {}", entry.page, entry.section, entry.why);
-        let (_, text) = all.iter().find(|(page, _)| page == entry.page).expect(&what);
+        let (_, text) = all
+            .iter()
+            .find(|(page, _)| page == entry.page)
+            .expect(&what);
         let mut parts = pages::sections(text).into_iter();
         let takes =
             parts.any(|(heading, text)| entry.means(&heading) && text.contains(entry.takes));
@@ -198,7 +201,11 @@ impl<'a> Reader<'a> {
             // Nobody is there to be asked.
             "run" | "rollback" | "confirm" => words.push("--yes".to_owned()),
             // What else runs here is no part of the platform.
-            "init" if !words.iter().any(|word| word == "--from" || word == "--below") => {
+            "init"
+                if !words
+                    .iter()
+                    .any(|word| word == "--from" || word == "--below") =>
+            {
                 words.extend(["--below".to_owned(), self.root().to_owned()]);
             }
             _ => {}

@@ -274,7 +274,16 @@ mod tests {
         let root = restore_testing::trees::temporary();
         let id: BackupId = "20240215-020000".parse().unwrap();
         let place = PartialBackup::open(root.path(), &id).unwrap();
-        for path in ["", "..", "../x", "a/../../../x", "/x", "a//x", "a/./x", "a\0x"] {
+        for path in [
+            "",
+            "..",
+            "../x",
+            "a/../../../x",
+            "/x",
+            "a//x",
+            "a/./x",
+            "a\0x",
+        ] {
             let error = place.path(path).unwrap_err();
             assert_eq!(error.code(), "store.bad_path", "{path:?}");
         }

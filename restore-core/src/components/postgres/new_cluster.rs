@@ -532,7 +532,9 @@ impl Postgres {
             }
             // The run has not started it.
             return Ok(self.adopt(cx, record).await.unwrap_or_else(|error| {
-                Some(format!("its server runs, and does not say what it holds: {error}"))
+                Some(format!(
+                    "its server runs, and does not say what it holds: {error}"
+                ))
             }));
         };
         if runs && let Some(found) = self.foreign(cx).await? {

@@ -604,7 +604,9 @@ mod tests {
         assert_eq!(waited, ["web", "db"]);
         let told = down_as_before("shop", &all, &idle).unwrap();
         assert_eq!(told.code, "compose.down_as_before");
-        let says = told.message.ends_with(": shop-certbot-1 has ended with exit code 1");
+        let says = told
+            .message
+            .ends_with(": shop-certbot-1 has ended with exit code 1");
         assert!(says, "{told:?}");
         // Of a backup that does not say what ran all are waited for.
         assert!(platform().idle_of("shop", &json!({})).is_empty());

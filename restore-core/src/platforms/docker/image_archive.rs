@@ -615,14 +615,20 @@ mod tests {
         let good = archive(&[("manifest.json", b"[]")]);
         let name = |length: usize| records(&[("path", &"d/".repeat(length / 2))]);
         let long = |kind: u8, length: usize| member(kind, "x", length, &vec![b'n'; length]);
-        let longest = [name(LONGEST_NAME), archive(&[("x", b""), ("manifest.json", b"[]")])];
+        let longest = [
+            name(LONGEST_NAME),
+            archive(&[("x", b""), ("manifest.json", b"[]")]),
+        ];
         assert!(untagged(&longest.concat()).is_ok());
         for (before, told) in [
             (name(LONGEST_NAME + 2), "name of a member"),
             (long(b'L', LONGEST_NAME + 1), "name of a member"),
             (long(b'L', 2 << 20), "header"),
             // Each of them is short enough.
-            ([long(b'K', 600 << 10), long(b'L', 600 << 10)].concat(), "header"),
+            (
+                [long(b'K', 600 << 10), long(b'L', 600 << 10)].concat(),
+                "header",
+            ),
             (records(&[("mtime", "1.5")]).repeat(2000), "header"),
         ] {
             let mut untag = ImageArchiveRewriter::new();

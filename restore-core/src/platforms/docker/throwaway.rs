@@ -404,8 +404,10 @@ fn mounts(recipe: &Recipe<'_>) -> Value {
         && let Value::Array(mounts) = &mut mounts
     {
         // Without a source: it goes with its container.
-        mounts.push(json!({"Type": "volume", "Target": PROGRAMS, "VolumeOptions":
-            {"NoCopy": true, "Labels": {SITE: recipe.site}}}));
+        mounts.push(
+            json!({"Type": "volume", "Target": PROGRAMS, "VolumeOptions":
+            {"NoCopy": true, "Labels": {SITE: recipe.site}}}),
+        );
     }
     mounts
 }
@@ -594,7 +596,10 @@ mod tests {
             let mounts = host.mounts.unwrap();
             assert_eq!(mounts.len(), usize::from(program.is_some()));
             for mount in mounts {
-                assert_eq!((mount.source, mount.target.as_deref()), (None, Some(PROGRAMS)));
+                assert_eq!(
+                    (mount.source, mount.target.as_deref()),
+                    (None, Some(PROGRAMS))
+                );
             }
         }
     }

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-
 use super::config::{Ready, ServiceConfig};
 use super::supervised::make_parent;
 use super::{pid_file, ready};

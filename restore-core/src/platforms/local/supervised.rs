@@ -390,7 +390,11 @@ impl Inner {
         let child = tokio::process::Command::from(command)
             .spawn()
             .map_err(failed)?;
-        tracing::debug!(service = self.config.name.as_str(), pid = child.id(), "service started");
+        tracing::debug!(
+            service = self.config.name.as_str(),
+            pid = child.id(),
+            "service started"
+        );
         let pid = child.id().map(u32::cast_signed);
         if let Some(stat) = pid.and_then(Stat::read) {
             write_down(&self.record, stat.ident)?;

@@ -205,9 +205,10 @@ mod tests {
                     (200, json!({"Swarm": swarm}).to_string())
                 }
                 (_, false) => (503, NO_MANAGER.to_owned()),
-                ("GET /nodes", _) => {
-                    (200, r#"[{"ID": "node", "Status": {"State": "ready"}}]"#.to_owned())
-                }
+                ("GET /nodes", _) => (
+                    200,
+                    r#"[{"ID": "node", "Status": {"State": "ready"}}]"#.to_owned(),
+                ),
                 ("POST /configs/create", _) => (201, r#"{"ID": "lock"}"#.to_owned()),
                 ("DELETE /configs/lock", _) => (200, "{}".to_owned()),
                 _ => (404, r#"{"message": "there is none"}"#.to_owned()),

@@ -405,10 +405,7 @@ impl Platform for SwarmPlatform {
         // Where it is dropped, as by a crash, it beats no longer.
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&held);
         let opened = self.opened.clone();
-        Ok(Some(Box::new(volumes::PlatformLockGuard {
-            held,
-            opened,
-        })))
+        Ok(Some(Box::new(volumes::PlatformLockGuard { held, opened })))
     }
 
     async fn ensure_unlocked(&self) -> Result<()> {

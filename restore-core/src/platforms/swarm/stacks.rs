@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use super::SwarmPlatform;
 use super::config::ServiceConfig;

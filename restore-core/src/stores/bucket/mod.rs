@@ -745,7 +745,9 @@ mod tests {
                     "m-{manifest}" => {
                         let manifest = format!("Created: {date} 00:00:00\n");
                         let folder = format!("m-{day}");
-                        bucket.add(&format!("{folder}/MANIFEST.txt"), &manifest).await;
+                        bucket
+                            .add(&format!("{folder}/MANIFEST.txt"), &manifest)
+                            .await;
                         bucket.add(&format!("{folder}/x"), &date).await;
                     }
                     _ => bucket.add(&format!("{date}/db.sql"), &date).await,
@@ -772,13 +774,19 @@ mod tests {
     #[tokio::test]
     async fn what_is_elsewhere_by_now_is_found_there() {
         let (store, bucket) = store("m-{manifest}", false);
-        bucket.add("m-1/MANIFEST.txt", "Created: 2024-02-15 00:00:00\n").await;
+        bucket
+            .add("m-1/MANIFEST.txt", "Created: 2024-02-15 00:00:00\n")
+            .await;
         bucket.add("m-1/x", "old").await;
         let id = store.list().await.unwrap().remove(0);
         // The tool moves its backups on, and makes a new one of that name.
-        bucket.add("m-2/MANIFEST.txt", "Created: 2024-02-15 00:00:00\n").await;
+        bucket
+            .add("m-2/MANIFEST.txt", "Created: 2024-02-15 00:00:00\n")
+            .await;
         bucket.add("m-2/x", "old").await;
-        bucket.add("m-1/MANIFEST.txt", "Created: 2024-02-16 00:00:00\n").await;
+        bucket
+            .add("m-1/MANIFEST.txt", "Created: 2024-02-16 00:00:00\n")
+            .await;
         bucket.add("m-1/x", "new").await;
         bucket.add("m-1/y", "new").await;
         let mut text = String::new();

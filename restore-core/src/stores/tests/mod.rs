@@ -210,7 +210,10 @@ async fn a_backup_with_a_list_is_another_one_where_a_hash_is_another() {
     assert!(one.is_identity(&of(b"one").await.identity()));
     assert!(!other.is_identity(&one.identity()));
     // As a run of an earlier version wrote it down, which did not look at hashes.
-    let files = format!("SHA256SUMS|{}\na|3\n", format!("{}  a\n", sha(b"one")).len());
+    let files = format!(
+        "SHA256SUMS|{}\na|3\n",
+        format!("{}  a\n", sha(b"one")).len()
+    );
     assert!(one.is_identity(&sha(files.as_bytes()).to_string()));
 }
 
@@ -351,7 +354,10 @@ async fn a_folder_is_of_the_time_that_its_manifest_says() {
     assert_eq!(found, root.path().join("full-1/a.tar"));
     let strangers = store.strangers().await.unwrap();
     for (at, (path, what)) in [
-        ("full-3", "`Created:` \"yesterday\", which is not understood"),
+        (
+            "full-3",
+            "`Created:` \"yesterday\", which is not understood",
+        ),
         ("full-4", "has no MANIFEST.txt"),
         ("other", "full-{manifest}"),
     ]

@@ -383,7 +383,8 @@ mod tests {
                 }
             }
         });
-        let mut stream = Guarded::new(Box::new(ours), Answers::All, longest);
+        let span = ConnectionSpan::open("postgres", &Endpoint::new("127.0.0.1", 5432));
+        let mut stream = Guarded::new(Box::new(ours), Answers::All, longest, span);
         let mut all = Vec::new();
         stream.read_to_end(&mut all).await
     }
