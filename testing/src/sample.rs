@@ -95,6 +95,8 @@ impl Sample {
                     .into_iter()
                     .partition(|(.., case)| kinds.insert(kind(case)));
                 let few = |count: usize| count.div_ceil(self.part.max(1));
+                // By the kind: one of many cases would else come before one of few.
+                first.sort_by_key(|(.., case)| self.hash(&kind(case)));
                 first.truncate(few(first.len()));
                 first.extend(rest.into_iter().take(few(more)));
                 first

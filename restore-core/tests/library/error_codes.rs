@@ -18,7 +18,7 @@ struct Said {
 const BY_HAND: &str = include_str!("error_codes.toml");
 
 /// Words of the source that look like codes and are none: names of files, labels, attributes, placement keys.
-const NO_CODES: [&str; 25] = [
+const NO_CODES: [&str; 28] = [
     "backup_label.old",
     "blobs.toc",
     "checksums.md5",
@@ -26,8 +26,10 @@ const NO_CODES: [&str; 25] = [
     "node.hostname",
     "node.id",
     "node.role",
+    "postgres.pass",
     "postmaster.opts",
     "recovery.signal",
+    "redis.pass",
     "restore.action",
     "restore.boot",
     "restore.host",
@@ -44,6 +46,7 @@ const NO_CODES: [&str; 25] = [
     "system.posix_acl_default",
     "tablespace_map.old",
     "test.killed",
+    "tls.key",
 ];
 
 fn repository() -> PathBuf {

@@ -16,7 +16,7 @@ const SAID: usize = 1 << 20;
 
 /// Runs a program of this host to its end; it is killed when we are.
 pub(crate) async fn run(command: Command, patience: Duration) -> Result<()> {
-    output(command, patience).await.map(drop)
+    said(command, Vec::new(), patience).await.map(drop)
 }
 
 /// As `run`, of one that is given all of this input before it says much.

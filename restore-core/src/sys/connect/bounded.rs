@@ -45,10 +45,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
                 self.left = left;
                 Poll::Ready(Ok(()))
             }
-            None => Poll::Ready(Err(io::Error::other(format!(
-                "its answer has more than {} MiB",
-                self.most >> 20
-            )))),
+            None => {
+                // Whoever is told of an error has read nothing.
+                buffer.set_filled(before);
+                Poll::Ready(Err(io::Error::other(format!(
+                    "its answer has more than {} MiB",
+                    self.most >> 20
+                ))))
+            }
         }
     }
 }

@@ -196,7 +196,10 @@ impl AsyncRead for Guarded {
             match watch.feed(read) {
                 Seen::Nothing => {}
                 Seen::SignedIn => self.watch = None,
-                Seen::Forbidden => return Poll::Ready(Err(io::Error::other(AskedInTheClear))),
+                Seen::Forbidden => {
+                    buffer.set_filled(before);
+                    return Poll::Ready(Err(io::Error::other(AskedInTheClear)));
+                }
             }
         }
         Poll::Ready(Ok(()))

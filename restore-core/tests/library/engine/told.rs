@@ -283,22 +283,6 @@ async fn components_that_stop_for_the_sake_of_another_were_not_interrupted() {
     assert!(told.contains("another component failed"), "{told}");
 }
 
-#[tokio::test]
-async fn what_failed_before_is_not_waited_for_after_users_are_let_in_either() {
-    let toy = Toy::new();
-    let site = toy.site_ordered(
-        "[checks.never]\nkind = \"command\"\ncommand = [\"false\"]\ntimeout = \"60s\"\nwhen = \"after-traffic\"",
-    );
-    let began = std::time::Instant::now();
-    let report = run_with(&site, PlanRequest::all(), options())
-        .await
-        .ended()
-        .unwrap();
-    assert_eq!(report.outcome, Outcome::Restored);
-    assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
-    assert!(!report.checks_after[report.checks_after.len() - 1].passed);
-}
-
 /// What it keeps is there, under a name that nobody can ask for.
 #[tokio::test]
 async fn of_a_component_that_is_called_otherwise_nothing_untrue_is_said() {

@@ -35,6 +35,8 @@ pub struct ToyPlatform {
     pub services: Mutex<BTreeMap<String, u32>>,
     pub refuse_to_start: Mutex<Option<String>>,
     pub refuse_to_stop: Mutex<Option<String>>,
+    /// The process dies as it is about to stop this one.
+    pub dies_at_stop: Mutex<Option<String>>,
     /// What each service is started, stopped and asked after by.
     pub programs: Mutex<Vec<Program>>,
     /// How often more the platform's lock is held by another host.
@@ -83,6 +85,7 @@ impl Toy {
             services: Mutex::new([("db".to_owned(), 1), ("app".to_owned(), 5)].into()),
             refuse_to_start: Mutex::default(),
             refuse_to_stop: Mutex::default(),
+            dies_at_stop: Mutex::default(),
             programs: Mutex::default(),
             held: AtomicUsize::new(0),
             together: Mutex::default(),
@@ -778,6 +781,8 @@ impl Platform for ToyPlatform {
                 format!("the service {name} does not start"),
             ));
         }
+        let dies = self.dies_at_stop.lock().unwrap().as_deref() == Some(name);
+        assert!(!dies || replicas > 0, "died");
         let busy = self.refuse_to_stop.lock().unwrap().as_deref() == Some(name);
         if busy && replicas == 0 {
             return Err(Error::new(

@@ -1,10 +1,9 @@
 //! Runs that are abandoned, and journals that are damaged.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 
 use futures_util::FutureExt;
-use restore_core::run::{Boundary, Outcome};
+use restore_core::run::Outcome;
 use restore_core::{ErrorKind, PlanRequest};
 use restore_testing::Ended as _;
 
@@ -48,12 +47,10 @@ async fn what_was_to_be_stopped_and_was_not_goes_on() {
     std::fs::write(toy.path().join("a/holds"), "").unwrap();
     let held = toy.path().join("a/held-app");
     // The process dies between what is done before the stop and its end.
-    let dying = options().boundary(Arc::new(|boundary: &Boundary| {
-        assert_ne!(boundary.record, "done stop:app", "died");
-        Ok(())
-    }));
-    let died = AssertUnwindSafe(run_with(&site, PlanRequest::all(), dying));
+    *toy.platform.dies_at_stop.lock().unwrap() = Some("app".to_owned());
+    let died = AssertUnwindSafe(run_with(&site, PlanRequest::all(), options()));
     assert!(died.catch_unwind().await.is_err());
+    *toy.platform.dies_at_stop.lock().unwrap() = None;
     assert!(held.exists());
     let report = site.abandon(None, options()).await.unwrap();
     assert_eq!(report.outcome, Outcome::Abandoned);
