@@ -64,8 +64,9 @@ fi
 [ -x "$binary" ] || die "$binary is no program"
 [ "$("$binary" --version)" = "restore $version" ] || die "$binary is not restore $version"
 [ -n "$static" ] || static=none
-if [ "$static" != none ] && objdump -p "$static" | grep -qE 'NEEDED|INTERP'; then
-  die "$static needs shared libraries"
+if [ "$static" != none ]; then
+  headers=$(objdump -p "$static") || die "objdump cannot read $static: binutils are needed"
+  ! grep -qE 'NEEDED|INTERP' <<<"$headers" || die "$static needs shared libraries"
 fi
 
 work=$(mktemp -d)

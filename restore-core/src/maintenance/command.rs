@@ -240,13 +240,12 @@ impl CommandPage {
             .tool
             .run_checked_in_each(&self.off, "maintenance.off_failed")
             .await;
-        if let Err(error) = done {
-            // Down already: it will start without the page.
-            return match self.runs().await {
-                true => Err(error.hint("run it by hand, then `restore page off`")),
-                false => Ok(()),
-            };
+        if let Err(error) = done
+            && !self.is_down().await
+        {
+            return Err(error.hint("run it by hand, then `restore page off`"));
         }
+        // Of one that is down nobody answers; whoever else shows the page is found.
         self.until(false).await?.map_err(|left| {
             Error::new(
                 ErrorKind::Failed,
@@ -258,13 +257,14 @@ impl CommandPage {
         })
     }
 
-    async fn runs(&self) -> bool {
-        match &self.tool.service {
-            Some(service) => {
-                let state = self.tool.platform.service(service).await;
-                state.is_ok_and(|state| state.running > 0)
-            }
-            None => true,
+    /// Whether its service is known not to run. Where nobody can be asked, nothing is known.
+    async fn is_down(&self) -> bool {
+        let Some(service) = &self.tool.service else {
+            return false;
+        };
+        match self.tool.platform.service(service).await {
+            Ok(state) => state.running == 0,
+            Err(error) => error.kind() == ErrorKind::NotFound,
         }
     }
 }

@@ -18,6 +18,9 @@ use crate::model::{BackupId, Error, ErrorKind, Result, read_error};
 /// So much of a manifest is looked through for when it was made.
 const HEAD: u64 = 64 << 10;
 
+/// So many strangers are told the pattern that would read them: nobody looks at more.
+const SUGGESTED: usize = 100;
+
 /// What a backup's files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Found {
@@ -261,6 +264,7 @@ impl Survey {
         entry: &StoreEntry,
         names: Option<&NamePattern>,
     ) -> Result<Taken, String> {
+        let few = self.strangers.len() < SUGGESTED;
         let name = entry
             .name
             .as_deref()
@@ -291,7 +295,7 @@ impl Survey {
                     (None, Some(names)) => names.id(name, entry.modified)?,
                     (None, None) => {
                         let what = "its name is no backup's id (20240215-020000)";
-                        return Err(match suggested(name, false) {
+                        return Err(match few.then(|| suggested(name, false)).flatten() {
                             Some(pattern) => {
                                 format!(
                                     "{what}: `id = {pattern:?}` in the store's section reads it"
@@ -321,12 +325,16 @@ impl Survey {
                 _ => {
                     let what = "it is no folder, and no packed backup (backup-ID.tar.gz)";
                     let is_file = entry.kind == EntryKind::File && names.is_none();
-                    Err(match suggested(name, true).filter(|_| is_file) {
-                        Some(pattern) => {
-                            format!("{what}: `files = {pattern:?}` in the store's section reads it")
-                        }
-                        None => what.to_owned(),
-                    })
+                    Err(
+                        match (few && is_file).then(|| suggested(name, true)).flatten() {
+                            Some(pattern) => {
+                                format!(
+                                    "{what}: `files = {pattern:?}` in the store's section reads it"
+                                )
+                            }
+                            None => what.to_owned(),
+                        },
+                    )
                 }
             },
         }
@@ -489,6 +497,22 @@ pub(super) fn not_ours(id: &BackupId, place: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn very_many_strangers_are_told_at_once() {
+        let named = |number: u32| {
+            let name = format!(
+                "{number:08x}-7b5d-4e8a-20{:02}-1920240215.json",
+                number % 100
+            );
+            StoreEntry::new(name.as_bytes(), EntryKind::File, None)
+        };
+        let begun = std::time::Instant::now();
+        let mut survey = Survey::default();
+        survey.take("", (0..20_000).map(named).collect(), None);
+        assert_eq!(survey.strangers.len(), 20_000);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20));
+    }
 
     #[test]
     fn a_backup_is_found_again_where_its_name_or_its_manifest_still_says_so() {

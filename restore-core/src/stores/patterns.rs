@@ -270,7 +270,13 @@ pub(super) fn suggested(name: &str, files: bool) -> Option<String> {
         return None;
     }
     let is_digit = |at: usize| name.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
-    let begins = |at: &usize| is_digit(*at) && (*at == 0 || !is_digit(*at - 1));
+    // Each of them begins with a year of this age.
+    let begins = |at: &usize| {
+        let year = name
+            .get(*at..*at + 2)
+            .is_some_and(|it| ["19", "20"].contains(&it));
+        year && (*at..*at + 4).all(is_digit) && (*at == 0 || !is_digit(*at - 1))
+    };
     let starts: Vec<usize> = (0..name.len()).filter(begins).collect();
     let reads = |pattern: &String| {
         NamePattern::parse(pattern, files).is_ok_and(|it| it.id(name, None).is_ok())

@@ -250,10 +250,15 @@ async fn what_is_not_restored_is_deployed_only_where_root_alone_can_change_it() 
     let live = "services: {old: {}}\n";
     assert_eq!(contents, [live, "networks: {}\n", "volumes: {}\n"]);
 
-    let (done, ..) = run_of(65534, &["more"], |_| {}).await;
+    let (done, codes, _) = run_of(65534, &["more"], |_| {}).await;
     let error = done.unwrap_err();
     assert_eq!(error.code(), "files.compose_changed", "{error}");
     assert!(error.message().contains("does not restore it"), "{error}");
+    // The plan says so already.
+    assert!(
+        codes.iter().any(|it| it == "files.compose_changed"),
+        "{codes:?}"
+    );
 }
 
 /// A hook that adapts what was restored is root's own doing.

@@ -152,6 +152,7 @@ impl Files {
         let (stacks, stack) = (self.stacks()?, deployment.stack.as_str());
         inspection.findings.extend(stacks.inspect(stack).await?);
         inspection.findings.extend(self.obeyed_open(deployment));
+        inspection.findings.extend(self.left_open(cx, deployment)?);
         inspection.makes_services = self.absent_stack().await?;
         if inspection.makes_services.is_none() {
             return self.look_for_missing(cx, deployment, inspection).await;
@@ -172,6 +173,17 @@ impl Files {
         inspection.prerequisites.extend(plan.prerequisites);
         inspection.bound_to = plan.nodes;
         Ok(())
+    }
+
+    /// A compose file that this run does not restore and that others can change: it would not be deployed.
+    fn left_open(&self, cx: &RunContext, deployment: &Deployment) -> Result<Option<Finding>> {
+        let paths = self.section.paths(&self.name, cx.paths())?;
+        let left =
+            |name: &&PathBuf| !paths.is_empty() && !paths.iter().any(|path| name.starts_with(path));
+        let left = deployment.compose.iter().filter(left);
+        let mut left = left.map(|name| self.section.live().join(name));
+        let open = left.find(|at| at.exists() && !trust::is_ours(at));
+        Ok(open.map(|at| Finding::from_error(&self.name, &not_restored(&at))))
     }
 
     /// What is gone of what a stack needs that is there.
@@ -999,6 +1011,7 @@ fn not_restored(path: &Path) -> Error {
         path,
         "this run does not restore it, and others than root can change it",
     )
+    .hint("name the file with --path as well, restore the component as a whole, or set redeploy = false and deploy by hand")
 }
 
 fn text_of(name: &Path, content: Vec<u8>) -> Result<String> {

@@ -560,8 +560,9 @@ async fn asked_as_owner(named: &Named) -> Option<(i32, String)> {
         said_by(process).await
     };
     let (code, said) = tokio::time::timeout(PATIENCE, asked).await.ok()?.ok()?;
-    // What it includes is looked at by itself: this user may not be whom the server runs as.
-    (!said.contains("can't open config file")).then_some((code, said))
+    // What it includes, and where it logs, is looked at by itself: this user may not be whom the server runs as.
+    let of_user = ["can't open config file", "Can't open the log file"];
+    (!of_user.iter().any(|it| said.contains(it))).then_some((code, said))
 }
 
 /// Whether a path is one of a file that is looked at: a relative one is in a directory that is looked at by itself.
@@ -827,6 +828,30 @@ mod tests {
         // What is broken may be put right where nobody looks.
         assert!(start.broken().await.is_some());
         assert!(tried().len() > then.len());
+    }
+
+    /// Some servers open it as they read its name, as whoever tries that.
+    #[tokio::test]
+    async fn a_log_that_only_its_user_may_write_does_not_make_it_broken() {
+        let dir = folder(
+            "cat >/dev/null; printf '*** FATAL CONFIG FILE ERROR ***\\nat line 1\\n'; echo \">>> 'logfile /l'\"; echo \"Can't open the log file: Permission denied\"; exit 1",
+        );
+        mode(dir.path(), 0o755);
+        let file = dir.path().join("redis.conf").display().to_string();
+        std::fs::write(&file, "port 1\n").unwrap();
+        // Others may write it: it is tried as somebody else.
+        mode(Path::new(&file), 0o664);
+        let program = dir.path().join("program").display().to_string();
+        let info = Info::parse(&format!("config_file:{file}\r\n"));
+        let start = Start {
+            platform: &Units,
+            service: "redis",
+            binary: Some(&program),
+            info: Some(&info),
+            sound: &Sound::default(),
+        };
+        let broken = start.broken().await;
+        assert!(broken.is_none(), "{broken:?}");
     }
 
     /// Where a unit starts it nobody knows: from where we stand another file, or none, has the name.

@@ -334,7 +334,14 @@ fn down_as_before(
     containers: &[Container],
     idle: &BTreeSet<String>,
 ) -> Option<Finding> {
-    let of_idle = containers.iter().filter(|it| is_of(it, idle));
+    // One that has only begun may well come up.
+    let starts = |it: &&Container| {
+        let said = |path| text(&it.seen, path).unwrap_or_default();
+        said("/State/Status") == "running" && said("/State/Health/Status") == "starting"
+    };
+    let of_idle = containers
+        .iter()
+        .filter(|it| is_of(it, idle) && !starts(it));
     let down = of_idle.filter_map(|it| Some(format!("{} {}", it.name, why_not_ready(it)?)));
     let down: Vec<String> = down.collect();
     (!down.is_empty()).then(|| {
@@ -602,6 +609,10 @@ mod tests {
         let waited = all.iter().filter(|it| !is_of(it, &idle));
         let waited: Vec<&str> = waited.map(|it| it.id.as_str()).collect();
         assert_eq!(waited, ["web", "db"]);
+        let mut starting = container("certbot", "running", 0);
+        starting.seen["State"]["Health"] = json!({"Status": "starting"});
+        assert!(why_not_ready(&starting).is_some());
+        assert_eq!(down_as_before("shop", &[starting], &idle), None);
         let told = down_as_before("shop", &all, &idle).unwrap();
         assert_eq!(told.code, "compose.down_as_before");
         let says = told

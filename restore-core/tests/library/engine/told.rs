@@ -9,7 +9,6 @@ use restore_core::site::{BackupKind, ListedBackup};
 use restore_core::{
     BackupRequest, ErrorKind, Event, Finding, PlanRequest, Report, RunId, Severity, Site,
 };
-use restore_testing::Ended as _;
 
 use super::toy::Toy;
 use super::{run, run_with};

@@ -125,6 +125,8 @@ pub(super) struct Attachments {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Reply {
+    /// What is asked was read.
+    Heard,
     /// So many bytes of the archive, or of the step, are done by now.
     Progress(u64),
     /// A step of a remote task begins, with so many bytes in all.

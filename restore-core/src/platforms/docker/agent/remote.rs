@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,6 +27,10 @@ use crate::sys::space::Space;
 
 /// How long cleaning up after a failure may take.
 const CLEANING: Duration = Duration::from_secs(5);
+
+/// How long a program may take to begin and to hear what it is asked, and how often one is started that does not.
+const HEARING: Duration = Duration::from_secs(60);
+const TRIES: u32 = 3;
 
 /// How many pieces of an archive may wait to be written.
 const DEPTH: usize = 8;
@@ -62,6 +67,8 @@ pub struct RemoteVolume {
     keys: Option<PathBuf>,
     /// The machine's name, and where the volume is there.
     place: Option<(String, PathBuf)>,
+    /// How long a program may take to begin and to hear what it is asked.
+    hearing: Duration,
 }
 
 impl RemoteVolume {
@@ -71,6 +78,7 @@ impl RemoteVolume {
             launch,
             keys: None,
             place: None,
+            hearing: HEARING,
         }
     }
 
@@ -134,84 +142,121 @@ impl RemoteVolume {
         let mut request = serde_json::to_vec(&Request::new(what, seal.as_ref()))
             .map_err(|e| broken(format!("a request cannot be written: {e}")))?;
         request.push(b'\n');
-        let mut process = self.launch.launch_with(memory).await?;
-        let (Some(mut stdin), Some(stdout)) = (process.stdin(), process.stdout()) else {
-            return Err(broken("the program beside a volume has no input or output"));
-        };
-        let sending = async move {
-            // An agent that ends early says why; what it did not read does not matter.
-            let _gone = stdin.write_all(&request).await;
-            if let Some(source) = archive {
-                send(&source, &mut stdin).await?;
-            }
-            let _gone = stdin.shutdown().await;
-            Ok::<(), Error>(())
-        };
-        let mut counted = 0;
-        let reading = async {
-            let mut stdout = BufReader::with_capacity(256 * 1024, stdout);
-            let unread = |e| Error::io(format!("read the answer from {place}"), e);
-            let mut line = Vec::new();
-            // Whoever runs there may not be one of ours: a line has an end.
-            while (&mut stdout)
-                .take(LONGEST)
-                .read_until(b'\n', &mut line)
-                .await
-                .map_err(unread)?
-                > 0
-            {
-                let answer = serde_json::from_slice(&line);
-                line.clear();
-                match answer {
-                    Ok(Reply::Progress(done)) => {
-                        step.add(done.saturating_sub(counted));
-                        counted = counted.max(done);
-                    }
-                    Ok(Reply::Step(action, total)) => {
-                        let Some(steps) = steps else {
-                            break;
-                        };
-                        step.finish();
-                        step = steps(&action, total);
-                        counted = 0;
-                    }
-                    Ok(Reply::Data(size)) => {
-                        let Some(pieces) = pieces.as_ref().filter(|_| size <= LARGEST) else {
-                            break;
-                        };
-                        let mut piece = vec![0; size];
-                        if stdout.read_exact(&mut piece).await.is_err() {
-                            break;
-                        }
-                        // Whoever writes has failed, and says why.
-                        let _gone = pieces.send(piece.into()).await;
-                    }
-                    Ok(answer) => {
-                        step.finish();
-                        return Ok(Some(answer));
-                    }
-                    Err(_) => break,
+        // What follows it can be sent once.
+        let once = archive.is_some();
+        let (mut archive, mut counted, mut tries) = (archive, 0, 1);
+        let (answer, mut process) = loop {
+            let mut process = self.launch.launch_with(memory).await?;
+            let (Some(mut stdin), Some(stdout)) = (process.stdin(), process.stdout()) else {
+                return Err(broken("the program beside a volume has no input or output"));
+            };
+            let (line, archive) = (&request, archive.take());
+            let heard = AtomicBool::new(false);
+            let sending = async move {
+                // An agent that ends early says why; what it did not read does not matter.
+                let _gone = stdin.write_all(line).await;
+                if let Some(source) = archive {
+                    send(&source, &mut stdin).await?;
                 }
-            }
-            Ok(None)
-        };
-        let cancelled = async {
-            match &cancel {
-                Some(cancel) => cancel.cancelled().await,
-                None => std::future::pending().await,
-            }
-        };
-        let answer = {
-            tokio::pin!(sending, reading, cancelled);
-            let mut sent = false;
-            loop {
-                tokio::select! {
-                    answer = &mut reading => break answer?,
-                    result = &mut sending, if !sent => {
-                        result?;
-                        sent = true;
+                let _gone = stdin.shutdown().await;
+                Ok::<(), Error>(())
+            };
+            let reading = async {
+                let mut stdout = BufReader::with_capacity(256 * 1024, stdout);
+                let unread = |e| Error::io(format!("read the answer from {place}"), e);
+                let mut line = Vec::new();
+                // Whoever runs there may not be one of ours: a line has an end.
+                while (&mut stdout)
+                    .take(LONGEST)
+                    .read_until(b'\n', &mut line)
+                    .await
+                    .map_err(unread)?
+                    > 0
+                {
+                    heard.store(true, Ordering::Relaxed);
+                    let answer = serde_json::from_slice(&line);
+                    line.clear();
+                    match answer {
+                        Ok(Reply::Heard) => {}
+                        Ok(Reply::Progress(done)) => {
+                            step.add(done.saturating_sub(counted));
+                            counted = counted.max(done);
+                        }
+                        Ok(Reply::Step(action, total)) => {
+                            let Some(steps) = steps else {
+                                break;
+                            };
+                            step.finish();
+                            step = steps(&action, total);
+                            counted = 0;
+                        }
+                        Ok(Reply::Data(size)) => {
+                            let Some(pieces) = pieces.as_ref().filter(|_| size <= LARGEST) else {
+                                break;
+                            };
+                            let mut piece = vec![0; size];
+                            if stdout.read_exact(&mut piece).await.is_err() {
+                                break;
+                            }
+                            // Whoever writes has failed, and says why.
+                            let _gone = pieces.send(piece.into()).await;
+                        }
+                        Ok(answer) => {
+                            step.finish();
+                            return Ok(Some(answer));
+                        }
+                        Err(_) => break,
                     }
-                    () = &mut cancelled => return Err(Error::interrupted()),
+                }
+                Ok(None)
+            };
+            let cancelled = async {
+                match &cancel {
+                    Some(cancel) => cancel.cancelled().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let unheard = async {
+                match once {
+                    true => std::future::pending().await,
+                    false => tokio::time::sleep(self.hearing).await,
+                }
+            };
+            let answer = {
+                tokio::pin!(sending, reading, cancelled, unheard);
+                let (mut sent, mut waited) = (false, false);
+                loop {
+                    tokio::select! {
+                        answer = &mut reading => break Some(answer?),
+                        result = &mut sending, if !sent => {
+                            result?;
+                            sent = true;
+                        }
+                        () = &mut cancelled => return Err(Error::interrupted()),
+                        () = &mut unheard, if !waited => {
+                            waited = true;
+                            if !heard.load(Ordering::Relaxed) {
+                                break None;
+                            }
+                        }
+                    }
+                }
+            };
+            match answer {
+                Some(answer) => break (answer, process),
+                // An engine may lose what is sent to a program as that begins.
+                None if tries < TRIES => tries += 1,
+                None => {
+                    return Err(Error::new(
+                        ErrorKind::Failed,
+                        "agent.unheard",
+                        format!(
+                            "{place}: the program beside it was started {TRIES} times, and has not taken what it was asked within {} s",
+                            self.hearing.as_secs()
+                        ),
+                    )
+                    .hint("look at the engine of that node (`docker ps`, its log), then try again: nothing was done")
+                    .retryable());
                 }
             }
         };
@@ -219,7 +264,7 @@ impl RemoteVolume {
             Some(Reply::Done(value)) => serde_json::from_value::<T>(value)
                 .map_err(|e| broken(format!("invalid reply from {place}: {e}"))),
             Some(Reply::Failed(failure)) => Err(failure.at(&place)),
-            Some(Reply::Progress(_) | Reply::Step(..) | Reply::Data(_)) | None => {
+            Some(Reply::Heard | Reply::Progress(_) | Reply::Step(..) | Reply::Data(_)) | None => {
                 let exit = process.wait().await?;
                 let said = exit
                     .stderr
@@ -540,6 +585,84 @@ mod fuzzed {
 
         async fn wait(&mut self) -> Result<Exit> {
             Ok(Exit::new(1, "it said no more"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use tokio::io::AsyncRead;
+
+    use super::*;
+    use crate::sys::process::command::Exit;
+
+    /// Agents of which so many never hear what they are asked, and how many were started.
+    struct Deaf(u32, std::sync::Mutex<u32>);
+
+    /// One of them: it says this, or nothing for ever.
+    struct Agent(Option<&'static str>);
+
+    #[async_trait]
+    impl Launch for Deaf {
+        async fn launch(&self) -> Result<Box<dyn Process>> {
+            let mut started = self.1.lock().unwrap();
+            *started += 1;
+            let answer = "\"heard\"\n{\"done\":[]}\n";
+            Ok(Box::new(Agent((*started > self.0).then_some(answer))))
+        }
+
+        fn describe(&self) -> String {
+            "a volume".to_owned()
+        }
+
+        fn machine(&self) -> String {
+            "there".to_owned()
+        }
+    }
+
+    #[async_trait]
+    impl Process for Agent {
+        fn stdin(&mut self) -> Option<Box<dyn AsyncWrite + Send + Unpin>> {
+            Some(Box::new(tokio::io::sink()))
+        }
+
+        fn stdout(&mut self) -> Option<Box<dyn AsyncRead + Send + Unpin>> {
+            Some(match self.0 {
+                Some(answer) => Box::new(Cursor::new(answer.as_bytes())),
+                None => {
+                    let (ours, theirs) = tokio::io::duplex(1);
+                    // Never closed, and never written to.
+                    std::mem::forget(theirs);
+                    Box::new(ours)
+                }
+            })
+        }
+
+        async fn wait(&mut self) -> Result<Exit> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_program_that_never_hears_what_it_is_asked_is_started_again() {
+        for (deaf, heard) in [(0, true), (2, true), (3, false)] {
+            let launch = Arc::new(Deaf(deaf, std::sync::Mutex::default()));
+            let volume = RemoteVolume {
+                hearing: Duration::from_millis(300),
+                ..RemoteVolume::new(launch.clone())
+            };
+            let asked = volume.run_folders().await;
+            assert_eq!(*launch.1.lock().unwrap(), (deaf + 1).min(TRIES));
+            match heard {
+                true => assert!(asked.unwrap().is_empty()),
+                false => {
+                    let error = asked.unwrap_err();
+                    assert_eq!(error.code(), "agent.unheard", "{error}");
+                    assert!(error.is_retryable());
+                }
+            }
         }
     }
 }
