@@ -670,9 +670,11 @@ impl PlanArgs {
 
     /// The nodes that took the place of others: one for each.
     fn nodes(&self) -> Result<BTreeMap<String, String>, Error> {
-        let mut nodes = BTreeMap::new();
+        let mut nodes: BTreeMap<String, String> = BTreeMap::new();
         for (old, new) in &self.nodes {
-            if let Some(first) = nodes.insert(old.clone(), new.clone()) {
+            // As a swarm compares them.
+            let mut known = nodes.iter();
+            if let Some((_, first)) = known.find(|(it, _)| it.eq_ignore_ascii_case(old)) {
                 return Err(Error::new(
                     ErrorKind::Config,
                     "cli.node_twice",
@@ -680,6 +682,7 @@ impl PlanArgs {
                 )
                 .hint("give each node that is no more one that takes its place"));
             }
+            nodes.insert(old.clone(), new.clone());
         }
         Ok(nodes)
     }
@@ -867,8 +870,10 @@ mod tests {
             plan.repeated(),
             " --create --node 'db1=new' --node 'web1=new'"
         );
-        let twice = parsed(&["--create", "--node", "a=b", "--node", "a=c"]).unwrap();
-        assert_eq!(twice.request().unwrap_err().code(), "cli.node_twice");
+        for again in ["a=c", "A=c"] {
+            let twice = parsed(&["--create", "--node", "a=b", "--node", again]).unwrap();
+            assert_eq!(twice.request().unwrap_err().code(), "cli.node_twice");
+        }
         for refused in ["a", "=b", "a="] {
             assert!(
                 parsed(&["--create", "--node", refused]).is_err(),

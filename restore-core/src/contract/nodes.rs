@@ -34,8 +34,16 @@ pub trait Nodes: Send + Sync {
     }
 
     /// From now on, until this is called again, what the site's configuration says to be on a node that `nodes`
-    /// has a successor of is on that one. By default nothing changes.
+    /// has a successor of is on that one; nothing where a run [holds](Self::hold) its own. By default nothing
+    /// changes.
     fn substitute(&self, _nodes: &BTreeMap<String, String>) {}
+
+    /// As [`substitute`](Self::substitute), for a run: whoever else looks at the site meanwhile, for a plan or a
+    /// report of another run, changes nothing until what is returned is dropped. By default nobody is kept from it.
+    fn hold(&self, nodes: &BTreeMap<String, String>) -> Arc<()> {
+        self.substitute(nodes);
+        Arc::new(())
+    }
 
     /// The names of the nodes that a service runs on, or last ran on; empty where this host is
     /// one of them, where nobody knows, and for a service of this host itself.

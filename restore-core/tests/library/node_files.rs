@@ -294,11 +294,20 @@ async fn a_run_goes_on_where_another_node_has_taken_the_place() {
     let opened = open();
     let backup = opened.backup(ID).await.unwrap();
     let request = PlanRequest::all().nodes([("lost", "worker")]);
-    let plan = opened
-        .plan_with(&backup, request, &RunOptions::new())
-        .await
-        .unwrap();
+    let is_taken_for = async || {
+        let nodes = opened.platform().nodes().unwrap();
+        nodes.name_of("lost").await.unwrap().unwrap()
+    };
+    let options = RunOptions::new();
+    let compared = opened.difference(&backup, &request, 1, &options).await;
+    assert_eq!(compared.unwrap().components.len(), 1);
+    assert_eq!(is_taken_for().await, "worker");
+    let plan = opened.plan_with(&backup, request, &options).await.unwrap();
     assert!(plan.refusal().is_none(), "{:?}", plan.findings);
+    // A plan without them, in the same process, is of the site as it is configured.
+    let without = opened.plan_with(&backup, PlanRequest::all(), &options);
+    assert!(without.await.unwrap().refusal().is_some());
+    assert_eq!(is_taken_for().await, "lost");
     let dies = RunOptions::new().boundary(Arc::new(|boundary: &Boundary| {
         assert_ne!(boundary.record, "intent cut-over:it", "died");
         Ok(())

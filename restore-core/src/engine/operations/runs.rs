@@ -120,6 +120,9 @@ impl Site {
     }
 
     async fn run_locked(&self, lock: SiteLock, plan: Plan, options: RunOptions) -> Result<Report> {
+        // Before anything is looked at again, and whoever else looks in between.
+        let nodes = self.platform.nodes();
+        let _nodes = nodes.map(|nodes| nodes.hold(&plan.request.nodes));
         let backup = self.backup(plan.backup.as_str()).await?;
         // What could not be looked at for the plan because its server was down is looked at now.
         if !plan.request.drill {

@@ -18,10 +18,7 @@ pub(crate) fn node_options(nodes: &BTreeMap<String, String>) -> String {
 impl Preflight<'_> {
     /// Has the platform take nodes for others, before anything is looked at.
     pub(super) fn substitute_nodes(&self) {
-        // A run that goes on in this process may need what it was told.
-        if let Some(nodes) = self.site.platform().nodes()
-            && !self.request.nodes.is_empty()
-        {
+        if let Some(nodes) = self.site.platform().nodes() {
             nodes.substitute(&self.request.nodes);
         }
     }
@@ -42,10 +39,12 @@ impl Preflight<'_> {
             self.findings.push(finding);
             return;
         };
-        let deployed = components.iter().flat_map(|it| &it.inspection.bound_to);
-        let bound: BTreeSet<String> = deployed.cloned().chain(nodes.configured()).collect();
+        let bound = match self.request.create {
+            false if is_unread(components) => None,
+            _ => Some(bound(components, nodes.configured())),
+        };
         let found = match nodes.names().await {
-            Ok(there) => findings(&self.request.nodes, &bound, &there),
+            Ok(there) => findings(&self.request.nodes, bound.as_ref(), &there),
             Err(error) => vec![Finding::from_error("--node", &error)],
         };
         self.findings.extend(found);
@@ -55,21 +54,42 @@ impl Preflight<'_> {
     pub(super) fn configured_nodes(&self) -> BTreeMap<String, String> {
         let configured = self.site.platform().nodes();
         let configured = configured.map(|it| it.configured()).unwrap_or_default();
-        let mut nodes = self.request.nodes.clone();
-        nodes.retain(|old, _| configured.contains(old));
-        nodes
+        of_configured(self.request.nodes.clone(), &configured)
     }
 }
 
-/// What speaks against taking nodes for others.
+/// Those that take the place of nodes that the configuration names, in whichever case.
+fn of_configured(
+    mut nodes: BTreeMap<String, String>,
+    configured: &[String],
+) -> BTreeMap<String, String> {
+    nodes.retain(|old, _| configured.iter().any(|it| it.eq_ignore_ascii_case(old)));
+    nodes
+}
+
+/// Whether something would be made whose nodes are known only to a plan that may make it.
+fn is_unread(components: &[PlannedComponent]) -> bool {
+    let mut components = components.iter();
+    components.any(|it| it.inspection.makes_services.is_some())
+}
+
+/// The nodes that something of the plan is bound to.
+fn bound(components: &[PlannedComponent], configured: Vec<String>) -> BTreeSet<String> {
+    let deployed = components.iter().flat_map(|it| &it.inspection.bound_to);
+    deployed.cloned().chain(configured).collect()
+}
+
+/// What speaks against taking nodes for others; `bound` are those that something is bound to, where that is known.
 fn findings(
     nodes: &BTreeMap<String, String>,
-    bound: &BTreeSet<String>,
+    bound: Option<&BTreeSet<String>>,
     there: &[String],
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (old, new) in nodes {
-        if !bound.iter().any(|it| it.eq_ignore_ascii_case(old)) {
+        if let Some(bound) = bound
+            && !bound.iter().any(|it| it.eq_ignore_ascii_case(old))
+        {
             findings.push(
                 Finding::error(
                     "plan.node_unknown",
@@ -119,6 +139,7 @@ fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::Inspection;
 
     #[test]
     fn both_nodes_of_a_pair_must_be_known() {
@@ -126,7 +147,7 @@ mod tests {
         let told = |old: &str, new: &str, bound: &str| -> Vec<(String, String)> {
             let nodes = BTreeMap::from([(old.to_owned(), new.to_owned())]);
             let bound: BTreeSet<String> = bound.split_whitespace().map(str::to_owned).collect();
-            let found = findings(&nodes, &bound, &there);
+            let found = findings(&nodes, Some(&bound), &there);
             let found = found.iter();
             found.map(|it| (it.code.clone(), it.line())).collect()
         };
@@ -161,6 +182,39 @@ mod tests {
             assert_eq!(found[0].0, code, "{found:?}");
             assert!(found[0].1.contains(says), "{found:?}");
         }
+    }
+
+    #[test]
+    fn nothing_is_known_of_the_nodes_of_a_stack_that_is_not_to_be_made() {
+        let mut component = PlannedComponent {
+            name: "stacks".to_owned(),
+            kind: "files".to_owned(),
+            paths: Vec::new(),
+            stops: Vec::new(),
+            background: false,
+            deploys: None,
+            inspection: Inspection::default(),
+        };
+        assert!(!is_unread(std::slice::from_ref(&component)));
+        component.inspection.makes_services = Some("stack shop".to_owned());
+        assert!(is_unread(&[component]));
+
+        let there = ["one".to_owned()];
+        let nodes = BTreeMap::from([("gone".to_owned(), "one".to_owned())]);
+        assert!(findings(&nodes, None, &there).is_empty());
+        // Whether there is a NEW is known in any case.
+        let nodes = BTreeMap::from([("gone".to_owned(), "two".to_owned())]);
+        let found = findings(&nodes, None, &there);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].code, "plan.node_absent");
+    }
+
+    #[test]
+    fn nodes_of_the_configuration_are_those_in_any_case() {
+        let nodes = ["DB1", "web"].map(|old| (old.to_owned(), "new".to_owned()));
+        let configured = ["db1".to_owned()];
+        let left = of_configured(BTreeMap::from(nodes), &configured);
+        assert!(left.keys().eq(["DB1"]), "{left:?}");
     }
 
     #[test]

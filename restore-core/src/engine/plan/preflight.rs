@@ -60,7 +60,6 @@ impl<'a> Preflight<'a> {
     /// Looks at everything; whatever speaks against the run becomes a finding of the plan.
     pub(crate) async fn plan(mut self) -> Result<Plan> {
         self.not_started = self.site.take_not_started();
-        self.substitute_nodes();
         let selected = self.at_one_moment(self.select().await?)?;
         self.look_at_way();
         self.look_at_backup(&selected).await;

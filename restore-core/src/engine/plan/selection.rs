@@ -7,8 +7,10 @@ use crate::contract::SharedComponent;
 use crate::model::{Error, ErrorKind, Result};
 
 impl Preflight<'_> {
-    /// The components asked for, in the site's order, each with its paths.
+    /// The components asked for, in the site's order, each with its paths. The platform then knows the nodes of
+    /// the request.
     pub(crate) async fn select(&self) -> Result<Vec<(SharedComponent, Vec<String>)>> {
+        self.substitute_nodes();
         self.request.ensure_something()?;
         if self.request.is_beside() {
             return Ok(vec![(self.the_one_beside()?, Vec::new())]);

@@ -52,6 +52,8 @@ pub(crate) struct RunExecutor<'a> {
     /// The decision to turn back, where the journal could not take it.
     unwritten: Mutex<Option<Record>>,
     _stop_on_drop: DropGuard,
+    /// Keeps the nodes that the run was told of from being changed by others that look at the site.
+    _nodes: Option<Arc<()>>,
     _lock: SiteLock,
 }
 
@@ -96,9 +98,8 @@ impl<'a> RunExecutor<'a> {
         backup: Arc<Backup>,
         options: RunOptions,
     ) -> Self {
-        if let Some(nodes) = site.platform().nodes() {
-            journal.with(|state| nodes.substitute(&state.plan.request.nodes));
-        }
+        let told = journal.with(|state| state.plan.request.nodes.clone());
+        let nodes = site.platform().nodes().map(|nodes| nodes.hold(&told));
         let cancel = options.cancel.child_token();
         Self {
             site,
@@ -109,6 +110,7 @@ impl<'a> RunExecutor<'a> {
             unwritten: Mutex::default(),
             _stop_on_drop: cancel.clone().drop_guard(),
             cancel,
+            _nodes: nodes,
             _lock: lock,
         }
     }

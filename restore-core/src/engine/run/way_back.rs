@@ -11,9 +11,7 @@ use crate::model::{Error, ErrorKind, NoEvents, Result};
 /// A context to look at what a component has of a run; nothing that is recorded in it lasts.
 pub(super) fn looking(site: &Site, state: &RunState, name: &str) -> Option<RunContext> {
     // What the run did on a node that has taken another one's place lies there.
-    if let Some(nodes) = site.platform().nodes()
-        && !state.plan.request.nodes.is_empty()
-    {
+    if let Some(nodes) = site.platform().nodes() {
         nodes.substitute(&state.plan.request.nodes);
     }
     let store = site.stores().first().map(|(_, store)| store.clone())?;

@@ -1,12 +1,13 @@
 //! The engines of a swarm's nodes: which of them runs what, and how it is reached.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::config::NodeConfig;
+use super::placement::successor;
 use super::snapshot::{ServiceSnapshot, Task};
 use crate::model::{Error, ErrorKind, Result};
 use crate::platforms::docker::engine::Engine;
@@ -20,8 +21,16 @@ pub(super) struct Nodes {
     configs: Vec<NodeConfig>,
     /// Engines that were found to be those of their nodes, by the nodes' ids.
     met: Mutex<HashMap<String, Arc<Engine>>>,
-    /// Those that have taken the place of others which the site names, by the names of those.
-    successors: Mutex<BTreeMap<String, String>>,
+    successors: Mutex<Successors>,
+}
+
+/// The nodes that have taken the place of others.
+#[derive(Default)]
+struct Successors {
+    /// By the names of those, which the site has.
+    nodes: BTreeMap<String, String>,
+    /// Alive while a run is at work that has these.
+    held: Weak<()>,
 }
 
 /// A node of the swarm.
@@ -87,22 +96,34 @@ impl Nodes {
         }))
     }
 
-    /// From now on nodes that the site names are those that have taken their place.
+    /// From now on nodes that the site names are those that have taken their place, unless a run
+    /// holds what it was told itself.
     pub(super) fn substitute(&self, nodes: &BTreeMap<String, String>) {
+        let mut successors = self.successors();
+        if successors.held.strong_count() == 0 {
+            successors.nodes.clone_from(nodes);
+        }
+    }
+
+    /// As [`substitute`](Self::substitute), and nobody else changes it until what is returned is dropped.
+    pub(super) fn hold(&self, nodes: &BTreeMap<String, String>) -> Arc<()> {
+        let held = Arc::new(());
+        let mut successors = self.successors();
+        successors.nodes.clone_from(nodes);
+        successors.held = Arc::downgrade(&held);
+        held
+    }
+
+    fn successors(&self) -> MutexGuard<'_, Successors> {
         let successors = self.successors.lock();
-        successors
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone_from(nodes);
+        successors.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a node that the site names is called by now.
     fn called(&self, name: &str) -> String {
-        let successors = self.successors.lock();
-        let successors = successors.unwrap_or_else(PoisonError::into_inner);
-        successors
-            .get(name)
-            .cloned()
-            .unwrap_or_else(|| name.to_owned())
+        let successors = self.successors();
+        let found = successor(name, &successors.nodes);
+        found.unwrap_or(name).to_owned()
     }
 
     /// The node that the site calls by this name or id.
@@ -422,21 +443,49 @@ mod tests {
     use super::*;
     use crate::platforms::docker::address::Address;
 
+    fn of_no_engine() -> Nodes {
+        let address = Address::Unix("/run/docker.sock".into());
+        Nodes::new(Arc::new(Engine::manager(address)), Vec::new())
+    }
+
+    fn names(all: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let all = all.iter();
+        all.map(|(old, new)| ((*old).to_owned(), (*new).to_owned()))
+            .collect()
+    }
+
     #[test]
     fn a_node_that_is_no_more_is_the_one_in_its_place() {
-        let address = Address::Unix("/run/docker.sock".into());
-        let nodes = Nodes::new(Arc::new(Engine::manager(address)), Vec::new());
+        let nodes = of_no_engine();
         assert_eq!(nodes.called("old"), "old");
-        let names = |all: &[(&str, &str)]| -> BTreeMap<String, String> {
-            let all = all.iter();
-            all.map(|(old, new)| ((*old).to_owned(), (*new).to_owned()))
-                .collect()
-        };
         nodes.substitute(&names(&[("old", "new"), ("new", "old")]));
         assert_eq!(
             (nodes.called("old"), nodes.called("new")),
             ("new".into(), "old".into())
         );
+        assert_eq!(nodes.called("Old"), "new");
+        nodes.substitute(&BTreeMap::new());
+        assert_eq!(nodes.called("old"), "old");
+        nodes.substitute(&names(&[("DB1", "db2")]));
+        assert_eq!(nodes.called("db1"), "db2");
+    }
+
+    #[test]
+    fn what_a_run_was_told_of_nodes_is_its_own_until_it_ends() {
+        let nodes = of_no_engine();
+        nodes.substitute(&names(&[("old", "planned")]));
+        let held = nodes.hold(&names(&[("old", "new")]));
+        assert_eq!(nodes.called("old"), "new");
+        nodes.substitute(&names(&[("old", "other")]));
+        nodes.substitute(&BTreeMap::new());
+        assert_eq!(nodes.called("old"), "new");
+        // The run goes on in a second part, which begins before the first one ends.
+        let second = nodes.hold(&names(&[("old", "new")]));
+        drop(held);
+        nodes.substitute(&BTreeMap::new());
+        assert_eq!(nodes.called("old"), "new");
+        drop(second);
+        assert_eq!(nodes.called("old"), "new", "until somebody says otherwise");
         nodes.substitute(&BTreeMap::new());
         assert_eq!(nodes.called("old"), "old");
     }

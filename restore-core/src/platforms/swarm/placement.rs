@@ -41,7 +41,7 @@ fn node_of(text: &str) -> Option<&str> {
 }
 
 /// The node that has taken the place of this one; the swarm compares names so.
-fn successor<'a>(name: &str, nodes: &'a BTreeMap<String, String>) -> Option<&'a str> {
+pub(super) fn successor<'a>(name: &str, nodes: &'a BTreeMap<String, String>) -> Option<&'a str> {
     let mut nodes = nodes.iter();
     let found = nodes.find(|(old, _)| old.eq_ignore_ascii_case(name));
     found.map(|(_, new)| new.as_str())

@@ -70,6 +70,10 @@ impl Nodes for SwarmPlatform {
         self.nodes.substitute(nodes);
     }
 
+    fn hold(&self, nodes: &BTreeMap<String, String>) -> Arc<()> {
+        self.nodes.hold(nodes)
+    }
+
     async fn elsewhere(&self, service: &str) -> Result<Vec<String>> {
         match self.spread(service).await? {
             (true, _) => Ok(Vec::new()),

@@ -592,6 +592,12 @@ async fn one_whose_node_is_no_more(ruins: &Ruins) {
         "{:?}",
         plan.findings
     );
+    // What the stack is bound to is not read where it is not to be made, and nothing said against the name.
+    let not_made = request("gone", &host).create(false);
+    let plan = ruins.plan_of(bound, not_made).await;
+    let refused = codes(&plan);
+    assert!(refused.contains(&"files.not_deployed"), "{refused:?}");
+    assert!(!refused.contains(&"plan.node_unknown"), "{refused:?}");
     let plan = ruins.plan_of(bound, request("gone", "lost")).await;
     let mut errors = plan.errors();
     let absent = errors.find(|it| it.code == "plan.node_absent").unwrap();
