@@ -334,7 +334,10 @@ impl Checker {
             let mut finding = Finding::from_error(subject, &error);
             // What is down or gone is no mistake of the file.
             let gone = !absent.is_empty() && error.kind() != ErrorKind::Config;
-            if gone || !component.needs().iter().all(|it| running.contains(it)) {
+            let all_run = |services: Vec<String>| services.iter().all(|it| running.contains(it));
+            // What does not answer may be one of those that a restore stops, and so need not run.
+            let stopped = error.is_retryable() && !all_run(component.stops());
+            if gone || stopped || !all_run(component.needs()) {
                 finding.severity = Severity::Warning;
             }
             self.add(&place, finding);
