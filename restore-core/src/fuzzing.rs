@@ -79,7 +79,10 @@ fn archive(bytes: &[u8]) {
     if file.write_all(bytes).and_then(|()| file.rewind()).is_err() {
         return;
     }
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+    else {
         return;
     };
     let source = Source::from_file(file, "it", None, None);

@@ -91,4 +91,4 @@ macro_rules! python {
     };
 }
 
-python!(test_component test_drift test_examples test_handles test_packaging test_processes test_program test_runs test_site test_store test_types test_values);
+python!(test_component test_drift test_examples test_handles test_packaging test_parts test_processes test_program test_runs test_site test_store test_types test_values);

@@ -225,7 +225,7 @@ fn a_full_disk_behind_stdout_is_an_error() {
     );
 }
 
-/// A restore on another machine starts it and reads the answer: one line, and nothing else.
+/// A restore on another machine starts it and reads the answer: that it was heard, and what came of it.
 #[test]
 fn a_volume_agent_answers_one_request() {
     let dir = tempfile::tempdir().unwrap();
@@ -241,7 +241,7 @@ fn a_volume_agent_answers_one_request() {
     let ran = asked("{\"state\":{\"run\":\"20240216-093000-7f3a\"}}");
     assert_eq!(
         (ran.out.as_str(), ran.err.as_str()),
-        ("{\"done\":\"nothing\"}\n", "")
+        ("\"heard\"\n{\"done\":\"nothing\"}\n", "")
     );
     let ran = asked("{\"frob\":{}}");
     assert_eq!(ran.json()["failed"]["code"], "agent.broken");

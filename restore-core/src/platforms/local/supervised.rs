@@ -403,14 +403,26 @@ impl Inner {
     }
 }
 
+/// So often what a process starts while it is killed is looked for.
+const ROUNDS: u32 = 20;
+
 /// Writes down what was just started. Where that fails it is ended at once, with what it has started by then:
 /// the start has failed, and whoever takes that back would move data away from under it.
 fn write_down(record: &Path, ident: Ident) -> Result<()> {
     pid_file::write(record, ident).inspect_err(|_| {
-        let mut started = procs::family(&HashSet::from([ident]));
+        let roots = HashSet::from([ident]);
+        let mut started = procs::family(&roots);
         started.insert(ident);
-        for ident in started {
-            let _ = ident.signal(Signal::KILL);
+        // What one of them forks meanwhile is found by its group.
+        for _ in 0..ROUNDS {
+            for ident in &started {
+                let _ = ident.signal(Signal::KILL);
+            }
+            std::thread::sleep(LOOK);
+            started = procs::family(&roots);
+            if started.is_empty() {
+                break;
+            }
         }
     })
 }

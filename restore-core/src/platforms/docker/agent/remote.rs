@@ -513,7 +513,10 @@ impl Volume for RemoteVolume {
 /// For `fuzz/`: an agent that says these bytes, whatever it is asked.
 #[cfg(feature = "fuzzing")]
 pub(super) fn fuzz(bytes: &[u8]) {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+    else {
         return;
     };
     let volume = RemoteVolume::new(Arc::new(fuzzed::Saying(bytes.to_vec())));

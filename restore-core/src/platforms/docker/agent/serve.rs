@@ -32,7 +32,9 @@ pub async fn serve(root: &Path, input: File, output: File) -> Result<()> {
         Ok((input, request))
     })
     .await?;
-    output.tell(&Reply::Heard);
+    if request.is_ok() {
+        output.tell(&Reply::Heard);
+    }
     let answer = match request {
         Ok(request) => act(root, request, input, output.clone()).await,
         Err(error) => Err(error),
