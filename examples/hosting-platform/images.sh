@@ -123,7 +123,7 @@ copy_by_links() { # FROM TO
 
 # An image's layers over each other. A layer says by a file of its own what it takes away.
 unpack() { # TAG FOLDER WITHOUT…
-  local tag=$1 folder=$2 layer layers mark without=()
+  local tag=$1 folder=$2 layer layers link mark without=()
   shift 2
   for mark; do without+=("--exclude=$mark"); done
   layers=$(tar -xOf "$file" manifest.json | /usr/bin/python3 -c '
@@ -132,7 +132,9 @@ found = [image for image in json.load(sys.stdin) if sys.argv[1] in (image["RepoT
 print("\n".join(found[0]["Layers"]) if found else "")' "$tag")
   [ -n "$layers" ] || die "there is no image $tag: there are ${images[*]}"
   for layer in $layers; do
-    tar -xOf "$file" "$layer" | tar -C "$folder" --numeric-owner "${without[@]}" -xpf -
+    # One that is there twice is a link to itself, "../ID/layer.tar".
+    link=$(tar -tvf "$file" "$layer" | sed -n 's|.* -> \.\./||p')
+    tar -xOf "$file" "${link:-$layer}" | tar -C "$folder" --numeric-owner "${without[@]}" -xpf -
     while IFS= read -r -d '' mark; do
       rm -rf -- "$(dirname "$mark")/$(basename "$mark" | sed 's/^\.wh\.//')" "$mark"
     done < <(find "$folder" -xdev -name '.wh.*' -print0)

@@ -206,10 +206,10 @@ def test_exceptions_of_a_store_are_errors(small: Small) -> None:
         def files(self, id: str) -> Iterable[restore.BackupFile]:
             raise ZeroDivisionError("in files")
 
-    with pytest.raises(restore.RestoreError) as caught:
+    with pytest.raises(restore.RestoreError) as raised:
         stored(small, Broken).backup(BACKUP)
-    assert caught.value.code == "python.exception"
-    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert raised.value.code == "python.exception"
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
 
 
 def test_a_backup_that_a_store_has_not(small: Small) -> None:
