@@ -221,7 +221,8 @@ impl Drop for Service<'_> {
 
 #[track_caller]
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    // Long: the machine may be slow, and whoever waits for nothing has failed anyhow.
+    let deadline = Instant::now() + Duration::from_secs(240);
     // Each look starts a program or two.
     let mut pause = Duration::from_millis(30);
     while !holds() {
