@@ -292,14 +292,16 @@ def test_a_store_that_cannot_be_written_to_any_more(small: Small) -> None:
         ("files", None),
         ("files", [restore.BackupFile("../../etc/passwd", 1)]),
         ("read", 3),
-        ("read", io.StringIO("text")),
+        ("read", io.StringIO),
     ],
 )
 def test_what_a_store_may_not_answer(small: Small, method: str, answer: object) -> None:
     class Odd(ByYear):
         kind = "odd"
 
-    setattr(Odd, method, lambda self, *given: answer)
+    # A stream is closed by whoever reads it: each call gives its own.
+    made = answer if callable(answer) else lambda: answer
+    setattr(Odd, method, lambda self, *given: made())
     site = stored(small, Odd)
     with pytest.raises(restore.RestoreError) as caught:
         site.backups()
