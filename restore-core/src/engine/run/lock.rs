@@ -74,7 +74,7 @@ impl SiteLock {
         let path = state.join("lock");
         let fail = |e| Error::io(format!("look at the lock {}", path.display()), e);
         // Who plans or tells of runs believes what lies there as much as who makes one.
-        trust::check(state, WHAT, Trust::Obeyed)?;
+        is_trusted(state)?;
         let Some(mut file) = open_to_look(&path).map_err(fail)? else {
             return Ok(());
         };
@@ -96,7 +96,7 @@ impl SiteLock {
             .create(state)
             .map_err(fail)?;
         // What lies there decides what is moved and deleted, and which processes are ended.
-        trust::check(state, WHAT, Trust::Obeyed)?;
+        is_trusted(state)?;
         // Not truncated here: before the lock is ours, the content is the holder's. Whoever may open
         // the file, be it for reading, can hold the lock: nobody but us may.
         let mut options = OpenOptions::new();
@@ -176,6 +176,11 @@ fn open_to_look(path: &Path) -> std::io::Result<Option<File>> {
     }
 }
 
+/// Whether nobody else can have put anything there. What is refused was refused before anything was touched.
+fn is_trusted(state: &Path) -> Result<()> {
+    trust::check(state, WHAT, Trust::Obeyed).map_err(|error| error.with_kind(ErrorKind::Preflight))
+}
+
 /// Refuses to make the state directory below one that somebody else could bend: it would be made wherever they lead.
 fn check_above(state: &Path) -> Result<()> {
     let mut above = state.ancestors();
@@ -229,6 +234,7 @@ mod tests {
         std::fs::create_dir_all(&state).unwrap();
         let error = SiteLock::probe(&state).await.unwrap_err();
         assert_eq!(error.code(), "config.not_trusted", "{error}");
+        assert_eq!(error.kind(), ErrorKind::Preflight);
         // Where everybody makes what is their own, so do we.
         std::fs::remove_dir_all(theirs.join("deep")).unwrap();
         std::fs::set_permissions(&theirs, Permissions::from_mode(0o1777)).unwrap();
